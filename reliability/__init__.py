@@ -1,0 +1,1 @@
+"""Backstop's reliability core: policies, models, the pipeline and its interfaces."""

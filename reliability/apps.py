@@ -1,0 +1,11 @@
+"""The application's registration with Django."""
+
+from django.apps import AppConfig
+
+
+class ReliabilityConfig(AppConfig):
+    name = "reliability"
+    verbose_name = "Reliability"
+
+    def ready(self) -> None:
+        from . import checks  # noqa: F401  # registers the system checks

@@ -1,0 +1,119 @@
+"""The wake-ups: the only module that knows Procrastinate.
+
+A wake-up says "look at this lane". It carries nothing that the delivery rows do not say better, so that one
+too many does no harm. That none is missing is kept by three rules, whose SQL half is `backstop_wake` and
+`backstop_wake_at` (migration 0002):
+
+1. A wake-up is written in the transaction that made it necessary, under a shared advisory lock of its lane.
+   Where one waits already (a queueing lock per lane), that one serves.
+2. Whoever acts on a wake-up passes `barrier` first: it waits for the transactions that relied on it.
+3. While a dispatcher promises to look again by itself (`Lane.attended_until`), arrivals need no wake-up. The
+   promise ends under the exclusive advisory lock, and a wake-up at its end stands by if the dispatcher dies.
+
+The worker polls for due jobs at an interval; so that "later" is exact, such a job is made due `LEAD` earlier
+and sleeps the rest.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.db import connection, transaction
+from procrastinate.contrib.django import app
+from procrastinate.exceptions import AlreadyEnqueued
+
+DISPATCH_QUEUE = "dispatch"
+OPERATION_QUEUE = "operation"
+LEAD = timedelta(seconds=2)
+# The class of the advisory locks of lanes; the lane's id is their object.
+LANE_LOCK = 1_112_757_840
+
+
+def wake(*, lane_ids: Iterable[int]) -> None:
+    """Have these lanes looked at as soon as the current transaction commits."""
+    _call("SELECT backstop_wake(lane) FROM unnest(%s::int[]) AS lane", [sorted(set(lane_ids))])
+
+
+def wake_at(*, lane_id: int, at: datetime) -> None:
+    """Have the lane looked at at `at`, or earlier if that is planned already."""
+    _call("SELECT backstop_wake_at(%s, %s)", [lane_id, at])
+
+
+def wake_waiting(*, workflow_id: Any = None) -> None:
+    """Wake every lane (of a workflow) that has a delivery not yet finished."""
+    _call(
+        "SELECT backstop_wake(waiting.id) FROM (SELECT lane.id FROM reliability_lane lane"
+        " WHERE (%(workflow)s::uuid IS NULL OR lane.workflow_id = %(workflow)s::uuid)"
+        " AND EXISTS (SELECT 1 FROM reliability_delivery WHERE lane_id = lane.id AND state IN ('pending', 'sending', 'awaiting_callback'))"
+        " ORDER BY lane.id) AS waiting",
+        {"workflow": workflow_id},
+    )
+
+
+def barrier(*, lane_id: int) -> None:
+    """Wait until every transaction that relied on a wake-up of this lane has ended."""
+    key = [LANE_LOCK, lane_id]
+    _call("SELECT pg_advisory_lock(%s, %s), pg_advisory_unlock(%s, %s)", [*key, *key])
+
+
+def barrier_in_transaction(*, lane_id: int) -> None:
+    """As `barrier`, and keep new ones from relying on anything until the current transaction ends."""
+    _call("SELECT pg_advisory_xact_lock(%s, %s)", [LANE_LOCK, lane_id])
+
+
+def work_on(*, operation_id: UUID, at: datetime | None = None) -> None:
+    """Have a bulk operation's next step done, at `at` or at once."""
+    when = {"schedule_at": at - LEAD} if at is not None else {}
+    key = f"operation:{operation_id}"
+    arguments = {"operation_id": str(operation_id), "at": at.timestamp() if at is not None else None}
+    with suppress(AlreadyEnqueued), transaction.atomic():
+        operate.configure(queueing_lock=key, **when).defer(**arguments)
+
+
+def _call(statement: str, parameters: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+
+
+_started = False
+
+
+async def _wake_what_waited() -> None:
+    """With a process's first wake-up, look everywhere: its predecessor may have died with others in its hands."""
+    global _started  # noqa: PLW0603  # once per process is what is meant
+    if not _started:
+        _started = True
+        await sync_to_async(wake_waiting)()
+
+
+@app.task(name="dispatch", queue=DISPATCH_QUEUE)
+async def dispatch(lane_id: int, at: float | None = None) -> None:
+    """Send what a lane has due; with `at` (seconds since 1970), wait for that moment first."""
+    from reliability.pipeline.dispatcher import dispatcher
+
+    await _wake_what_waited()
+    if at is not None:
+        await asyncio.sleep(min(max(0.0, at - time.time()), LEAD.total_seconds()))
+    await asyncio.wrap_future(dispatcher().attend(lane_id=lane_id))
+
+
+@app.task(name="operate", queue=OPERATION_QUEUE)
+async def operate(operation_id: str, at: float | None = None) -> None:
+    """Do the next step of a bulk operation, and plan the one after."""
+    if at is not None:
+        await asyncio.sleep(min(max(0.0, at - time.time()), LEAD.total_seconds()))
+    await sync_to_async(_operate)(UUID(operation_id))
+
+
+def _operate(operation_id: UUID) -> None:
+    from reliability.pipeline import clock, replay
+
+    with transaction.atomic():
+        following = replay.step(operation_id=operation_id, now=clock.now())
+        if following is not None:
+            work_on(operation_id=operation_id, at=following)

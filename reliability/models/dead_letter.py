@@ -1,0 +1,86 @@
+"""The dead-letter queue."""
+
+import json
+from typing import Any
+
+from django.db import models
+from django.db.models import F, Q
+
+from .delivery import Delivery
+from .ids import uuid7
+from .workflow import Lane
+
+
+class DeadLetterStatus(models.TextChoices):
+    """Where an entry is: dead until a person acts, or its TTL ends."""
+
+    DEAD = "dead"
+    REPLAYING = "replaying"
+    RECOVERED = "recovered"
+    PURGED = "purged"
+    ARCHIVED = "archived"
+
+
+class DeadLetterSource(models.TextChoices):
+    """Who said that it failed for good."""
+
+    DELIVERY = "delivery"
+    N8N = "n8n"
+    API = "api"
+
+
+class DeadLetterQuerySet(models.QuerySet["DeadLetter"]):
+    def dead(self) -> "DeadLetterQuerySet":
+        return self.filter(status=DeadLetterStatus.DEAD)
+
+
+class DeadLetter(models.Model):
+    """What failed for good, with its full payload. It leaves only by a purge or into the archive."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    lane = models.ForeignKey(Lane, on_delete=models.PROTECT, related_name="dead_letters", db_index=False)
+    delivery = models.ForeignKey(
+        Delivery, on_delete=models.PROTECT, null=True, blank=True, related_name="dead_letters", db_index=False
+    )
+    source = models.TextField(choices=DeadLetterSource.choices)
+    status = models.TextField(choices=DeadLetterStatus.choices, default=DeadLetterStatus.DEAD)
+    payload = models.TextField()
+    error_code = models.TextField(blank=True, default="")
+    error_message = models.TextField(blank=True, default="")
+    retry_count = models.IntegerField(default=0)
+    execution_id = models.TextField(blank=True, default="")
+    execution_url = models.TextField(blank=True, default="")
+    created_at = models.DateTimeField()
+    died_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True, blank=True)
+
+    objects = DeadLetterQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-id",)
+        permissions = [
+            ("replay_deadletter", "Can replay dead letters"),
+            ("edit_deadletter", "Can edit a payload and replay it"),
+            ("purge_deadletter", "Can purge dead letters"),
+        ]
+        constraints = [
+            models.CheckConstraint(condition=Q(status__in=DeadLetterStatus.values), name="dead_letter_status_known"),
+            models.UniqueConstraint(
+                fields=("delivery",), condition=Q(delivery__isnull=False), name="dead_letter_one_per_delivery"
+            ),
+        ]
+        indexes = [
+            models.Index(F("status"), F("id").desc(), name="dead_letter_by_status"),
+            models.Index(F("lane"), F("status"), F("id").desc(), name="dead_letter_by_lane"),
+            models.Index(F("error_code"), F("id").desc(), name="dead_letter_by_code"),
+            models.Index(F("expires_at"), name="dead_letter_expiring", condition=Q(status="dead")),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    @property
+    def document(self) -> Any:
+        """The payload as Python values."""
+        return json.loads(self.payload)

@@ -1,0 +1,184 @@
+"""Deliveries, and the attempts at them."""
+
+import hashlib
+import json
+from typing import Any
+
+from django.db import models
+from django.db.models import F, Q
+
+from .ids import uuid7
+from .workflow import Lane
+
+
+class DeliveryState(models.TextChoices):
+    """Where a delivery is on its way; the last four are final."""
+
+    PENDING = "pending"
+    SENDING = "sending"
+    AWAITING_CALLBACK = "awaiting_callback"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+
+class Source(models.TextChoices):
+    """What triggered a delivery."""
+
+    API = "api"
+    CRON = "cron"
+    STRIPE = "stripe"
+    REPLAY = "replay"
+
+
+IN_FLIGHT = (DeliveryState.SENDING, DeliveryState.AWAITING_CALLBACK)
+FINAL = (DeliveryState.DELIVERED, DeliveryState.DEAD, DeliveryState.CANCELLED, DeliveryState.SKIPPED)
+
+
+def digest_of(document: Any) -> bytes:
+    """Return the SHA-256 of a JSON document, which neither key order nor white space changes."""
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).digest()
+
+
+class DeliveryQuerySet(models.QuerySet["Delivery"]):
+    def pending(self) -> "DeliveryQuerySet":
+        return self.filter(state=DeliveryState.PENDING)
+
+    def in_flight(self) -> "DeliveryQuerySet":
+        return self.filter(state__in=IN_FLIGHT)
+
+
+class Delivery(models.Model):
+    """One payload to hand to one workflow for one tenant, under one idempotency key.
+
+    `payload` is the sender's own JSON text, so that n8n receives it untouched. `attempt_count` counts every
+    attempt; `retries_used` only those that the policy's `max_retries` is about (an absent n8n and an
+    unpublished workflow use none up). `lease_until` ends a worker's claim while sending, and the wait for a
+    report while awaiting one.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    lane = models.ForeignKey(Lane, on_delete=models.PROTECT, related_name="deliveries", db_index=False)
+    idempotency_key = models.TextField()
+    payload = models.TextField()
+    payload_digest = models.BinaryField(max_length=32, editable=False)
+    state = models.TextField(choices=DeliveryState.choices, default=DeliveryState.PENDING)
+    source = models.TextField(choices=Source.choices, default=Source.API)
+    attempt_count = models.IntegerField(default=0)
+    retries_used = models.IntegerField(default=0)
+    due_at = models.DateTimeField()
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    sent_at = models.DateTimeField(null=True, blank=True, editable=False)
+    lease_token = models.UUIDField(null=True, blank=True, editable=False)
+    lease_until = models.DateTimeField(null=True, blank=True, editable=False)
+    last_error = models.TextField(blank=True, default="")
+    stale = models.BooleanField(default=False, db_default=False)
+    replay_of = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="replays", db_index=False
+    )
+    dead_letter = models.ForeignKey(
+        "DeadLetter",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="replays",
+        db_index=False,
+        help_text="The dead letter that this delivery replays.",
+    )
+
+    objects = DeliveryQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-id",)
+        verbose_name_plural = "deliveries"
+        permissions = [("cancel_delivery", "Can cancel deliveries"), ("send_now_delivery", "Can send at once")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=("lane", "idempotency_key"),
+                condition=~Q(source="replay"),
+                name="delivery_one_per_key",
+            ),
+            models.CheckConstraint(condition=Q(state__in=DeliveryState.values), name="delivery_state_known"),
+            models.CheckConstraint(
+                condition=Q(state=DeliveryState.SENDING, lease_token__isnull=False, lease_until__isnull=False)
+                | ~Q(state=DeliveryState.SENDING),
+                name="delivery_sending_has_a_lease",
+            ),
+        ]
+        indexes = [
+            models.Index(F("lane"), F("due_at"), name="delivery_due", condition=Q(state="pending")),
+            models.Index(
+                F("lane"), F("lease_until"), name="delivery_in_flight", condition=Q(state__in=IN_FLIGHT)
+            ),
+            models.Index(
+                F("lane"),
+                F("expires_at"),
+                name="delivery_expiring",
+                condition=Q(state="pending", expires_at__isnull=False),
+            ),
+            models.Index(F("lane"), F("id").desc(), name="delivery_by_lane"),
+            models.Index(
+                F("state"),
+                F("id").desc(),
+                name="delivery_by_state",
+                condition=~Q(state="delivered"),
+            ),
+            models.Index(F("replay_of"), name="delivery_replays", condition=Q(replay_of__isnull=False)),
+            models.Index(
+                F("dead_letter"), name="delivery_of_dead_letter", condition=Q(dead_letter__isnull=False)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    @property
+    def document(self) -> Any:
+        """The payload as Python values."""
+        return json.loads(self.payload)
+
+
+class AttemptResult(models.TextChoices):
+    """What came of one attempt: the classification's outcomes, and a worker's death."""
+
+    DELIVERED = "delivered"
+    INSTANCE_DOWN = "instance_down"
+    TRANSIENT = "transient"
+    UNKNOWN = "unknown"
+    MISCONFIGURED = "misconfigured"
+    REJECTED = "rejected"
+    INTERRUPTED = "interrupted"
+    CALLBACK_TIMEOUT = "callback_timeout"
+    REPORTED_FAILED = "reported_failed"
+
+
+class Attempt(models.Model):
+    """One HTTP request of a delivery, with what came back. Append-only."""
+
+    id = models.BigAutoField(primary_key=True)
+    delivery = models.ForeignKey(Delivery, on_delete=models.CASCADE, related_name="attempts", db_index=False)
+    number = models.IntegerField()
+    result = models.TextField(choices=AttemptResult.choices)
+    code = models.TextField(blank=True, default="")
+    error = models.TextField(blank=True, default="")
+    status_code = models.IntegerField(null=True, blank=True)
+    started_at = models.DateTimeField()
+    duration_ms = models.IntegerField()
+    response_headers = models.JSONField(default=dict, blank=True)
+    response_body = models.TextField(blank=True, default="")
+    probe = models.BooleanField(default=False)
+    worker = models.TextField(blank=True, default="")
+
+    class Meta:
+        ordering = ("-id",)
+        constraints = [
+            models.UniqueConstraint(fields=("delivery", "number", "result"), name="attempt_once_per_result"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.delivery_id} #{self.number}"
+

@@ -1,0 +1,107 @@
+"""Workflows of n8n, and the lanes by which tenants reach them."""
+
+import os
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+
+from .fields import EncryptedTextField, SlugTextField
+from .ids import uuid7
+from .policy import POLICY_FIELDS, LanePolicy, PolicyFields, effective
+
+DEFAULT_TENANT = "default"
+
+
+class WorkflowQuerySet(models.QuerySet["Workflow"]):
+    def paused(self) -> "WorkflowQuerySet":
+        return self.filter(paused=True)
+
+
+class Workflow(PolicyFields):
+    """An n8n workflow, reached at its webhook path under `N8N_WEBHOOK_URL`."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    slug = SlugTextField(unique=True)
+    name = models.TextField()
+    path = models.TextField(help_text="The webhook's path in n8n, without a leading slash.")
+    stripe_events = ArrayField(models.TextField(), default=list, blank=True)
+    auth_header = models.TextField(
+        blank=True, default="", help_text="Name of the header by which n8n authenticates the caller."
+    )
+    auth_value = EncryptedTextField(
+        blank=True, default="", help_text="That header's value; kept encrypted, never exported."
+    )
+    signing_secret = EncryptedTextField(
+        blank=True, default="", help_text="Standard Webhooks secret (whsec_…); kept encrypted."
+    )
+    paused = models.BooleanField(default=False)
+    paused_reason = models.TextField(blank=True, default="")
+    paused_until = models.DateTimeField(null=True, blank=True)
+    n8n_workflow_id = models.TextField(blank=True, default="", help_text="The workflow's id within n8n.")
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = WorkflowQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("slug",)
+        permissions = [("pause_workflow", "Can pause and resume workflows")]
+        constraints = [models.CheckConstraint(condition=~Q(path=""), name="workflow_has_a_path")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def url(self) -> str:
+        return f"{settings.N8N_WEBHOOK_URL.rstrip('/')}/{quote(self.path.lstrip('/'), safe='/:@!$&+,;=~-._')}"
+
+    @property
+    def policy(self) -> LanePolicy:
+        return effective(self)
+
+    @property
+    def authentication(self) -> dict[str, str]:
+        """The header by which n8n knows us. The environment's `N8N_AUTH_<SLUG>` wins over the stored value."""
+        variable = "N8N_AUTH_" + self.slug.upper().replace("-", "_")
+        value = os.environ.get(variable) or self.auth_value
+        return {self.auth_header or "Authorization": value} if value else {}
+
+    def is_paused(self, *, now: datetime) -> bool:
+        return self.paused and (self.paused_until is None or self.paused_until > now)
+
+
+class Lane(PolicyFields):
+    """One (workflow, tenant): what a breaker, a concurrency limit and a rate limit apply to.
+
+    Its policy columns are the tenant's overrides of the workflow's. `attended_until` says that a dispatcher
+    will look at the lane again by itself until then, so that arrivals need no wake-up of their own.
+    """
+
+    id = models.AutoField(primary_key=True)
+    workflow = models.ForeignKey(Workflow, on_delete=models.PROTECT, related_name="lanes")
+    tenant = SlugTextField(default=DEFAULT_TENANT)
+    attended_until = models.DateTimeField(null=True, blank=True, editable=False)
+    rate_tat = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("workflow__slug", "tenant")
+        constraints = [models.UniqueConstraint(fields=("workflow", "tenant"), name="lane_is_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.workflow_id and self.workflow.slug}/{self.tenant}"
+
+    @property
+    def policy(self) -> LanePolicy:
+        return effective(self, self.workflow)
+
+
+def overrides_of(level: PolicyFields) -> dict[str, Any]:
+    """Return the policy values that `level` itself sets."""
+    values = {name: getattr(level, name) for name in POLICY_FIELDS}
+    return {name: value for name, value in values.items() if value is not None and value != ""}

@@ -1,0 +1,15 @@
+"""The way through the house, one module per stage.
+
+    trigger -> intake -> delivery -> dispatch: claim -> guard -> send -> settle -> delivered
+                                                                       |-> retry, later -> dispatch
+                                                                       |-> dead letter -> replay -> delivery
+
+intake      accepts a trigger once per idempotency key, with its wake-up, in one transaction
+dispatcher  per process: which lanes to look at, and the threads that send
+dispatch    one look at a lane: settle what came back, claim what is due under every limit
+circuit     keeps what the breaker policy decides
+transport   sends one attempt; the only module that opens a socket
+outcome     writes down what an attempt means for its delivery
+replay      takes a dead letter back onto the way, one or many
+control     the operator's hand on workflows and deliveries: cancel, send now, pause, resume
+"""

@@ -1,0 +1,135 @@
+"""Keeps what the breaker policy decides, for lanes and for the n8n instance.
+
+Locks are taken in one order everywhere: the lane's row, then the instance's breaker. A lane's breaker is
+written under its lane's lock.
+"""
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+
+from reliability import engine
+from reliability.errors import NotFound
+from reliability.models import Breaker, BreakerTransition, Lane, Scope
+from reliability.models.policy import instance_breaker_policy
+from reliability.policies import breaker as policy
+
+from . import audit
+from .audit import Hand
+
+logger = logging.getLogger(__name__)
+
+
+def instance(*, locked: bool = False) -> Breaker:
+    """Return the n8n instance's breaker; `locked` holds it until the transaction ends."""
+    query = Breaker.objects.select_for_update() if locked else Breaker.objects.all()
+    found = query.filter(scope=Scope.INSTANCE).first()
+    if found is not None:
+        return found
+    Breaker.objects.bulk_create([Breaker(scope=Scope.INSTANCE)], ignore_conflicts=True)
+    return query.get(scope=Scope.INSTANCE)
+
+
+def policy_of(breaker: Breaker) -> policy.Policy:
+    """Return the policy that governs a breaker, whichever its scope."""
+    return breaker.lane.policy.breaker if breaker.lane is not None else instance_breaker_policy()
+
+
+def hear(
+    *,
+    breaker: Breaker,
+    rules: policy.Policy,
+    reports: Iterable[policy.Report],
+    limit: int,
+    now: datetime,
+) -> list[policy.Transition]:
+    """Feed attempts' reports to a locked breaker, keep the outcome, and return the changes of state."""
+    snapshot = breaker.snapshot
+    transitions = []
+    for report in reports:
+        verdict = policy.record(snapshot=snapshot, policy=rules, report=report, now=now, limit=limit)
+        snapshot = verdict.snapshot
+        if verdict.transition is not None:
+            transitions.append(verdict.transition)
+    _keep(breaker, snapshot, transitions, actor="backstop", now=now)
+    return transitions
+
+
+def begin_probe(*, breaker: Breaker, now: datetime, until: datetime) -> None:
+    """Note on a locked breaker that a probe is under way, and by when its lease ends."""
+    verdict = policy.begin_probe(snapshot=breaker.snapshot, now=now, lease=until - now)
+    _keep(breaker, verdict.snapshot, [verdict.transition], actor="backstop", now=now)
+
+
+def release_probe(*, breaker: Breaker, now: datetime) -> None:
+    """Free the probe's place on a locked breaker: it told nothing either way."""
+    breaker.keep(policy.release_probe(snapshot=breaker.snapshot, now=now))
+
+
+def reset(*, breaker_id: UUID, hand: Hand, now: datetime) -> Breaker:
+    """Close a breaker by hand, and wake what waits behind it. Raises `NotFound`."""
+    with transaction.atomic():
+        breaker = locked(breaker_id=breaker_id)
+        verdict = policy.reset(snapshot=breaker.snapshot, reason=hand.reason)
+        _keep(breaker, verdict.snapshot, [verdict.transition], actor=hand.actor, now=now)
+        audit.record(hand=hand, action="reset_breaker", now=now, target=breaker)
+        _wake(breaker)
+    return breaker
+
+
+def force_open(*, breaker_id: UUID, hand: Hand, now: datetime, until: datetime | None = None) -> Breaker:
+    """Hold a breaker open until `until`, or until it is reset. Raises `NotFound`."""
+    with transaction.atomic():
+        breaker = locked(breaker_id=breaker_id)
+        verdict = policy.force_open(snapshot=breaker.snapshot, now=now, reason=hand.reason, until=until)
+        _keep(breaker, verdict.snapshot, [verdict.transition], actor=hand.actor, now=now)
+        details = {"until": until.isoformat()} if until else {}
+        audit.record(hand=hand, action="force_open_breaker", now=now, target=breaker, details=details)
+        if until is not None:
+            _wake(breaker)
+    return breaker
+
+
+def locked(*, breaker_id: UUID) -> Breaker:
+    """Return a breaker under its lock: its lane's row, or its own where it is the instance's."""
+    found = Breaker.objects.filter(pk=breaker_id).first()
+    if found is None:
+        raise NotFound("There is no such breaker.")
+    if found.lane_id is None:
+        return instance(locked=True)
+    Lane.objects.select_for_update(no_key=True).get(pk=found.lane_id)
+    return Breaker.objects.select_related("lane__workflow").get(pk=breaker_id)
+
+
+def _wake(breaker: Breaker) -> None:
+    if breaker.lane_id is None:
+        engine.wake_waiting()
+    else:
+        engine.wake(lane_ids=[breaker.lane_id])
+
+
+def _keep(
+    breaker: Breaker,
+    snapshot: policy.Snapshot,
+    transitions: Iterable[policy.Transition | None],
+    *,
+    actor: str,
+    now: datetime,
+) -> None:
+    breaker.keep(snapshot)
+    for change in transitions:
+        if change is None:
+            continue
+        BreakerTransition.objects.create(
+            breaker=breaker,
+            from_state=change.from_state,
+            to_state=change.to_state,
+            reason=change.reason,
+            actor=actor,
+            at=now,
+        )
+        fields = {"breaker": str(breaker), "from": change.from_state, "to": change.to_state}
+        logger.warning("breaker_transition", extra={**fields, "reason": change.reason, "actor": actor})

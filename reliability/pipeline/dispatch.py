@@ -1,0 +1,343 @@
+"""One look at a lane: settle what came back, take back what was lost, claim what is due under every limit.
+
+Each function is one short transaction under the lane's lock (`FOR NO KEY UPDATE`, which arrivals pass). No
+transaction is open while a request is on its way.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from reliability import engine
+from reliability.models import Breaker, BreakerState, Lane, LanePolicy
+from reliability.models.policy import instance_breaker_policy
+from reliability.policies import breaker as breaker_policy
+from reliability.policies import bulkhead, rate
+from reliability.policies.breaker import Admission, State
+from reliability.policies.settlement import instance_report, lane_report
+
+from . import circuit, clock, outcome
+from .messages import Claim, Sent
+from .outcome import Death, Lapse
+
+LEASE_MARGIN = timedelta(seconds=10)
+ATTENDED = timedelta(seconds=5)
+RAMP_WAIT = timedelta(milliseconds=200)
+
+LOOK = """
+SELECT clock_timestamp(),
+    (SELECT count(*) FROM reliability_delivery WHERE lane_id = %(lane)s AND state IN ('sending', 'awaiting_callback')),
+    (SELECT min(lease_until) FROM reliability_delivery
+        WHERE lane_id = %(lane)s AND state IN ('sending', 'awaiting_callback')),
+    (SELECT min(expires_at) FROM reliability_delivery
+        WHERE lane_id = %(lane)s AND state = 'pending' AND expires_at IS NOT NULL),
+    (SELECT min(due_at) FROM reliability_delivery WHERE lane_id = %(lane)s AND state = 'pending')
+"""
+LAPSED = """
+SELECT id, attempt_count, retries_used, sent_at, state = 'awaiting_callback' FROM reliability_delivery
+WHERE lane_id = %s AND state IN ('sending', 'awaiting_callback') AND lease_until <= %s
+ORDER BY lease_until LIMIT 500 FOR UPDATE
+"""
+EXPIRE = """
+UPDATE reliability_delivery SET state = 'dead', finished_at = %(now)s, last_error = %(error)s
+WHERE id IN (SELECT id FROM reliability_delivery WHERE lane_id = %(lane)s AND state = 'pending'
+    AND expires_at <= %(now)s ORDER BY expires_at LIMIT 500 FOR UPDATE SKIP LOCKED)
+RETURNING id
+"""
+CLAIM = """
+WITH due AS (
+    SELECT id FROM reliability_delivery WHERE lane_id = %(lane)s AND state = 'pending' AND due_at <= %(now)s
+    ORDER BY due_at LIMIT %(room)s FOR UPDATE SKIP LOCKED
+)
+UPDATE reliability_delivery AS d SET
+    state = 'sending', attempt_count = d.attempt_count + 1, sent_at = %(now)s,
+    lease_token = %(token)s, lease_until = %(until)s
+FROM due WHERE d.id = due.id
+RETURNING d.id, d.attempt_count, d.retries_used, d.payload, d.idempotency_key, d.stale, d.dead_letter_id IS NOT NULL,
+    d.created_at
+"""
+EXPIRED_ERROR = "expired: It outlived its expiry before it could be delivered."
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a lane holds at `now`."""
+
+    now: datetime
+    in_flight: int
+    lease_ends: datetime | None
+    expires: datetime | None
+    due: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """How many may go now, why not more, and when to ask again."""
+
+    room: int
+    lane_probe: bool = False
+    instance_probe: bool = False
+    ask_at: datetime | None = None
+    instance: Breaker | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one look brought. `full`: the lane is at its concurrency limit."""
+
+    claims: tuple[Claim, ...]
+    full: bool
+    covered_until: datetime | None
+
+
+def run(
+    *,
+    lane_id: int,
+    sent: Sequence[Sent],
+    capacity: int,
+    covered_until: datetime | None = None,
+    attend: bool = False,
+    worker: str = "",
+) -> Round:
+    """Settle `sent`, then claim up to `capacity` of the lane's due deliveries.
+
+    `covered_until` is when a wake-up is known to look at the lane if this worker dies; the result's is the one
+    known then. With `attend`, or at the lane's limit, arrivals need no wake-up for the next seconds: the caller
+    will look again.
+    """
+    with transaction.atomic():
+        lane = lock(lane_id=lane_id)
+        policy = lane.policy
+        if sent:
+            _settle(lane, policy, sent, worker)
+        seen = _look(lane_id)
+        if _tidy(lane, policy, seen):
+            seen = _look(lane_id)
+        admitted = admit(lane=lane, policy=policy, seen=seen, capacity=capacity) if capacity else Admitted(0)
+        claims = _claim(lane, policy, admitted, seen.now) if admitted.room and seen.due else ()
+        in_flight = seen.in_flight + len(claims)
+        full = in_flight >= policy.concurrency_limit
+        if attend or full:
+            _attend(lane, seen.now)
+        if in_flight:
+            covered_until = _cover(lane, policy, seen, covered_until)
+    return Round(claims, full, covered_until)
+
+
+def rest(*, lane_id: int) -> bool:
+    """Leave the lane, with a wake-up planned for whatever it waits for.
+
+    Returns `False` if something is due that may go: then nothing was left, and the caller has to look again.
+    """
+    with transaction.atomic():
+        lane = lock(lane_id=lane_id)
+        if lane.attended_until is not None:
+            engine.barrier_in_transaction(lane_id=lane_id)
+            Lane.objects.filter(pk=lane_id).update(attended_until=None)
+        seen = _look(lane_id)
+        admitted = admit(lane=lane, policy=lane.policy, seen=seen, capacity=1)
+        due_now = seen.due is not None and seen.due <= seen.now
+        if (due_now and admitted.room) or _is_past(seen.lease_ends, seen.now) or _is_past(seen.expires, seen.now):
+            return False
+        blocked_until = admitted.ask_at if due_now else seen.due
+        moments = [at for at in (blocked_until, seen.lease_ends, seen.expires) if at is not None]
+        if moments:
+            engine.wake_at(lane_id=lane_id, at=min(moments))
+    return True
+
+
+def hand_over(*, lane_id: int) -> None:
+    """Have some worker look at the lane, now that this one's turn is over."""
+    with transaction.atomic():
+        Lane.objects.filter(pk=lane_id).update(attended_until=None)
+        engine.wake(lane_ids=[lane_id])
+
+
+def lock(*, lane_id: int) -> Lane:
+    """Return the lane, its workflow and its breaker, under the lane's lock."""
+    query = Lane.objects.select_for_update(of=("self",), no_key=True).select_related("workflow", "breaker")
+    return query.get(pk=lane_id)
+
+
+def admit(*, lane: Lane, policy: LanePolicy, seen: Look, capacity: int) -> Admitted:
+    """Hold the lane against every limit: pause, concurrency, both breakers, rate and this worker's capacity."""
+    if lane.workflow.is_paused(now=seen.now):
+        return Admitted(0, ask_at=lane.workflow.paused_until)
+    own = breaker_policy.admit(snapshot=lane.breaker.snapshot, policy=policy.breaker, now=seen.now)
+    room = _room(own, limit=policy.concurrency_limit, in_flight=seen.in_flight)
+    if not room:
+        return Admitted(0, ask_at=own.retry_at or seen.lease_ends)
+    instance, shared = _instance_admission(seen.now)
+    room = min(room, _instance_room(shared, room))
+    if not room:
+        return Admitted(0, ask_at=shared.retry_at or seen.now + RAMP_WAIT)
+    granted = rate.grant(
+        tat=lane.rate_tat, now=seen.now, per_minute=policy.rate_limit_per_minute, wanted=min(room, capacity)
+    )
+    return Admitted(granted.count, own.probe, shared.probe, granted.retry_at, instance)
+
+
+def _room(admission: Admission, *, limit: int, in_flight: int) -> int:
+    if admission.probe:
+        return min(1, bulkhead.room(limit=limit, in_flight=in_flight))
+    return bulkhead.room(limit=limit, in_flight=in_flight, ramp=admission.allowed)
+
+
+def _instance_admission(now: datetime) -> tuple[Breaker, Admission]:
+    """Ask the instance's breaker; one that is not simply closed is asked under its lock."""
+    breaker = circuit.instance()
+    if breaker.state != BreakerState.CLOSED or breaker.ramp is not None:
+        breaker = circuit.instance(locked=True)
+    rules = instance_breaker_policy()
+    return breaker, breaker_policy.admit(snapshot=breaker.snapshot, policy=rules, now=now)
+
+
+def _instance_room(admission: Admission, wanted: int) -> int:
+    if admission.allowed is None:
+        return wanted
+    if admission.probe or not admission.allowed:
+        return min(1, admission.allowed)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM reliability_delivery WHERE state = 'sending'")
+        return max(0, admission.allowed - int(cursor.fetchone()[0]))
+
+
+def _look(lane_id: int) -> Look:
+    with connection.cursor() as cursor:
+        cursor.execute(LOOK, {"lane": lane_id})
+        return Look(*cursor.fetchone())
+
+
+def _is_past(moment: datetime | None, now: datetime) -> bool:
+    return moment is not None and moment <= now
+
+
+def _tidy(lane: Lane, policy: LanePolicy, seen: Look) -> bool:
+    """Take back lapsed leases and bury what expired; return whether there was any."""
+    lapsed, expired = _is_past(seen.lease_ends, seen.now), _is_past(seen.expires, seen.now)
+    with connection.cursor() as cursor:
+        if lapsed:
+            cursor.execute(LAPSED, [lane.pk, seen.now])
+            lapses = [Lapse(*row) for row in cursor.fetchall()]
+            outcome.settle_lapsed(lapses=lapses, policy=policy, now=seen.now)
+        if expired:
+            cursor.execute(EXPIRE, {"lane": lane.pk, "now": seen.now, "error": EXPIRED_ERROR})
+            code, _, message = EXPIRED_ERROR.partition(": ")
+            dead = [Death(row[0], code, message) for row in cursor.fetchall()]
+            outcome.finish(delivered=[], dead=dead, now=seen.now)
+    return lapsed or expired
+
+
+def _attend(lane: Lane, now: datetime) -> None:
+    """Promise to look again; renewed when half of it is over. A wake-up stands by at its end."""
+    if lane.attended_until is None or lane.attended_until - now < ATTENDED / 2:
+        Lane.objects.filter(pk=lane.pk).update(attended_until=now + ATTENDED)
+        engine.wake_at(lane_id=lane.pk, at=now + ATTENDED)
+
+
+def _cover(lane: Lane, policy: LanePolicy, seen: Look, covered_until: datetime | None) -> datetime:
+    """Plan a look for when the first lease ends, unless one is still to come."""
+    if covered_until is not None and covered_until > seen.now:
+        return covered_until
+    ends = seen.lease_ends or lease_end(policy, seen.now)
+    engine.wake_at(lane_id=lane.pk, at=ends)
+    return ends
+
+
+def lease_end(policy: LanePolicy, now: datetime) -> datetime:
+    """Return the end of a lease taken at `now`: the request's time, its body's, and a margin to settle in."""
+    return now + 2 * policy.timeout + LEASE_MARGIN
+
+
+def _claim(lane: Lane, policy: LanePolicy, admitted: Admitted, now: datetime) -> tuple[Claim, ...]:
+    token, until = uuid4(), lease_end(policy, now)
+    with connection.cursor() as cursor:
+        values = {"lane": lane.pk, "now": now, "room": admitted.room, "token": token, "until": until}
+        cursor.execute(CLAIM, values)
+        claims = tuple(_claim_of(row, lane, policy, admitted, token) for row in cursor.fetchall())
+    if claims:
+        _take_places(lane, policy, admitted, len(claims), now, until)
+    return claims
+
+
+def _take_places(
+    lane: Lane, policy: LanePolicy, admitted: Admitted, count: int, now: datetime, until: datetime
+) -> None:
+    """Write down what the claims use up: probes and the rate."""
+    if admitted.lane_probe:
+        circuit.begin_probe(breaker=lane.breaker, now=now, until=until)
+    if admitted.instance_probe and admitted.instance is not None:
+        circuit.begin_probe(breaker=admitted.instance, now=now, until=until)
+    if policy.rate_limit_per_minute is not None:
+        grant = rate.grant(tat=lane.rate_tat, now=now, per_minute=policy.rate_limit_per_minute, wanted=count)
+        Lane.objects.filter(pk=lane.pk).update(rate_tat=grant.tat)
+
+
+def _claim_of(
+    row: tuple[UUID, int, int, str, str, bool, bool, datetime],
+    lane: Lane,
+    policy: LanePolicy,
+    admitted: Admitted,
+    token: UUID,
+) -> Claim:
+    delivery_id, number, retries_used, payload, key, stale, is_replay, created_at = row
+    return Claim(
+        delivery_id=delivery_id,
+        lane_id=lane.pk,
+        workflow=lane.workflow.slug,
+        tenant=lane.tenant,
+        number=number,
+        retries_used=retries_used,
+        token=token,
+        payload=payload,
+        idempotency_key=key,
+        url=lane.workflow.url,
+        authentication=lane.workflow.authentication,
+        signing_secret=lane.workflow.signing_secret,
+        stale=stale,
+        is_replay=is_replay,
+        created_at=created_at,
+        policy=policy,
+        lane_probe=admitted.lane_probe,
+        instance_probe=admitted.instance_probe,
+    )
+
+
+def _settle(lane: Lane, policy: LanePolicy, batch: Sequence[Sent], worker: str) -> None:
+    now = clock.now()
+    outcome.settle_sent(batch=batch, now=now, worker=worker)
+    _tell_lane(lane, policy, batch, now)
+    _tell_instance(batch, now)
+
+
+def _tell_lane(lane: Lane, policy: LanePolicy, batch: Sequence[Sent], now: datetime) -> None:
+    heard = [(sent, lane_report(sent.classified, probe=sent.claim.lane_probe)) for sent in batch]
+    reports = [report for _, report in heard if report is not None]
+    limit = policy.concurrency_limit
+    circuit.hear(breaker=lane.breaker, rules=policy.breaker, reports=reports, limit=limit, now=now)
+    if any(report is None and sent.claim.lane_probe for sent, report in heard):
+        circuit.release_probe(breaker=lane.breaker, now=now)
+
+
+def _tell_instance(batch: Sequence[Sent], now: datetime) -> None:
+    """The instance's breaker is written only where it matters: something failed, or it is not simply closed."""
+    heard = [(sent, instance_report(sent.classified, probe=sent.claim.instance_probe)) for sent in batch]
+    reports = [report for _, report in heard if report is not None]
+    breaker = circuit.instance()
+    quiet = breaker.state == BreakerState.CLOSED and breaker.ramp is None
+    if quiet and all(report.signal is breaker_policy.Signal.SUCCESS for report in reports):
+        return
+    breaker = circuit.instance(locked=True)
+    rules = instance_breaker_policy()
+    # The slow start of the whole instance is over once as many go as one lane may ever have in flight.
+    limit = settings.N8N_MAX_CONCURRENCY
+    changes = circuit.hear(breaker=breaker, rules=rules, reports=reports, limit=limit, now=now)
+    if any(report is None and sent.claim.instance_probe for sent, report in heard):
+        circuit.release_probe(breaker=breaker, now=now)
+    if any(change.to_state is State.CLOSED for change in changes):
+        engine.wake_waiting()
+

@@ -1,0 +1,230 @@
+"""Accepts triggers: one delivery per idempotency key, kept with its wake-up in one transaction.
+
+The usual way through is a single statement, which finds the lanes, inserts the deliveries and plans the
+wake-ups. What it leaves out is looked at afterwards: a lane's first delivery, a repeat, a lane that skips
+unchanged payloads.
+
+Call `accept` once per transaction: its locks are taken in an order that holds within one call.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from reliability.errors import IdempotencyConflict, UnknownWorkflow
+from reliability.models import DEFAULT_TENANT, Breaker, Delivery, DeliveryState, Lane, Scope, Source, Workflow
+from reliability.models.ids import uuid7
+
+ACCEPT = """
+WITH input AS (
+    SELECT * FROM unnest(%(ids)s::uuid[], %(workflows)s::text[], %(tenants)s::text[], %(keys)s::text[],
+        %(payloads)s::text[], %(digests)s::bytea[], %(due)s::timestamptz[], %(expires)s::timestamptz[],
+        %(sources)s::text[], %(stale)s::bool[], %(skipping)s::bool[])
+        AS t(id, workflow, tenant, key, payload, digest, due_at, expires_at, source, stale, skipping)
+), resolved AS (
+    SELECT input.*, lane.id AS lane_id, coalesce(lane.skip_unchanged, workflow.skip_unchanged, false) AS skips
+    FROM input JOIN reliability_workflow workflow ON workflow.slug = input.workflow
+    JOIN reliability_lane lane ON lane.workflow_id = workflow.id AND lane.tenant = input.tenant
+), accepted AS (
+    INSERT INTO reliability_delivery (id, lane_id, idempotency_key, payload, payload_digest, state, source,
+        attempt_count, retries_used, due_at, created_at, expires_at, last_error, stale)
+    SELECT id, lane_id, key, payload, digest, 'pending', source, 0, 0, due_at, %(now)s, expires_at, '', stale
+    FROM resolved WHERE skipping OR NOT skips ORDER BY lane_id, key
+    ON CONFLICT DO NOTHING
+    RETURNING id, lane_id, due_at
+), due AS (
+    SELECT lane_id, min(due_at) AS due_at, bool_or(due_at <= %(now)s) AS at_once, bool_or(due_at > %(now)s) AS later
+    FROM accepted GROUP BY lane_id ORDER BY lane_id
+), woken AS (
+    SELECT CASE WHEN at_once THEN backstop_wake(lane_id)::text END,
+        CASE WHEN later THEN backstop_wake_at(lane_id,
+            (SELECT min(a.due_at) FROM accepted a WHERE a.lane_id = due.lane_id AND a.due_at > %(now)s))::text END
+    FROM due
+)
+SELECT resolved.id, resolved.lane_id, accepted.id IS NOT NULL, resolved.skips, (SELECT count(*) FROM woken)
+FROM resolved LEFT JOIN accepted ON accepted.id = resolved.id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """What asks for a delivery. `payload` is JSON text, `digest` its `digest_of`; no key means one of its own."""
+
+    workflow: str
+    payload: str
+    digest: bytes
+    tenant: str = DEFAULT_TENANT
+    idempotency_key: str | None = None
+    deliver_at: datetime | None = None
+    expires_at: datetime | None = None
+    source: str = Source.API
+    stale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A trigger's delivery; `created` is false where an earlier trigger with the same key made it."""
+
+    delivery: Delivery
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    id: UUID
+    key: str
+    trigger: Trigger
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    lane_id: int
+    accepted: bool
+    skips: bool
+    skipped: bool = False
+
+
+def accept(*, triggers: Sequence[Trigger], now: datetime) -> list[Accepted]:
+    """Keep each trigger as a delivery, all or none; return them in the same order.
+
+    Raises `UnknownWorkflow`, and `IdempotencyConflict` where a key was used with another payload.
+    """
+    lines = [_line(trigger) for trigger in triggers]
+    if len(lines) == 1 and not connection.in_atomic_block:
+        line = lines[0]
+        found = _insert(lines, now=now, skipping=[False])
+        if line.id in found and found[line.id].accepted:
+            return [Accepted(_made(line, found[line.id], now), created=True)]
+    with transaction.atomic():
+        return _accept(lines, now=now)
+
+
+def _line(trigger: Trigger) -> _Line:
+    new = uuid7()
+    return _Line(new, trigger.idempotency_key or str(new), trigger)
+
+
+def _accept(lines: Sequence[_Line], *, now: datetime) -> list[Accepted]:
+    _open_lanes(lines)
+    found = _insert(lines, now=now, skipping=[False] * len(lines))
+    if any(one.skips for one in found.values()):
+        found |= _insert_changed([line for line in lines if found[line.id].skips], found, now=now)
+    repeats = _first_ones([line for line in lines if not found[line.id].accepted], found)
+    return [
+        repeats.get(line.id) or Accepted(_made(line, found[line.id], now), created=True) for line in lines
+    ]
+
+
+def _insert(lines: Sequence[_Line], *, now: datetime, skipping: Sequence[bool]) -> dict[UUID, _Found]:
+    """Run the one statement; a line whose lane does not exist is missing from the result."""
+    triggers = [line.trigger for line in lines]
+    values = {
+        "now": now,
+        "ids": [line.id for line in lines],
+        "workflows": [trigger.workflow for trigger in triggers],
+        "tenants": [trigger.tenant for trigger in triggers],
+        "keys": [line.key for line in lines],
+        "payloads": [trigger.payload for trigger in triggers],
+        "digests": [trigger.digest for trigger in triggers],
+        "due": [_due(trigger, now) for trigger in triggers],
+        "expires": [trigger.expires_at for trigger in triggers],
+        "sources": [str(trigger.source) for trigger in triggers],
+        "stale": [trigger.stale for trigger in triggers],
+        "skipping": list(skipping),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(ACCEPT, values)
+        return {row[0]: _Found(*row[1:4]) for row in cursor.fetchall()}
+
+
+def _due(trigger: Trigger, now: datetime) -> datetime:
+    return max(now, trigger.deliver_at) if trigger.deliver_at else now
+
+
+def _made(line: _Line, found: _Found, now: datetime) -> Delivery:
+    """Return the row that was just inserted, without reading it back."""
+    trigger = line.trigger
+    return Delivery(
+        id=line.id,
+        lane_id=found.lane_id,
+        idempotency_key=line.key,
+        payload=trigger.payload,
+        payload_digest=trigger.digest,
+        source=str(trigger.source),
+        state=DeliveryState.SKIPPED if found.skipped else DeliveryState.PENDING,
+        finished_at=now if found.skipped else None,
+        due_at=_due(trigger, now),
+        created_at=now,
+        expires_at=trigger.expires_at,
+        stale=trigger.stale,
+    )
+
+
+def _open_lanes(lines: Sequence[_Line]) -> None:
+    """Make the lanes that are missing, each with its breaker, and lock those that compare payloads."""
+    wanted = {(line.trigger.workflow, line.trigger.tenant) for line in lines}
+    slugs = {workflow for workflow, _ in wanted}
+    ids = dict(Workflow.objects.filter(slug__in=slugs).values_list("slug", "id"))
+    if unknown := sorted(slugs - ids.keys()):
+        raise UnknownWorkflow(errors={"workflow": [f"There is no workflow '{slug}'." for slug in unknown]})
+    tenants = {tenant for _, tenant in wanted}
+    known = set(
+        Lane.objects.filter(workflow__slug__in=slugs, tenant__in=tenants).values_list("workflow__slug", "tenant")
+    )
+    for slug, tenant in sorted(wanted - known):
+        open_lane(workflow_id=ids[slug], tenant=tenant)
+
+
+def open_lane(*, workflow_id: UUID, tenant: str) -> Lane:
+    """Return the lane of (workflow, tenant), made with its breaker if there was none."""
+    Lane.objects.bulk_create([Lane(workflow_id=workflow_id, tenant=tenant)], ignore_conflicts=True)
+    lane = Lane.objects.get(workflow_id=workflow_id, tenant=tenant)
+    Breaker.objects.bulk_create([Breaker(scope=Scope.LANE, lane=lane)], ignore_conflicts=True)
+    return lane
+
+
+def _insert_changed(
+    lines: Sequence[_Line], found: dict[UUID, _Found], *, now: datetime
+) -> dict[UUID, _Found]:
+    """Accept payloads of lanes that skip unchanged ones, one after the other, under the lanes' locks.
+
+    A payload is unchanged if it equals that of the lane's newest delivery which was, or still may be,
+    delivered. A skipped one is kept, in its final state.
+    """
+    lane_ids = sorted({found[line.id].lane_id for line in lines})
+    list(Lane.objects.select_for_update(no_key=True).filter(pk__in=lane_ids).order_by("pk").values_list("pk"))
+    result = {}
+    for line in lines:
+        lane_id = found[line.id].lane_id
+        inserted = _insert([line], now=now, skipping=[True])[line.id]
+        if inserted.accepted and _last_digest(lane_id, before=line.id) == line.trigger.digest:
+            Delivery.objects.filter(pk=line.id).update(state=DeliveryState.SKIPPED, finished_at=now)
+            inserted = replace(inserted, skipped=True)
+        result[line.id] = inserted
+    return result
+
+
+def _last_digest(lane_id: int, *, before: UUID) -> bytes | None:
+    gone = (DeliveryState.SKIPPED, DeliveryState.DEAD, DeliveryState.CANCELLED)
+    earlier = Delivery.objects.filter(lane_id=lane_id).exclude(pk=before).exclude(state__in=gone)
+    digest = earlier.order_by("-id").values_list("payload_digest", flat=True).first()
+    return bytes(digest) if digest is not None else None
+
+
+def _first_ones(lines: Sequence[_Line], found: dict[UUID, _Found]) -> dict[UUID, Accepted]:
+    """Return what each repeat's key already led to. Raises `IdempotencyConflict` for another payload."""
+    if not lines:
+        return {}
+    keys, lanes = {line.key for line in lines}, {found[line.id].lane_id for line in lines}
+    originals = Delivery.objects.filter(lane_id__in=lanes, idempotency_key__in=keys).exclude(source=Source.REPLAY)
+    firsts = {(one.lane_id, one.idempotency_key): one for one in originals}
+    result = {}
+    for line in lines:
+        first = firsts[found[line.id].lane_id, line.key]
+        if bytes(first.payload_digest) != line.trigger.digest:
+            raise IdempotencyConflict(f"The key '{line.key}' was used with another payload.")
+        result[line.id] = Accepted(first, created=False)
+    return result

@@ -1,0 +1,295 @@
+"""Writes down what an attempt means for its delivery: delivered, later, or dead letter."""
+
+import json
+import logging
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection
+
+from reliability.models import AttemptResult, DeliveryState, LanePolicy
+from reliability.models.ids import uuid7
+from reliability.policies import backoff
+from reliability.policies.classification import Classified, Outcome
+from reliability.policies.settlement import Rules, Settlement, Step, settle
+
+from .messages import Sent
+
+logger = logging.getLogger("reliability.attempt")
+
+SUCCESS_BODY_LIMIT = 2048
+LOST_LEASE = "lease_lost"
+
+SETTLE = """
+UPDATE reliability_delivery AS d SET
+    state = v.state, due_at = coalesce(v.due_at, d.due_at), finished_at = v.finished_at,
+    retries_used = d.retries_used + v.retry, last_error = v.error, lease_token = NULL, lease_until = v.lease_until
+FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::int[], %s::text[],
+    %s::timestamptz[]) AS v(id, token, state, due_at, finished_at, retry, error, lease_until)
+WHERE d.id = v.id AND d.lease_token = v.token AND d.state = 'sending'
+RETURNING d.id
+"""
+RECORD = """
+INSERT INTO reliability_attempt (delivery_id, number, result, code, error, status_code, started_at, duration_ms,
+    response_headers, response_body, probe, worker)
+SELECT * FROM unnest(%s::uuid[], %s::int[], %s::text[], %s::text[], %s::text[], %s::int[], %s::timestamptz[],
+    %s::int[], %s::jsonb[], %s::text[], %s::bool[], %s::text[])
+ON CONFLICT DO NOTHING
+"""
+BURY = """
+INSERT INTO reliability_deadletter (id, lane_id, delivery_id, source, status, payload, error_code, error_message,
+    retry_count, execution_id, execution_url, created_at, died_at, expires_at)
+SELECT v.letter, d.lane_id, d.id, 'delivery', 'dead', d.payload, v.code, v.message,
+    greatest(d.attempt_count - 1, 0), '', '', %s, %s, %s
+FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[]) AS v(id, letter, code, message)
+JOIN reliability_delivery d ON d.id = v.id
+WHERE d.dead_letter_id IS NULL
+ON CONFLICT DO NOTHING
+"""
+BURY_AGAIN = """
+UPDATE reliability_deadletter AS l SET
+    status = 'dead', error_code = v.code, error_message = v.message, died_at = %s, expires_at = %s,
+    retry_count = l.retry_count + d.attempt_count
+FROM unnest(%s::uuid[], %s::text[], %s::text[]) AS v(id, code, message)
+JOIN reliability_delivery d ON d.id = v.id
+WHERE l.id = d.dead_letter_id AND l.status = 'replaying'
+"""
+RECOVER = """
+UPDATE reliability_deadletter AS l SET status = 'recovered', closed_at = %s
+FROM reliability_delivery d
+WHERE d.id = ANY(%s::uuid[]) AND l.id = d.dead_letter_id AND l.status = 'replaying'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A delivery that failed for good, and why."""
+
+    delivery_id: UUID
+    code: str
+    message: str
+
+
+def rules_of(policy: LanePolicy) -> Rules:
+    return Rules(
+        max_retries=policy.max_retries,
+        base_delay_ms=policy.base_delay_ms,
+        max_delay_ms=policy.max_delay_ms,
+        jitter_factor=policy.jitter_factor,
+        hold_unknown=policy.on_unknown_outcome == "hold",
+        awaits_callback=policy.completion == "callback",
+    )
+
+
+def decide(sent: Sent, *, now: datetime) -> Settlement:
+    """Hold an attempt against its lane's policy."""
+    header = sent.reply.headers.get("retry-after") if sent.reply else None
+    return settle(
+        classified=sent.classified,
+        rules=rules_of(sent.claim.policy),
+        attempt=sent.claim.number,
+        retries_used=sent.claim.retries_used,
+        jitter=random.random(),  # noqa: S311  # jitter, not a secret
+        retry_after=backoff.parse_retry_after(header, now=now),
+    )
+
+
+def settle_sent(*, batch: Sequence[Sent], now: datetime, worker: str = "") -> None:
+    """Write the outcome of a lane's attempts, under its lock. An attempt whose lease was lost changes nothing."""
+    decided = [(sent, decide(sent, now=now)) for sent in batch]
+    won = _settle(decided, now=now)
+    kept = [(sent, verdict) for sent, verdict in decided if sent.claim.delivery_id in won]
+    _record(kept, worker=worker)
+    finish(
+        delivered=[
+            sent.claim.delivery_id
+            for sent, verdict in kept
+            if verdict.step is Step.DELIVERED and sent.claim.is_replay
+        ],
+        dead=[
+            Death(sent.claim.delivery_id, verdict.code, verdict.message)
+            for sent, verdict in kept
+            if verdict.step is Step.BURY
+        ],
+        now=now,
+    )
+    for sent, verdict in decided:
+        _log(sent, verdict.step if sent.claim.delivery_id in won else LOST_LEASE, worker)
+
+
+def finish(*, delivered: Sequence[UUID], dead: Sequence[Death], now: datetime) -> None:
+    """Move dead letters along with deliveries that have just reached `delivered` (replays only) or `dead`."""
+    with connection.cursor() as cursor:
+        if delivered:
+            cursor.execute(RECOVER, [now, list(delivered)])
+        if dead:
+            ids, codes, messages = zip(*((one.delivery_id, one.code, one.message) for one in dead), strict=True)
+            expiry = now + timedelta(hours=settings.N8N_DLQ_TTL_HOURS)
+            letters = [uuid7() for _ in dead]
+            cursor.execute(BURY_AGAIN, [now, expiry, list(ids), list(codes), list(messages)])
+            cursor.execute(BURY, [now, now, expiry, list(ids), letters, list(codes), list(messages)])
+
+
+def _settle(decided: "Sequence[tuple[Sent, Settlement]]", *, now: datetime) -> set[UUID]:
+    rows = [_new_values(sent, verdict, now) for sent, verdict in decided]
+    with connection.cursor() as cursor:
+        cursor.execute(SETTLE, [list(column) for column in zip(*rows, strict=True)])
+        return {row[0] for row in cursor.fetchall()}
+
+
+def _new_values(sent: Sent, verdict: Settlement, now: datetime) -> "tuple[object, ...]":
+    state = {
+        Step.DELIVERED: DeliveryState.DELIVERED,
+        Step.AWAIT_CALLBACK: DeliveryState.AWAITING_CALLBACK,
+        Step.RETRY: DeliveryState.PENDING,
+        Step.BURY: DeliveryState.DEAD,
+    }[verdict.step]
+    final = verdict.step in (Step.DELIVERED, Step.BURY)
+    deadline = now + timedelta(milliseconds=sent.claim.policy.callback_timeout_ms)
+    return (
+        sent.claim.delivery_id,
+        sent.claim.token,
+        str(state),
+        now + verdict.wait if verdict.step is Step.RETRY else None,
+        now if final else None,
+        int(verdict.spends_retry),
+        describe(verdict.code, verdict.message),
+        deadline if verdict.step is Step.AWAIT_CALLBACK else None,
+    )
+
+
+def describe(code: str, message: str) -> str:
+    """Return an error as one line: its code, and what was said."""
+    return f"{code}: {message}" if code and message else code or message
+
+
+def _record(kept: "Iterable[tuple[Sent, Settlement]]", *, worker: str) -> None:
+    rows = [_attempt_row(sent, worker) for sent, _ in kept]
+    if rows:
+        with connection.cursor() as cursor:
+            cursor.execute(RECORD, [list(column) for column in zip(*rows, strict=True)])
+
+
+def _attempt_row(sent: Sent, worker: str) -> "tuple[object, ...]":
+    claim, said, reply = sent.claim, sent.classified, sent.reply
+    body = reply.body if reply else ""
+    return (
+        claim.delivery_id,
+        claim.number,
+        str(said.outcome),
+        said.code,
+        said.message,
+        reply.status if reply else None,
+        sent.started_at,
+        round(sent.duration * 1000),
+        json.dumps(dict(reply.headers) if reply else {}),
+        body if said.code else body[:SUCCESS_BODY_LIMIT],
+        claim.lane_probe or claim.instance_probe,
+        worker,
+    )
+
+
+def _log(sent: Sent, then: str, worker: str) -> None:
+    claim = sent.claim
+    logger.info(
+        "attempt",
+        extra={
+            "delivery": str(claim.delivery_id),
+            "workflow": claim.workflow,
+            "tenant": claim.tenant,
+            "attempt": claim.number,
+            "result": str(sent.classified.outcome),
+            "code": sent.classified.code,
+            "status": sent.reply.status if sent.reply else None,
+            "duration_ms": round(sent.duration * 1000),
+            "then": str(then),
+            "probe": claim.lane_probe or claim.instance_probe,
+            "worker": worker,
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Lapse:
+    """A lease that ran out: a worker died while sending, or a report never came."""
+
+    delivery_id: UUID
+    number: int
+    retries_used: int
+    sent_at: datetime
+    awaiting: bool
+
+
+def settle_lapsed(*, lapses: Sequence[Lapse], policy: LanePolicy, now: datetime) -> None:
+    """Take back deliveries whose lease ran out, under their lane's lock; each leaves an attempt on record."""
+    for lapse in lapses:
+        result = AttemptResult.CALLBACK_TIMEOUT if lapse.awaiting else AttemptResult.INTERRUPTED
+        verdict = settle(
+            classified=_lapsed(lapse),
+            rules=rules_of(policy),
+            attempt=lapse.number,
+            retries_used=lapse.retries_used,
+            jitter=random.random(),  # noqa: S311  # jitter, not a secret
+        )
+        apply(
+            delivery_id=lapse.delivery_id,
+            number=lapse.number,
+            verdict=verdict,
+            result=result,
+            started_at=lapse.sent_at,
+            now=now,
+        )
+
+
+def _lapsed(lapse: Lapse) -> Classified:
+    if lapse.awaiting:
+        message = "The workflow did not report its end in time."
+        return Classified(Outcome.UNKNOWN, "callback_timeout", message, reached=True)
+    message = "The worker that was sending went away."
+    return Classified(Outcome.UNKNOWN, "worker_lost", message, reached=True)
+
+
+FAIL_IN_FLIGHT = """
+UPDATE reliability_delivery SET state = %s, due_at = coalesce(%s, due_at), finished_at = %s,
+    retries_used = retries_used + %s, last_error = %s, lease_token = NULL, lease_until = NULL
+WHERE id = %s AND attempt_count = %s AND state IN ('sending', 'awaiting_callback')
+"""
+
+
+def apply(
+    *,
+    delivery_id: UUID,
+    number: int,
+    verdict: Settlement,
+    result: AttemptResult,
+    started_at: datetime,
+    now: datetime,
+) -> bool:
+    """Apply a failure that no reply told us of to a delivery in flight; return whether it still was."""
+    retry = verdict.step is Step.RETRY
+    error = describe(verdict.code, verdict.message)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            FAIL_IN_FLIGHT,
+            [
+                DeliveryState.PENDING if retry else DeliveryState.DEAD,
+                now + verdict.wait if retry else None,
+                None if retry else now,
+                int(verdict.spends_retry),
+                error,
+                delivery_id,
+                number,
+            ],
+        )
+        if cursor.rowcount != 1:
+            return False
+        took = max(0, round((now - started_at).total_seconds() * 1000))
+        row = (delivery_id, number, str(result), verdict.code, verdict.message, None, started_at, took)
+        cursor.execute(RECORD, [[value] for value in (*row, "{}", "", False, "")])
+    if not retry:
+        finish(delivered=[], dead=[Death(delivery_id, verdict.code, verdict.message)], now=now)
+    return True

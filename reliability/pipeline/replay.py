@@ -1,0 +1,217 @@
+"""Takes dead letters back onto the way: one, edited, or many at a rate. And purges them.
+
+A replay is a new delivery that names the dead letter it replays. Its key is the first delivery's, so that a
+receiver knows the repeat; an edited payload is another message and gets a key of its own. The dead letter is
+claimed by a conditional UPDATE, so that of two who replay it at once, one does.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from reliability import engine
+from reliability.errors import NotFound, NotReplayable
+from reliability.models import (
+    DeadLetter,
+    DeadLetterSource,
+    DeadLetterStatus,
+    Delivery,
+    Operation,
+    OperationKind,
+    OperationState,
+    digest_of,
+)
+from reliability.models.ids import uuid7
+
+from . import audit
+from .audit import Hand
+from .selection import DeadLetterFilter
+
+DEFAULT_RATE = 5.0
+PURGE_BATCH = 500
+
+REPLAY = """
+WITH wanted AS (
+    SELECT * FROM unnest(%(letters)s::uuid[], %(deliveries)s::uuid[], %(due)s::timestamptz[])
+        AS t(letter, delivery, due_at)
+), claimed AS (
+    UPDATE reliability_deadletter AS l SET status = 'replaying' FROM wanted
+    WHERE l.id = wanted.letter AND l.status = 'dead' AND l.source <> 'n8n'
+    RETURNING l.id, l.lane_id, l.delivery_id, l.payload, wanted.delivery AS new_id, wanted.due_at
+)
+INSERT INTO reliability_delivery (id, lane_id, idempotency_key, payload, payload_digest, state, source,
+    attempt_count, retries_used, due_at, created_at, last_error, stale, replay_of_id, dead_letter_id)
+SELECT c.new_id, c.lane_id, coalesce(d.idempotency_key, c.id::text), c.payload,
+    coalesce(d.payload_digest, sha256(convert_to(c.payload, 'UTF8'))),
+    'pending', 'replay', 0, 0, c.due_at, %(now)s, '', coalesce(d.stale, false), c.delivery_id, c.id
+FROM claimed c LEFT JOIN reliability_delivery d ON d.id = c.delivery_id
+RETURNING id, lane_id, dead_letter_id, due_at
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A dead letter's new delivery."""
+
+    dead_letter_id: UUID
+    delivery_id: UUID
+    lane_id: int
+
+
+def replay(*, dead_letter_id: UUID, hand: Hand, now: datetime, payload: str | None = None) -> Replayed:
+    """Send a dead letter again; `payload` (JSON text) sends it edited, under a key of its own.
+
+    Raises `NotFound`, and `NotReplayable` where it is not dead (any more).
+    """
+    with transaction.atomic():
+        done = replay_each(dead_letter_ids=[dead_letter_id], now=now)
+        if not done:
+            raise _refusal(dead_letter_id)
+        if payload is not None:
+            _edit(done[0], payload)
+        letter = DeadLetter(pk=dead_letter_id)
+        details = {"delivery": str(done[0].delivery_id), "edited": payload is not None}
+        audit.record(hand=hand, action="replay", now=now, target=letter, details=details)
+    return done[0]
+
+
+def replay_each(
+    *, dead_letter_ids: Sequence[UUID], now: datetime, due: Sequence[datetime] | None = None
+) -> list[Replayed]:
+    """Send those of the dead letters that are still dead, each at its `due` time or now; return them."""
+    values = {
+        "letters": list(dead_letter_ids),
+        "deliveries": [uuid7() for _ in dead_letter_ids],
+        "due": list(due) if due is not None else [now] * len(dead_letter_ids),
+        "now": now,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(REPLAY, values)
+        rows = cursor.fetchall()
+    _wake(rows, now)
+    return [Replayed(dead_letter_id=row[2], delivery_id=row[0], lane_id=row[1]) for row in rows]
+
+
+def _wake(rows: "Sequence[tuple[UUID, int, UUID, datetime]]", now: datetime) -> None:
+    engine.wake(lane_ids=[row[1] for row in rows if row[3] <= now])
+    for lane_id in sorted({row[1] for row in rows if row[3] > now}):
+        first = min(row[3] for row in rows if row[1] == lane_id and row[3] > now)
+        engine.wake_at(lane_id=lane_id, at=first)
+
+
+def _edit(done: Replayed, payload: str) -> None:
+    digest = digest_of(json.loads(payload))
+    new = Delivery.objects.filter(pk=done.delivery_id)
+    new.update(payload=payload, payload_digest=digest, idempotency_key=str(done.delivery_id))
+
+
+def _refusal(dead_letter_id: UUID) -> NotFound | NotReplayable:
+    letter = DeadLetter.objects.filter(pk=dead_letter_id).first()
+    if letter is None:
+        return NotFound("There is no such dead letter.")
+    if letter.source == DeadLetterSource.N8N and letter.status == DeadLetterStatus.DEAD:
+        return NotReplayable("n8n reported it: only n8n can run that execution again.")
+    return NotReplayable(f"Only a dead letter can be replayed; this one is {letter.status}.")
+
+
+def purge(*, dead_letter_id: UUID, hand: Hand, now: datetime) -> None:
+    """Take a dead letter out of the queue for good. Raises `NotFound`, and `NotReplayable` where it is not dead."""
+    with transaction.atomic():
+        if not purge_each(dead_letter_ids=[dead_letter_id], now=now):
+            letter = DeadLetter.objects.filter(pk=dead_letter_id).first()
+            if letter is None:
+                raise NotFound("There is no such dead letter.")
+            raise NotReplayable(f"Only a dead letter can be purged; this one is {letter.status}.")
+        audit.record(hand=hand, action="purge", now=now, target=DeadLetter(pk=dead_letter_id))
+
+
+def purge_each(*, dead_letter_ids: Sequence[UUID], now: datetime) -> int:
+    """Mark those of the dead letters that are still dead as purged; return how many."""
+    return (
+        DeadLetter.objects.dead()
+        .filter(pk__in=dead_letter_ids)
+        .update(status=DeadLetterStatus.PURGED, closed_at=now)
+    )
+
+
+def count(*, selection: DeadLetterFilter, now: datetime) -> int:
+    """Return how many dead letters a bulk operation submitted now would act on."""
+    return int(_candidates(selection.frozen(), now).count())
+
+
+def submit(
+    *,
+    kind: OperationKind,
+    selection: DeadLetterFilter,
+    hand: Hand,
+    now: datetime,
+    rate_per_second: float = DEFAULT_RATE,
+) -> Operation:
+    """Start a bulk operation over all that the filter matches now; the engine works it off at the rate."""
+    with transaction.atomic():
+        operation = Operation.objects.create(
+            kind=kind,
+            filter=selection.frozen(),
+            cutoff=now,
+            rate_per_second=rate_per_second,
+            matched=count(selection=selection, now=now),
+            actor=hand.actor,
+            reason=hand.reason,
+            created_at=now,
+            next_at=now,
+        )
+        details = {"filter": operation.filter, "rate_per_second": rate_per_second}
+        action = f"bulk_{kind}"
+        audit.record(
+            hand=hand, action=action, now=now, target=operation, count=operation.matched, details=details
+        )
+        engine.work_on(operation_id=operation.pk)
+    return operation
+
+
+def _candidates(frozen: dict[str, Any], cutoff: datetime) -> Any:
+    found = DeadLetterFilter.thawed(frozen).matching()
+    return found.filter(status=DeadLetterStatus.DEAD, died_at__lte=cutoff).exclude(source=DeadLetterSource.N8N)
+
+
+def step(*, operation_id: UUID, now: datetime) -> datetime | None:
+    """Do an operation's next second of work, oldest first; return when the one after is due, if any is.
+
+    The row's lock and the cursor make it exact: a step that crashed is done again as a whole, and two workers
+    at once do one after the other.
+    """
+    with transaction.atomic():
+        operation = Operation.objects.select_for_update().filter(pk=operation_id).first()
+        if operation is None or operation.state != OperationState.RUNNING:
+            return None
+        if operation.next_at and operation.next_at > now:
+            return operation.next_at
+        found = _candidates(operation.filter, operation.cutoff).order_by("id")
+        if operation.cursor:
+            found = found.filter(pk__gt=operation.cursor)
+        share = max(1, int(operation.rate_per_second)) if operation.kind == OperationKind.REPLAY else PURGE_BATCH
+        ids = list(found.values_list("pk", flat=True)[:share])
+        if ids:
+            _work(operation, ids, now)
+        else:
+            operation.state, operation.finished_at, operation.next_at = OperationState.DONE, now, None
+        operation.save()
+        return operation.next_at
+
+
+def _work(operation: Operation, ids: Sequence[UUID], now: datetime) -> None:
+    """Handle these dead letters. Replays are spread over the time that the rate gives them."""
+    gap = timedelta(seconds=1 / operation.rate_per_second)
+    if operation.kind == OperationKind.REPLAY:
+        done = len(replay_each(dead_letter_ids=ids, now=now, due=[now + gap * i for i in range(len(ids))]))
+    else:
+        done = purge_each(dead_letter_ids=ids, now=now)
+    operation.done += done
+    operation.skipped += len(ids) - done
+    operation.cursor = ids[-1]
+    operation.next_at = now + gap * len(ids) if operation.kind == OperationKind.REPLAY else now
