@@ -13,7 +13,7 @@ from django.db import transaction
 
 from reliability import engine
 from reliability.errors import NotFound
-from reliability.models import Breaker, BreakerTransition, Lane, Scope
+from reliability.models import Breaker, BreakerTransition, Delivery, Lane, Scope
 from reliability.models.policy import instance_breaker_policy
 from reliability.policies import breaker as policy
 
@@ -104,6 +104,12 @@ def locked(*, breaker_id: UUID) -> Breaker:
     return Breaker.objects.select_related("lane__workflow").get(pk=breaker_id)
 
 
+def waiting(*, breaker: Breaker) -> int:
+    """Return how many deliveries wait in the lane, or behind the instance's breaker in all of them."""
+    rows = Delivery.objects.pending()
+    return (rows.filter(lane_id=breaker.lane_id) if breaker.lane_id is not None else rows).count()
+
+
 def _wake(breaker: Breaker) -> None:
     if breaker.lane_id is None:
         engine.wake_waiting()
@@ -131,5 +137,6 @@ def _keep(
             actor=actor,
             at=now,
         )
-        fields = {"breaker": str(breaker), "from": change.from_state, "to": change.to_state}
-        logger.warning("breaker_transition", extra={**fields, "reason": change.reason, "actor": actor})
+        fields = {"breaker": str(breaker), "from": change.from_state, "to": change.to_state, "actor": actor}
+        # Of the reason only the code: the rest may be n8n's own words, and those may repeat a payload.
+        logger.warning("breaker_transition", extra={**fields, "reason": change.reason.partition(":")[0]})

@@ -1,6 +1,6 @@
 """Which dead letters a filter means: the same for lists, bulk operations, console and commands."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Self
 
@@ -32,6 +32,10 @@ class DeadLetterFilter:
         """Return the filter that `frozen` wrote."""
         moments = {"created_after", "created_before"}
         return cls(**{k: datetime.fromisoformat(v) if k in moments else v for k, v in values.items()})
+
+    def for_tenant(self, tenant: str) -> Self:
+        """Return the filter narrowed to a tenant."""
+        return replace(self, tenant=tenant)
 
     def query(self) -> Q:
         """Return the condition on `DeadLetter`."""

@@ -1,0 +1,98 @@
+"""Typed readers of the environment.
+
+A value that cannot be read or makes no sense is noted in `problems` under its variable's name, and the default
+stands in for it; a system check then stops the start with all of them at once.
+"""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+problems: list[tuple[str, str]] = []
+_env = environ.Env()
+
+
+def read_file(path: Path) -> None:
+    """Take variables from a file of `NAME=value` lines; those of the process itself win."""
+    if path.is_file():
+        environ.Env.read_env(path)
+
+
+def problem(name: str, message: str) -> None:
+    """Note that the variable `name` makes no sense."""
+    problems.append((name, message))
+
+
+def text(name: str, default: str = "") -> str:
+    return str(_env.str(name, default=default)).strip()
+
+
+def boolean(name: str, *, default: bool) -> bool:
+    value = text(name).lower()
+    if value in ("", "true", "1", "yes", "on"):
+        return bool(value) or default
+    if value not in ("false", "0", "no", "off"):
+        problem(name, f"'{value}' is neither true nor false.")
+        return default
+    return False
+
+
+def integer(name: str, default: int, *, low: int, high: int) -> int:
+    """Read a whole number within [low, high]."""
+    return int(_number(name, default, low, high, int))
+
+
+def decimal(name: str, default: float, *, low: float, high: float) -> float:
+    """Read a number within [low, high]."""
+    return float(_number(name, default, low, high, float))
+
+
+def _number(name: str, default: float, low: float, high: float, kind: type) -> float:
+    value = text(name)
+    if not value:
+        return default
+    try:
+        number: float = kind(value)
+    except ValueError:
+        problem(name, f"'{value}' is not a {'whole ' if kind is int else ''}number.")
+        return default
+    if not low <= number <= high:  # not-a-number is in no range either
+        problem(name, f"{value} is outside {low} to {high}.")
+        return default
+    return number
+
+
+def words(name: str, default: list[str]) -> list[str]:
+    """Read a comma-separated list."""
+    return [word.strip() for word in text(name).split(",") if word.strip()] or default
+
+
+def url(name: str, default: str = "") -> str:
+    """Read an http or https address, without a slash at its end."""
+    value = text(name) or default
+    try:
+        parts = urlsplit(value)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        sound = False
+    if value and not sound:
+        problem(name, f"'{value}' is not an http or https address.")
+        return default.rstrip("/")
+    return value.rstrip("/")
+
+
+def database(name: str, *, default: str = "") -> dict[str, object] | None:
+    """Read a PostgreSQL address as Django's settings for it; `None` where there is none."""
+    value = text(name) or default
+    if not value:
+        return None
+    try:
+        found = dict(_env.db_url_config(value))
+    except (ImproperlyConfigured, ValueError, KeyError):
+        found = {}
+    if "postgresql" not in str(found.get("ENGINE", "")):
+        problem(name, "Not a PostgreSQL address (postgresql://user:password@host:port/name).")
+        return {"ENGINE": "django.db.backends.postgresql", "NAME": "unconfigured"}
+    return found

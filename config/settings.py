@@ -1,0 +1,178 @@
+"""Django's settings, all of them from the environment; docs/configuration.md says what each variable means."""
+
+from pathlib import Path
+
+from . import embedded, env, logs, secret
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env.read_file(BASE_DIR / ".env")
+DATA_DIR = BASE_DIR / ".data"
+
+DEBUG = env.boolean("DEBUG", default=False)
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS", [])
+
+_embedded = not env.text("DATABASE_URL")
+_database = env.database("DATABASE_URL", default=embedded.start(DATA_DIR / "postgresql") if _embedded else "")
+DATABASES = {"default": {**(_database or {}), "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+SECRET_KEY = env.text("SECRET_KEY")
+SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS", [])
+if not SECRET_KEY:
+    if not _embedded:
+        env.problem("SECRET_KEY", "Needed where DATABASE_URL is set: at least 50 random characters.")
+    SECRET_KEY = secret.kept_in(DATA_DIR / "secret_key") if _embedded else "unconfigured"
+
+# --- What Backstop itself is told -------------------------------------------------------------------------
+DAY_MS = 86_400_000
+CRON_SECRET = env.text("CRON_SECRET")
+N8N_WEBHOOK_URL = env.url("N8N_WEBHOOK_URL", "http://127.0.0.1:5678/webhook")
+N8N_API_URL = env.url("N8N_API_URL")
+N8N_API_KEY = env.text("N8N_API_KEY")
+N8N_MAX_RETRIES = env.integer("N8N_MAX_RETRIES", 3, low=0, high=1000)
+N8N_BASE_DELAY_MS = env.integer("N8N_BASE_DELAY_MS", 1000, low=0, high=DAY_MS)
+N8N_MAX_DELAY_MS = env.integer("N8N_MAX_DELAY_MS", 30_000, low=0, high=DAY_MS)
+N8N_JITTER_FACTOR = env.decimal("N8N_JITTER_FACTOR", 0.1, low=0.0, high=1.0)
+N8N_CIRCUIT_BREAKER_THRESHOLD = env.integer("N8N_CIRCUIT_BREAKER_THRESHOLD", 10, low=1, high=100_000)
+N8N_CIRCUIT_BREAKER_WINDOW_MS = env.integer("N8N_CIRCUIT_BREAKER_WINDOW_MS", 600_000, low=1, high=7 * DAY_MS)
+N8N_CIRCUIT_BREAKER_RECOVERY_MS = env.integer("N8N_CIRCUIT_BREAKER_RECOVERY_MS", 300_000, low=1, high=7 * DAY_MS)
+N8N_DLQ_TTL_HOURS = env.integer("N8N_DLQ_TTL_HOURS", 24, low=1, high=24 * 3650)
+N8N_DLQ_CLEANUP_INTERVAL_MS = env.integer("N8N_DLQ_CLEANUP_INTERVAL_MS", 3_600_000, low=1000, high=30 * DAY_MS)
+N8N_DEFAULT_CONCURRENCY = env.integer("N8N_DEFAULT_CONCURRENCY", 5, low=1, high=1000)
+N8N_MAX_CONCURRENCY = env.integer("N8N_MAX_CONCURRENCY", 20, low=1, high=1000)
+N8N_TIMEOUT_MS = env.integer("N8N_TIMEOUT_MS", 30_000, low=1, high=DAY_MS)
+if N8N_BASE_DELAY_MS > N8N_MAX_DELAY_MS:
+    env.problem("N8N_BASE_DELAY_MS", f"{N8N_BASE_DELAY_MS} is above N8N_MAX_DELAY_MS ({N8N_MAX_DELAY_MS}).")
+if N8N_DEFAULT_CONCURRENCY > N8N_MAX_CONCURRENCY:
+    _both = f"{N8N_DEFAULT_CONCURRENCY} is above N8N_MAX_CONCURRENCY ({N8N_MAX_CONCURRENCY})."
+    env.problem("N8N_DEFAULT_CONCURRENCY", _both)
+MAX_BODY_BYTES = env.integer("MAX_BODY_BYTES", 16 * 1024 * 1024, low=1024, high=256 * 1024 * 1024)
+WORKER_MAX_IN_FLIGHT = env.integer("WORKER_MAX_IN_FLIGHT", 64, low=1, high=1000)
+WEB_THREADS = env.integer("WEB_THREADS", 8, low=1, high=256)
+CONFIGURATION_PROBLEMS = env.problems
+
+# --- The engine -------------------------------------------------------------------------------------------
+PROCRASTINATE_IMPORT_PATHS = ["reliability.engine"]
+PROCRASTINATE_WORKER_DEFAULTS = {
+    "concurrency": 200,
+    "fetch_job_polling_interval": 2.0,
+    "delete_jobs": "successful",
+    "shutdown_graceful_timeout": 45,
+}
+
+# --- Django -----------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "unfold.contrib.forms",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "procrastinate.contrib.django",
+    "reliability",
+    "scheduling",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+APPEND_SLASH = False
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+LOGIN_URL = "admin:login"
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+
+# --- Security: HTTPS is true where people reach the console over the network, behind TLS ------------------
+HTTPS = env.boolean("HTTPS", default=False)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SESSION_COOKIE_AGE = 12 * 3600
+SESSION_COOKIE_SAMESITE = "Lax"
+X_FRAME_OPTIONS = "DENY"
+
+LOGGING = logs.configuration(level=env.text("LOG_LEVEL", "INFO").upper())
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["reliability.api.authentication.KeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["reliability.api.authentication.HasScope"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["reliability.api.parsers.StrictJSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "reliability.api.parsers.AlwaysJSON",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_PAGINATION_CLASS": None,
+    "EXCEPTION_HANDLER": "reliability.api.problems.handle",
+    "UNAUTHENTICATED_USER": None,
+    "UNAUTHENTICATED_TOKEN": None,
+    "DATETIME_FORMAT": "iso-8601",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Backstop",
+    "DESCRIPTION": "The reliability control plane for n8n.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_PERMISSIONS": [],
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
+}
+UNFOLD = {
+    "SITE_TITLE": "Backstop",
+    "SITE_HEADER": "Backstop",
+    "SITE_SUBHEADER": "Reliability for n8n",
+    "SITE_URL": None,
+    "SHOW_HISTORY": False,
+    "SHOW_VIEW_ON_SITE": False,
+}

@@ -1,0 +1,20 @@
+"""Every address that Backstop answers."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+from reliability import views
+
+urlpatterns = [
+    path("", views.home),
+    path("favicon.ico", views.favicon),
+    path("healthz", views.healthz),
+    path("readyz", views.readyz),
+    path("admin/", admin.site.urls),
+    path("api/", include("reliability.api.urls")),
+    path("", include("scheduling.urls")),
+]
+handler400 = views.bad_request
+handler403 = views.forbidden
+handler404 = views.not_found
+handler500 = views.server_error

@@ -1,0 +1,26 @@
+"""The WSGI application. The light endpoint is answered here, before anything of Django's."""
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.wsgi import get_wsgi_application
+
+from scheduling import light
+
+_django = get_wsgi_application()
+call_command("check")  # a senseless setting stops the start here, too
+_secret = settings.CRON_SECRET
+
+
+def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Answer one request."""
+    method = environ["REQUEST_METHOD"]
+    if light.is_light(method=method, path=environ["PATH_INFO"]):
+        found = light.answer(environ=environ, secret=_secret)
+        return light.respond(found=found, method=method, start_response=start_response)
+    return _django(environ, start_response)

@@ -1,0 +1,22 @@
+#!/usr/bin/env python
+"""Runs Backstop's management commands."""
+
+import os
+import sys
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    from django.core.management import call_command, execute_from_command_line
+
+    if sys.argv[1:3] == ["procrastinate", "worker"]:
+        # The engine's own command runs no checks, and a worker must not start on a senseless setting.
+        import django
+
+        django.setup()
+        call_command("check")
+    execute_from_command_line(sys.argv)
+
+
+if __name__ == "__main__":
+    main()

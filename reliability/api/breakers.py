@@ -1,0 +1,80 @@
+"""Breakers: list, reset, force open."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from reliability.errors import InvalidInput, NotFound
+from reliability.models import Breaker
+from reliability.pipeline import circuit
+
+from . import pages, shapes
+from .authentication import Caller
+from .serializers import BreakerPage, BreakerShape, ForceOpenRequest, ProblemShape, ReasonRequest, Strict
+from .views import PROBLEMS, View, caller, read
+
+ACTED = {200: BreakerShape, 404: ProblemShape, **PROBLEMS}
+
+
+class NoFilters(Strict):
+    """A list without filters."""
+
+
+class Breakers(View):
+    scopes = {"GET": "read"}
+
+    @extend_schema(operation_id="list_breakers", responses={200: BreakerPage, **PROBLEMS})
+    def get(self, request: Request) -> Response:
+        """List the breakers of the lanes and, for keys of all tenants, that of the n8n instance."""
+        pages.filters(request, NoFilters)
+        who = caller(request)
+        circuit.instance()
+        return pages.page(request, _visible(who), lambda one: _shape(one, who.now))
+
+
+class Reset(View):
+    scopes = {"POST": "operate"}
+
+    @extend_schema(operation_id="reset_breaker", request=ReasonRequest, responses=ACTED)
+    def post(self, request: Request, breaker_id: UUID) -> Response:
+        """Close a breaker by hand; what waits behind it ramps up."""
+        who = caller(request)
+        hand = who.hand(read(request, ReasonRequest).get("reason", ""))
+        _find(breaker_id, who)
+        circuit.reset(breaker_id=breaker_id, hand=hand, now=who.now)
+        return Response(_shape(_find(breaker_id, who), who.now))
+
+
+class ForceOpen(View):
+    scopes = {"POST": "operate"}
+
+    @extend_schema(operation_id="force_open_breaker", request=ForceOpenRequest, responses=ACTED)
+    def post(self, request: Request, breaker_id: UUID) -> Response:
+        """Hold a breaker open, until it is reset or until a moment."""
+        who = caller(request)
+        values = read(request, ForceOpenRequest)
+        until = values.get("until")
+        if until is not None and until <= who.now:
+            raise InvalidInput(errors={"until": ["It lies in the past."]})
+        _find(breaker_id, who)
+        circuit.force_open(breaker_id=breaker_id, hand=who.hand(values.get("reason", "")), now=who.now, until=until)
+        return Response(_shape(_find(breaker_id, who), who.now))
+
+
+def _visible(who: Caller) -> Any:
+    return Breaker.objects.select_related("lane__workflow").filter(who.own("lane__tenant"))
+
+
+def _find(breaker_id: UUID, who: Caller) -> Breaker:
+    found = _visible(who).filter(pk=breaker_id).first()
+    if found is None:
+        raise NotFound("There is no such breaker.")
+    return found
+
+
+def _shape(one: Breaker, now: datetime) -> shapes.Shape:
+    return shapes.breaker(one, waiting=circuit.waiting(breaker=one), now=now)

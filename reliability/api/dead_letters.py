@@ -1,0 +1,171 @@
+"""Dead letters: list, show, report, replay, purge."""
+
+from typing import Any
+from uuid import UUID
+
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from reliability.errors import NotFound
+from reliability.models import DeadLetter, Operation, OperationKind
+from reliability.pipeline import burial, replay
+from reliability.pipeline.burial import Report
+from reliability.pipeline.selection import DeadLetterFilter
+
+from . import pages, shapes, strict_json
+from .authentication import Caller
+from .serializers import (
+    BulkReplayRequest,
+    BulkRequest,
+    BulkShape,
+    DeadLetterPage,
+    DeadLetterQuery,
+    DeadLetterRequest,
+    DeadLetterShape,
+    DryRunShape,
+    OperationShape,
+    ProblemShape,
+    ReasonRequest,
+    ReplayRequest,
+)
+from .views import PROBLEMS, View, caller, read
+
+STARTED = {202: BulkShape, 200: OpenApiResponse(DryRunShape, "A dry run."), **PROBLEMS}
+
+
+class DeadLetters(View):
+    scopes = {"GET": "read", "POST": "report"}
+
+    @extend_schema(
+        operation_id="list_dead_letters",
+        parameters=[DeadLetterQuery],
+        responses={200: DeadLetterPage, **PROBLEMS},
+    )
+    def get(self, request: Request) -> Response:
+        """List dead letters, newest first."""
+        wanted = _within(pages.filters(request, DeadLetterQuery).selection(), caller(request))
+        return pages.page(request, wanted.matching().select_related("lane__workflow"), shapes.dead_letter)
+
+    @extend_schema(
+        operation_id="report_dead_letter",
+        request=DeadLetterRequest,
+        responses={201: DeadLetterShape, 413: ProblemShape, **PROBLEMS},
+    )
+    def post(self, request: Request) -> Response:
+        """Keep what failed for good elsewhere."""
+        who = caller(request)
+        values = read(request, DeadLetterRequest)
+        report = Report(
+            workflow=values["workflow"],
+            tenant=who.tenant_for(values.get("tenant")),
+            payload=strict_json.members(request.data.text)["payload"].text,
+            error_code=values.get("error_code", ""),
+            error_message=values["error_message"],
+        )
+        kept = burial.report(report=report, now=who.now)
+        return Response(shapes.dead_letter(kept), status=201)
+
+
+class OneDeadLetter(View):
+    scopes = {"GET": "read", "DELETE": "operate"}
+
+    @extend_schema(operation_id="get_dead_letter", responses={200: DeadLetterShape, 404: ProblemShape, **PROBLEMS})
+    def get(self, request: Request, dead_letter_id: UUID) -> Response:
+        """Show a dead letter."""
+        return Response(shapes.dead_letter(find(dead_letter_id, caller(request))))
+
+    @extend_schema(
+        operation_id="purge_dead_letter",
+        request=ReasonRequest,
+        responses={204: None, 404: ProblemShape, 409: ProblemShape, **PROBLEMS},
+    )
+    def delete(self, request: Request, dead_letter_id: UUID) -> Response:
+        """Purge a dead letter; it stays on record as purged."""
+        who = caller(request)
+        find(dead_letter_id, who)
+        hand = who.hand(read(request, ReasonRequest).get("reason", ""))
+        replay.purge(dead_letter_id=dead_letter_id, hand=hand, now=who.now)
+        return Response(status=204)
+
+
+class Replay(View):
+    scopes = {"POST": "operate"}
+
+    @extend_schema(
+        operation_id="replay_dead_letter",
+        request=ReplayRequest,
+        responses={202: BulkShape, 404: ProblemShape, 409: ProblemShape, **PROBLEMS},
+    )
+    def post(self, request: Request, dead_letter_id: UUID) -> Response:
+        """Send a dead letter again, with its own payload or an edited one."""
+        who = caller(request)
+        values = read(request, ReplayRequest)
+        find(dead_letter_id, who)
+        edited = strict_json.members(request.data.text)["payload"].text if "payload" in values else None
+        hand = who.hand(values.get("reason", ""))
+        done = replay.replay(dead_letter_id=dead_letter_id, hand=hand, now=who.now, payload=edited)
+        return Response({"batch_id": done.delivery_id, "count": 1, "delivery": done.delivery_id}, status=202)
+
+
+class ReplayMany(View):
+    scopes = {"POST": "operate"}
+
+    @extend_schema(operation_id="replay_dead_letters", request=BulkReplayRequest, responses=STARTED)
+    def post(self, request: Request) -> Response:
+        """Send all that a filter matches again, at a rate."""
+        return _submit(request, BulkReplayRequest, OperationKind.REPLAY)
+
+
+class PurgeMany(View):
+    scopes = {"POST": "operate"}
+
+    @extend_schema(operation_id="purge_dead_letters", request=BulkRequest, responses=STARTED)
+    def post(self, request: Request) -> Response:
+        """Purge all that a filter matches."""
+        return _submit(request, BulkRequest, OperationKind.PURGE)
+
+
+class OneOperation(View):
+    scopes = {"GET": "operate"}
+
+    @extend_schema(operation_id="get_batch", responses={200: OperationShape, 404: ProblemShape, **PROBLEMS})
+    def get(self, request: Request, batch_id: UUID) -> Response:
+        """Show how far a bulk replay or purge has come."""
+        who = caller(request)
+        found = Operation.objects.filter(who.own("filter__tenant"), pk=batch_id).first()
+        if found is None:
+            raise NotFound("There is no such batch.")
+        return Response(shapes.operation(found))
+
+
+def find(dead_letter_id: UUID, who: Caller) -> DeadLetter:
+    """Return a dead letter that the caller may see. Raises `NotFound`."""
+    rows = DeadLetter.objects.select_related("lane__workflow")
+    found = rows.filter(who.own("lane__tenant"), pk=dead_letter_id).first()
+    if found is None:
+        raise NotFound("There is no such dead letter.")
+    return found
+
+
+def _within(wanted: DeadLetterFilter, who: Caller) -> DeadLetterFilter:
+    """Narrow a filter to the key's tenant. Raises `Forbidden` where it names another."""
+    if not wanted.tenant and not who.key.tenant:
+        return wanted
+    return wanted.for_tenant(who.tenant_for(wanted.tenant))
+
+
+def _submit(request: Request, kind: type[BulkRequest], action: OperationKind) -> Response:
+    who = caller(request)
+    values: dict[str, Any] = read(request, kind)
+    selection = _within(DeadLetterFilter(**values["filter"]), who)
+    if values["dry_run"]:
+        return Response({"dry_run": True, "count": replay.count(selection=selection, now=who.now)})
+    started = replay.submit(
+        kind=action,
+        selection=selection,
+        hand=who.hand(values.get("reason", "")),
+        now=who.now,
+        rate_per_second=values.get("rate_per_second", replay.DEFAULT_RATE),
+    )
+    return Response({"batch_id": started.pk, "count": started.matched}, status=202)

@@ -1,0 +1,180 @@
+"""Deliveries: accept one or many, list, show, cancel."""
+
+import json
+from typing import Any
+from uuid import UUID
+
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from reliability.errors import InvalidInput, NotFound
+from reliability.models import Delivery, digest_of
+from reliability.models.ids import at_least, before
+from reliability.pipeline import control, intake
+from reliability.pipeline.intake import Trigger
+from reliability.pipeline.selection import lanes_of
+
+from . import pages, shapes, strict_json
+from .authentication import Caller
+from .parsers import Document
+from .serializers import (
+    BatchRequest,
+    BatchShape,
+    DeliveryPage,
+    DeliveryQuery,
+    DeliveryRequest,
+    DeliveryShape,
+    ProblemShape,
+    ReasonRequest,
+    check_expiry,
+    idempotency_key,
+)
+from .views import PROBLEMS, View, caller, read
+
+KEY_HEADER = OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER)
+
+
+class Deliveries(View):
+    scopes = {"POST": "deliver", "GET": "read"}
+
+    @extend_schema(
+        operation_id="create_delivery",
+        request=DeliveryRequest,
+        parameters=[KEY_HEADER],
+        responses={
+            201: DeliveryShape,
+            200: OpenApiResponse(DeliveryShape, "A repeat: the first delivery, with `Idempotent-Replayed: true`."),
+            409: OpenApiResponse(ProblemShape, "The key was used with another payload."),
+            413: ProblemShape,
+            **PROBLEMS,
+        },
+    )
+    def post(self, request: Request) -> Response:
+        """Accept a delivery; a 2xx says that it is kept."""
+        who = caller(request)
+        values = read(request, DeliveryRequest)
+        trigger = _trigger(values, _text(request.data), who, header=request.headers.get("Idempotency-Key"))
+        accepted = intake.accept(triggers=[trigger], now=who.now)[0]
+        shape = _shape(accepted.delivery, trigger)
+        if accepted.created:
+            return Response(shape, status=201)
+        return Response(shape, headers={"Idempotent-Replayed": "true"})
+
+    @extend_schema(
+        operation_id="list_deliveries", parameters=[DeliveryQuery], responses={200: DeliveryPage, **PROBLEMS}
+    )
+    def get(self, request: Request) -> Response:
+        """List deliveries, newest first."""
+        wanted = pages.filters(request, DeliveryQuery).validated_data
+        return pages.page(request, _matching(wanted, caller(request)), shapes.delivery_of)
+
+
+class Batch(View):
+    scopes = {"POST": "deliver"}
+
+    @extend_schema(
+        operation_id="create_deliveries",
+        request=BatchRequest,
+        responses={201: BatchShape, 200: BatchShape, 409: ProblemShape, 413: ProblemShape, **PROBLEMS},
+    )
+    def post(self, request: Request) -> Response:
+        """Accept up to 1,000 deliveries, all or none; 200 if every one of them is a repeat."""
+        who = caller(request)
+        values = read(request, BatchRequest)["deliveries"]
+        texts = strict_json.items(strict_json.members(request.data.text)["deliveries"].text)
+        triggers = [_numbered(i, one, text, who) for i, (one, text) in enumerate(zip(values, texts, strict=True))]
+        accepted = intake.accept(triggers=triggers, now=who.now)
+        found = [_shape(one.delivery, trigger) for one, trigger in zip(accepted, triggers, strict=True)]
+        return Response({"deliveries": found}, status=201 if any(one.created for one in accepted) else 200)
+
+
+class OneDelivery(View):
+    scopes = {"GET": "read"}
+
+    @extend_schema(operation_id="get_delivery", responses={200: DeliveryShape, 404: ProblemShape, **PROBLEMS})
+    def get(self, request: Request, delivery_id: UUID) -> Response:
+        """Show a delivery with its attempts."""
+        found = find(delivery_id, caller(request))
+        return Response(shapes.delivery_of(found, attempts=found.attempts.order_by("id")))
+
+
+class Cancel(View):
+    scopes = {"POST": "deliver"}
+
+    @extend_schema(
+        operation_id="cancel_delivery",
+        request=ReasonRequest,
+        responses={200: DeliveryShape, 404: ProblemShape, 409: ProblemShape, **PROBLEMS},
+    )
+    def post(self, request: Request, delivery_id: UUID) -> Response:
+        """Withdraw what is not yet sent."""
+        who = caller(request)
+        reason = read(request, ReasonRequest).get("reason", "")
+        find(delivery_id, who)
+        done = control.cancel(delivery_id=delivery_id, hand=who.hand(reason), now=who.now)
+        return Response(shapes.delivery_of(done, attempts=done.attempts.order_by("id")))
+
+
+def find(delivery_id: UUID, who: Caller) -> Delivery:
+    """Return a delivery that the caller may see. Raises `NotFound`."""
+    rows = Delivery.objects.select_related("lane__workflow").filter(who.own("lane__tenant"), pk=delivery_id)
+    found = rows.first()
+    if found is None:
+        raise NotFound("There is no such delivery.")
+    return found
+
+
+def _text(data: Any) -> str:
+    """Return the payload's own text."""
+    if isinstance(data, Document):
+        return strict_json.members(data.text)["payload"].text
+    return json.dumps(data["payload"])
+
+
+def _numbered(index: int, values: dict[str, Any], text: str, who: Caller) -> Trigger:
+    try:
+        return _trigger(values, strict_json.members(text)["payload"].text, who)
+    except InvalidInput as error:
+        raise InvalidInput(error.detail, errors={f"deliveries.{index}": [error.detail]}) from None
+
+
+def _trigger(values: dict[str, Any], text: str, who: Caller, *, header: str | None = None) -> Trigger:
+    check_expiry(values, now=who.now)
+    return Trigger(
+        workflow=values["workflow"],
+        tenant=who.tenant_for(values.get("tenant")),
+        payload=text,
+        digest=digest_of(values["payload"]),
+        idempotency_key=_key(values.get("idempotency_key"), header),
+        deliver_at=values.get("deliver_at"),
+        expires_at=values.get("expires_at"),
+    )
+
+
+def _key(in_body: str | None, in_header: str | None) -> str | None:
+    if in_header is None:
+        return in_body
+    if in_body is not None and in_body != in_header:
+        text = "The header Idempotency-Key and the field idempotency_key differ."
+        raise InvalidInput(text, errors={"idempotency_key": [text]})
+    return idempotency_key(in_header)
+
+
+def _shape(one: Delivery, trigger: Trigger) -> shapes.Shape:
+    attempts = () if one.attempt_count == 0 else one.attempts.order_by("id")
+    return shapes.delivery(one, workflow=trigger.workflow, tenant=trigger.tenant, attempts=attempts)
+
+
+def _matching(wanted: dict[str, Any], who: Caller) -> Any:
+    rows = Delivery.objects.select_related("lane__workflow")
+    tenant = who.tenant_for(wanted.get("tenant")) if wanted.get("tenant") or who.key.tenant else ""
+    if tenant or "workflow" in wanted:
+        rows = rows.filter(lane_id__in=lanes_of(workflow=wanted.get("workflow", ""), tenant=tenant))
+    if "state" in wanted:
+        rows = rows.filter(state=wanted["state"])
+    if after := wanted.get("created_after"):
+        rows = rows.filter(created_at__gte=after, id__gte=at_least(after))
+    if limit := wanted.get("created_before"):
+        rows = rows.filter(created_at__lt=limit, id__lt=before(limit))
+    return rows

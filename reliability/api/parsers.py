@@ -1,0 +1,58 @@
+"""Reads request bodies: bounded, strict, and with the payload's own text kept."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import BaseParser
+
+from reliability.errors import InvalidInput, PayloadTooLarge
+
+from . import strict_json
+
+
+class Document(dict[str, Any]):
+    """A body that is a JSON object, with its text."""
+
+    def __init__(self, value: Mapping[str, Any], text: str) -> None:
+        super().__init__(value)
+        self.text = text
+
+
+class StrictJSONParser(BaseParser):
+    """Takes any content type as JSON, since the API speaks nothing else."""
+
+    media_type = "application/json"
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Document:
+        """Raises `PayloadTooLarge`, and `InvalidInput` where the body is not a sound JSON object."""
+        text = strict_json.text_of(_read(stream, parser_context["request"]))
+        value = strict_json.load(text)
+        if not isinstance(value, dict):
+            raise InvalidInput("The body is not a JSON object.")
+        strict_json.members(text)
+        return Document(value, text)
+
+
+def _read(stream: Any, request: Any) -> bytes:
+    limit = settings.MAX_BODY_BYTES
+    try:
+        length = int(request.META.get("CONTENT_LENGTH") or 0)
+    except ValueError:
+        length = 0
+    if length <= limit:
+        body: bytes = stream.read(limit + 1)
+        if len(body) <= limit:
+            return body
+    raise PayloadTooLarge(f"The body is larger than {limit} bytes.")
+
+
+class AlwaysJSON(BaseContentNegotiation):
+    """Neither the body's nor the wanted content type decides anything: all is JSON."""
+
+    def select_parser(self, request: Any, parsers: Any) -> Any:
+        return parsers[0]
+
+    def select_renderer(self, request: Any, renderers: Any, format_suffix: str | None = None) -> Any:
+        return renderers[0], renderers[0].media_type

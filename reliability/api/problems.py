@@ -1,0 +1,93 @@
+"""Errors as `application/problem+json` (RFC 9457)."""
+
+import json
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.http import Http404, HttpResponse
+from django.http.request import UnreadablePostError
+from rest_framework import exceptions
+
+from reliability.errors import BackstopError, Unavailable
+from reliability.policies.backoff import seconds_up
+
+logger = logging.getLogger(__name__)
+
+
+def problem(
+    *,
+    status: int,
+    detail: str = "",
+    code: str = "",
+    errors: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> HttpResponse:
+    """Return an error as problem+json; `type` names the kind where there is more to say than the status."""
+    title = HTTPStatus(status).phrase
+    body: dict[str, Any] = {
+        "type": f"urn:backstop:error:{code.replace('_', '-')}" if code else "about:blank",
+        "title": title,
+        "status": int(status),
+        "detail": detail or f"{title}.",
+    }
+    if errors:
+        body["errors"] = dict(errors)
+    return HttpResponse(
+        json.dumps(body, default=str), status=status, content_type="application/problem+json", headers=headers
+    )
+
+
+def handle(exception: Exception, context: Mapping[str, Any]) -> HttpResponse | None:
+    """Answer an exception that a view raised. Never HTML, never a stack trace."""
+    request = context.get("request")
+    if request is not None:
+        # Whoever logs the response needs no second look at the exception.
+        getattr(request, "_request", request).problem = True
+    answered = _answer(exception)
+    if answered is None:
+        logger.exception("view_failed", extra={"view": type(context.get("view")).__name__})
+        return problem(status=500, detail="Something went wrong on our side.", code="internal")
+    return answered
+
+
+def _answer(exception: Exception) -> HttpResponse | None:
+    match exception:
+        case Unavailable():
+            headers = {"Retry-After": str(seconds_up(exception.retry_after))}
+            return problem(status=503, detail=exception.detail, code=exception.code, headers=headers)
+        case BackstopError():
+            return problem(
+                status=exception.status, detail=exception.detail, code=exception.code, errors=exception.errors
+            )
+        case RequestDataTooBig():
+            return problem(status=413, detail="The body is too large.", code="too_large")
+        case UnreadablePostError():
+            return problem(status=400, detail="The body broke off.", code="invalid")
+        case Http404():
+            return problem(status=404)
+        case PermissionDenied():
+            return problem(status=403)
+        case exceptions.ValidationError():
+            detail, errors = "The request is not valid.", _by_field(exception.detail)
+            return problem(status=400, detail=detail, code="invalid", errors=errors)
+        case exceptions.APIException():
+            return _of_framework(exception)
+    return None
+
+
+def _of_framework(exception: exceptions.APIException) -> HttpResponse:
+    headers = {}
+    if getattr(exception, "auth_header", None):
+        headers["WWW-Authenticate"] = exception.auth_header
+    if getattr(exception, "wait", None):
+        headers["Retry-After"] = str(int(exception.wait))
+    return problem(
+        status=exception.status_code, detail=str(exception.detail), code=exception.default_code, headers=headers
+    )
+
+
+def _by_field(detail: Any) -> dict[str, Any]:
+    return dict(detail) if isinstance(detail, dict) else {"non_field_errors": detail}

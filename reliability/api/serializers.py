@@ -1,0 +1,297 @@
+"""What requests may hold, and what responses look like to whoever reads the OpenAPI document."""
+
+from datetime import datetime
+from typing import Any
+
+from rest_framework import serializers
+
+from reliability.models import (
+    DeadLetterSource,
+    DeadLetterStatus,
+    DeliveryState,
+    OperationKind,
+    OperationState,
+    Scope,
+    Source,
+)
+from reliability.models.breaker import BreakerState
+from reliability.models.delivery import AttemptResult
+from reliability.models.fields import validate_slug
+from reliability.pipeline.selection import DeadLetterFilter
+
+KEY_LENGTH = 255
+BATCH_LIMIT = 1000
+RATE_LIMIT = 1000
+
+
+class Strict(serializers.Serializer[Any]):
+    """Refuses fields that it does not know."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict) and (unknown := data.keys() - self.fields.keys()):
+            raise serializers.ValidationError({name: ["Unknown field."] for name in sorted(unknown)})
+        return super().to_internal_value(data)
+
+
+class SlugField(serializers.CharField):
+    """A workflow's or a tenant's slug."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(validators=[validate_slug], trim_whitespace=False, **options)
+
+
+class TextField(serializers.CharField):
+    """Text that is not converted from anything else, nor trimmed."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(trim_whitespace=False, **options)
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class PayloadField(serializers.JSONField):
+    """What n8n gets: a JSON object or array, for n8n takes no bare values."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, dict | list):
+            raise serializers.ValidationError("The payload has to be a JSON object or array.")
+        return data
+
+
+def idempotency_key(value: str) -> str:
+    """Return the key if it can travel as a header: 1 to 255 printable ASCII characters, no space at an end."""
+    if not (0 < len(value) <= KEY_LENGTH and value.isascii() and value.isprintable() and value == value.strip()):
+        raise serializers.ValidationError(
+            f"An idempotency key is 1 to {KEY_LENGTH} printable ASCII characters, without a space at its ends."
+        )
+    return value
+
+
+class DeliveryRequest(Strict):
+    """A payload to hand to a workflow."""
+
+    workflow = SlugField()
+    tenant = SlugField(required=False)
+    payload = PayloadField()
+    idempotency_key = TextField(required=False, validators=[idempotency_key])
+    deliver_at = serializers.DateTimeField(required=False, allow_null=True)
+    expires_at = serializers.DateTimeField(required=False, allow_null=True)
+
+
+def check_expiry(values: dict[str, Any], *, now: datetime) -> None:
+    """Refuse an expiry before which nothing could be delivered."""
+    expires, due = values.get("expires_at"), values.get("deliver_at") or now
+    if expires is not None and expires <= max(due, now):
+        raise serializers.ValidationError({"expires_at": ["It lies before the delivery could be sent."]})
+
+
+class BatchRequest(Strict):
+    """Up to 1,000 deliveries, all or nothing."""
+
+    deliveries = serializers.ListField(child=DeliveryRequest(), min_length=1, max_length=BATCH_LIMIT)
+
+
+class AttemptShape(serializers.Serializer[Any]):
+    """One HTTP request of a delivery, with what came back."""
+
+    number = serializers.IntegerField()
+    result = serializers.ChoiceField(choices=AttemptResult.choices)
+    code = serializers.CharField()
+    error = serializers.CharField()
+    status_code = serializers.IntegerField(allow_null=True)
+    started_at = serializers.DateTimeField()
+    duration_ms = serializers.IntegerField()
+    response_body = serializers.CharField()
+    probe = serializers.BooleanField()
+    worker = serializers.CharField()
+
+
+class DeliveryInList(serializers.Serializer[Any]):
+    """A delivery, without its attempts."""
+
+    id = serializers.UUIDField()
+    workflow = serializers.CharField()
+    tenant = serializers.CharField()
+    idempotency_key = serializers.CharField()
+    state = serializers.ChoiceField(choices=DeliveryState.choices)
+    payload = serializers.JSONField()
+    attempt_count = serializers.IntegerField()
+    due_at = serializers.DateTimeField()
+    created_at = serializers.DateTimeField()
+    finished_at = serializers.DateTimeField(allow_null=True)
+    expires_at = serializers.DateTimeField(allow_null=True)
+    replay_of = serializers.UUIDField(allow_null=True)
+    source = serializers.ChoiceField(choices=Source.choices)
+    last_error = serializers.CharField()
+
+
+class DeliveryShape(DeliveryInList):
+    """A delivery."""
+
+    attempts = AttemptShape(many=True)
+
+
+class DeliveryPage(serializers.Serializer[Any]):
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+    results = DeliveryInList(many=True)
+
+
+class BatchShape(serializers.Serializer[Any]):
+    """Deliveries in the order of the request."""
+
+    deliveries = DeliveryShape(many=True)
+
+
+class DeliveryQuery(Strict):
+    """The filters of a list of deliveries."""
+
+    workflow = SlugField(required=False)
+    tenant = SlugField(required=False)
+    state = serializers.ChoiceField(choices=DeliveryState.choices, required=False)
+    created_after = serializers.DateTimeField(required=False)
+    created_before = serializers.DateTimeField(required=False)
+
+
+class DeadLetterQuery(Strict):
+    """The filters of a list of dead letters, and of bulk operations on them."""
+
+    workflow = SlugField(required=False)
+    tenant = SlugField(required=False)
+    status = serializers.ChoiceField(choices=DeadLetterStatus.choices, required=False)
+    error_code = TextField(required=False, max_length=200)
+    source = serializers.ChoiceField(choices=DeadLetterSource.choices, required=False)
+    created_after = serializers.DateTimeField(required=False)
+    created_before = serializers.DateTimeField(required=False)
+    search = TextField(required=False, max_length=200)
+
+    def selection(self) -> DeadLetterFilter:
+        return DeadLetterFilter(**self.validated_data)
+
+
+class DeadLetterRequest(Strict):
+    """What failed for good elsewhere."""
+
+    workflow = SlugField()
+    tenant = SlugField(required=False)
+    payload = PayloadField()
+    error_message = TextField(max_length=10_000)
+    error_code = TextField(required=False, allow_blank=True, max_length=200)
+
+
+class DeadLetterShape(serializers.Serializer[Any]):
+    """What failed for good, with its full payload."""
+
+    id = serializers.UUIDField()
+    workflow = serializers.CharField()
+    tenant = serializers.CharField()
+    source = serializers.ChoiceField(choices=DeadLetterSource.choices)
+    payload = serializers.JSONField()
+    error_code = serializers.CharField()
+    error_message = serializers.CharField()
+    retry_count = serializers.IntegerField()
+    status = serializers.ChoiceField(choices=DeadLetterStatus.choices)
+    delivery = serializers.UUIDField(allow_null=True)
+    execution_id = serializers.CharField()
+    execution_url = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField()
+
+
+class DeadLetterPage(serializers.Serializer[Any]):
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+    results = DeadLetterShape(many=True)
+
+
+class ReplayRequest(Strict):
+    """With a payload, the dead letter goes out edited, under a new idempotency key."""
+
+    payload = PayloadField(required=False)
+    reason = TextField(required=False, allow_blank=True, max_length=1000)
+
+
+class BulkRequest(Strict):
+    """All dead letters that the filter matches. An empty filter matches every one that is dead."""
+
+    filter = DeadLetterQuery()
+    dry_run = serializers.BooleanField(required=False, default=False)
+    reason = TextField(required=False, allow_blank=True, max_length=1000)
+
+
+class BulkReplayRequest(BulkRequest):
+    rate_per_second = serializers.FloatField(required=False, min_value=0.01, max_value=RATE_LIMIT)
+
+
+class BulkShape(serializers.Serializer[Any]):
+    """A bulk operation that was started, and how many it is about. A single replay names its delivery, too."""
+
+    batch_id = serializers.UUIDField()
+    count = serializers.IntegerField()
+    delivery = serializers.UUIDField(required=False)
+
+
+class DryRunShape(serializers.Serializer[Any]):
+    """How many dead letters the operation would be about."""
+
+    dry_run = serializers.BooleanField()
+    count = serializers.IntegerField()
+
+
+class OperationShape(serializers.Serializer[Any]):
+    """How far a bulk operation has come."""
+
+    batch_id = serializers.UUIDField()
+    kind = serializers.ChoiceField(choices=OperationKind.choices)
+    state = serializers.ChoiceField(choices=OperationState.choices)
+    count = serializers.IntegerField()
+    done = serializers.IntegerField()
+    skipped = serializers.IntegerField()
+    rate_per_second = serializers.FloatField()
+    created_at = serializers.DateTimeField()
+    finished_at = serializers.DateTimeField(allow_null=True)
+
+
+class ReasonRequest(Strict):
+    """Why an operator acts."""
+
+    reason = TextField(required=False, allow_blank=True, max_length=1000)
+
+
+class ForceOpenRequest(ReasonRequest):
+    until = serializers.DateTimeField(required=False, allow_null=True)
+
+
+class BreakerShape(serializers.Serializer[Any]):
+    """A circuit breaker: of a lane, or of the n8n instance."""
+
+    id = serializers.UUIDField()
+    workflow = serializers.CharField(allow_null=True)
+    tenant = serializers.CharField(allow_null=True)
+    scope = serializers.ChoiceField(choices=Scope.choices)
+    state = serializers.ChoiceField(choices=BreakerState.choices)
+    reason = serializers.CharField()
+    failures = serializers.IntegerField()
+    threshold = serializers.IntegerField()
+    opened_at = serializers.DateTimeField(allow_null=True)
+    next_probe_at = serializers.DateTimeField(allow_null=True)
+    waiting = serializers.IntegerField()
+
+
+class BreakerPage(serializers.Serializer[Any]):
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+    results = BreakerShape(many=True)
+
+
+class ProblemShape(serializers.Serializer[Any]):
+    """An error (RFC 9457)."""
+
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField()
+    errors = serializers.DictField(required=False)

@@ -1,0 +1,103 @@
+"""The JSON that the API shows for each model: the contract's fields, in its order."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from reliability.models import Attempt, Breaker, DeadLetter, Delivery, Operation
+from reliability.pipeline.circuit import policy_of
+from reliability.policies.breaker import failures_in_window
+
+Shape = dict[str, Any]
+
+
+def delivery(one: Delivery, *, workflow: str, tenant: str, attempts: Iterable[Attempt] | None = None) -> Shape:
+    """Return a delivery; with `attempts`, in the order in which they were made."""
+    shape = {
+        "id": one.id,
+        "workflow": workflow,
+        "tenant": tenant,
+        "idempotency_key": one.idempotency_key,
+        "state": one.state,
+        "payload": one.document,
+        "attempt_count": one.attempt_count,
+        "due_at": one.due_at,
+        "created_at": one.created_at,
+        "finished_at": one.finished_at,
+        "expires_at": one.expires_at,
+        "replay_of": one.replay_of_id,
+        "source": one.source,
+        "last_error": one.last_error,
+    }
+    return shape if attempts is None else {**shape, "attempts": [attempt(made) for made in attempts]}
+
+
+def delivery_of(one: Delivery, *, attempts: Iterable[Attempt] | None = None) -> Shape:
+    """As `delivery`, of a row that was read with its lane and workflow."""
+    return delivery(one, workflow=one.lane.workflow.slug, tenant=one.lane.tenant, attempts=attempts)
+
+
+def attempt(one: Attempt) -> Shape:
+    return {
+        "number": one.number,
+        "result": one.result,
+        "code": one.code,
+        "error": one.error,
+        "status_code": one.status_code,
+        "started_at": one.started_at,
+        "duration_ms": one.duration_ms,
+        "response_body": one.response_body,
+        "probe": one.probe,
+        "worker": one.worker,
+    }
+
+
+def dead_letter(one: DeadLetter) -> Shape:
+    """Return a dead letter that was read with its lane and workflow."""
+    return {
+        "id": one.id,
+        "workflow": one.lane.workflow.slug,
+        "tenant": one.lane.tenant,
+        "source": one.source,
+        "payload": one.document,
+        "error_code": one.error_code,
+        "error_message": one.error_message,
+        "retry_count": one.retry_count,
+        "status": one.status,
+        "delivery": one.delivery_id,
+        "execution_id": one.execution_id,
+        "execution_url": one.execution_url,
+        "created_at": one.created_at,
+        "expires_at": one.expires_at,
+    }
+
+
+def breaker(one: Breaker, *, waiting: int, now: Any) -> Shape:
+    """Return a breaker that was read with its lane and workflow; `waiting` counts what waits behind it."""
+    rules = policy_of(one)
+    return {
+        "id": one.id,
+        "workflow": one.lane.workflow.slug if one.lane else None,
+        "tenant": one.lane.tenant if one.lane else None,
+        "scope": one.scope,
+        "state": one.state,
+        "reason": one.reason,
+        "failures": failures_in_window(snapshot=one.snapshot, policy=rules, now=now),
+        "threshold": rules.threshold,
+        "opened_at": one.opened_at,
+        "next_probe_at": one.next_probe_at or one.forced_until,
+        "waiting": waiting,
+    }
+
+
+def operation(one: Operation) -> Shape:
+    return {
+        "batch_id": one.id,
+        "kind": one.kind,
+        "state": one.state,
+        "count": one.matched,
+        "done": one.done,
+        "skipped": one.skipped,
+        "rate_per_second": one.rate_per_second,
+        "created_at": one.created_at,
+        "finished_at": one.finished_at,
+    }

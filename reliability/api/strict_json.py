@@ -1,0 +1,141 @@
+"""Reads JSON strictly, and keeps the text of the values within an object.
+
+Refused are: anything but UTF-8, `NaN` and `Infinity`, a name given twice in an envelope, nesting beyond `DEPTH`, and what
+PostgreSQL cannot store (a NUL, half of a surrogate pair).
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from reliability.errors import InvalidInput
+
+DEPTH = 100
+_SPACE = re.compile(r"[ \t\n\r]*")
+_SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise InvalidInput(f"{name} is not JSON.")
+
+
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A JSON value, and its own text as the sender wrote it."""
+
+    value: Any
+    text: str
+
+
+def text_of(body: bytes) -> str:
+    """Decode a request body. Raises `InvalidInput`."""
+    try:
+        return body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InvalidInput("The body is not UTF-8.") from None
+
+
+def load(text: str) -> Any:
+    """Read one JSON value. Raises `InvalidInput`, which says what is wrong."""
+    value, end = _scan(text, _skip(text, 0))
+    if _skip(text, end) != len(text):
+        raise InvalidInput("The body is not JSON: there is something behind its end.")
+    _check(value, text)
+    return value
+
+
+def members(text: str) -> dict[str, Value]:
+    """Split an object's text into its members. `text` is JSON that `load` has read."""
+    found: dict[str, Value] = {}
+    for name, member in _members(text):
+        if name in found:
+            raise InvalidInput(f"'{name}' is given twice.", errors={name: ["Given twice."]})
+        found[name] = member
+    return found
+
+
+def items(text: str) -> list[str]:
+    """Split an array's text into those of its items. `text` is JSON that `load` has read."""
+    found, at = [], _skip(text, _skip(text, 0) + 1)
+    while text[at] != "]":
+        _, end = _scan(text, at)
+        found.append(text[at:end])
+        at = _skip(text, end)
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+    return found
+
+
+def _members(text: str) -> Iterator[tuple[str, Value]]:
+    at = _skip(text, _skip(text, 0) + 1)
+    while text[at] != "}":
+        name, end = _scan(text, at)
+        at = _skip(text, _skip(text, end) + 1)
+        value, end = _scan(text, at)
+        yield name, Value(value, text[at:end])
+        at = _skip(text, end)
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+
+
+def _skip(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def _scan(text: str, at: int) -> tuple[Any, int]:
+    try:
+        return _decoder.scan_once(text, at)
+    except StopIteration:
+        raise InvalidInput("The body is not JSON.") from None
+    except json.JSONDecodeError as error:
+        raise InvalidInput(f"The body is not JSON: {error.msg} (line {error.lineno}).") from None
+    except RecursionError:
+        raise InvalidInput(f"The body is nested more than {DEPTH} levels deep.") from None
+    except ValueError:
+        raise InvalidInput("The body holds a number that is too long.") from None
+
+
+def _check(value: Any, text: str) -> None:
+    """Look closer only where the text gives a reason to."""
+    if text.count("[") + text.count("{") > DEPTH and _depth(value) > DEPTH:
+        raise InvalidInput(f"The body is nested more than {DEPTH} levels deep.")
+    if _SUSPECT.search(text):
+        for string in _strings(value):
+            _check_string(string)
+
+
+def _check_string(string: str) -> None:
+    if "\x00" in string:
+        raise InvalidInput("A string holds a NUL, which cannot be stored.")
+    try:
+        string.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput("A string holds half of a surrogate pair, which cannot be stored.") from None
+
+
+def _depth(value: Any) -> int:
+    level, depth = [value], 0
+    while level:
+        nested = [one for one in level if isinstance(one, dict | list)]
+        depth += bool(nested)
+        level = [child for one in nested for child in (one.values() if isinstance(one, dict) else one)]
+    return depth
+
+
+def _strings(value: Any) -> Iterator[str]:
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, dict):
+            yield from one
+            waiting.extend(one.values())
+        elif isinstance(one, list):
+            waiting.extend(one)

@@ -1,0 +1,24 @@
+"""The API's addresses."""
+
+from django.urls import path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from . import breakers, dead_letters, deliveries
+
+urlpatterns = [
+    path("v1/deliveries/", deliveries.Deliveries.as_view()),
+    path("v1/deliveries/batch/", deliveries.Batch.as_view()),
+    path("v1/deliveries/<uuid:delivery_id>/", deliveries.OneDelivery.as_view()),
+    path("v1/deliveries/<uuid:delivery_id>/cancel/", deliveries.Cancel.as_view()),
+    path("v1/dead-letters/", dead_letters.DeadLetters.as_view()),
+    path("v1/dead-letters/replay/", dead_letters.ReplayMany.as_view()),
+    path("v1/dead-letters/purge/", dead_letters.PurgeMany.as_view()),
+    path("v1/dead-letters/<uuid:dead_letter_id>/", dead_letters.OneDeadLetter.as_view()),
+    path("v1/dead-letters/<uuid:dead_letter_id>/replay/", dead_letters.Replay.as_view()),
+    path("v1/batches/<uuid:batch_id>/", dead_letters.OneOperation.as_view()),
+    path("v1/breakers/", breakers.Breakers.as_view()),
+    path("v1/breakers/<uuid:breaker_id>/reset/", breakers.Reset.as_view()),
+    path("v1/breakers/<uuid:breaker_id>/force-open/", breakers.ForceOpen.as_view()),
+    path("schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+]

@@ -1,0 +1,42 @@
+"""What the views have in common."""
+
+from typing import Any
+from uuid import UUID
+
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from reliability.errors import NotFound
+
+from .authentication import Caller
+from .serializers import ProblemShape, Strict
+
+PROBLEMS = {400: ProblemShape, 401: ProblemShape, 403: ProblemShape}
+
+
+class View(APIView):
+    """A view for callers with a key; `scopes` names the scope that each method needs."""
+
+    scopes: dict[str, str] = {}
+
+
+def caller(request: Request) -> Caller:
+    """Return who calls."""
+    found: Caller = request.auth  # type: ignore[assignment]  # the framework does not know our authentication
+    return found
+
+
+def read(request: Request, kind: type[Strict]) -> dict[str, Any]:
+    """Read the body by a serializer. Raises `ValidationError`."""
+    found = kind(data=request.data)
+    found.is_valid(raise_exception=True)
+    values: dict[str, Any] = found.validated_data
+    return values
+
+
+def uuid_of(text: str) -> UUID:
+    """Read an id from a path. Raises `NotFound`: what is no id names nothing."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise NotFound from None

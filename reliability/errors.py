@@ -1,0 +1,105 @@
+"""What can be wrong with what a caller asks, as one small hierarchy. A class's docstring is its default message."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+FieldErrors = Mapping[str, Sequence[str]]
+
+
+class BackstopError(Exception):
+    """Something went wrong."""
+
+    status = 500
+    code = "error"
+
+    def __init__(self, detail: str = "", *, errors: FieldErrors | None = None) -> None:
+        self.detail = detail or _first_line(type(self).__doc__)
+        self.errors = {name: list(messages) for name, messages in (errors or {}).items()}
+        super().__init__(self.detail)
+
+
+class InvalidInput(BackstopError):
+    """The request is not valid."""
+
+    status = 400
+    code = "invalid"
+
+
+class UnknownWorkflow(InvalidInput):
+    """The request names a workflow that does not exist."""
+
+    code = "unknown_workflow"
+
+
+class Unauthenticated(BackstopError):
+    """A valid API key is needed."""
+
+    status = 401
+    code = "unauthenticated"
+
+
+class Forbidden(BackstopError):
+    """The key does not allow this."""
+
+    status = 403
+    code = "forbidden"
+
+
+class NotFound(BackstopError):
+    """There is nothing here."""
+
+    status = 404
+    code = "not_found"
+
+
+class Conflict(BackstopError):
+    """The state of the resource does not allow this."""
+
+    status = 409
+    code = "conflict"
+
+
+class IdempotencyConflict(Conflict):
+    """The idempotency key was used with another payload."""
+
+    code = "idempotency_conflict"
+
+
+class NotCancellable(Conflict):
+    """The delivery can no longer be changed."""
+
+    code = "not_cancellable"
+
+
+class NotReplayable(Conflict):
+    """The dead letter is not dead any more."""
+
+    code = "not_replayable"
+
+
+class PayloadTooLarge(BackstopError):
+    """The body is too large."""
+
+    status = 413
+    code = "too_large"
+
+
+class Unavailable(BackstopError):
+    """Not now: try again later."""
+
+    status = 503
+    code = "unavailable"
+
+    def __init__(self, detail: str = "", *, retry_after: timedelta = timedelta(seconds=30)) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class ConfigurationError(BackstopError):
+    """A setting makes no sense."""
+
+    code = "configuration"
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().partition("\n")[0]

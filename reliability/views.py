@@ -1,0 +1,67 @@
+"""Health, for whoever watches the process; and the errors of requests that reach no view."""
+
+from http import HTTPStatus
+from typing import Any
+
+from django.contrib.staticfiles.storage import staticfiles_storage
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.urls import reverse
+from django.views import defaults
+
+from reliability.api.problems import problem
+
+
+def healthz(request: HttpRequest) -> HttpResponse:
+    """Say that the process lives."""
+    return JsonResponse({"ok": True})
+
+
+def readyz(request: HttpRequest) -> HttpResponse:
+    """Say whether the database answers and has every migration."""
+    checks = {"database": False, "migrations": False}
+    try:
+        executor = MigrationExecutor(connection)
+        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        checks = {"database": True, "migrations": not missing}
+    except DatabaseError:
+        connection.close()
+    ok = all(checks.values())
+    return JsonResponse({"ok": ok, **checks}, status=200 if ok else 503)
+
+
+def home(request: HttpRequest) -> HttpResponse:
+    """Lead to the console."""
+    return HttpResponseRedirect(reverse("admin:index"))
+
+
+def favicon(request: HttpRequest) -> HttpResponse:
+    """Lead to the icon that browsers ask for by a fixed name."""
+    return HttpResponseRedirect(staticfiles_storage.url("reliability/icon.svg"))
+
+
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return _error(request, HTTPStatus.BAD_REQUEST, defaults.bad_request, exception)
+
+
+def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return _error(request, HTTPStatus.FORBIDDEN, defaults.permission_denied, exception)
+
+
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return _error(request, HTTPStatus.NOT_FOUND, defaults.page_not_found, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    if request.path.startswith("/admin"):
+        return defaults.server_error(request)
+    return problem(status=HTTPStatus.INTERNAL_SERVER_ERROR, detail="Something went wrong on our side.")
+
+
+def _error(request: HttpRequest, status: HTTPStatus, page: Any, exception: Exception | None) -> HttpResponse:
+    """The console gets a page, everybody else problem+json."""
+    if request.path.startswith("/admin"):
+        response: HttpResponse = page(request, exception)
+        return response
+    return problem(status=status)
