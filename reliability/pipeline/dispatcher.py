@@ -69,7 +69,7 @@ class Dispatcher:
     def __init__(self, *, capacity: int) -> None:
         self.capacity = capacity
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
-        self._inbox: queue.SimpleQueue[Attend | Finished] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Attend | Finished | None] = queue.SimpleQueue()
         self._turns: dict[int, Turn] = {}
         self._later: list[tuple[float, int]] = []
         self._starved: dict[int, None] = {}
@@ -77,6 +77,7 @@ class Dispatcher:
         self._pool = ThreadPoolExecutor(max_workers=capacity, thread_name_prefix="send")
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        self._closed = False
 
     def attend(self, *, lane_id: int) -> "Future[None]":
         """Take a lane into care; the future ends when its turn does, with nothing of it in flight here."""
@@ -88,13 +89,22 @@ class Dispatcher:
                 self._thread.start()
         return future
 
+    def close(self) -> None:
+        """End the thread and its connection, at the latest with its next message."""
+        self._closed = True
+        self._inbox.put(None)
+        if self._thread is not None:
+            self._thread.join()
+        self._pool.shutdown()
+
     def _run(self) -> None:
-        while True:
+        while not self._closed:
             try:
                 self._look_around()
             except Exception:  # the thread that all lanes depend on outlives any error
                 logger.exception("dispatcher_error")
                 time.sleep(RETRY_FIRST)
+        connection.close()
 
     def _look_around(self) -> None:
         for lane_id in self._concerned():
@@ -119,7 +129,9 @@ class Dispatcher:
             self._starved.clear()
         return list(lanes)
 
-    def _take(self, message: Attend | Finished, lanes: dict[int, None]) -> None:
+    def _take(self, message: Attend | Finished | None, lanes: dict[int, None]) -> None:
+        if message is None:
+            return
         lanes[message.lane_id] = None
         if isinstance(message, Attend):
             self._begin(message)

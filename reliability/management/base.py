@@ -1,0 +1,94 @@
+"""What the management commands have in common: who acts, and which dead letters are meant."""
+
+import getpass
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management import BaseCommand, CommandError
+from django.core.management.base import CommandParser
+from django.utils.dateparse import parse_datetime
+from django.utils.timezone import is_naive
+
+from reliability.errors import BackstopError
+from reliability.models import DeadLetterSource, DeadLetterStatus
+from reliability.models.fields import validate_slug
+from reliability.pipeline.audit import Hand
+from reliability.pipeline.selection import DeadLetterFilter
+
+
+class OperatorCommand(BaseCommand):
+    """A command that acts in an operator's name, which the audit log keeps."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--reason", default="", help="kept in the audit log")
+
+    def hand(self, options: Mapping[str, Any]) -> Hand:
+        return Hand(actor=f"command:{_user()}", reason=options.get("reason") or "")
+
+    def explain(self, error: BackstopError) -> str:
+        """Return an error with its fields, one per line."""
+        lines = [f"  {name}: {' '.join(messages)}" for name, messages in error.errors.items()]
+        return "\n".join([error.detail, *lines])
+
+    def standard_input(self) -> str:
+        return sys.stdin.read()
+
+
+class SelectionCommand(OperatorCommand):
+    """A command about the dead letters that its options select."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("ids", nargs="*", metavar="ID", help="single dead letters")
+        parser.add_argument("--all", action="store_true", help="every dead letter that is dead")
+        parser.add_argument("--workflow", default="", help="of this workflow")
+        parser.add_argument("--tenant", default="", help="of this tenant")
+        parser.add_argument("--error-code", default="", help="with this error code")
+        parser.add_argument("--source", default="", choices=["", *DeadLetterSource.values])
+        parser.add_argument("--status", default="", choices=["", *DeadLetterStatus.values])
+        parser.add_argument("--search", default="", help="in errors, ids and keys")
+        parser.add_argument("--created-after", default="", metavar="TIME", help="ISO 8601")
+        parser.add_argument("--created-before", default="", metavar="TIME", help="ISO 8601")
+        parser.add_argument("--dry-run", action="store_true", help="only count")
+
+    def selection(self, options: Mapping[str, Any]) -> DeadLetterFilter:
+        """Return the filter. Raises `CommandError` where nothing was selected: `--all` has to be said."""
+        named = {name: options[name] for name in ("workflow", "tenant", "error_code", "source", "status", "search")}
+        _check_slugs(named)
+        moments = {name: _moment(options[name], name) for name in ("created_after", "created_before")}
+        found = DeadLetterFilter(**named, **moments)
+        if not options["all"] and not options["ids"] and not found.frozen():
+            raise CommandError("Which dead letters? Give ids, a filter, or --all.")
+        if options["ids"] and (options["all"] or found.frozen()):
+            raise CommandError("Give either ids or a filter.")
+        return found
+
+
+def _check_slugs(named: Mapping[str, str]) -> None:
+    for name in ("workflow", "tenant"):
+        if named[name]:
+            try:
+                validate_slug(named[name])
+            except ValidationError as error:
+                raise CommandError(f"--{name}: {error.messages[0]}") from None
+
+
+def _moment(text: str, name: str) -> Any:
+    if not text:
+        return None
+    try:
+        found = parse_datetime(text)
+    except ValueError:
+        found = None
+    if found is None or is_naive(found):
+        raise CommandError(f"--{name.replace('_', '-')}: a time with its offset is needed, such as 2026-01-31T12:00Z.")
+    return found
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

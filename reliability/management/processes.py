@@ -1,0 +1,108 @@
+"""Keeps a few child processes running until it is told to stop."""
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import FrameType
+
+PATIENCE = 60.0
+BACKOFF_FIRST, BACKOFF_LAST = 0.5, 15.0
+# A child that lived this long starts again without delay.
+STEADY = 30.0
+PR_SET_PDEATHSIG = 1
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Child:
+    """A process to keep: its name, its command, and how often it ended soon after its start."""
+
+    name: str
+    command: Sequence[str]
+    process: "subprocess.Popen[bytes] | None" = None
+    started: float = 0.0
+    start_at: float = 0.0
+    failures: int = 0
+
+
+class Supervisor:
+    """Starts children again when they end, and ends them all on SIGINT or SIGTERM."""
+
+    def __init__(self, *, children: Sequence[Child], patience: float = PATIENCE) -> None:
+        self.children = children
+        self.patience = patience
+        self._stop = threading.Event()
+
+    def run(self) -> None:
+        """Run until a signal comes; return when every child has ended."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask_to_stop)
+        try:
+            while not self._stop.is_set():
+                for child in self.children:
+                    self._tend(child)
+                self._stop.wait(0.2)
+        finally:
+            self._end_all()
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        self._stop.set()
+
+    def _tend(self, child: Child) -> None:
+        if child.process is None:
+            if time.monotonic() >= child.start_at:
+                self._start(child)
+            return
+        code = child.process.poll()
+        if code is not None:
+            _plan_restart(child, code)
+
+    def _start(self, child: Child) -> None:
+        # A session of its own: Ctrl-C reaches this process alone, which then ends the children in order.
+        child.process = subprocess.Popen(  # noqa: S603  # our own command
+            child.command, start_new_session=True, preexec_fn=_die_with(os.getpid())
+        )
+        child.started = time.monotonic()
+        logger.info("process_started", extra={"child": child.name, "pid": child.process.pid})
+
+    def _end_all(self) -> None:
+        running = [child.process for child in self.children if child.process and child.process.poll() is None]
+        for process in running:
+            process.terminate()
+        deadline = time.monotonic() + self.patience
+        for process in running:
+            try:
+                process.wait(timeout=max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def _plan_restart(child: Child, code: int) -> None:
+    lived = time.monotonic() - child.started
+    child.failures = 0 if lived > STEADY else child.failures + 1
+    wait = 0.0 if child.failures == 0 else min(BACKOFF_LAST, BACKOFF_FIRST * 2 ** (child.failures - 1))
+    logger.error("process_ended", extra={"child": child.name, "code": code, "again_in_s": wait})
+    child.process, child.start_at = None, time.monotonic() + wait
+
+
+def _die_with(parent: int) -> "object | None":
+    """Return what makes a child end if its parent is killed (Linux; elsewhere there is no such means)."""
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+
+    def bind() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return bind

@@ -1,0 +1,229 @@
+"""Workflow policies as JSON: reads them into the database, and writes them out again.
+
+A file says all about a workflow's policy: what it leaves out goes back to the environment's value. It does not
+touch what belongs to operators where it is silent: whether a workflow is paused, which header authenticates,
+what single tenants override. Secrets are never in a file.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from reliability import engine
+from reliability.errors import InvalidInput
+from reliability.models import Lane, Workflow
+from reliability.models.policy import POLICY_FIELDS, PolicyFields
+from reliability.models.workflow import overrides_of
+
+from . import audit, intake
+from .audit import Hand
+
+IN_RETRY_POLICY = ("max_retries", "base_delay_ms", "max_delay_ms", "jitter_factor")
+FLAT = tuple(name for name in POLICY_FIELDS if name not in IN_RETRY_POLICY)
+IDENTITY = ("name", "path", "slug")
+OPERATORS = ("stripe_events", "auth_header", "paused", "tenants")
+REALS = ("minimum_failure_rate", "jitter_factor")
+TEXTS = ("completion", "on_unknown_outcome", "name", "path", "slug", "auth_header")
+FLAGS = ("skip_unchanged", "paused")
+
+Errors = dict[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of one workflow: `created`, `updated` or `unchanged`."""
+
+    slug: str
+    result: str
+
+
+def parse(text: str) -> list[dict[str, Any]]:
+    """Read a file: one workflow or a list of them. Raises `InvalidInput`."""
+    try:
+        document = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"Not JSON: {error}") from None
+    found = document if isinstance(document, list) else [document]
+    if not all(isinstance(one, dict) for one in found):
+        raise InvalidInput("A workflow file is a JSON object, or a list of them.")
+    return found
+
+
+def load(*, documents: Sequence[Mapping[str, Any]], hand: Hand, now: datetime) -> list[Imported]:
+    """Bring the workflows in line with the documents, all or none. Raises `InvalidInput` with every error."""
+    errors: Errors = {}
+    with transaction.atomic():
+        done = [_load_one(i, document, errors, hand, now) for i, document in enumerate(documents)]
+        _refuse_twins(done, errors)
+        if errors:
+            raise InvalidInput("The workflow file does not make sense.", errors=errors)
+    return done
+
+
+def dump(*, workflows: Iterable[Workflow]) -> list[dict[str, Any]]:
+    """Return the documents of workflows, in the shape that `load` reads."""
+    return [_dump_one(workflow) for workflow in workflows]
+
+
+def slug_of(path: str) -> str:
+    """Return the slug that a path gives where the file names none."""
+    return re.sub(r"[^a-z0-9]+", "-", path.lower()).strip("-")[:63].rstrip("-")
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON.")
+
+
+def _refuse_twins(done: Sequence[Imported], errors: Errors) -> None:
+    slugs = [one.slug for one in done]
+    for i, slug in enumerate(slugs):
+        if slug in slugs[:i]:
+            errors[f"{i}.slug"] = [f"'{slug}' is there twice."]
+
+
+def _load_one(index: int, document: Mapping[str, Any], errors: Errors, hand: Hand, now: datetime) -> Imported:
+    wrong = _problems(document)
+    if wrong:
+        errors.update({f"{index}.{name}": messages for name, messages in wrong.items()})
+        return Imported(str(document.get("slug") or document.get("path") or index), "refused")
+    path = document["path"].strip("/")
+    slug = document.get("slug") or slug_of(path)
+    workflow = Workflow.objects.select_for_update().filter(slug=slug).first() or Workflow(slug=slug)
+    created = workflow._state.adding
+    before = None if created else _dump_one(workflow)
+    workflow.name, workflow.path = document.get("name") or slug, path
+    _set_policy(workflow, document)
+    for name in ("stripe_events", "auth_header", "paused"):
+        if name in document:
+            setattr(workflow, name, document[name])
+    if not _save(workflow, index, errors):
+        return Imported(slug, "refused")
+    _set_tenants(workflow, document.get("tenants"), index, errors)
+    if before == _dump_one(workflow):
+        return Imported(slug, "unchanged")
+    audit.record(hand=hand, action="import_workflow", now=now, target=workflow, details={"created": created})
+    engine.wake_waiting(workflow_id=workflow.pk)
+    return Imported(slug, "created" if created else "updated")
+
+
+def _set_policy(level: PolicyFields, document: Mapping[str, Any]) -> None:
+    retries = document.get("retry_policy") or {}
+    for name in POLICY_FIELDS:
+        setattr(level, name, (retries if name in IN_RETRY_POLICY else document).get(name))
+
+
+def _save(level: Workflow | Lane, index: int, errors: Errors, prefix: str = "") -> bool:
+    try:
+        level.full_clean(exclude=["workflow"])
+    except ValidationError as error:
+        found = error.message_dict if hasattr(error, "error_dict") else {"": error.messages}
+        errors.update({f"{index}.{prefix}{name}": messages for name, messages in found.items()})
+        return False
+    level.save()
+    return True
+
+
+def _set_tenants(workflow: Workflow, tenants: Mapping[str, Any] | None, index: int, errors: Errors) -> None:
+    if tenants is None:
+        return
+    for lane in workflow.lanes.select_for_update(no_key=True).exclude(tenant__in=tenants):
+        _set_policy(lane, {})
+        lane.save(update_fields=POLICY_FIELDS)
+    for tenant, overrides in tenants.items():
+        lane = intake.open_lane(workflow_id=workflow.pk, tenant=tenant)
+        _set_policy(lane, overrides)
+        _save(lane, index, errors, f"tenants.{tenant}.")
+
+
+def _problems(document: Mapping[str, Any]) -> Errors:
+    """Return what is wrong with a document's shape; its values are checked by the models."""
+    wrong = _unknown(document, {*IDENTITY, *FLAT, *OPERATORS, "retry_policy"})
+    if not isinstance(document.get("path"), str) or not slug_of(document["path"]):
+        wrong["path"] = ["The webhook's path is needed."]
+    elif re.search(r"[\s?#\\]|\.\.|//", document["path"]):
+        wrong["path"] = ["Not a path: it holds white space, '?', '#', '\\', '..' or '//'."]
+    events = document.get("stripe_events", [])
+    if not isinstance(events, list) or not all(isinstance(one, str) and one for one in events):
+        wrong["stripe_events"] = ["A list of event types, such as 'invoice.*', is needed."]
+    wrong |= _mistyped(document, "")
+    tenants = document.get("tenants") or {}
+    if not isinstance(tenants, dict):
+        return wrong | {"tenants": ["An object of overrides by tenant is needed."]}
+    for tenant, overrides in tenants.items():
+        wrong |= _tenant_problems(tenant, overrides)
+    return wrong
+
+
+def _tenant_problems(tenant: str, overrides: Any) -> Errors:
+    prefix = f"tenants.{tenant}."
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", tenant):
+        return {f"tenants.{tenant}": ["Not a tenant's slug."]}
+    if not isinstance(overrides, dict):
+        return {f"tenants.{tenant}": ["An object of overrides is needed."]}
+    found = _unknown(overrides, {*FLAT, "retry_policy"}) | _mistyped(overrides, "")
+    return {prefix + name: messages for name, messages in found.items()}
+
+
+def _unknown(document: Mapping[str, Any], known: set[str]) -> Errors:
+    wrong: Errors = {name: ["Unknown field."] for name in document if name not in known}
+    retries = document.get("retry_policy")
+    if retries is not None and not isinstance(retries, dict):
+        wrong["retry_policy"] = ["An object is needed."]
+    elif retries:
+        wrong |= {f"retry_policy.{name}": ["Unknown field."] for name in retries if name not in IN_RETRY_POLICY}
+    return wrong
+
+
+def _mistyped(document: Mapping[str, Any], prefix: str) -> Errors:
+    values = {name: document[name] for name in document if name in {*FLAT, *IDENTITY, *OPERATORS}}
+    retries = document.get("retry_policy")
+    if isinstance(retries, dict):
+        values |= {name: retries[name] for name in IN_RETRY_POLICY if name in retries}
+    wrong: Errors = {}
+    for name, value in values.items():
+        wanted = _wanted(name)
+        if wanted is not None and value is not None and not _is(value, wanted):
+            wrong[prefix + name] = [f"{json.dumps(value)[:80]} is not {wanted[1]}."]
+    return wrong
+
+
+def _wanted(name: str) -> tuple[tuple[type, ...], str] | None:
+    if name in TEXTS:
+        return (str,), "text"
+    if name in FLAGS:
+        return (bool,), "true or false"
+    if name in REALS:
+        return (int, float), "a number"
+    return ((int,), "a whole number") if name in POLICY_FIELDS else None
+
+
+def _is(value: Any, wanted: tuple[tuple[type, ...], str]) -> bool:
+    if isinstance(value, bool):
+        return bool in wanted[0]
+    return isinstance(value, wanted[0])
+
+
+def _dump_policy(level: PolicyFields) -> dict[str, Any]:
+    own = overrides_of(level)
+    document: dict[str, Any] = {name: own[name] for name in FLAT if name in own}
+    retries = {name: own[name] for name in IN_RETRY_POLICY if name in own}
+    return document | ({"retry_policy": retries} if retries else {})
+
+
+def _dump_one(workflow: Workflow) -> dict[str, Any]:
+    document: dict[str, Any] = {"name": workflow.name, "slug": workflow.slug, "path": workflow.path}
+    document |= _dump_policy(workflow)
+    for name in ("stripe_events", "auth_header"):
+        if getattr(workflow, name):
+            document[name] = getattr(workflow, name)
+    if workflow.paused:
+        document["paused"] = True
+    tenants = {lane.tenant: _dump_policy(lane) for lane in workflow.lanes.order_by("tenant")}
+    overriding = {tenant: policy for tenant, policy in tenants.items() if policy}
+    return document | ({"tenants": overriding} if overriding else {})

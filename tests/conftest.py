@@ -1,0 +1,107 @@
+"""What the tests share."""
+
+import json
+
+import pytest
+from django.test import Client
+
+from reliability.models import ApiKey, Breaker, Delivery, Lane, Workflow, digest_of
+from reliability.pipeline import clock, dispatcher, intake
+from reliability.pipeline.intake import Trigger
+
+from .support.receiver import Receiver
+from .support.workers import Workers
+
+
+@pytest.fixture
+def receiver(settings):
+    """A server in n8n's place."""
+    made = Receiver().start()
+    settings.N8N_WEBHOOK_URL = made.url
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def workflow(db):
+    """Make a workflow; quick retries unless told otherwise."""
+
+    def make(slug: str = "echo", **values) -> Workflow:
+        quick = {"base_delay_ms": 1, "max_delay_ms": 50, "timeout_ms": 2000, "max_retries": 3}
+        return Workflow.objects.create(slug=slug, **{"name": slug, "path": slug, **quick, **values})
+
+    return make
+
+
+@pytest.fixture
+def accept(db):
+    """Accept a payload; return its delivery."""
+
+    def make(payload=None, *, workflow: str = "echo", **values) -> Delivery:
+        document = {"n": 1} if payload is None else payload
+        trigger = Trigger(workflow=workflow, payload=json.dumps(document), digest=digest_of(document), **values)
+        return intake.accept(triggers=[trigger], now=clock.now())[0].delivery
+
+    return make
+
+
+@pytest.fixture
+def accept_many(db):
+    """Accept `count` payloads at once; return their deliveries."""
+
+    def make(count: int, *, workflow: str = "echo", **values) -> list[Delivery]:
+        triggers = [
+            Trigger(workflow=workflow, payload=json.dumps({"n": n}), digest=digest_of({"n": n}), **values)
+            for n in range(count)
+        ]
+        return [one.delivery for one in intake.accept(triggers=triggers, now=clock.now())]
+
+    return make
+
+
+@pytest.fixture
+def drain():
+    """Let a dispatcher of this process work on lanes until their turn is over."""
+    made = dispatcher.Dispatcher(capacity=32)
+
+    def work(lane: Lane | int | None = None, *, timeout: float = 30) -> None:
+        ids = Lane.objects.values_list("pk", flat=True) if lane is None else [getattr(lane, "pk", lane)]
+        for future in [made.attend(lane_id=one) for one in ids]:
+            future.result(timeout=timeout)
+
+    yield work
+    made.close()
+
+
+@pytest.fixture
+def workers(tmp_path):
+    """Real worker processes."""
+    made = Workers(tmp_path)
+    yield made
+    made.end_all()
+
+
+@pytest.fixture
+def key(db):
+    """Make an API key; return its plain text."""
+
+    def make(**values) -> str:
+        return ApiKey.issue(**{"name": "test", **values})[1]
+
+    return make
+
+
+@pytest.fixture
+def api(key):
+    """A client with a key for everything."""
+    return Client(headers={"Authorization": f"Bearer {key()}"})
+
+
+@pytest.fixture
+def lane_breaker():
+    """Return the breaker of a workflow's lane."""
+
+    def find(slug: str = "echo", tenant: str = "default") -> Breaker:
+        return Breaker.objects.get(lane__workflow__slug=slug, lane__tenant=tenant)
+
+    return find

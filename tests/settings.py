@@ -1,0 +1,21 @@
+"""The project's own settings, on an embedded PostgreSQL of the tests."""
+
+import os
+from pathlib import Path
+
+from config import embedded
+
+_DATA = Path(__file__).resolve().parent.parent / ".data" / "tests"
+
+os.environ.setdefault("SECRET_KEY", "a-key-for-tests-only-" + "x" * 40)
+os.environ.setdefault("CRON_SECRET", "a-cron-secret")
+os.environ.setdefault("ALLOWED_HOSTS", "testserver,localhost,127.0.0.1")
+os.environ.setdefault("N8N_WEBHOOK_URL", "http://127.0.0.1:9/webhook")
+os.environ.setdefault("LOG_LEVEL", "WARNING")
+if not os.environ.get("DATABASE_URL"):
+    os.environ["DATABASE_URL"] = embedded.start(_DATA / "postgresql")
+
+from config.settings import *
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}  # noqa: F405
