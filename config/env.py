@@ -95,4 +95,5 @@ def database(name: str, *, default: str = "") -> dict[str, object] | None:
     if "postgresql" not in str(found.get("ENGINE", "")):
         problem(name, "Not a PostgreSQL address (postgresql://user:password@host:port/name).")
         return {"ENGINE": "django.db.backends.postgresql", "NAME": "unconfigured"}
-    return found
+    socket = found.get("OPTIONS", {}).pop("host", "")  # `?host=/path`: libpq's way to name a Unix socket
+    return {**found, "HOST": socket or found["HOST"]}
