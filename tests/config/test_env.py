@@ -1,0 +1,74 @@
+"""A senseless value stops the start, and names itself."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ..support.workers import ROOT
+
+BAD = [
+    ("N8N_MAX_RETRIES", "-1"),
+    ("N8N_MAX_RETRIES", "three"),
+    ("N8N_MAX_RETRIES", "1.5"),
+    ("N8N_BASE_DELAY_MS", "40000"),
+    ("N8N_BASE_DELAY_MS", "-5"),
+    ("N8N_JITTER_FACTOR", "1.1"),
+    ("N8N_JITTER_FACTOR", "nan"),
+    ("N8N_DEFAULT_CONCURRENCY", "21"),
+    ("N8N_DEFAULT_CONCURRENCY", "0"),
+    ("N8N_CIRCUIT_BREAKER_THRESHOLD", "0"),
+    ("N8N_WEBHOOK_URL", "ftp://example.com"),
+    ("N8N_WEBHOOK_URL", "http://[oops"),
+    ("DEBUG", "perhaps"),
+    ("SECRET_KEY", ""),
+]
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    values = {**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings", **environment}
+    return subprocess.run(
+        [sys.executable, *command], env=values, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_a_check_names_the_variable(name, value):
+    done = run("manage.py", "check", **{name: value})
+    assert done.returncode != 0
+    assert f"{name}:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [("manage.py", "procrastinate", "worker"), ("-c", "import config.wsgi")])
+def test_neither_worker_nor_web_server_starts_on_it(command):
+    done = run(*command, N8N_TIMEOUT_MS="soon")
+    assert done.returncode != 0
+    assert "N8N_TIMEOUT_MS" in done.stderr
+
+
+def test_an_address_that_is_not_postgresql_is_refused():
+    done = run("manage.py", "check", DATABASE_URL="sqlite:///x.db")
+    assert done.returncode != 0
+    assert "DATABASE_URL:" in done.stderr
+
+
+def test_the_defaults_are_those_of_the_design():
+    names = [
+        ("N8N_MAX_RETRIES", 3),
+        ("N8N_BASE_DELAY_MS", 1000),
+        ("N8N_MAX_DELAY_MS", 30000),
+        ("N8N_JITTER_FACTOR", 0.1),
+        ("N8N_CIRCUIT_BREAKER_THRESHOLD", 10),
+        ("N8N_CIRCUIT_BREAKER_WINDOW_MS", 600000),
+        ("N8N_CIRCUIT_BREAKER_RECOVERY_MS", 300000),
+        ("N8N_DLQ_TTL_HOURS", 24),
+        ("N8N_DLQ_CLEANUP_INTERVAL_MS", 3600000),
+        ("N8N_DEFAULT_CONCURRENCY", 5),
+        ("N8N_MAX_CONCURRENCY", 20),
+        ("N8N_TIMEOUT_MS", 30000),
+    ]
+    code = "import config.settings as s; print([getattr(s, n) for n in %r])" % [name for name, _ in names]
+    clean = {name: "" for name, _ in names}
+    assert run("-c", code, **clean).stdout.strip() == str([value for _, value in names])

@@ -1,0 +1,80 @@
+"""Imports point one way; policies are pure; one module opens sockets, one knows the engine."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# From the outside in: a room may import its own level and those behind it.
+LEVELS = {
+    "scheduling": 4,
+    "reliability.api": 4,
+    "reliability.admin": 4,
+    "reliability.views": 4,
+    "reliability.management": 4,
+    "reliability.metrics": 4,
+    "reliability.pipeline": 3,
+    "reliability.engine": 3,
+    "reliability.checks": 2,
+    "reliability.apps": 2,
+    "reliability.migrations": 2,
+    "reliability.models": 2,
+    "reliability.policies": 1,
+    "reliability.errors": 0,
+}
+IMPURE = {"django", "psycopg", "requests", "socket", "time", "random", "secrets", "os", "threading", "procrastinate"}
+
+
+def modules() -> list[tuple[str, Path]]:
+    paths = [*ROOT.glob("reliability/**/*.py"), *ROOT.glob("scheduling/**/*.py")]
+    return [(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path) for path in paths]
+
+
+def imports(name: str, path: Path) -> set[str]:
+    found = set()
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {source} | {f"{source}.{alias.name}" for alias in node.names}
+    return found
+
+
+def level(module: str) -> int | None:
+    rooms = [room for room in LEVELS if module == room or module.startswith(room + ".")]
+    return LEVELS[max(rooms, key=len)] if rooms else None
+
+
+@pytest.mark.parametrize(("name", "path"), modules(), ids=lambda value: value if isinstance(value, str) else "")
+def test_imports_point_one_way(name, path):
+    own = level(name)
+    if own is None:
+        assert name == "reliability"
+        return
+    for target in imports(name, path):
+        other = level(target)
+        assert other is None or other <= own, f"{name} imports {target}"
+        if name.startswith("reliability"):
+            assert not target.startswith("scheduling"), f"{name} imports {target}"
+
+
+def test_policies_are_pure():
+    for name, path in modules():
+        if name.startswith("reliability.policies"):
+            assert not {one.partition(".")[0] for one in imports(name, path)} & IMPURE, name
+
+
+def test_one_module_knows_the_engine_and_one_opens_sockets():
+    knows = {name for name, path in modules() if any(i.startswith("procrastinate") for i in imports(name, path))}
+    assert knows == {"reliability.engine"}
+    sends = {name for name, path in modules() if any(i.startswith(("requests", "http.client")) for i in imports(name, path))}
+    assert sends == {"reliability.pipeline.transport"}
+
+
+def test_no_file_outgrows_its_subject():
+    for _, path in modules():
+        assert len(path.read_text().splitlines()) <= 400, path
