@@ -168,6 +168,13 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
+    "ENUM_NAME_OVERRIDES": {
+        "DeliveryState": "reliability.models.DeliveryState",
+        "OperationState": "reliability.models.OperationState",
+        "BreakerState": "reliability.models.BreakerState",
+        "Source": "reliability.models.Source",
+        "DeadLetterSource": "reliability.models.DeadLetterSource",
+    },
 }
 UNFOLD = {
     "SITE_TITLE": "Backstop",

@@ -34,7 +34,7 @@ class IdCursor(CursorPagination):
             values = parse_qs(urlsafe_b64decode(encoded.encode()).decode("ascii"))
             for position in values.get("p", []):
                 UUID(position)
-            if not values or not values.keys() <= {"p", "r", "o"}:
+            if not values or not values.keys() <= {"p", "r"}:
                 raise ValueError
             return super().decode_cursor(request)
         except Exception as error:

@@ -1,9 +1,9 @@
 """The API's addresses."""
 
 from django.urls import path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
 
-from . import breakers, dead_letters, deliveries
+from . import breakers, dead_letters, deliveries, openapi  # noqa: F401  # openapi registers itself
 
 urlpatterns = [
     path("v1/deliveries/", deliveries.Deliveries.as_view()),
@@ -19,6 +19,6 @@ urlpatterns = [
     path("v1/breakers/", breakers.Breakers.as_view()),
     path("v1/breakers/<uuid:breaker_id>/reset/", breakers.Reset.as_view()),
     path("v1/breakers/<uuid:breaker_id>/force-open/", breakers.ForceOpen.as_view()),
-    path("schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("schema/", SpectacularJSONAPIView.as_view(), name="schema"),
     path("docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
 ]

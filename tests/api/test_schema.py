@@ -1,0 +1,50 @@
+"""The OpenAPI document says what the API does."""
+
+import json
+
+import pytest
+from django.test import Client
+from drf_spectacular.validation import validate_schema
+
+from reliability.api import serializers
+from reliability.models import Breaker
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def schema():
+    return json.loads(Client().get("/api/schema/").content)
+
+
+def test_it_is_valid_and_names_every_call(schema):
+    validate_schema(schema)
+    from reliability.api.urls import urlpatterns
+
+    calls = {str(one.pattern) for one in urlpatterns if str(one.pattern).startswith("v1/")}
+    assert len(schema["paths"]) == len(calls)
+    for operations in schema["paths"].values():
+        for call in operations.values():
+            assert call["summary" if "summary" in call else "description"]
+            assert call["security"]
+            assert "401" in call["responses"]
+
+
+def test_the_documented_shapes_are_the_real_ones(workflow, accept, api):
+    workflow()
+    made = accept()
+    one = api.get(f"/api/v1/deliveries/{made.pk}/").json()
+    assert one.keys() == serializers.DeliveryShape().fields.keys()
+    listed = api.get("/api/v1/deliveries/").json()["results"][0]
+    assert listed.keys() == serializers.DeliveryInList().fields.keys()
+    assert listed.keys() == one.keys() - {"attempts"}
+    breaker = api.get("/api/v1/breakers/").json()["results"][0]
+    assert breaker.keys() == serializers.BreakerShape().fields.keys()
+    assert Breaker.objects.exists()
+
+
+def test_the_page_loads_nothing_from_elsewhere(client):
+    page = client.get("/api/docs/").content.decode()
+    assert "swagger" in page
+    for attribute in ('src="http', 'href="http', "src='http", '"//'):
+        assert attribute not in page
