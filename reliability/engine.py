@@ -49,7 +49,8 @@ def wake_waiting(*, workflow_id: Any = None) -> None:
     _call(
         "SELECT backstop_wake(waiting.id) FROM (SELECT lane.id FROM reliability_lane lane"
         " WHERE (%(workflow)s::uuid IS NULL OR lane.workflow_id = %(workflow)s::uuid)"
-        " AND EXISTS (SELECT 1 FROM reliability_delivery WHERE lane_id = lane.id AND state IN ('pending', 'sending', 'awaiting_callback'))"
+        " AND EXISTS (SELECT 1 FROM reliability_delivery"
+        " WHERE lane_id = lane.id AND state IN ('pending', 'sending', 'awaiting_callback'))"
         " ORDER BY lane.id) AS waiting",
         {"workflow": workflow_id},
     )
@@ -68,11 +69,11 @@ def barrier_in_transaction(*, lane_id: int) -> None:
 
 def work_on(*, operation_id: UUID, at: datetime | None = None) -> None:
     """Have a bulk operation's next step done, at `at` or at once."""
-    when = {"schedule_at": at - LEAD} if at is not None else {}
+    when = at - LEAD if at is not None else None
     key = f"operation:{operation_id}"
     arguments = {"operation_id": str(operation_id), "at": at.timestamp() if at is not None else None}
     with suppress(AlreadyEnqueued), transaction.atomic():
-        operate.configure(queueing_lock=key, **when).defer(**arguments)
+        operate.configure(queueing_lock=key, schedule_at=when).defer(**arguments)
 
 
 def _call(statement: str, parameters: Any) -> None:

@@ -15,7 +15,7 @@ os.environ.setdefault("LOG_LEVEL", "WARNING")
 if not os.environ.get("DATABASE_URL"):
     os.environ["DATABASE_URL"] = embedded.start(_DATA / "postgresql")
 
-from config.settings import *
+from config.settings import *  # noqa: E402, F403  # after the environment is set
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}  # noqa: F405

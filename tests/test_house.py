@@ -23,7 +23,18 @@ LEVELS = {
     "reliability.policies": 1,
     "reliability.errors": 0,
 }
-IMPURE = {"django", "psycopg", "requests", "socket", "time", "random", "secrets", "os", "threading", "procrastinate"}
+IMPURE = {
+    "django",
+    "psycopg",
+    "requests",
+    "socket",
+    "time",
+    "random",
+    "secrets",
+    "os",
+    "threading",
+    "procrastinate",
+}
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -71,7 +82,9 @@ def test_policies_are_pure():
 def test_one_module_knows_the_engine_and_one_opens_sockets():
     knows = {name for name, path in modules() if any(i.startswith("procrastinate") for i in imports(name, path))}
     assert knows == {"reliability.engine"}
-    sends = {name for name, path in modules() if any(i.startswith(("requests", "http.client")) for i in imports(name, path))}
+    sends = {
+        name for name, path in modules() if any(i.startswith(("requests", "http.client")) for i in imports(name, path))
+    }
     assert sends == {"reliability.pipeline.transport"}
 
 

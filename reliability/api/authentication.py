@@ -53,7 +53,7 @@ class KeyAuthentication(BaseAuthentication):
         found = ApiKey.objects.filter(prefix=plain[:PREFIX_LENGTH]).annotate(now=clock).first()
         if found is None or not found.fits(plain):
             raise AuthenticationFailed("There is no such API key.")
-        now: datetime = found.now
+        now: datetime = found.now  # type: ignore[attr-defined]  # the annotation
         if found.revoked_at is not None or (found.expires_at is not None and found.expires_at <= now):
             raise AuthenticationFailed("The API key is no longer valid.")
         _note_use(found, now)

@@ -70,7 +70,7 @@ def _visible(who: Caller) -> Any:
 
 
 def _find(breaker_id: UUID, who: Caller) -> Breaker:
-    found = _visible(who).filter(pk=breaker_id).first()
+    found: Breaker | None = _visible(who).filter(pk=breaker_id).first()
     if found is None:
         raise NotFound("There is no such breaker.")
     return found

@@ -13,7 +13,7 @@ from reliability.pipeline import burial, replay
 from reliability.pipeline.burial import Report
 from reliability.pipeline.selection import DeadLetterFilter
 
-from . import pages, shapes, strict_json
+from . import pages, shapes
 from .authentication import Caller
 from .serializers import (
     BulkReplayRequest,
@@ -29,7 +29,7 @@ from .serializers import (
     ReasonRequest,
     ReplayRequest,
 )
-from .views import PROBLEMS, View, caller, read
+from .views import PROBLEMS, View, caller, read, text_of
 
 STARTED = {202: BulkShape, 200: OpenApiResponse(DryRunShape, "A dry run."), **PROBLEMS}
 
@@ -44,7 +44,8 @@ class DeadLetters(View):
     )
     def get(self, request: Request) -> Response:
         """List dead letters, newest first."""
-        wanted = _within(pages.filters(request, DeadLetterQuery).selection(), caller(request))
+        wanted = DeadLetterFilter(**pages.filters(request, DeadLetterQuery).validated_data)
+        wanted = _within(wanted, caller(request))
         return pages.page(request, wanted.matching().select_related("lane__workflow"), shapes.dead_letter)
 
     @extend_schema(
@@ -59,7 +60,7 @@ class DeadLetters(View):
         report = Report(
             workflow=values["workflow"],
             tenant=who.tenant_for(values.get("tenant")),
-            payload=strict_json.members(request.data.text)["payload"].text,
+            payload=text_of(request, "payload"),
             error_code=values.get("error_code", ""),
             error_message=values["error_message"],
         )
@@ -102,7 +103,7 @@ class Replay(View):
         who = caller(request)
         values = read(request, ReplayRequest)
         find(dead_letter_id, who)
-        edited = strict_json.members(request.data.text)["payload"].text if "payload" in values else None
+        edited = text_of(request, "payload") if "payload" in values else None
         hand = who.hand(values.get("reason", ""))
         done = replay.replay(dead_letter_id=dead_letter_id, hand=hand, now=who.now, payload=edited)
         return Response({"batch_id": done.delivery_id, "count": 1, "delivery": done.delivery_id}, status=202)

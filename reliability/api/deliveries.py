@@ -1,6 +1,5 @@
 """Deliveries: accept one or many, list, show, cancel."""
 
-import json
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +16,6 @@ from reliability.pipeline.selection import lanes_of
 
 from . import pages, shapes, strict_json
 from .authentication import Caller
-from .parsers import Document
 from .serializers import (
     BatchRequest,
     BatchShape,
@@ -30,7 +28,7 @@ from .serializers import (
     check_expiry,
     idempotency_key,
 )
-from .views import PROBLEMS, View, caller, read
+from .views import PROBLEMS, View, caller, read, text_of
 
 KEY_HEADER = OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER)
 
@@ -54,7 +52,7 @@ class Deliveries(View):
         """Accept a delivery; a 2xx says that it is kept."""
         who = caller(request)
         values = read(request, DeliveryRequest)
-        trigger = _trigger(values, _text(request.data), who, header=request.headers.get("Idempotency-Key"))
+        trigger = _trigger(values, text_of(request, "payload"), who, header=request.headers.get("Idempotency-Key"))
         accepted = intake.accept(triggers=[trigger], now=who.now)[0]
         shape = _shape(accepted.delivery, trigger)
         if accepted.created:
@@ -82,7 +80,7 @@ class Batch(View):
         """Accept up to 1,000 deliveries, all or none; 200 if every one of them is a repeat."""
         who = caller(request)
         values = read(request, BatchRequest)["deliveries"]
-        texts = strict_json.items(strict_json.members(request.data.text)["deliveries"].text)
+        texts = strict_json.items(text_of(request, "deliveries"))
         triggers = [_numbered(i, one, text, who) for i, (one, text) in enumerate(zip(values, texts, strict=True))]
         accepted = intake.accept(triggers=triggers, now=who.now)
         found = [_shape(one.delivery, trigger) for one, trigger in zip(accepted, triggers, strict=True)]
@@ -123,13 +121,6 @@ def find(delivery_id: UUID, who: Caller) -> Delivery:
     if found is None:
         raise NotFound("There is no such delivery.")
     return found
-
-
-def _text(data: Any) -> str:
-    """Return the payload's own text."""
-    if isinstance(data, Document):
-        return strict_json.members(data.text)["payload"].text
-    return json.dumps(data["payload"])
 
 
 def _numbered(index: int, values: dict[str, Any], text: str, who: Caller) -> Trigger:

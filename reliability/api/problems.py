@@ -48,7 +48,7 @@ def handle(exception: Exception, context: Mapping[str, Any]) -> HttpResponse | N
         getattr(request, "_request", request).problem = True
     answered = _answer(exception)
     if answered is None:
-        logger.exception("view_failed", extra={"view": type(context.get("view")).__name__})
+        logger.error("view_failed", exc_info=exception, extra={"view": type(context.get("view")).__name__})
         return problem(status=500, detail="Something went wrong on our side.", code="internal")
     return answered
 
@@ -80,12 +80,13 @@ def _answer(exception: Exception) -> HttpResponse | None:
 
 def _of_framework(exception: exceptions.APIException) -> HttpResponse:
     headers = {}
-    if getattr(exception, "auth_header", None):
-        headers["WWW-Authenticate"] = exception.auth_header
-    if getattr(exception, "wait", None):
-        headers["Retry-After"] = str(int(exception.wait))
+    if challenge := getattr(exception, "auth_header", None):
+        headers["WWW-Authenticate"] = challenge
     return problem(
-        status=exception.status_code, detail=str(exception.detail), code=exception.default_code, headers=headers
+        status=exception.status_code,
+        detail=str(exception.detail),
+        code=exception.default_code,
+        headers=headers,
     )
 
 

@@ -17,7 +17,6 @@ from reliability.models import (
 from reliability.models.breaker import BreakerState
 from reliability.models.delivery import AttemptResult
 from reliability.models.fields import validate_slug
-from reliability.pipeline.selection import DeadLetterFilter
 
 KEY_LENGTH = 255
 BATCH_LIMIT = 1000
@@ -124,7 +123,7 @@ class DeliveryInList(serializers.Serializer[Any]):
     finished_at = serializers.DateTimeField(allow_null=True)
     expires_at = serializers.DateTimeField(allow_null=True)
     replay_of = serializers.UUIDField(allow_null=True)
-    source = serializers.ChoiceField(choices=Source.choices)
+    source = serializers.ChoiceField(choices=Source.choices)  # type: ignore[assignment]  # a field called so
     last_error = serializers.CharField()
 
 
@@ -163,13 +162,10 @@ class DeadLetterQuery(Strict):
     tenant = SlugField(required=False)
     status = serializers.ChoiceField(choices=DeadLetterStatus.choices, required=False)
     error_code = TextField(required=False, max_length=200)
-    source = serializers.ChoiceField(choices=DeadLetterSource.choices, required=False)
+    source = serializers.ChoiceField(choices=DeadLetterSource.choices, required=False)  # type: ignore[assignment]  # a field called so
     created_after = serializers.DateTimeField(required=False)
     created_before = serializers.DateTimeField(required=False)
     search = TextField(required=False, max_length=200)
-
-    def selection(self) -> DeadLetterFilter:
-        return DeadLetterFilter(**self.validated_data)
 
 
 class DeadLetterRequest(Strict):
@@ -188,7 +184,7 @@ class DeadLetterShape(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     workflow = serializers.CharField()
     tenant = serializers.CharField()
-    source = serializers.ChoiceField(choices=DeadLetterSource.choices)
+    source = serializers.ChoiceField(choices=DeadLetterSource.choices)  # type: ignore[assignment]  # a field called so
     payload = serializers.JSONField()
     error_code = serializers.CharField()
     error_message = serializers.CharField()
@@ -294,4 +290,4 @@ class ProblemShape(serializers.Serializer[Any]):
     title = serializers.CharField()
     status = serializers.IntegerField()
     detail = serializers.CharField()
-    errors = serializers.DictField(required=False)
+    errors = serializers.DictField(required=False)  # type: ignore[assignment]  # a field called so

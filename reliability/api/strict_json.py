@@ -1,14 +1,15 @@
 """Reads JSON strictly, and keeps the text of the values within an object.
 
-Refused are: anything but UTF-8, `NaN` and `Infinity`, a name given twice in an envelope, nesting beyond `DEPTH`, and what
-PostgreSQL cannot store (a NUL, half of a surrogate pair).
+Refused are: anything but UTF-8, `NaN` and `Infinity`, a name given twice in an envelope, nesting beyond `DEPTH`,
+and what PostgreSQL cannot store (a NUL, half of a surrogate pair).
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from json.scanner import make_scanner
+from typing import Any, NoReturn, cast
 
 from reliability.errors import InvalidInput
 
@@ -21,7 +22,10 @@ def _refuse_constant(name: str) -> NoReturn:
     raise InvalidInput(f"{name} is not JSON.")
 
 
-_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+# The scanner that `json` itself uses: from a text and a position, a value and the position behind it.
+_scan_once: Callable[[str, int], tuple[Any, int]] = cast(Any, make_scanner)(
+    json.JSONDecoder(parse_constant=_refuse_constant)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ def _skip(text: str, at: int) -> int:
 
 def _scan(text: str, at: int) -> tuple[Any, int]:
     try:
-        return _decoder.scan_once(text, at)
+        return _scan_once(text, at)
     except StopIteration:
         raise InvalidInput("The body is not JSON.") from None
     except json.JSONDecodeError as error:

@@ -1,13 +1,11 @@
 """What the views have in common."""
 
 from typing import Any
-from uuid import UUID
 
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from reliability.errors import NotFound
-
+from . import strict_json
 from .authentication import Caller
 from .serializers import ProblemShape, Strict
 
@@ -34,9 +32,7 @@ def read(request: Request, kind: type[Strict]) -> dict[str, Any]:
     return values
 
 
-def uuid_of(text: str) -> UUID:
-    """Read an id from a path. Raises `NotFound`: what is no id names nothing."""
-    try:
-        return UUID(text)
-    except ValueError:
-        raise NotFound from None
+def text_of(request: Request, name: str) -> str:
+    """Return the sender's own text of a member of the body."""
+    body: Any = request.data
+    return strict_json.members(body.text)[name].text

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
@@ -68,7 +68,9 @@ class Supervisor:
     def _start(self, child: Child) -> None:
         # A session of its own: Ctrl-C reaches this process alone, which then ends the children in order.
         child.process = subprocess.Popen(  # noqa: S603  # our own command
-            child.command, start_new_session=True, preexec_fn=_die_with(os.getpid())
+            child.command,
+            start_new_session=True,
+            preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509  # this process has one thread
         )
         child.started = time.monotonic()
         logger.info("process_started", extra={"child": child.name, "pid": child.process.pid})
@@ -94,7 +96,7 @@ def _plan_restart(child: Child, code: int) -> None:
     child.process, child.start_at = None, time.monotonic() + wait
 
 
-def _die_with(parent: int) -> "object | None":
+def _die_with(parent: int) -> Callable[[], None] | None:
     """Return what makes a child end if its parent is killed (Linux; elsewhere there is no such means)."""
     if sys.platform != "linux":
         return None

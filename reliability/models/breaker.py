@@ -67,9 +67,7 @@ class Breaker(models.Model):
                 condition=Q(scope="lane", lane__isnull=False) | Q(scope="instance", lane__isnull=True),
                 name="breaker_lane_fits_scope",
             ),
-            models.UniqueConstraint(
-                fields=("scope",), condition=Q(scope="instance"), name="breaker_one_instance"
-            ),
+            models.UniqueConstraint(fields=("scope",), condition=Q(scope="instance"), name="breaker_one_instance"),
             models.CheckConstraint(condition=Q(state__in=BreakerState.values), name="breaker_state_known"),
         ]
         indexes = [

@@ -95,7 +95,10 @@ class Delivery(models.Model):
     class Meta:
         ordering = ("-id",)
         verbose_name_plural = "deliveries"
-        permissions = [("cancel_delivery", "Can cancel deliveries"), ("send_now_delivery", "Can send at once")]
+        permissions = [
+            ("cancel_delivery", "Can cancel deliveries"),
+            ("send_now_delivery", "Can send at once"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=("lane", "idempotency_key"),
@@ -111,9 +114,7 @@ class Delivery(models.Model):
         ]
         indexes = [
             models.Index(F("lane"), F("due_at"), name="delivery_due", condition=Q(state="pending")),
-            models.Index(
-                F("lane"), F("lease_until"), name="delivery_in_flight", condition=Q(state__in=IN_FLIGHT)
-            ),
+            models.Index(F("lane"), F("lease_until"), name="delivery_in_flight", condition=Q(state__in=IN_FLIGHT)),
             models.Index(
                 F("lane"),
                 F("expires_at"),
@@ -128,9 +129,7 @@ class Delivery(models.Model):
                 condition=~Q(state="delivered"),
             ),
             models.Index(F("replay_of"), name="delivery_replays", condition=Q(replay_of__isnull=False)),
-            models.Index(
-                F("dead_letter"), name="delivery_of_dead_letter", condition=Q(dead_letter__isnull=False)
-            ),
+            models.Index(F("dead_letter"), name="delivery_of_dead_letter", condition=Q(dead_letter__isnull=False)),
         ]
 
     def __str__(self) -> str:
@@ -181,4 +180,3 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.delivery_id} #{self.number}"
-

@@ -17,7 +17,7 @@ validate_slug = RegexValidator(
 )
 
 
-class SlugTextField(models.TextField):
+class SlugTextField(models.TextField):  # type: ignore[type-arg]  # generic for the type checker alone
     """A tenant's, a workflow's or a cron job's slug."""
 
     default_validators = [validate_slug]
@@ -34,7 +34,7 @@ def cipher() -> MultiFernet:
     return _cipher((settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS))
 
 
-class EncryptedTextField(models.TextField):
+class EncryptedTextField(models.TextField):  # type: ignore[type-arg]  # generic for the type checker alone
     """Text that PostgreSQL sees only encrypted (Fernet); empty text stays empty.
 
     Reading a value that no key decrypts raises `ValidationError`, which names the field.

@@ -31,7 +31,7 @@ def record(
         at=now,
         actor=hand.actor,
         action=action,
-        target_type=target._meta.model_name if target is not None else "",
+        target_type=(target._meta.model_name or "") if target is not None else "",
         target_id=str(target.pk) if target is not None else "",
         reason=hand.reason,
         count=count,

@@ -64,9 +64,9 @@ def begin_probe(*, breaker: Breaker, now: datetime, until: datetime) -> None:
     _keep(breaker, verdict.snapshot, [verdict.transition], actor="backstop", now=now)
 
 
-def release_probe(*, breaker: Breaker, now: datetime) -> None:
+def release_probe(*, breaker: Breaker) -> None:
     """Free the probe's place on a locked breaker: it told nothing either way."""
-    breaker.keep(policy.release_probe(snapshot=breaker.snapshot, now=now))
+    breaker.keep(policy.release_probe(snapshot=breaker.snapshot))
 
 
 def reset(*, breaker_id: UUID, hand: Hand, now: datetime) -> Breaker:

@@ -21,8 +21,9 @@ def cancel(*, delivery_id: UUID, hand: Hand, now: datetime) -> Delivery:
         delivery = _found(delivery_id)
         if not won:
             raise NotCancellable(f"Only a pending delivery can be cancelled; this one is {delivery.state}.")
-        replayed = DeadLetter.objects.filter(pk=delivery.dead_letter_id, status=DeadLetterStatus.REPLAYING)
-        replayed.update(status=DeadLetterStatus.DEAD)
+        if delivery.dead_letter_id is not None:
+            replayed = DeadLetter.objects.filter(pk=delivery.dead_letter_id, status=DeadLetterStatus.REPLAYING)
+            replayed.update(status=DeadLetterStatus.DEAD)
         audit.record(hand=hand, action="cancel", now=now, target=delivery)
     return delivery
 

@@ -7,6 +7,7 @@ transaction is open while a request is on its way.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
@@ -167,7 +168,7 @@ def admit(*, lane: Lane, policy: LanePolicy, seen: Look, capacity: int) -> Admit
     """Hold the lane against every limit: pause, concurrency, both breakers, rate and this worker's capacity."""
     if lane.workflow.is_paused(now=seen.now):
         return Admitted(0, ask_at=lane.workflow.paused_until)
-    own = breaker_policy.admit(snapshot=lane.breaker.snapshot, policy=policy.breaker, now=seen.now)
+    own = breaker_policy.admit(snapshot=lane.breaker.snapshot, now=seen.now)
     room = _room(own, limit=policy.concurrency_limit, in_flight=seen.in_flight)
     if not room:
         return Admitted(0, ask_at=own.retry_at or seen.lease_ends)
@@ -192,8 +193,7 @@ def _instance_admission(now: datetime) -> tuple[Breaker, Admission]:
     breaker = circuit.instance()
     if breaker.state != BreakerState.CLOSED or breaker.ramp is not None:
         breaker = circuit.instance(locked=True)
-    rules = instance_breaker_policy()
-    return breaker, breaker_policy.admit(snapshot=breaker.snapshot, policy=rules, now=now)
+    return breaker, breaker_policy.admit(snapshot=breaker.snapshot, now=now)
 
 
 def _instance_room(admission: Admission, wanted: int) -> int:
@@ -256,7 +256,13 @@ def lease_end(policy: LanePolicy, now: datetime) -> datetime:
 def _claim(lane: Lane, policy: LanePolicy, admitted: Admitted, now: datetime) -> tuple[Claim, ...]:
     token, until = uuid4(), lease_end(policy, now)
     with connection.cursor() as cursor:
-        values = {"lane": lane.pk, "now": now, "room": admitted.room, "token": token, "until": until}
+        values: dict[str, Any] = {
+            "lane": lane.pk,
+            "now": now,
+            "room": admitted.room,
+            "token": token,
+            "until": until,
+        }
         cursor.execute(CLAIM, values)
         claims = tuple(_claim_of(row, lane, policy, admitted, token) for row in cursor.fetchall())
     if claims:
@@ -320,7 +326,7 @@ def _tell_lane(lane: Lane, policy: LanePolicy, batch: Sequence[Sent], now: datet
     limit = policy.concurrency_limit
     circuit.hear(breaker=lane.breaker, rules=policy.breaker, reports=reports, limit=limit, now=now)
     if any(report is None and sent.claim.lane_probe for sent, report in heard):
-        circuit.release_probe(breaker=lane.breaker, now=now)
+        circuit.release_probe(breaker=lane.breaker)
 
 
 def _tell_instance(batch: Sequence[Sent], now: datetime) -> None:
@@ -337,7 +343,6 @@ def _tell_instance(batch: Sequence[Sent], now: datetime) -> None:
     limit = settings.N8N_MAX_CONCURRENCY
     changes = circuit.hear(breaker=breaker, rules=rules, reports=reports, limit=limit, now=now)
     if any(report is None and sent.claim.instance_probe for sent, report in heard):
-        circuit.release_probe(breaker=breaker, now=now)
+        circuit.release_probe(breaker=breaker)
     if any(change.to_state is State.CLOSED for change in changes):
         engine.wake_waiting()
-

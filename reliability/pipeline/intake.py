@@ -10,6 +10,7 @@ Call `accept` once per transaction: its locks are taken in an order that holds w
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -113,15 +114,13 @@ def _accept(lines: Sequence[_Line], *, now: datetime) -> list[Accepted]:
     if any(one.skips for one in found.values()):
         found |= _insert_changed([line for line in lines if found[line.id].skips], found, now=now)
     repeats = _first_ones([line for line in lines if not found[line.id].accepted], found)
-    return [
-        repeats.get(line.id) or Accepted(_made(line, found[line.id], now), created=True) for line in lines
-    ]
+    return [repeats.get(line.id) or Accepted(_made(line, found[line.id], now), created=True) for line in lines]
 
 
 def _insert(lines: Sequence[_Line], *, now: datetime, skipping: Sequence[bool]) -> dict[UUID, _Found]:
     """Run the one statement; a line whose lane does not exist is missing from the result."""
     triggers = [line.trigger for line in lines]
-    values = {
+    values: dict[str, Any] = {
         "now": now,
         "ids": [line.id for line in lines],
         "workflows": [trigger.workflow for trigger in triggers],
@@ -186,9 +185,7 @@ def open_lane(*, workflow_id: UUID, tenant: str) -> Lane:
     return lane
 
 
-def _insert_changed(
-    lines: Sequence[_Line], found: dict[UUID, _Found], *, now: datetime
-) -> dict[UUID, _Found]:
+def _insert_changed(lines: Sequence[_Line], found: dict[UUID, _Found], *, now: datetime) -> dict[UUID, _Found]:
     """Accept payloads of lanes that skip unchanged ones, one after the other, under the lanes' locks.
 
     A payload is unchanged if it equals that of the lane's newest delivery which was, or still may be,

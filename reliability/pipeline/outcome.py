@@ -106,9 +106,7 @@ def settle_sent(*, batch: Sequence[Sent], now: datetime, worker: str = "") -> No
     _record(kept, worker=worker)
     finish(
         delivered=[
-            sent.claim.delivery_id
-            for sent, verdict in kept
-            if verdict.step is Step.DELIVERED and sent.claim.is_replay
+            sent.claim.delivery_id for sent, verdict in kept if verdict.step is Step.DELIVERED and sent.claim.is_replay
         ],
         dead=[
             Death(sent.claim.delivery_id, verdict.code, verdict.message)

@@ -84,7 +84,7 @@ def replay_each(
     *, dead_letter_ids: Sequence[UUID], now: datetime, due: Sequence[datetime] | None = None
 ) -> list[Replayed]:
     """Send those of the dead letters that are still dead, each at its `due` time or now; return them."""
-    values = {
+    values: dict[str, Any] = {
         "letters": list(dead_letter_ids),
         "deliveries": [uuid7() for _ in dead_letter_ids],
         "due": list(due) if due is not None else [now] * len(dead_letter_ids),
@@ -133,9 +133,7 @@ def purge(*, dead_letter_id: UUID, hand: Hand, now: datetime) -> None:
 def purge_each(*, dead_letter_ids: Sequence[UUID], now: datetime) -> int:
     """Mark those of the dead letters that are still dead as purged; return how many."""
     return (
-        DeadLetter.objects.dead()
-        .filter(pk__in=dead_letter_ids)
-        .update(status=DeadLetterStatus.PURGED, closed_at=now)
+        DeadLetter.objects.dead().filter(pk__in=dead_letter_ids).update(status=DeadLetterStatus.PURGED, closed_at=now)
     )
 
 
@@ -167,9 +165,7 @@ def submit(
         )
         details = {"filter": operation.filter, "rate_per_second": rate_per_second}
         action = f"bulk_{kind}"
-        audit.record(
-            hand=hand, action=action, now=now, target=operation, count=operation.matched, details=details
-        )
+        audit.record(hand=hand, action=action, now=now, target=operation, count=operation.matched, details=details)
         engine.work_on(operation_id=operation.pk)
     return operation
 

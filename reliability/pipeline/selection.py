@@ -30,8 +30,11 @@ class DeadLetterFilter:
     @classmethod
     def thawed(cls, values: dict[str, Any]) -> Self:
         """Return the filter that `frozen` wrote."""
-        moments = {"created_after", "created_before"}
-        return cls(**{k: datetime.fromisoformat(v) if k in moments else v for k, v in values.items()})
+        restored: dict[str, Any] = dict(values)
+        for name in ("created_after", "created_before"):
+            if name in restored:
+                restored[name] = datetime.fromisoformat(restored[name])
+        return cls(**restored)
 
     def for_tenant(self, tenant: str) -> Self:
         """Return the filter narrowed to a tenant."""

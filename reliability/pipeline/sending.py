@@ -23,9 +23,7 @@ def request_of(claim: Claim, *, at: float) -> Request:
         headers["X-Backstop-Stale"] = "true"
     headers |= claim.authentication
     if claim.signing_secret:
-        headers |= transport.sign(
-            secret=claim.signing_secret, message_id=str(claim.delivery_id), body=body, at=at
-        )
+        headers |= transport.sign(secret=claim.signing_secret, message_id=str(claim.delivery_id), body=body, at=at)
     return Request(claim.url, body, headers, timeout=claim.policy.timeout_ms / 1000)
 
 
@@ -38,4 +36,3 @@ def send(claim: Claim, *, started_at: datetime) -> Sent:
         assert answer.failure is not None  # noqa: S101  # an answer is one or the other
         classified = classify_failure(answer.failure, answer.detail)
     return Sent(claim, classified, answer.reply, started_at, answer.duration)
-

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.request import getproxies
 
 import requests
 import urllib3
@@ -76,7 +77,7 @@ def session() -> requests.Session:
     if not hasattr(_local, "session"):
         made = requests.Session()
         made.trust_env = False
-        made.proxies = dict(requests.utils.getproxies())
+        made.proxies = getproxies()
         made.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
         adapter = HTTPAdapter(pool_connections=4, pool_maxsize=1, max_retries=0)
         made.mount("http://", adapter)
@@ -91,7 +92,12 @@ def _proxies(url: str) -> dict[str, str]:
 
 
 def _post(request: Request, *, deadline: float) -> Reply:
-    headers = {"User-Agent": USER_AGENT, "Content-Type": "application/json", "Accept": "*/*", **request.headers}
+    headers = {
+        "User-Agent": USER_AGENT,
+        "Content-Type": "application/json",
+        "Accept": "*/*",
+        **request.headers,
+    }
     limits = (min(CONNECT_TIMEOUT, request.timeout), request.timeout)
     with session().post(
         request.url,
@@ -172,4 +178,3 @@ def _detail(error: BaseException) -> str:
     innermost = _causes(error)[-1]
     text = os.strerror(innermost.errno) if isinstance(innermost, OSError) and innermost.errno else str(innermost)
     return _clean(text)[:300] or type(error).__name__
-

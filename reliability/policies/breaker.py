@@ -113,13 +113,13 @@ class Verdict:
     transition: Transition | None = None
 
 
-def admit(*, snapshot: Snapshot, policy: Policy, now: datetime) -> Admission:
+def admit(*, snapshot: Snapshot, now: datetime) -> Admission:
     """Say what may go at `now`. Changes nothing: what is sent as a probe goes through `begin_probe`."""
     match snapshot.state:
         case State.CLOSED:
             return Admission(snapshot.ramp)
         case State.OPEN:
-            return _after(_first_probe(snapshot, policy, now), now)
+            return _after(_first_probe(snapshot, now), now)
         case State.HALF_OPEN:
             return _after(snapshot.probe_until, now)
         case State.FORCED_OPEN if snapshot.forced_until is None:
@@ -134,9 +134,8 @@ def begin_probe(*, snapshot: Snapshot, now: datetime, lease: timedelta) -> Verdi
     return _verdict(snapshot, following, snapshot.reason)
 
 
-def release_probe(*, snapshot: Snapshot, now: datetime) -> Snapshot:
+def release_probe(*, snapshot: Snapshot) -> Snapshot:
     """Free the place of a probe that told nothing either way."""
-    del now
     return replace(snapshot, probe_until=None) if snapshot.state is State.HALF_OPEN else snapshot
 
 
@@ -177,7 +176,7 @@ def _after(moment: datetime | None, now: datetime) -> Admission:
     return Admission(1, probe=True)
 
 
-def _first_probe(snapshot: Snapshot, policy: Policy, now: datetime) -> datetime | None:
+def _first_probe(snapshot: Snapshot, now: datetime) -> datetime | None:
     """Return when the first probe is due: at once if the breaker opened "later" than now, by a clock set back."""
     if snapshot.opened_at is not None and snapshot.opened_at > now:
         return None

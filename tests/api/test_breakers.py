@@ -18,10 +18,25 @@ def test_the_list_shows_lanes_and_the_instance(workflow, accept, api):
     accept({"n": 2})
     found = {one["scope"]: one for one in api.get(URL).json()["results"]}
     lane = found["lane"]
-    assert set(lane) == set(
-        "id workflow tenant scope state reason failures threshold opened_at next_probe_at waiting".split()
+    assert set(lane) == {
+        "id",
+        "workflow",
+        "tenant",
+        "scope",
+        "state",
+        "reason",
+        "failures",
+        "threshold",
+        "opened_at",
+        "next_probe_at",
+        "waiting",
+    }
+    assert (lane["workflow"], lane["tenant"], lane["state"], lane["threshold"]) == (
+        "echo",
+        "default",
+        "closed",
+        7,
     )
-    assert (lane["workflow"], lane["tenant"], lane["state"], lane["threshold"]) == ("echo", "default", "closed", 7)
     assert (lane["failures"], lane["waiting"]) == (0, 2)
     assert (found["instance"]["workflow"], found["instance"]["waiting"]) == (None, 2)
 

@@ -84,13 +84,23 @@ class TestAccepting:
         workflow("other")
         bodies = [("echo", "default"), ("echo", "acme"), ("other", "default")]
         for slug, tenant in bodies:
-            body = {"workflow": slug, "tenant": tenant, "payload": {"s": slug + tenant}, "idempotency_key": "k"}
+            body = {
+                "workflow": slug,
+                "tenant": tenant,
+                "payload": {"s": slug + tenant},
+                "idempotency_key": "k",
+            }
             assert post(body).status_code == 201
 
     def test_later_and_expiring(self, workflow, post):
         workflow()
         due, end = datetime.now(UTC) + timedelta(hours=1), datetime.now(UTC) + timedelta(hours=2)
-        body = {"workflow": "echo", "payload": {}, "deliver_at": due.isoformat(), "expires_at": end.isoformat()}
+        body = {
+            "workflow": "echo",
+            "payload": {},
+            "deliver_at": due.isoformat(),
+            "expires_at": end.isoformat(),
+        }
         shape = post(body).json()
         assert datetime.fromisoformat(shape["due_at"]) == due
         assert datetime.fromisoformat(shape["expires_at"]) == end

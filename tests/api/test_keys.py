@@ -92,7 +92,13 @@ def two_tenants(workflow, accept):
         made = accept(tenant=tenant)
         now = clock.now()
         DeadLetter.objects.create(
-            lane=made.lane, delivery=made, source="delivery", payload="{}", created_at=now, died_at=now, expires_at=now
+            lane=made.lane,
+            delivery=made,
+            source="delivery",
+            payload="{}",
+            created_at=now,
+            died_at=now,
+            expires_at=now,
         )
 
 

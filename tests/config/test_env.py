@@ -29,7 +29,13 @@ BAD = [
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     values = {**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings", **environment}
     return subprocess.run(
-        [sys.executable, *command], env=values, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, *command],
+        env=values,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 

@@ -155,9 +155,7 @@ def test_forced_open_ends_by_itself_with_a_probe(workflow, receiver, drain, acce
     workflow()
     accept_many(3)
     until_then = clock.now() + timedelta(seconds=1)
-    circuit.force_open(
-        breaker_id=lane_breaker().pk, hand=Hand("ops", "upgrade"), now=clock.now(), until=until_then
-    )
+    circuit.force_open(breaker_id=lane_breaker().pk, hand=Hand("ops", "upgrade"), now=clock.now(), until=until_then)
     drain()
     assert receiver.got == []
     until(lambda: drain() or Delivery.objects.filter(state="delivered").count() == 3)
@@ -168,9 +166,7 @@ def test_forced_open_ends_by_itself_with_a_probe(workflow, receiver, drain, acce
 def test_a_minimum_failure_rate_keeps_a_busy_lane_open_for_business(
     workflow, receiver, drain, accept_many, lane_breaker
 ):
-    workflow(
-        concurrency_limit=1, max_retries=0, circuit_breaker_threshold=3, minimum_failure_rate=0.5
-    )
+    workflow(concurrency_limit=1, max_retries=0, circuit_breaker_threshold=3, minimum_failure_rate=0.5)
     receiver.rule = lambda got: Reply(500 if got.json["n"] % 4 == 3 else 200)
     accept_many(24)
     drain()

@@ -60,9 +60,7 @@ def test_a_failure_is_retried_with_one_key_and_counts_up(workflow, receiver, dra
     ]
 
 
-def test_a_delivery_that_fails_for_good_becomes_a_dead_letter_with_its_full_payload(
-    workflow, receiver, drain, accept
-):
+def test_a_delivery_that_fails_for_good_becomes_a_dead_letter_with_its_full_payload(workflow, receiver, drain, accept):
     workflow(max_retries=0)
     receiver.always(500, '{"message": "Error in workflow"}')
     made = accept({"order": 7})

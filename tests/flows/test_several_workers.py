@@ -29,9 +29,7 @@ def test_the_limit_holds_across_workers_and_none_goes_twice(workflow, receiver, 
     assert len({one.worker for one in Attempt.objects.all()}) >= 1
 
 
-def test_a_killed_worker_loses_nothing_and_the_cut_off_attempts_are_on_record(
-    workflow, receiver, workers, accept_many
-):
+def test_a_killed_worker_loses_nothing_and_the_cut_off_attempts_are_on_record(workflow, receiver, workers, accept_many):
     workflow(concurrency_limit=4, timeout_ms=1500)
     slow = threading.Event()
     receiver.rule = lambda got: Reply(wait=0.02 if slow.is_set() else 30)

@@ -24,7 +24,11 @@ def database_url() -> str:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    values = {"DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": "config.settings", "LOG_LEVEL": "INFO"}
+    values = {
+        "DATABASE_URL": database_url(),
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "LOG_LEVEL": "INFO",
+    }
     return {**os.environ, **values, **changes}
 
 

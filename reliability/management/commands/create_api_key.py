@@ -20,7 +20,11 @@ class Command(OperatorCommand):
         parser.add_argument("--name", required=True, help="who or what will use it")
         parser.add_argument("--tenant", help="the one tenant whose rows it reaches; without it, all of them")
         parser.add_argument(
-            "--scope", action="append", default=[], choices=KeyScope.values, help="repeatable; without it, all"
+            "--scope",
+            action="append",
+            default=[],
+            choices=KeyScope.values,
+            help="repeatable; without it, all",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -24,7 +24,7 @@ class Command(SelectionCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         selection = self.selection(options)
-        if not 0 < options["rate"] <= 1000:  # noqa: PLR2004  # the API's own bounds
+        if not 0 < options["rate"] <= 1000:  # the API's own bounds
             raise CommandError("--rate: a number above 0, up to 1000.")
         if options["ids"]:
             self._single(options)

@@ -35,7 +35,9 @@ class Command(OperatorCommand):
                     circuit.reset(breaker_id=breaker.pk, hand=self.hand(options), now=clock.now())
                 except BackstopError as error:
                     raise CommandError(f"{breaker}: {error}") from None
-            self.stdout.write(f"{breaker}: {'would be reset' if options['dry_run'] else 'closed'} (was {breaker.state})")
+            self.stdout.write(
+                f"{breaker}: {'would be reset' if options['dry_run'] else 'closed'} (was {breaker.state})"
+            )
 
 
 def _selected(options: dict[str, Any]) -> Any:

@@ -28,7 +28,9 @@ class Command(BaseCommand):
         os.environ["DATABASE_URL"] = settings.DATABASE_ADDRESS
         os.environ["SECRET_KEY"] = settings.SECRET_KEY
         host, port = options["host"], options["port"]
-        self.stdout.write(f"Backstop runs at http://{host}:{port}/ (console: /admin/, API: /api/docs/). Ctrl-C ends it.")
+        self.stdout.write(
+            f"Backstop runs at http://{host}:{port}/ (console: /admin/, API: /api/docs/). Ctrl-C ends it."
+        )
         self.stdout.flush()
         workers = [Child(f"worker-{i + 1}", worker_command()) for i in range(options["workers"])]
         Supervisor(children=[Child("web", web_command(host, port)), *workers]).run()
@@ -48,7 +50,16 @@ def web_command(host: str, port: int) -> list[str]:
     threads = str(settings.WEB_THREADS)
     options = ["--host", host, "--port", str(port), "--workers", "1", "--blocking-threads", threads]
     quiet = ["--no-ws", "--log-level", "warning", "--workers-kill-timeout", "30", "--backpressure", "512"]
-    return [sys.executable, "-m", "granian", "--interface", "wsgi", *options, *quiet, "config.wsgi:application"]
+    return [
+        sys.executable,
+        "-m",
+        "granian",
+        "--interface",
+        "wsgi",
+        *options,
+        *quiet,
+        "config.wsgi:application",
+    ]
 
 
 def worker_command() -> list[str]:
