@@ -1,0 +1,59 @@
+"""What must hold."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from . import runs
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A run, and what its figures must reach: by name, the bar and whether it is a floor or a ceiling."""
+
+    run: Callable[[], dict[str, Any]]
+    what: str
+    bars: dict[str, tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table."""
+
+    what: str
+    figure: str
+    bar: str
+    met: bool
+    from_: str
+
+
+BARS = {
+    "light": Bar(runs.light, "light endpoint against bare WSGI", {"ratio": (">=", 0.9)}),
+    "accepting": Bar(runs.accepting, "POST /api/v1/deliveries/ against a minimal view", {"ratio": (">=", 0.5)}),
+    "batches": Bar(runs.batches, "batches of 1,000: deliveries accepted a second", {"rate": (">=", 5000)}),
+    "throughput": Bar(runs.throughput, "deliveries/s against 16 threads without a queue", {"ratio": (">=", 0.6)}),
+    "latency": Bar(runs.latency, "idle to received, ms", {"median": ("<=", 20), "p99": ("<=", 100)}),
+    "memory": Bar(runs.memory, "memory, MB", {"web": ("<=", 110), "worker": ("<=", 110)}),
+    "backlog": Bar(runs.backlog, "deliveries/s with 1,000,000 waiting elsewhere against without", {"ratio": (">=", 0.8)}),
+}
+
+
+def lines(name: str, found: dict[str, Any]) -> Iterable[Line]:
+    """Hold a run's figures against its bars."""
+    bar = BARS[name]
+    for figure, (kind, wanted) in bar.bars.items():
+        value = found[figure]
+        met = value >= wanted if kind == ">=" else value <= wanted
+        what = bar.what if len(bar.bars) == 1 else f"{bar.what} ({figure})"
+        yield Line(what, f"{value:,.2f}", f"{kind} {wanted:,g}", met, _from(found))
+    if "plan" in found:
+        plan = found["plan"]
+        met = not plan["sequential_scans"] and plan["most_rows_read"] <= 100
+        yield Line("rows that a claim reads", f"{plan['most_rows_read']:.0f}", "<= 100, by index", met, ", ".join(plan["indexes"]))
+
+
+def _from(found: dict[str, Any]) -> str:
+    if "ours" not in found:
+        return ""
+    ours, theirs = ("/".join(f"{one:,.0f}" for one in found[side]) for side in ("ours", "theirs"))
+    return f"{ours} to {theirs} {found['unit']}"

@@ -1,0 +1,12 @@
+"""Prints the one table."""
+
+from collections.abc import Sequence
+
+from .bars import Line
+
+
+def show(lines: Sequence[Line]) -> None:
+    rows = [("what", "figure", "must be", "", "from"), *((l.what, l.figure, l.bar, "ok" if l.met else "MISSED", l.from_) for l in lines)]
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    for row in rows:
+        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]))
