@@ -1,8 +1,8 @@
 """Accepts triggers: one delivery per idempotency key, kept with its wake-up in one transaction.
 
-The usual way through is a single statement, which finds the lanes, inserts the deliveries and plans the
-wake-ups. What it leaves out is looked at afterwards: a lane's first delivery, a repeat, a lane that skips
-unchanged payloads.
+The usual way through is a single statement, whose function (migration 0003) finds the lane, inserts the
+delivery and plans the wake-up. What it leaves out is looked at afterwards: a lane's first delivery, a repeat, a
+lane that skips unchanged payloads.
 
 Call `accept` once per transaction: its locks are taken in an order that holds within one call.
 """
@@ -19,34 +19,13 @@ from reliability.errors import IdempotencyConflict, UnknownWorkflow
 from reliability.models import DEFAULT_TENANT, Breaker, Delivery, DeliveryState, Lane, Scope, Source, Workflow
 from reliability.models.ids import uuid7
 
-ACCEPT = """
-WITH input AS (
-    SELECT * FROM unnest(%(ids)s::uuid[], %(workflows)s::text[], %(tenants)s::text[], %(keys)s::text[],
-        %(payloads)s::text[], %(digests)s::bytea[], %(due)s::timestamptz[], %(expires)s::timestamptz[],
-        %(sources)s::text[], %(stale)s::bool[], %(skipping)s::bool[])
-        AS t(id, workflow, tenant, key, payload, digest, due_at, expires_at, source, stale, skipping)
-), resolved AS (
-    SELECT input.*, lane.id AS lane_id, coalesce(lane.skip_unchanged, workflow.skip_unchanged, false) AS skips
-    FROM input JOIN reliability_workflow workflow ON workflow.slug = input.workflow
-    JOIN reliability_lane lane ON lane.workflow_id = workflow.id AND lane.tenant = input.tenant
-), accepted AS (
-    INSERT INTO reliability_delivery (id, lane_id, idempotency_key, payload, payload_digest, state, source,
-        attempt_count, retries_used, due_at, created_at, expires_at, last_error, stale)
-    SELECT id, lane_id, key, payload, digest, 'pending', source, 0, 0, due_at, %(now)s, expires_at, '', stale
-    FROM resolved WHERE skipping OR NOT skips ORDER BY lane_id, key
-    ON CONFLICT DO NOTHING
-    RETURNING id, lane_id, due_at
-), due AS (
-    SELECT lane_id, min(due_at) AS due_at, bool_or(due_at <= %(now)s) AS at_once, bool_or(due_at > %(now)s) AS later
-    FROM accepted GROUP BY lane_id ORDER BY lane_id
-), woken AS (
-    SELECT CASE WHEN at_once THEN backstop_wake(lane_id)::text END,
-        CASE WHEN later THEN backstop_wake_at(lane_id,
-            (SELECT min(a.due_at) FROM accepted a WHERE a.lane_id = due.lane_id AND a.due_at > %(now)s))::text END
-    FROM due
-)
-SELECT resolved.id, resolved.lane_id, accepted.id IS NOT NULL, resolved.skips, (SELECT count(*) FROM woken)
-FROM resolved LEFT JOIN accepted ON accepted.id = resolved.id
+ACCEPT_ONE = "SELECT %s, accepted.* FROM backstop_accept(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS accepted"
+ACCEPT_MANY = """
+SELECT input.id, accepted.* FROM (SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[],
+    %s::bytea[], %s::timestamptz[], %s::timestamptz[], %s::text[], %s::bool[], %s::bool[], %s::timestamptz[])
+    AS t(id, workflow, tenant, key, payload, digest, due, expires, source, stale, skipping, now)) AS input,
+    LATERAL backstop_accept(id, workflow, tenant, key, payload, digest, due, expires, source, stale, skipping, now)
+    AS accepted
 """
 
 
@@ -96,7 +75,7 @@ def accept(*, triggers: Sequence[Trigger], now: datetime) -> list[Accepted]:
     lines = [_line(trigger) for trigger in triggers]
     if len(lines) == 1 and not connection.in_atomic_block:
         line = lines[0]
-        found = _insert(lines, now=now, skipping=[False])
+        found = _insert(lines, now=now, skipping=False)
         if line.id in found and found[line.id].accepted:
             return [Accepted(_made(line, found[line.id], now), created=True)]
     with transaction.atomic():
@@ -110,33 +89,48 @@ def _line(trigger: Trigger) -> _Line:
 
 def _accept(lines: Sequence[_Line], *, now: datetime) -> list[Accepted]:
     _open_lanes(lines)
-    found = _insert(lines, now=now, skipping=[False] * len(lines))
+    found = _insert(lines, now=now, skipping=False)
     if any(one.skips for one in found.values()):
         found |= _insert_changed([line for line in lines if found[line.id].skips], found, now=now)
     repeats = _first_ones([line for line in lines if not found[line.id].accepted], found)
     return [repeats.get(line.id) or Accepted(_made(line, found[line.id], now), created=True) for line in lines]
 
 
-def _insert(lines: Sequence[_Line], *, now: datetime, skipping: Sequence[bool]) -> dict[UUID, _Found]:
-    """Run the one statement; a line whose lane does not exist is missing from the result."""
-    triggers = [line.trigger for line in lines]
-    values: dict[str, Any] = {
-        "now": now,
-        "ids": [line.id for line in lines],
-        "workflows": [trigger.workflow for trigger in triggers],
-        "tenants": [trigger.tenant for trigger in triggers],
-        "keys": [line.key for line in lines],
-        "payloads": [trigger.payload for trigger in triggers],
-        "digests": [trigger.digest for trigger in triggers],
-        "due": [_due(trigger, now) for trigger in triggers],
-        "expires": [trigger.expires_at for trigger in triggers],
-        "sources": [str(trigger.source) for trigger in triggers],
-        "stale": [trigger.stale for trigger in triggers],
-        "skipping": list(skipping),
-    }
+def _insert(lines: Sequence[_Line], *, now: datetime, skipping: bool) -> dict[UUID, _Found]:
+    """Accept line by line; one whose lane does not exist gets none.
+
+    The order is that of lanes and keys, so that two who insert the same keys wait for each other, and not both.
+    """
+    rows = [_row(line, now=now, skipping=skipping) for line in sorted(lines, key=_order)]
     with connection.cursor() as cursor:
-        cursor.execute(ACCEPT, values)
-        return {row[0]: _Found(*row[1:4]) for row in cursor.fetchall()}
+        if len(rows) == 1:
+            cursor.execute(ACCEPT_ONE, [rows[0][0], *rows[0]])
+        else:
+            cursor.execute(ACCEPT_MANY, [list(column) for column in zip(*rows, strict=True)])
+        return {row[0]: _Found(*row[1:]) for row in cursor.fetchall() if row[1] is not None}
+
+
+def _order(line: _Line) -> tuple[str, str, str]:
+    return line.trigger.workflow, line.trigger.tenant, line.key
+
+
+def _row(line: _Line, *, now: datetime, skipping: bool) -> tuple[Any, ...]:
+    """Return the arguments of `backstop_accept`."""
+    one = line.trigger
+    return (
+        line.id,
+        one.workflow,
+        one.tenant,
+        line.key,
+        one.payload,
+        one.digest,
+        _due(one, now),
+        one.expires_at,
+        str(one.source),
+        one.stale,
+        skipping,
+        now,
+    )
 
 
 def _due(trigger: Trigger, now: datetime) -> datetime:
@@ -196,7 +190,7 @@ def _insert_changed(lines: Sequence[_Line], found: dict[UUID, _Found], *, now: d
     result = {}
     for line in lines:
         lane_id = found[line.id].lane_id
-        inserted = _insert([line], now=now, skipping=[True])[line.id]
+        inserted = _insert([line], now=now, skipping=True)[line.id]
         if inserted.accepted and _last_digest(lane_id, before=line.id) == line.trigger.digest:
             Delivery.objects.filter(pk=line.id).update(state=DeliveryState.SKIPPED, finished_at=now)
             inserted = replace(inserted, skipped=True)
