@@ -48,12 +48,17 @@ def insert(request):
     return HttpResponse(json.dumps({"id": pk}), content_type="application/json", status=201)
 
 
-def urls():
+def ready(_request):
     from django.http import HttpResponse
+
+    return HttpResponse("ok")
+
+
+def urls():
     from django.urls import path
     from django.views.decorators.csrf import csrf_exempt
 
-    return [path("insert/", csrf_exempt(insert)), path("readyz", lambda request: HttpResponse("ok"))]
+    return [path("insert/", csrf_exempt(insert)), path("readyz", ready)]
 
 
 def __getattr__(name):

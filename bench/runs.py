@@ -127,7 +127,8 @@ def memory() -> Figures:
         )
         load.run(requests=wanted, connections=8, seconds=4)
         load.run(requests=[batch], connections=2, times=10)
-        load.run(requests=[load.request("GET", "/api/v1/deliveries/", Authorization=f"Bearer {plain}")], connections=4, times=100)
+        listing = load.request("GET", "/api/v1/deliveries/", Authorization=f"Bearer {plain}")
+        load.run(requests=[listing], connections=4, times=100)
         _wait_until_done()
         found = {"web": ground.largest(web.pid), "worker": ground.largest(worker.pid), "unit": "MB"}
     _empty()
