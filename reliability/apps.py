@@ -8,4 +8,6 @@ class ReliabilityConfig(AppConfig):
     verbose_name = "Reliability"
 
     def ready(self) -> None:
-        from . import checks  # noqa: F401  # registers the system checks
+        from . import checks, engine  # noqa: F401  # registers the system checks
+
+        engine.listen_well()

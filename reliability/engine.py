@@ -26,12 +26,16 @@ from asgiref.sync import sync_to_async
 from django.db import connection, transaction
 from procrastinate.contrib.django import app
 from procrastinate.exceptions import AlreadyEnqueued
+from procrastinate.jobs import Notification
+from procrastinate.manager import JobManager, NotificationCallback
 
 DISPATCH_QUEUE = "dispatch"
 OPERATION_QUEUE = "operation"
 LEAD = timedelta(seconds=2)
 # The class of the advisory locks of lanes; the lane's id is their object.
 LANE_LOCK = 1_112_757_840
+# How long after a notification it is told once more, in seconds.
+ECHO = 0.025
 
 
 def wake(*, lane_ids: Iterable[int]) -> None:
@@ -79,6 +83,39 @@ def work_on(*, operation_id: UUID, at: datetime | None = None) -> None:
 def _call(statement: str, parameters: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
+
+
+def listen_well() -> None:
+    """Have Procrastinate's worker told of each new job twice, the second time after `ECHO`.
+
+    A worker forgets its notifications when a fetch ends; one that comes while a fetch is about to find nothing
+    would leave its job to the next poll, seconds later.
+    """
+    plain = JobManager.listen_for_jobs
+
+    async def listen_for_jobs(
+        self: JobManager, *, on_notification: NotificationCallback, queues: Iterable[str] | None = None
+    ) -> None:
+        await plain(self, on_notification=echoing(on_notification), queues=queues)
+
+    JobManager.listen_for_jobs = listen_for_jobs  # type: ignore[method-assign]  # workers make their own managers
+
+
+def echoing(tell: NotificationCallback) -> NotificationCallback:
+    """Return a callback that calls `tell` at once, and again after `ECHO`."""
+    echoes: set[asyncio.Task[None]] = set()
+
+    async def tell_again(channel: str, notification: Notification) -> None:
+        await asyncio.sleep(ECHO)
+        await tell(channel=channel, notification=notification)
+
+    async def tell_twice(*, channel: str, notification: Notification) -> None:
+        await tell(channel=channel, notification=notification)
+        echo = asyncio.create_task(tell_again(channel, notification))
+        echoes.add(echo)
+        echo.add_done_callback(echoes.discard)
+
+    return tell_twice
 
 
 _started = False
