@@ -13,12 +13,13 @@ from rest_framework.permissions import BasePermission
 from reliability.errors import Forbidden
 from reliability.models import DEFAULT_TENANT, ApiKey
 from reliability.models.access import PREFIX_LENGTH
+from reliability.models.rows import Columns
 from reliability.pipeline.audit import Hand
 
 # How stale `last_used_at` may be: a busy key is not written with every request.
 NOTE_EVERY = timedelta(minutes=1)
 KEY_LENGTH_LIMIT = 200
-COLUMNS = [field.attname for field in ApiKey._meta.concrete_fields]
+COLUMNS = Columns(ApiKey, "k")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class KeyAuthentication(BaseAuthentication):
 
 
 TABLE = ApiKey._meta.db_table
-FIND = f"SELECT clock_timestamp(), {', '.join(COLUMNS)} FROM {TABLE} WHERE prefix = %s"  # noqa: S608  # our own names
+FIND = f"SELECT clock_timestamp(), {COLUMNS.sql} FROM {TABLE} k WHERE prefix = %s"  # noqa: S608  # our own names
 
 
 def _find(prefix: str) -> tuple[ApiKey, datetime] | None:
@@ -74,7 +75,7 @@ def _find(prefix: str) -> tuple[ApiKey, datetime] | None:
     with connection.cursor() as cursor:
         cursor.execute(FIND, [prefix])
         row = cursor.fetchone()
-    return (ApiKey.from_db("default", COLUMNS, row[1:]), row[0]) if row else None
+    return (COLUMNS.instance(row[1:]), row[0]) if row else None
 
 
 def _shown(meta: dict[str, str]) -> str:

@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from reliability import engine
 from reliability.errors import NotFound
 from reliability.models import Breaker, BreakerTransition, Delivery, Lane, Scope
 from reliability.models.policy import instance_breaker_policy
+from reliability.models.rows import Columns
 from reliability.policies import breaker as policy
 
 from . import audit
@@ -23,12 +24,18 @@ from .audit import Hand
 logger = logging.getLogger(__name__)
 
 
+COLUMNS = Columns(Breaker, "b")
+INSTANCE = f"SELECT {COLUMNS.sql} FROM {Breaker._meta.db_table} b WHERE scope = 'instance'"  # noqa: S608  # our own names
+
+
 def instance(*, locked: bool = False) -> Breaker:
     """Return the n8n instance's breaker; `locked` holds it until the transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute(INSTANCE + (" FOR UPDATE" if locked else ""))
+        row = cursor.fetchone()
+    if row is not None:
+        return COLUMNS.instance(row)
     query = Breaker.objects.select_for_update() if locked else Breaker.objects.all()
-    found = query.filter(scope=Scope.INSTANCE).first()
-    if found is not None:
-        return found
     Breaker.objects.bulk_create([Breaker(scope=Scope.INSTANCE)], ignore_conflicts=True)
     return query.get(scope=Scope.INSTANCE)
 

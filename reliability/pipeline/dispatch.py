@@ -14,8 +14,9 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from reliability import engine
-from reliability.models import Breaker, BreakerState, Lane, LanePolicy
+from reliability.models import Breaker, BreakerState, Lane, LanePolicy, Workflow
 from reliability.models.policy import instance_breaker_policy
+from reliability.models.rows import Columns
 from reliability.policies import breaker as breaker_policy
 from reliability.policies import bulkhead, rate
 from reliability.policies.breaker import Admission, State
@@ -61,6 +62,14 @@ FROM due WHERE d.id = due.id
 RETURNING d.id, d.attempt_count, d.retries_used, d.payload, d.idempotency_key, d.stale, d.dead_letter_id IS NOT NULL,
     d.created_at
 """
+LANES, WORKFLOWS, BREAKERS = Columns(Lane, "l"), Columns(Workflow, "w"), Columns(Breaker, "b")
+LOCK = f"""
+SELECT {LANES.sql}, {WORKFLOWS.sql}, {BREAKERS.sql}
+FROM {Lane._meta.db_table} l
+JOIN {Workflow._meta.db_table} w ON w.id = l.workflow_id
+JOIN {Breaker._meta.db_table} b ON b.lane_id = l.id
+WHERE l.id = %s FOR NO KEY UPDATE OF l
+"""  # noqa: S608  # names of our own models
 EXPIRED_ERROR = "expired: It outlived its expiry before it could be delivered."
 
 
@@ -113,12 +122,13 @@ def run(
     with transaction.atomic():
         lane = lock(lane_id=lane_id)
         policy = lane.policy
-        if sent:
-            _settle(lane, policy, sent, worker)
+        shared = _settle(lane, policy, sent, worker) if sent else None
         seen = _look(lane_id)
         if _tidy(lane, policy, seen):
             seen = _look(lane_id)
-        admitted = admit(lane=lane, policy=policy, seen=seen, capacity=capacity) if capacity else Admitted(0)
+        admitted = Admitted(0)
+        if capacity:
+            admitted = admit(lane=lane, policy=policy, seen=seen, capacity=capacity, shared=shared)
         claims = _claim(lane, policy, admitted, seen.now) if admitted.room and seen.due else ()
         in_flight = seen.in_flight + len(claims)
         full = in_flight >= policy.concurrency_limit
@@ -160,26 +170,37 @@ def hand_over(*, lane_id: int) -> None:
 
 def lock(*, lane_id: int) -> Lane:
     """Return the lane, its workflow and its breaker, under the lane's lock."""
-    query = Lane.objects.select_for_update(of=("self",), no_key=True).select_related("workflow", "breaker")
-    return query.get(pk=lane_id)
+    with connection.cursor() as cursor:
+        cursor.execute(LOCK, [lane_id])
+        row = cursor.fetchone()
+    if row is None:
+        raise Lane.DoesNotExist
+    second = len(LANES) + len(WORKFLOWS)
+    lane, breaker = LANES.instance(row[: len(LANES)]), BREAKERS.instance(row[second:])
+    lane.workflow = WORKFLOWS.instance(row[len(LANES) : second])
+    lane.breaker, breaker.lane = breaker, lane
+    return lane
 
 
-def admit(*, lane: Lane, policy: LanePolicy, seen: Look, capacity: int) -> Admitted:
-    """Hold the lane against every limit: pause, concurrency, both breakers, rate and this worker's capacity."""
+def admit(*, lane: Lane, policy: LanePolicy, seen: Look, capacity: int, shared: Breaker | None = None) -> Admitted:
+    """Hold the lane against every limit: pause, concurrency, both breakers, rate and this worker's capacity.
+
+    `shared` is the instance's breaker, where this transaction has read it already.
+    """
     if lane.workflow.is_paused(now=seen.now):
         return Admitted(0, ask_at=lane.workflow.paused_until)
     own = breaker_policy.admit(snapshot=lane.breaker.snapshot, now=seen.now)
     room = _room(own, limit=policy.concurrency_limit, in_flight=seen.in_flight)
     if not room:
         return Admitted(0, ask_at=own.retry_at or seen.lease_ends)
-    instance, shared = _instance_admission(seen.now)
-    room = min(room, _instance_room(shared, room))
+    instance, common = _instance_admission(shared or circuit.instance(), seen.now)
+    room = min(room, _instance_room(common, room))
     if not room:
-        return Admitted(0, ask_at=shared.retry_at or seen.now + RAMP_WAIT)
+        return Admitted(0, ask_at=common.retry_at or seen.now + RAMP_WAIT)
     granted = rate.grant(
         tat=lane.rate_tat, now=seen.now, per_minute=policy.rate_limit_per_minute, wanted=min(room, capacity)
     )
-    return Admitted(granted.count, own.probe, shared.probe, granted.retry_at, instance)
+    return Admitted(granted.count, own.probe, common.probe, granted.retry_at, instance)
 
 
 def _room(admission: Admission, *, limit: int, in_flight: int) -> int:
@@ -188,9 +209,8 @@ def _room(admission: Admission, *, limit: int, in_flight: int) -> int:
     return bulkhead.room(limit=limit, in_flight=in_flight, ramp=admission.allowed)
 
 
-def _instance_admission(now: datetime) -> tuple[Breaker, Admission]:
+def _instance_admission(breaker: Breaker, now: datetime) -> tuple[Breaker, Admission]:
     """Ask the instance's breaker; one that is not simply closed is asked under its lock."""
-    breaker = circuit.instance()
     if breaker.state != BreakerState.CLOSED or breaker.ramp is not None:
         breaker = circuit.instance(locked=True)
     return breaker, breaker_policy.admit(snapshot=breaker.snapshot, now=now)
@@ -313,11 +333,12 @@ def _claim_of(
     )
 
 
-def _settle(lane: Lane, policy: LanePolicy, batch: Sequence[Sent], worker: str) -> None:
+def _settle(lane: Lane, policy: LanePolicy, batch: Sequence[Sent], worker: str) -> Breaker:
+    """Write down what came back; return the instance's breaker as it is then."""
     now = clock.now()
     outcome.settle_sent(batch=batch, now=now, worker=worker)
     _tell_lane(lane, policy, batch, now)
-    _tell_instance(batch, now)
+    return _tell_instance(batch, now)
 
 
 def _tell_lane(lane: Lane, policy: LanePolicy, batch: Sequence[Sent], now: datetime) -> None:
@@ -329,14 +350,14 @@ def _tell_lane(lane: Lane, policy: LanePolicy, batch: Sequence[Sent], now: datet
         circuit.release_probe(breaker=lane.breaker)
 
 
-def _tell_instance(batch: Sequence[Sent], now: datetime) -> None:
+def _tell_instance(batch: Sequence[Sent], now: datetime) -> Breaker:
     """The instance's breaker is written only where it matters: something failed, or it is not simply closed."""
     heard = [(sent, instance_report(sent.classified, probe=sent.claim.instance_probe)) for sent in batch]
     reports = [report for _, report in heard if report is not None]
     breaker = circuit.instance()
     quiet = breaker.state == BreakerState.CLOSED and breaker.ramp is None
     if quiet and all(report.signal is breaker_policy.Signal.SUCCESS for report in reports):
-        return
+        return breaker
     breaker = circuit.instance(locked=True)
     rules = instance_breaker_policy()
     # The slow start of the whole instance is over once as many go as one lane may ever have in flight.
@@ -346,3 +367,4 @@ def _tell_instance(batch: Sequence[Sent], now: datetime) -> None:
         circuit.release_probe(breaker=breaker)
     if any(change.to_state is State.CLOSED for change in changes):
         engine.wake_waiting()
+    return breaker

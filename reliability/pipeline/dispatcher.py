@@ -29,6 +29,8 @@ from .messages import Claim, Sent
 
 TURN = 5.0
 LINGER = 0.01
+# How long a busy lane's first attempt waits for others to be settled with.
+GATHER = 0.005
 HOT_ROUNDS = 3
 RETRY_FIRST, RETRY_LAST = 0.5, 5.0
 
@@ -118,8 +120,10 @@ class Dispatcher:
         timeout = max(0.0, self._later[0][0] - time.monotonic()) if self._later else None
         try:
             self._take(self._inbox.get(timeout=timeout), lanes)
+            until = time.monotonic() + GATHER
             while True:
-                self._take(self._inbox.get_nowait(), lanes)
+                left = until - time.monotonic() if self._gathers(lanes) else 0
+                self._take(self._inbox.get(timeout=left) if left > 0 else self._inbox.get_nowait(), lanes)
         except queue.Empty:
             pass
         while self._later and self._later[0][0] <= time.monotonic():
@@ -128,6 +132,11 @@ class Dispatcher:
             lanes |= self._starved
             self._starved.clear()
         return list(lanes)
+
+    def _gathers(self, lanes: Iterable[int]) -> bool:
+        """Whether more is about to come back: a busy lane is looked at once for several attempts."""
+        turns = [turn for lane_id in lanes if (turn := self._turns.get(lane_id))]
+        return all(turn.busy >= HOT_ROUNDS and turn.in_flight > len(turn.done) for turn in turns)
 
     def _take(self, message: Attend | Finished | None, lanes: dict[int, None]) -> None:
         if message is None:

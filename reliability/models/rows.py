@@ -1,0 +1,34 @@
+"""Model instances from rows that hand-written SQL selects: for the few queries that run with every request or round."""
+
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+from django.db import connection, models
+
+M = TypeVar("M", bound=models.Model)
+
+
+class Columns(Generic[M]):
+    """A model's columns under a table's alias, and the way back from their values to an instance.
+
+    Fields convert what they read as they do for the ORM (`from_db_value`).
+    """
+
+    def __init__(self, model: type[M], alias: str) -> None:
+        fields = model._meta.concrete_fields
+        self.model = model
+        self.names = [field.attname for field in fields]
+        self.sql = ", ".join(f'{alias}."{field.column}"' for field in fields)
+        self._converters = [
+            (place, field.from_db_value) for place, field in enumerate(fields) if hasattr(field, "from_db_value")
+        ]
+
+    def instance(self, values: Sequence[Any]) -> M:
+        """Return the instance that these values, in the order of the columns, stand for."""
+        converted = list(values)
+        for place, convert in self._converters:
+            converted[place] = convert(converted[place], None, connection)
+        return self.model.from_db("default", self.names, converted)
+
+    def __len__(self) -> int:
+        return len(self.names)
