@@ -64,10 +64,10 @@ def process(*command: str, **environment: str) -> Iterator["subprocess.Popen[byt
 @contextmanager
 def web(application: str = "config.wsgi:application", *, ready: str = "/readyz") -> Iterator["subprocess.Popen[bytes]"]:
     """Serve an application as `manage.py up` serves ours."""
-    from reliability.management.commands.up import web_command
+    from reliability.management.commands.up import ENVIRONMENT, web_command
 
     command = web_command("127.0.0.1", PORT)[1:-1]
-    with process(*command, application) as running:
+    with process(*command, application, **ENVIRONMENT) as running:
         wait_for(f"http://127.0.0.1:{PORT}{ready}")
         yield running
 
