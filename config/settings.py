@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from django.templatetags.static import static
+
 from . import embedded, env, logs, secret
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -181,6 +183,10 @@ UNFOLD = {
     "SITE_HEADER": "Backstop",
     "SITE_SUBHEADER": "Reliability for n8n",
     "SITE_URL": None,
+    "SITE_ICON": lambda _request: static("reliability/icon.svg"),
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda _request: static("reliability/icon.svg")},
+    ],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
 }

@@ -24,6 +24,11 @@ class KeyScope(models.TextChoices):
     OPERATE = "operate"
 
 
+def make_key() -> str:
+    """Return a new key: 256 random bits under a prefix that secret scanners can look for."""
+    return f"bsk_{secrets.token_urlsafe(32)}"
+
+
 def hash_key(key: str) -> str:
     """Return the hex SHA-256 of a key. A key has 256 random bits, so a slow hash would gain nothing."""
     return hashlib.sha256(key.encode()).hexdigest()
@@ -61,7 +66,7 @@ class ApiKey(models.Model):
     @classmethod
     def issue(cls, *, name: str, tenant: str | None = None, scopes: list[str] | None = None) -> "tuple[ApiKey, str]":
         """Create a key; return it with its plain text, which nothing can show again."""
-        plain = f"bsk_{secrets.token_urlsafe(32)}"
+        plain = make_key()
         key = cls(name=name, prefix=plain[:PREFIX_LENGTH], hash=hash_key(plain), tenant=tenant, scopes=scopes or [])
         key.full_clean()
         key.save()

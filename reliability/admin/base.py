@@ -1,0 +1,110 @@
+"""What the console's screens share: read-only lists that stay fast, and JSON made readable."""
+
+import json
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+from unfold.admin import ModelAdmin, TabularInline
+
+from reliability.pipeline.audit import Hand
+
+COUNT_LIMIT = 10_000
+SHOWN_LIMIT = 100_000
+
+
+class CappedPaginator(Paginator):  # type: ignore[type-arg]  # generic for the type checker alone
+    """Counts no further than `COUNT_LIMIT`, so that a list of millions opens at once."""
+
+    @cached_property
+    def count(self) -> int:
+        rows: Any = self.object_list
+        return int(rows.order_by()[:COUNT_LIMIT].count())
+
+
+class ReadOnly:
+    """Rows that the pipeline alone writes."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class Screen(ModelAdmin):
+    """A list with a bounded count and 50 rows a page; `may` answers for actions' own permissions."""
+
+    paginator = CappedPaginator
+    show_full_result_count = False
+    list_per_page = 50
+    list_fullwidth = True
+    compressed_fields = True
+
+    def may(self, request: HttpRequest, verb: str) -> bool:
+        """Whether the user has the model's permission of that name."""
+        return request.user.has_perm(f"{self.opts.app_label}.{verb}_{self.opts.model_name}")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class ReadOnlyScreen(ReadOnly, Screen):
+    """A screen that shows, and whose only ways to change anything are its actions."""
+
+
+class ReadOnlyInline(ReadOnly, TabularInline):
+    """Rows that belong to the one shown."""
+
+    extra = 0
+    max_num = 0
+    show_change_link = True
+
+
+def hand_of(request: HttpRequest, reason: str = "") -> Hand:
+    """Return whose hand acts, for the audit log."""
+    return Hand(actor=f"user:{request.user.get_username()}", reason=reason)
+
+
+def pretty(text: str) -> str:
+    """Show JSON text indented, escaped, and cut where it is very long."""
+    try:
+        shown = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        shown = text
+    cut = shown[:SHOWN_LIMIT] + ("\n… (cut here)" if len(shown) > SHOWN_LIMIT else "")
+    style = "white-space:pre-wrap;overflow-wrap:anywhere;max-height:32rem;overflow:auto;font-size:0.8rem"
+    return format_html('<pre style="{}" dir="ltr">{}</pre>', style, cut)
+
+
+def as_uuid(term: str) -> UUID | None:
+    """Return the id that a search term is, if it is one."""
+    try:
+        return UUID(term.strip())
+    except ValueError:
+        return None
+
+
+class LaneWorkflowFilter(admin.SimpleListFilter):
+    """By workflow, through the lane."""
+
+    title = "workflow"
+    parameter_name = "workflow"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        from reliability.models import Workflow
+
+        return list(Workflow.objects.values_list("slug", "name")[:200])
+
+    def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
+        from reliability.pipeline.selection import lanes_of
+
+        return queryset.filter(lane_id__in=lanes_of(workflow=self.value() or "")) if self.value() else queryset

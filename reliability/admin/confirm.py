@@ -1,0 +1,97 @@
+"""Asks before it acts: what is to happen, to how many, and why. The answer comes by POST."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from unfold.widgets import UnfoldAdminTextareaWidget
+
+from reliability.errors import BackstopError
+from reliability.pipeline import clock
+from reliability.pipeline.audit import Hand
+
+from .base import Screen, hand_of
+
+LIMIT = 1000
+
+
+class ReasonForm(forms.Form):
+    """Why. It goes into the audit log."""
+
+    reason = forms.CharField(
+        max_length=500, widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}), help_text="Kept in the audit log."
+    )
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One action: its permission's verb, its words, and the pipeline's call for one row."""
+
+    name: str
+    title: str
+    done: str
+    call: Callable[..., object]
+    argument: str
+    form: type[ReasonForm] = ReasonForm
+    warning: str = ""
+
+
+def ask(
+    screen: Screen, request: HttpRequest, verb: Verb, ids: Sequence[Any], *, initial: dict[str, Any] | None = None
+) -> HttpResponse | None:
+    """Show the question; once it is answered, act on each row and say how it went."""
+    if not screen.may(request, verb.name):
+        raise PermissionDenied
+    if len(ids) > LIMIT:
+        text = f"At most {LIMIT:,} at once here; for more, manage.py replay and purge work by filter and at a rate."
+        messages.error(request, text)
+        return None
+    answered = request.method == "POST" and "confirmed" in request.POST
+    form = verb.form(request.POST) if answered else verb.form(initial=initial)
+    if answered and form.is_valid():
+        _act(request, verb, ids, form)
+        return HttpResponseRedirect(reverse(f"admin:{screen.opts.app_label}_{screen.opts.model_name}_changelist"))
+    return TemplateResponse(request, "admin/reliability/confirm.html", _context(screen, request, verb, ids, form))
+
+
+def _act(request: HttpRequest, verb: Verb, ids: Sequence[Any], form: ReasonForm) -> None:
+    values = dict(form.cleaned_data)
+    hand = hand_of(request, values.pop("reason"))
+    refusals = [refusal for pk in ids if (refusal := _try(verb, pk, hand, values))]
+    done = len(ids) - len(refusals)
+    if done:
+        messages.success(request, f"{done} {verb.done}.")
+    for text in sorted(set(refusals))[:5]:
+        messages.warning(request, f"{refusals.count(text)} left as they were: {text}")
+
+
+def _try(verb: Verb, pk: UUID, hand: Hand, values: dict[str, Any]) -> str:
+    """Act on one row; return why it was refused, if it was."""
+    try:
+        verb.call(**{verb.argument: pk}, hand=hand, now=clock.now(), **values)
+    except BackstopError as refusal:
+        return str(refusal)
+    return ""
+
+
+def _context(screen: Screen, request: HttpRequest, verb: Verb, ids: Sequence[Any], form: ReasonForm) -> dict[str, Any]:
+    shown = screen.model._default_manager.filter(pk__in=list(ids)[:20])
+    return {
+        **screen.admin_site.each_context(request),
+        "title": verb.title,
+        "verb": verb,
+        "ids": ids,
+        "shown": shown,
+        "more": max(0, len(ids) - 20),
+        "form": form,
+        "opts": screen.opts,
+        "action": request.POST.get("action", ""),
+        "back": reverse(f"admin:{screen.opts.app_label}_{screen.opts.model_name}_changelist"),
+    }
