@@ -17,7 +17,7 @@ LEVELS = {
     "reliability.pipeline": 3,
     "reliability.engine": 3,
     "reliability.checks": 2,
-    "reliability.apps": 2,
+    "reliability.apps": 4,
     "reliability.migrations": 2,
     "reliability.models": 2,
     "reliability.policies": 1,
