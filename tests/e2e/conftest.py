@@ -1,8 +1,4 @@
-import time
-
 import pytest
-
-from reliability.models import Delivery
 
 from ..support.receiver import Receiver
 from ..support.workers import Workers
@@ -52,15 +48,3 @@ def worker(transactional_db, n8n, tmp_path):
     )
     yield made
     made.end_all()
-
-
-@pytest.fixture
-def until():
-    def wait(condition, *, within: float = 90):
-        deadline = time.monotonic() + within
-        while not (found := condition()):
-            assert time.monotonic() < deadline, [str(vars(one)) for one in Delivery.objects.all()[:5]]
-            time.sleep(0.1)
-        return found
-
-    return wait

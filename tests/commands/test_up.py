@@ -1,0 +1,92 @@
+"""`manage.py up`: everything starts, what dies starts again, and all of it ends."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+
+from reliability.models import Delivery
+
+from ..support.receiver import until
+from ..support.workers import ROOT, environment
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def command_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=2).status_code == 200
+    except requests.RequestException:
+        return False
+
+
+@pytest.fixture
+def up(tmp_path, receiver):
+    """Backstop as a newcomer starts it."""
+    port = free_port()
+    values = environment(PORT=str(port), N8N_WEBHOOK_URL=receiver.url, ADMIN_PASSWORD="a-password-1")
+    log = (tmp_path / "up.log").open("wb")
+    process = subprocess.Popen([sys.executable, "manage.py", "up"], env=values, cwd=ROOT, stdout=log, stderr=log)
+    process.url = f"http://127.0.0.1:{port}"
+    until(lambda: answers(process.url + "/readyz"), within=40)
+    yield process
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_dies_starts_again_what_was_accepted_is_kept_and_all_ends(up, workflow, key, receiver):
+    workflow()
+    session = requests.Session()
+    session.headers["Authorization"] = f"Bearer {key()}"
+    web = next(pid for pid in children(up.pid) if "granian" in command_of(pid))
+    accepted = 0
+    for n in range(40):
+        body = {"workflow": "echo", "payload": {"n": n}, "idempotency_key": f"k{n}"}
+        try:
+            accepted += session.post(f"{up.url}/api/v1/deliveries/", json=body, timeout=5).status_code == 201
+        except requests.RequestException:
+            continue
+        if n == 20:
+            for pid in [*children(web), web]:
+                os.kill(pid, signal.SIGKILL)
+    assert accepted >= 20
+    until(lambda: answers(up.url + "/readyz"), within=40)
+    until(lambda: Delivery.objects.filter(state="delivered").count() >= accepted, within=40)
+    again = session.post(
+        f"{up.url}/api/v1/deliveries/",
+        json={"workflow": "echo", "payload": {"n": 0}, "idempotency_key": "k0"},
+        timeout=5,
+    )
+    assert (again.status_code, again.headers["Idempotent-Replayed"]) == (200, "true")
+    worker = next(pid for pid in children(up.pid) if "procrastinate" in command_of(pid))
+    os.kill(worker, signal.SIGKILL)
+    session.post(f"{up.url}/api/v1/deliveries/", json={"workflow": "echo", "payload": {}}, timeout=5)
+    until(lambda: not Delivery.objects.exclude(state="delivered").exists(), within=40)
+    running = children(up.pid)
+    up.send_signal(signal.SIGINT)
+    assert up.wait(timeout=70) == 0
+    assert not any(command_of(pid) for pid in running)
