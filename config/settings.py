@@ -52,7 +52,7 @@ if N8N_DEFAULT_CONCURRENCY > N8N_MAX_CONCURRENCY:
     env.problem("N8N_DEFAULT_CONCURRENCY", _both)
 MAX_BODY_BYTES = env.integer("MAX_BODY_BYTES", 16 * 1024 * 1024, low=1024, high=256 * 1024 * 1024)
 WORKER_MAX_IN_FLIGHT = env.integer("WORKER_MAX_IN_FLIGHT", 64, low=1, high=1000)
-WEB_THREADS = env.integer("WEB_THREADS", 8, low=1, high=256)
+WEB_THREADS = env.integer("WEB_THREADS", 4, low=1, high=256)
 CONFIGURATION_PROBLEMS = env.problems
 
 # --- The engine -------------------------------------------------------------------------------------------
@@ -86,11 +86,11 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "config.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
+    "config.middleware.AuthenticationMiddleware",
+    "config.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "config.urls"

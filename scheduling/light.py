@@ -7,6 +7,7 @@ import hmac
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -15,12 +16,17 @@ METHODS = frozenset({"GET", "HEAD"})
 QUERY_LIMIT = 8192
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Answer:
-    """A status line and a JSON body."""
+    """A status line, a JSON body, and the headers that go with it."""
 
     status: str
     body: bytes
+
+    @cached_property
+    def headers(self) -> list[tuple[str, str]]:
+        length = str(len(self.body))
+        return [("Content-Type", "application/json"), ("Content-Length", length), ("Cache-Control", "no-store")]
 
 
 REACHABLE = Answer("200 OK", b'{"ok": true, "message": "cron reachable"}')
@@ -30,7 +36,12 @@ NO_SECRET_SET = Answer("503 Service Unavailable", b'{"ok": false, "code": "NO_SE
 
 def is_light(*, method: str, path: str) -> bool:
     """Say whether a request is a reachability check."""
-    return method in METHODS and PATH.fullmatch(path) is not None
+    return method in METHODS and _is_light_path(path)
+
+
+@lru_cache(maxsize=256)
+def _is_light_path(path: str) -> bool:
+    return PATH.fullmatch(path) is not None
 
 
 def answer(*, environ: Mapping[str, Any], secret: str) -> Answer:
@@ -42,18 +53,25 @@ def answer(*, environ: Mapping[str, Any], secret: str) -> Answer:
 
 def is_authorised(*, environ: Mapping[str, Any], secret: str) -> bool:
     """Compare, in constant time, whichever way the caller showed the secret: bearer, header or query."""
-    expected = secret.encode()
-    return any(hmac.compare_digest(given, expected) for given in _given(environ))
+    expected = _encoded(secret)
+    header = environ.get("HTTP_AUTHORIZATION")
+    if header is not None and header[:7].lower() == "bearer ":
+        given = header[7:].strip().encode("latin-1", "replace")
+        if hmac.compare_digest(given, expected):
+            return True
+    return any(hmac.compare_digest(given, expected) for given in _elsewhere(environ))
 
 
-def _given(environ: Mapping[str, Any]) -> Iterable[bytes]:
-    scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-    if scheme.lower() == "bearer":
-        yield token.strip().encode("latin-1", "replace")
+@lru_cache(maxsize=2)
+def _encoded(secret: str) -> bytes:
+    return secret.encode()
+
+
+def _elsewhere(environ: Mapping[str, Any]) -> Iterable[bytes]:
     if "HTTP_X_CRON_SECRET" in environ:
         yield environ["HTTP_X_CRON_SECRET"].strip().encode("latin-1", "replace")
-    query = environ.get("QUERY_STRING", "")
-    if "secret" in query and len(query) <= QUERY_LIMIT:
+    query = environ.get("QUERY_STRING")
+    if query and "secret" in query and len(query) <= QUERY_LIMIT:
         for name, value in parse_qsl(query, keep_blank_values=True, encoding="latin-1"):
             if name == "secret":
                 yield value.encode("latin-1")
@@ -63,10 +81,5 @@ def respond(
     *, found: Answer, method: str, start_response: Callable[[str, list[tuple[str, str]]], Any]
 ) -> Iterable[bytes]:
     """Send an answer; `HEAD` gets its headers only."""
-    headers = [
-        ("Content-Type", "application/json"),
-        ("Content-Length", str(len(found.body))),
-        ("Cache-Control", "no-store"),
-    ]
-    start_response(found.status, headers)
+    start_response(found.status, found.headers)
     return [b""] if method == "HEAD" else [found.body]

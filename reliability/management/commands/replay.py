@@ -29,6 +29,8 @@ class Command(SelectionCommand):
         if options["ids"]:
             self._single(options)
             return
+        if options["payload"] is not None:
+            raise CommandError("--payload needs exactly one id.")
         now = clock.now()
         if options["dry_run"]:
             self.stdout.write(f"{replay.count(selection=selection, now=now)} would be replayed.")
