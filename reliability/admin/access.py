@@ -1,23 +1,20 @@
 """API keys: issued here, shown once, revoked here."""
 
 from typing import Any
-from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
 from django.db import transaction
-from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.html import format_html
-from unfold.decorators import action
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from reliability.models import ApiKey, KeyScope
 from reliability.models.access import PREFIX_LENGTH, hash_key, make_key
 from reliability.pipeline import audit, clock, keys
 
-from .base import Screen, hand_of
-from .confirm import Verb, ask
+from .base import hand_of
+from .confirm import ActingScreen, Verb
 
 REVOKE = Verb(
     "revoke", "Revoke", "keys revoked", keys.revoke, "key_id", warning="Whoever uses it is refused from now on."
@@ -38,20 +35,16 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for the typ
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(Screen):
+class ApiKeyAdmin(ActingScreen):
+    verbs = (REVOKE,)
     form = KeyForm
     list_display = ("name", "prefix", "tenant", "scopes", "created_at", "last_used_at", "expires_at", "revoked_at")
     list_filter = ("tenant", "revoked_at", "last_used_at")
     search_fields = ("name", "prefix", "tenant")
     fields = ("name", "tenant", "scopes", "expires_at")
-    actions = ("revoke_selected",)
-    actions_detail = ("revoke_one",)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
-
-    def has_revoke_permission(self, request: HttpRequest, object_id: object = None) -> bool:
-        return self.may(request, "revoke")
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         """Issue the key, and show it this once."""
@@ -62,11 +55,3 @@ class ApiKeyAdmin(Screen):
             audit.record(hand=hand_of(request), action="issue_key", now=clock.now(), target=obj)
         text = format_html("The key, shown this once: <code>{}</code>", plain)
         messages.warning(request, text)
-
-    @admin.action(description="Revoke …", permissions=["revoke"])
-    def revoke_selected(self, request: HttpRequest, queryset: "QuerySet[ApiKey]") -> HttpResponse | None:
-        return ask(self, request, REVOKE, list(queryset.values_list("pk", flat=True)))
-
-    @action(description="Revoke", url_path="revoke", permissions=["revoke"])
-    def revoke_one(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        return ask(self, request, REVOKE, [UUID(object_id)])

@@ -61,6 +61,19 @@ class ReadOnlyScreen(ReadOnly, Screen):
     """A screen that shows, and whose only ways to change anything are its actions."""
 
 
+class WithPayload:
+    """Rows that hold a payload, which may be large: a list does not read it, and one row shows it indented."""
+
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[Any]":
+        found: QuerySet[Any] = super().get_queryset(request)  # type: ignore[misc]  # the screen's
+        one = request.resolver_match is not None and "object_id" in request.resolver_match.kwargs
+        return found if one else found.defer("payload")
+
+    @admin.display(description="payload")
+    def document(self, row: Any) -> str:
+        return pretty(row.payload)
+
+
 class ReadOnlyInline(ReadOnly, TabularInline):
     """Rows that belong to the one shown."""
 

@@ -6,18 +6,20 @@ from typing import Any
 from uuid import UUID
 
 from django import forms
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from unfold.decorators import action
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from reliability.errors import BackstopError
 from reliability.pipeline import clock
 from reliability.pipeline.audit import Hand
 
-from .base import Screen, hand_of
+from .base import Screen, as_uuid, hand_of
 
 LIMIT = 1000
 
@@ -32,28 +34,81 @@ class ReasonForm(forms.Form):
 
 @dataclass(frozen=True)
 class Verb:
-    """One action: its permission's verb, its words, and the pipeline's call for one row."""
+    """One action: its words, and the pipeline's call for one row, which takes the row's id as `argument`.
 
-    name: str
+    `permission` is the verb of the model's permission, where it is another than `key`. An action for one row
+    alone is not `many`; `initial` fills its form.
+    """
+
+    key: str
     title: str
     done: str
     call: Callable[..., object]
     argument: str
     form: type[ReasonForm] = ReasonForm
     warning: str = ""
+    permission: str = ""
+    many: bool = True
+    initial: Callable[[UUID], dict[str, Any]] | None = None
+
+    @property
+    def needs(self) -> str:
+        return self.permission or self.key
 
 
-def ask(
-    screen: Screen, request: HttpRequest, verb: Verb, ids: Sequence[Any], *, initial: dict[str, Any] | None = None
-) -> HttpResponse | None:
+class ActingScreen(Screen):
+    """A screen with `verbs`: each becomes an action on the chosen rows and one on the row shown."""
+
+    verbs: tuple[Verb, ...] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for verb in cls.verbs:
+            setattr(cls, f"{verb.key}_selected", _for_chosen(verb))
+            setattr(cls, f"{verb.key}_one", _for_one(verb))
+            setattr(cls, f"has_{verb.needs}_permission", _permission(verb.needs))
+        cls.actions = tuple(f"{verb.key}_selected" for verb in cls.verbs if verb.many)
+        cls.actions_detail = tuple(f"{verb.key}_one" for verb in cls.verbs)
+
+
+def _for_chosen(verb: Verb) -> Callable[..., HttpResponse | None]:
+    @admin.action(description=f"{verb.title} …", permissions=[verb.needs])
+    def act(screen: Screen, request: HttpRequest, queryset: "QuerySet[Any]") -> HttpResponse | None:
+        return ask(screen, request, verb, list(queryset.values_list("pk", flat=True)[: LIMIT + 1]))
+
+    act.__name__ = f"{verb.key}_selected"
+    return act
+
+
+def _for_one(verb: Verb) -> Callable[..., HttpResponse | None]:
+    def act(screen: Screen, request: HttpRequest, object_id: str) -> HttpResponse | None:
+        pk = as_uuid(object_id)
+        if pk is None or not screen.get_queryset(request).filter(pk=pk).exists():
+            raise Http404
+        return ask(screen, request, verb, [pk])
+
+    act.__name__ = f"{verb.key}_one"
+    decorate = action(description=verb.title, url_path=verb.key.replace("_", "-"), permissions=[verb.needs])
+    return decorate(act)  # type: ignore[no-any-return]  # Unfold has no types
+
+
+def _permission(name: str) -> Callable[..., bool]:
+    def may(screen: Screen, request: HttpRequest, object_id: object = None) -> bool:
+        return screen.may(request, name)
+
+    return may
+
+
+def ask(screen: Screen, request: HttpRequest, verb: Verb, ids: Sequence[Any]) -> HttpResponse | None:
     """Show the question; once it is answered, act on each row and say how it went."""
-    if not screen.may(request, verb.name):
+    if not screen.may(request, verb.needs):
         raise PermissionDenied
     if len(ids) > LIMIT:
         text = f"At most {LIMIT:,} at once here; for more, manage.py replay and purge work by filter and at a rate."
         messages.error(request, text)
         return None
     answered = request.method == "POST" and "confirmed" in request.POST
+    initial = verb.initial(ids[0]) if verb.initial and ids else None
     form = verb.form(request.POST) if answered else verb.form(initial=initial)
     if answered and form.is_valid():
         _act(request, verb, ids, form)

@@ -7,16 +7,15 @@ from uuid import UUID
 from django import forms
 from django.contrib import admin
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse
-from unfold.decorators import action
+from django.http import HttpRequest
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from reliability.models import DeadLetter
 from reliability.pipeline import replay
 from reliability.pipeline.selection import DeadLetterFilter
 
-from .base import LaneWorkflowFilter, ReadOnlyScreen, as_uuid, pretty
-from .confirm import ReasonForm, Verb, ask
+from .base import LaneWorkflowFilter, ReadOnly, WithPayload, as_uuid
+from .confirm import ActingScreen, ReasonForm, Verb
 
 
 def _constant(name: str) -> None:
@@ -41,40 +40,45 @@ class EditForm(ReasonForm):
         return text
 
 
+def _kept(pk: UUID) -> dict[str, Any]:
+    letter = DeadLetter.objects.filter(pk=pk).first()
+    return {"payload": letter.payload if letter else ""}
+
+
 REPLAY = Verb("replay", "Replay", "dead letters are being replayed", replay.replay, "dead_letter_id")
-PURGE = Verb(
-    "purge",
-    "Purge",
-    "dead letters purged",
-    replay.purge,
-    "dead_letter_id",
-    warning="What is purged is not sent again.",
-)
 EDIT = Verb(
-    "edit", "Edit and replay", "dead letters are being replayed, edited", replay.replay, "dead_letter_id", EditForm
+    key="edit",
+    title="Edit and replay",
+    done="dead letter is being replayed, edited",
+    call=replay.replay,
+    argument="dead_letter_id",
+    form=EditForm,
+    many=False,
+    initial=_kept,
+)
+PURGE = Verb(
+    key="purge",
+    title="Purge",
+    done="dead letters purged",
+    call=replay.purge,
+    argument="dead_letter_id",
+    warning="What is purged is not sent again.",
 )
 
 
 @admin.register(DeadLetter)
-class DeadLetterAdmin(ReadOnlyScreen):
+class DeadLetterAdmin(WithPayload, ReadOnly, ActingScreen):
+    verbs = (REPLAY, EDIT, PURGE)
     list_display = ("id", "lane", "status", "source", "error_code", "error", "retry_count", "died_at", "expires_at")
     list_filter = ("status", "source", LaneWorkflowFilter, "error_code", "died_at")
     list_select_related = ("lane__workflow",)
     search_fields = ("id",)
     search_help_text = "An id, an error code, or words of an error message"
-    actions = ("replay_selected", "purge_selected")
-    actions_detail = ("replay_one", "edit_one", "purge_one")
     fields = (
         *("id", "lane", "status", "source", "error_code", "error_message", "retry_count", "delivery"),
         *("execution_id", "execution_url", "created_at", "died_at", "expires_at", "closed_at", "document"),
     )
     readonly_fields = ("document",)
-
-    def get_queryset(self, request: HttpRequest) -> "QuerySet[DeadLetter]":
-        """A list does not read payloads, which may be large."""
-        found: QuerySet[DeadLetter] = super().get_queryset(request)
-        one = request.resolver_match is not None and "object_id" in request.resolver_match.kwargs
-        return found if one else found.defer("payload")
 
     def get_search_results(
         self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
@@ -89,37 +93,3 @@ class DeadLetterAdmin(ReadOnlyScreen):
     @admin.display(description="error")
     def error(self, letter: DeadLetter) -> str:
         return letter.error_message[:120]
-
-    @admin.display(description="payload")
-    def document(self, letter: DeadLetter) -> str:
-        return pretty(letter.payload)
-
-    def has_replay_permission(self, request: HttpRequest, object_id: object = None) -> bool:
-        return self.may(request, "replay")
-
-    def has_edit_permission(self, request: HttpRequest, object_id: object = None) -> bool:
-        return self.may(request, "edit")
-
-    def has_purge_permission(self, request: HttpRequest, object_id: object = None) -> bool:
-        return self.may(request, "purge")
-
-    @admin.action(description="Replay …", permissions=["replay"])
-    def replay_selected(self, request: HttpRequest, queryset: "QuerySet[DeadLetter]") -> HttpResponse | None:
-        return ask(self, request, REPLAY, list(queryset.values_list("pk", flat=True)))
-
-    @admin.action(description="Purge …", permissions=["purge"])
-    def purge_selected(self, request: HttpRequest, queryset: "QuerySet[DeadLetter]") -> HttpResponse | None:
-        return ask(self, request, PURGE, list(queryset.values_list("pk", flat=True)))
-
-    @action(description="Replay", url_path="replay", permissions=["replay"])
-    def replay_one(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        return ask(self, request, REPLAY, [UUID(object_id)])
-
-    @action(description="Edit and replay", url_path="edit", permissions=["edit"])
-    def edit_one(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        letter = DeadLetter.objects.filter(pk=object_id).first()
-        return ask(self, request, EDIT, [UUID(object_id)], initial={"payload": letter.payload if letter else ""})
-
-    @action(description="Purge", url_path="purge", permissions=["purge"])
-    def purge_one(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        return ask(self, request, PURGE, [UUID(object_id)])

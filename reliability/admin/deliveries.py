@@ -1,18 +1,16 @@
 """Deliveries and their attempts."""
 
 from typing import Any
-from uuid import UUID
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse
-from unfold.decorators import action
+from django.http import HttpRequest
 
 from reliability.models import Attempt, Delivery, Lane
 from reliability.pipeline import control
 
-from .base import LaneWorkflowFilter, ReadOnlyInline, ReadOnlyScreen, as_uuid, pretty
-from .confirm import Verb, ask
+from .base import LaneWorkflowFilter, ReadOnly, ReadOnlyInline, ReadOnlyScreen, WithPayload, as_uuid
+from .confirm import ActingScreen, Verb
 
 CANCEL = Verb("cancel", "Cancel", "deliveries cancelled", control.cancel, "delivery_id")
 SEND_NOW = Verb("send_now", "Send now", "deliveries are due now", control.send_now, "delivery_id")
@@ -26,27 +24,20 @@ class AttemptInline(ReadOnlyInline):
 
 
 @admin.register(Delivery)
-class DeliveryAdmin(ReadOnlyScreen):
+class DeliveryAdmin(WithPayload, ReadOnly, ActingScreen):
+    verbs = (CANCEL, SEND_NOW)
     list_display = ("id", "lane", "state", "source", "attempt_count", "due_at", "created_at", "finished_at", "error")
     list_filter = ("state", "source", LaneWorkflowFilter, "created_at")
     list_select_related = ("lane__workflow",)
     search_fields = ("id",)
     search_help_text = "An id, or a whole idempotency key"
     inlines = (AttemptInline,)
-    actions = ("cancel_selected", "send_selected")
-    actions_detail = ("cancel_one", "send_one")
     fields = (
         *("id", "lane", "idempotency_key", "state", "source", "attempt_count", "retries_used", "due_at", "created_at"),
         *("expires_at", "finished_at", "sent_at", "lease_until", "last_error", "stale", "replay_of", "dead_letter"),
         "document",
     )
     readonly_fields = ("document", "sent_at", "lease_until")
-
-    def get_queryset(self, request: HttpRequest) -> "QuerySet[Delivery]":
-        """A list does not read payloads, which may be large."""
-        found: QuerySet[Delivery] = super().get_queryset(request)
-        one = request.resolver_match is not None and "object_id" in request.resolver_match.kwargs
-        return found if one else found.defer("payload")
 
     def get_search_results(
         self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
@@ -61,32 +52,6 @@ class DeliveryAdmin(ReadOnlyScreen):
     @admin.display(description="last error")
     def error(self, delivery: Delivery) -> str:
         return delivery.last_error[:100]
-
-    @admin.display(description="payload")
-    def document(self, delivery: Delivery) -> str:
-        return pretty(delivery.payload)
-
-    def has_cancel_permission(self, request: HttpRequest, object_id: object = None) -> bool:
-        return self.may(request, "cancel")
-
-    def has_send_now_permission(self, request: HttpRequest, object_id: object = None) -> bool:
-        return self.may(request, "send_now")
-
-    @admin.action(description="Cancel …", permissions=["cancel"])
-    def cancel_selected(self, request: HttpRequest, queryset: "QuerySet[Delivery]") -> HttpResponse | None:
-        return ask(self, request, CANCEL, list(queryset.values_list("pk", flat=True)))
-
-    @admin.action(description="Send now …", permissions=["send_now"])
-    def send_selected(self, request: HttpRequest, queryset: "QuerySet[Delivery]") -> HttpResponse | None:
-        return ask(self, request, SEND_NOW, list(queryset.values_list("pk", flat=True)))
-
-    @action(description="Cancel", url_path="cancel", permissions=["cancel"])
-    def cancel_one(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        return ask(self, request, CANCEL, [UUID(object_id)])
-
-    @action(description="Send now", url_path="send-now", permissions=["send_now"])
-    def send_one(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        return ask(self, request, SEND_NOW, [UUID(object_id)])
 
 
 @admin.register(Attempt)

@@ -1,14 +1,11 @@
 """Workflows and lanes: the policy, and the hand that pauses."""
 
 from typing import Any
-from uuid import UUID
 
 from django import forms
 from django.contrib import admin
 from django.db import transaction
-from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
-from unfold.decorators import action
+from django.http import HttpRequest
 from unfold.widgets import UnfoldAdminPasswordWidget
 
 from reliability import engine
@@ -16,11 +13,11 @@ from reliability.models import Lane, Workflow
 from reliability.models.policy import POLICY_FIELDS
 from reliability.pipeline import audit, clock, control
 
-from .base import Screen, hand_of
-from .confirm import Verb, ask
+from .base import hand_of
+from .confirm import ActingScreen, Verb
 
 PAUSE = Verb("pause", "Pause", "workflows paused: what arrives waits", control.pause, "workflow_id")
-RESUME = Verb("pause", "Resume", "workflows resumed", control.resume, "workflow_id")
+RESUME = Verb("resume", "Resume", "workflows resumed", control.resume, "workflow_id", permission="pause")
 SECRETS = ("auth_value", "signing_secret")
 
 
@@ -46,7 +43,7 @@ class WorkflowForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for th
         return values
 
 
-class PolicyScreen(Screen):
+class PolicyScreen(ActingScreen):
     """A screen that changes a policy: on record, and felt by what waits."""
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
@@ -62,13 +59,12 @@ class PolicyScreen(Screen):
 
 @admin.register(Workflow)
 class WorkflowAdmin(PolicyScreen):
+    verbs = (PAUSE, RESUME)
     form = WorkflowForm
     list_display = ("name", "slug", "path", "paused", "paused_reason", "concurrency_limit", "max_retries", "updated_at")
     list_filter = ("paused", "completion")
     search_fields = ("slug", "name", "path")
     prepopulated_fields = {"slug": ("name",)}
-    actions = ("pause_selected", "resume_selected")
-    actions_detail = ("pause_one", "resume_one")
     readonly_fields = ("paused", "paused_reason", "paused_until", "created_at", "updated_at")
     fieldsets = (
         (None, {"fields": ("name", "slug", "path", "n8n_workflow_id", "stripe_events")}),
@@ -76,25 +72,6 @@ class WorkflowAdmin(PolicyScreen):
         ("Authentication and signing", {"fields": ("auth_header", *SECRETS)}),
         ("State", {"fields": readonly_fields}),
     )
-
-    def has_pause_permission(self, request: HttpRequest, object_id: object = None) -> bool:
-        return self.may(request, "pause")
-
-    @admin.action(description="Pause …", permissions=["pause"])
-    def pause_selected(self, request: HttpRequest, queryset: "QuerySet[Workflow]") -> HttpResponse | None:
-        return ask(self, request, PAUSE, list(queryset.values_list("pk", flat=True)))
-
-    @admin.action(description="Resume …", permissions=["pause"])
-    def resume_selected(self, request: HttpRequest, queryset: "QuerySet[Workflow]") -> HttpResponse | None:
-        return ask(self, request, RESUME, list(queryset.values_list("pk", flat=True)))
-
-    @action(description="Pause", url_path="pause", permissions=["pause"])
-    def pause_one(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        return ask(self, request, PAUSE, [UUID(object_id)])
-
-    @action(description="Resume", url_path="resume", permissions=["pause"])
-    def resume_one(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        return ask(self, request, RESUME, [UUID(object_id)])
 
 
 @admin.register(Lane)
