@@ -19,3 +19,5 @@ from config.settings import *  # noqa: E402, F403  # after the environment is se
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}  # noqa: F405
+STATIC_ROOT = _DATA / "static"
+STATIC_ROOT.mkdir(parents=True, exist_ok=True)
