@@ -1,5 +1,6 @@
 """The WSGI application. The light endpoint is answered here, before anything of Django's."""
 
+import gc
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,6 +16,9 @@ from scheduling import light
 _django = get_wsgi_application()
 call_command("check")  # a senseless setting stops the start here, too
 _secret = settings.CRON_SECRET
+# What is loaded by now stays: the garbage collector need not walk through it again with every round.
+gc.collect()
+gc.freeze()
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
