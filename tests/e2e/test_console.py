@@ -93,8 +93,7 @@ def test_an_operator_replays_two_of_three(open_console, letters, live_server):
     page.screenshot(path=PICTURES / "confirm-desktop-light.png")
     page.get_by_label("Reason").fill("the vendor is back")
     page.get_by_role("button", name="Replay").click()
-    page.wait_for_url("**/deadletter/**")
-    assert page.get_by_text("2 dead letters are being replayed").is_visible()
+    page.get_by_text("2 dead letters are being replayed").wait_for()
     assert sorted(DeadLetter.objects.values_list("status", flat=True)) == ["dead", "replaying", "replaying"]
     assert Delivery.objects.filter(source="replay").count() == 2
     assert set(AuditEntry.objects.values_list("reason", flat=True)) == {"the vendor is back"}
