@@ -22,6 +22,7 @@ LEVELS = {
     "reliability.models": 2,
     "reliability.policies": 1,
     "reliability.errors": 0,
+    "reliability.strict_json": 0,
 }
 IMPURE = {
     "django",

@@ -7,6 +7,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from reliability import strict_json
 from reliability.errors import InvalidInput, NotFound
 from reliability.models import Delivery, digest_of
 from reliability.models.ids import at_least, before
@@ -14,7 +15,7 @@ from reliability.pipeline import control, intake
 from reliability.pipeline.intake import Trigger
 from reliability.pipeline.selection import lanes_of
 
-from . import pages, shapes, strict_json
+from . import pages, shapes
 from .authentication import Caller
 from .serializers import (
     BatchRequest,

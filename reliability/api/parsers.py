@@ -7,9 +7,8 @@ from django.conf import settings
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
 
+from reliability import strict_json
 from reliability.errors import InvalidInput, PayloadTooLarge
-
-from . import strict_json
 
 
 class Document(dict[str, Any]):

@@ -6,7 +6,8 @@ from typing import Any
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from . import strict_json
+from reliability import strict_json
+
 from .authentication import Caller
 from .serializers import ProblemShape, Strict
 

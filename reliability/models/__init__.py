@@ -4,11 +4,36 @@ from .access import ApiKey, AuditEntry, KeyScope
 from .breaker import Breaker, BreakerState, BreakerTransition, Scope
 from .dead_letter import DeadLetter, DeadLetterSource, DeadLetterStatus
 from .delivery import FINAL, IN_FLIGHT, Attempt, AttemptResult, Delivery, DeliveryState, Source, digest_of
+from .execution import (
+    Execution,
+    ExecutionRetry,
+    ExecutionStatus,
+    FailureReport,
+    ReportOrigin,
+    ReportState,
+    RetryState,
+)
+from .flag import Flag, FlagName
 from .operation import Operation, OperationKind, OperationState
 from .policy import Completion, LanePolicy, OnUnknownOutcome
+from .slot import Slot
+from .stripe import (
+    DEFAULT_ENDPOINT,
+    ClaimStatus,
+    EventSource,
+    Ignored,
+    StripeClaim,
+    StripeEndpoint,
+    StripeEvent,
+    StripeMode,
+    StripeRefusal,
+    StripeRepeat,
+    StripeSecret,
+)
 from .workflow import DEFAULT_TENANT, Lane, Workflow
 
 __all__ = [
+    "DEFAULT_ENDPOINT",
     "DEFAULT_TENANT",
     "FINAL",
     "IN_FLIGHT",
@@ -19,12 +44,21 @@ __all__ = [
     "Breaker",
     "BreakerState",
     "BreakerTransition",
+    "ClaimStatus",
     "Completion",
     "DeadLetter",
     "DeadLetterSource",
     "DeadLetterStatus",
     "Delivery",
     "DeliveryState",
+    "EventSource",
+    "Execution",
+    "ExecutionRetry",
+    "ExecutionStatus",
+    "FailureReport",
+    "Flag",
+    "FlagName",
+    "Ignored",
     "KeyScope",
     "Lane",
     "LanePolicy",
@@ -32,8 +66,19 @@ __all__ = [
     "Operation",
     "OperationKind",
     "OperationState",
+    "ReportOrigin",
+    "ReportState",
+    "RetryState",
     "Scope",
+    "Slot",
     "Source",
+    "StripeClaim",
+    "StripeEndpoint",
+    "StripeEvent",
+    "StripeMode",
+    "StripeRefusal",
+    "StripeRepeat",
+    "StripeSecret",
     "Workflow",
     "digest_of",
 ]

@@ -31,7 +31,7 @@ def cancel(*, delivery_id: UUID, hand: Hand, now: datetime) -> Delivery:
 def send_now(*, delivery_id: UUID, hand: Hand, now: datetime) -> Delivery:
     """Make a waiting delivery due at once; limits and breakers still hold. Raises as `cancel` does."""
     with transaction.atomic():
-        won = Delivery.objects.pending().filter(pk=delivery_id).update(due_at=now)
+        won = Delivery.objects.pending().filter(pk=delivery_id).update(due_at=now, waits_for=None)
         delivery = _found(delivery_id)
         if not won:
             raise NotCancellable(f"Only a pending delivery can be sent; this one is {delivery.state}.")

@@ -32,12 +32,16 @@ RAMP_WAIT = timedelta(milliseconds=200)
 
 LOOK = """
 SELECT clock_timestamp(),
-    (SELECT count(*) FROM reliability_delivery WHERE lane_id = %(lane)s AND state IN ('sending', 'awaiting_callback')),
+    (SELECT count(*) FROM reliability_delivery WHERE lane_id = %(lane)s AND state IN ('sending', 'awaiting_callback'))
+        + (SELECT count(*) FROM reliability_slot WHERE lane_id = %(lane)s AND expires_at > clock_timestamp()),
     (SELECT min(lease_until) FROM reliability_delivery
         WHERE lane_id = %(lane)s AND state IN ('sending', 'awaiting_callback')),
     (SELECT min(expires_at) FROM reliability_delivery
         WHERE lane_id = %(lane)s AND state = 'pending' AND expires_at IS NOT NULL),
-    (SELECT min(due_at) FROM reliability_delivery WHERE lane_id = %(lane)s AND state = 'pending')
+    (SELECT min(due_at) FROM reliability_delivery
+        WHERE lane_id = %(lane)s AND state = 'pending' AND waits_for IS NULL),
+    (SELECT min(expires_at) FROM reliability_slot WHERE lane_id = %(lane)s AND expires_at > clock_timestamp()),
+    NOT EXISTS (SELECT 1 FROM reliability_flag WHERE name = 'dispatch' AND NOT enabled)
 """
 LAPSED = """
 SELECT id, attempt_count, retries_used, sent_at, state = 'awaiting_callback' FROM reliability_delivery
@@ -53,6 +57,7 @@ RETURNING id
 CLAIM = """
 WITH due AS (
     SELECT id FROM reliability_delivery WHERE lane_id = %(lane)s AND state = 'pending' AND due_at <= %(now)s
+        AND waits_for IS NULL
     ORDER BY due_at LIMIT %(room)s FOR UPDATE SKIP LOCKED
 )
 UPDATE reliability_delivery AS d SET
@@ -75,13 +80,20 @@ EXPIRED_ERROR = "expired: It outlived its expiry before it could be delivered."
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a lane holds at `now`."""
+    """What a lane holds at `now`. `in_flight` counts slots that others hold, whose first end is `slot_ends`."""
 
     now: datetime
     in_flight: int
     lease_ends: datetime | None
     expires: datetime | None
     due: datetime | None
+    slot_ends: datetime | None
+    dispatching: bool
+
+    @property
+    def frees(self) -> datetime | None:
+        """When a place within the limit becomes free at the latest, by a lease's end."""
+        return min((at for at in (self.lease_ends, self.slot_ends) if at is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,16 +195,18 @@ def lock(*, lane_id: int) -> Lane:
 
 
 def admit(*, lane: Lane, policy: LanePolicy, seen: Look, capacity: int, shared: Breaker | None = None) -> Admitted:
-    """Hold the lane against every limit: pause, concurrency, both breakers, rate and this worker's capacity.
+    """Hold the lane against every limit: switch, pause, concurrency, both breakers, rate, this worker's capacity.
 
     `shared` is the instance's breaker, where this transaction has read it already.
     """
+    if not seen.dispatching:
+        return Admitted(0)  # whoever switches it on again wakes every lane
     if lane.workflow.is_paused(now=seen.now):
         return Admitted(0, ask_at=lane.workflow.paused_until)
     own = breaker_policy.admit(snapshot=lane.breaker.snapshot, now=seen.now)
     room = _room(own, limit=policy.concurrency_limit, in_flight=seen.in_flight)
     if not room:
-        return Admitted(0, ask_at=own.retry_at or seen.lease_ends)
+        return Admitted(0, ask_at=own.retry_at or seen.frees)
     instance, common = _instance_admission(shared or circuit.instance(), seen.now)
     room = min(room, _instance_room(common, room))
     if not room:

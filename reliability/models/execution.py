@@ -1,0 +1,167 @@
+"""What n8n tells of its own executions: their figures, their failures, and the retries that we ask it for."""
+
+from django.db import models
+from django.db.models import F, Q
+
+from .dead_letter import DeadLetter
+from .delivery import Delivery
+from .fields import SlugTextField
+from .ids import uuid7
+from .workflow import Lane
+
+
+class ExecutionStatus(models.TextChoices):
+    """n8n's own words for how an execution stands."""
+
+    CANCELED = "canceled"
+    CRASHED = "crashed"
+    ERROR = "error"
+    NEW = "new"
+    RUNNING = "running"
+    SUCCESS = "success"
+    UNKNOWN = "unknown"
+    WAITING = "waiting"
+
+
+class Execution(models.Model):
+    """One execution in n8n, as far as it was reported; with the delivery that caused it, where that is known."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    lane = models.ForeignKey(Lane, on_delete=models.PROTECT, related_name="executions", db_index=False)
+    delivery = models.ForeignKey(
+        Delivery, on_delete=models.SET_NULL, null=True, blank=True, related_name="executions", db_index=False
+    )
+    execution_id = models.TextField()
+    status = models.TextField(choices=ExecutionStatus.choices)
+    duration_ms = models.IntegerField(null=True, blank=True)
+    reported_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("-id",)
+        constraints = [
+            models.UniqueConstraint(fields=("execution_id", "lane"), name="execution_once"),
+            models.CheckConstraint(condition=Q(status__in=ExecutionStatus.values), name="execution_status_known"),
+        ]
+        indexes = [
+            models.Index(F("lane"), F("id").desc(), name="execution_by_lane"),
+            models.Index(F("delivery"), name="execution_by_delivery", condition=Q(delivery__isnull=False)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.execution_id} ({self.status})"
+
+
+class ReportState(models.TextChoices):
+    """What became of a failure that n8n reported."""
+
+    LOOKING_UP = "looking_up"
+    JOINED = "joined"
+    BURIED = "buried"
+    REFUSED = "refused"
+
+
+class ReportOrigin(models.TextChoices):
+    """Who noticed the failure: n8n's Error Trigger, or our own look at n8n's executions."""
+
+    ERROR_TRIGGER = "error_trigger"
+    RECONCILED = "reconciled"
+
+
+class FailureReport(models.Model):
+    """A failed execution (or a trigger that could not start one), once per execution.
+
+    It is joined to the delivery that caused it, or buried as a dead letter of source `n8n`; until n8n has been
+    asked which, it waits as `looking_up`, with `look_up_at` for its next look. `tenant` is the reporting key's,
+    empty for a key of all tenants.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    origin = models.TextField(choices=ReportOrigin.choices, default=ReportOrigin.ERROR_TRIGGER)
+    state = models.TextField(choices=ReportState.choices)
+    tenant = SlugTextField(blank=True, default="")
+    execution_id = models.TextField(blank=True, default="")
+    execution_url = models.TextField(blank=True, default="")
+    retry_of = models.TextField(blank=True, default="")
+    n8n_workflow_id = models.TextField(blank=True, default="")
+    n8n_workflow_name = models.TextField(blank=True, default="")
+    status = models.TextField(choices=ExecutionStatus.choices, default=ExecutionStatus.ERROR)
+    mode = models.TextField(blank=True, default="")
+    node = models.TextField(blank=True, default="")
+    error_code = models.TextField(blank=True, default="")
+    error_message = models.TextField(blank=True, default="")
+    report = models.TextField(default="{}")
+    delivery = models.ForeignKey(
+        Delivery, on_delete=models.SET_NULL, null=True, blank=True, related_name="failure_reports", db_index=False
+    )
+    dead_letter = models.ForeignKey(
+        DeadLetter, on_delete=models.SET_NULL, null=True, blank=True, related_name="failure_reports", db_index=False
+    )
+    lookups = models.IntegerField(default=0)
+    look_up_at = models.DateTimeField(null=True, blank=True)
+    reported_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("-id",)
+        constraints = [
+            models.UniqueConstraint(
+                fields=("execution_id", "n8n_workflow_id", "tenant"),
+                condition=~Q(execution_id=""),
+                name="failure_report_once",
+            ),
+            models.CheckConstraint(condition=Q(state__in=ReportState.values), name="failure_report_state_known"),
+        ]
+        indexes = [
+            models.Index(
+                F("delivery"), F("id").desc(), name="failure_by_delivery", condition=Q(delivery__isnull=False)
+            ),
+            models.Index(F("dead_letter"), name="failure_by_dead_letter", condition=Q(dead_letter__isnull=False)),
+            models.Index(F("look_up_at"), name="failure_looking_up", condition=Q(state="looking_up")),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.execution_id or self.id} ({self.state})"
+
+
+class RetryState(models.TextChoices):
+    """How a retry that we asked n8n for stands; the last two are final."""
+
+    PENDING = "pending"
+    ASKED = "asked"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+class ExecutionRetry(models.Model):
+    """A dead letter's replay by n8n's own retry, which goes on from the failed node.
+
+    `asked` is written before n8n is called, so that a worker's death leaves a retry of which nobody knows whether
+    it ran; the next look asks n8n how it went, and does not call again.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    dead_letter = models.ForeignKey(DeadLetter, on_delete=models.CASCADE, related_name="execution_retries")
+    execution_id = models.TextField()
+    load_workflow = models.BooleanField(default=True)
+    state = models.TextField(choices=RetryState.choices, default=RetryState.PENDING)
+    new_execution_id = models.TextField(blank=True, default="")
+    error = models.TextField(blank=True, default="")
+    looks = models.IntegerField(default=0)
+    due_at = models.DateTimeField()
+    created_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("-id",)
+        verbose_name_plural = "execution retries"
+        constraints = [
+            models.CheckConstraint(condition=Q(state__in=RetryState.values), name="execution_retry_state_known"),
+            models.UniqueConstraint(
+                fields=("dead_letter",), condition=Q(state__in=("pending", "asked")), name="execution_retry_one_open"
+            ),
+        ]
+        indexes = [
+            models.Index(F("due_at"), name="execution_retry_open", condition=Q(state__in=("pending", "asked"))),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.execution_id} ({self.state})"

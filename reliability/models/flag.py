@@ -1,0 +1,28 @@
+"""Switches by which operators turn parts of the service off and on while it runs."""
+
+from django.db import models
+
+
+class FlagName(models.TextChoices):
+    """What can be turned off. Cron jobs have switches of their own."""
+
+    SCHEDULING = "scheduling", "Cron jobs: a ping is answered 503"
+    DISPATCH = "dispatch", "Dispatch: deliveries wait"
+    STRIPE = "stripe", "Stripe's webhooks: answered 503, so that Stripe sends again"
+
+
+class Flag(models.Model):
+    """A part of the service, and whether it is on. A missing row means on."""
+
+    name = models.TextField(primary_key=True, choices=FlagName.choices)
+    enabled = models.BooleanField(default=True)
+    reason = models.TextField(blank=True, default="")
+    changed_at = models.DateTimeField(null=True, blank=True)
+    changed_by = models.TextField(blank=True, default="")
+
+    class Meta:
+        ordering = ("name",)
+        permissions = [("switch_flag", "Can switch parts of the service off and on")]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {'on' if self.enabled else 'off'}"

@@ -1,0 +1,217 @@
+"""Stripe: the endpoints that receive its events, the ledger of every event, and what was refused."""
+
+from typing import Any
+
+from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import F, Q
+
+from .fields import EncryptedTextField, SlugTextField
+from .ids import uuid7
+from .workflow import DEFAULT_TENANT
+
+DEFAULT_ENDPOINT = "default"
+EVENT_KEY = ("event_id", "tenant", "account", "livemode")
+
+
+class StripeMode(models.TextChoices):
+    """Which of Stripe's events an endpoint acts on. Others are kept, and go to no workflow."""
+
+    ANY = "any"
+    LIVE = "live"
+    TEST = "test"
+
+
+class StripeEndpoint(models.Model):
+    """An address that Stripe posts to: `/stripe/webhook/<slug>/`. What comes in there belongs to its tenant."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    slug = SlugTextField(unique=True)
+    tenant = SlugTextField(default=DEFAULT_TENANT)
+    mode = models.TextField(choices=StripeMode.choices, default=StripeMode.ANY)
+    account = models.TextField(
+        blank=True, default="", help_text="The Stripe account (acct_…) whose events come in here; may stay empty."
+    )
+    api_key = EncryptedTextField(
+        blank=True, default="", help_text="A restricted key that may read events, for reconciling; kept encrypted."
+    )
+    enabled = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("slug",)
+        verbose_name = "Stripe endpoint"
+        constraints = [
+            models.CheckConstraint(condition=Q(mode__in=StripeMode.values), name="stripe_endpoint_mode_known"),
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+def _sound_secret(value: str) -> None:
+    if not (value.startswith("whsec_") and value.isascii() and value.isprintable() and len(value) >= 16):
+        raise ValidationError("A signing secret of Stripe begins with 'whsec_'.")
+
+
+class StripeSecret(models.Model):
+    """A signing secret of an endpoint. Several may be active at once, so that one can be rotated."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    endpoint = models.ForeignKey(StripeEndpoint, on_delete=models.CASCADE, related_name="secrets")
+    secret = EncryptedTextField(validators=[_sound_secret], help_text="Kept encrypted, never shown again.")
+    hint = models.TextField(editable=False, default="")
+    active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    retired_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering = ("-id",)
+        verbose_name = "Stripe secret"
+
+    def __str__(self) -> str:
+        return f"…{self.hint}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.hint = self.secret[-4:]
+        super().save(*args, **kwargs)
+
+
+class EventSource(models.TextChoices):
+    """How an event reached the ledger."""
+
+    WEBHOOK = "webhook"
+    RECONCILED = "reconciled"
+
+
+class Ignored(models.TextChoices):
+    """Why an event was kept and went nowhere."""
+
+    MODE = "mode", "of the other mode"
+    PING = "ping", "a test of the connection"
+
+
+class StripeEvent(models.Model):
+    """The ledger: one row for each event of Stripe ever accepted. Of a row, only the payload goes, by retention.
+
+    `occurred_at` is Stripe's `created` (whole seconds); `object_id` is what the event is about. `stale` says that
+    a newer event about the same object had been seen before. `delivery_ids` are those it led to.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    endpoint = models.ForeignKey(StripeEndpoint, on_delete=models.PROTECT, related_name="events", db_index=False)
+    secret = models.ForeignKey(
+        StripeSecret, on_delete=models.SET_NULL, null=True, blank=True, related_name="+", db_index=False
+    )
+    tenant = SlugTextField()
+    account = models.TextField(blank=True, default="")
+    livemode = models.BooleanField()
+    event_id = models.TextField()
+    type = models.TextField()
+    api_version = models.TextField(blank=True, default="")
+    object_id = models.TextField(blank=True, default="")
+    occurred_at = models.DateTimeField()
+    received_at = models.DateTimeField()
+    source = models.TextField(choices=EventSource.choices, default=EventSource.WEBHOOK)
+    stale = models.BooleanField(default=False)
+    ignored = models.TextField(choices=Ignored.choices, blank=True, default="")
+    delivery_ids = ArrayField(models.UUIDField(), default=list, blank=True)
+    payload = models.TextField(blank=True)
+    scrubbed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("-id",)
+        verbose_name = "Stripe event"
+        constraints = [models.UniqueConstraint(fields=EVENT_KEY, name="stripe_event_once")]
+        indexes = [
+            models.Index(
+                F("object_id"),
+                F("tenant"),
+                F("occurred_at").desc(),
+                name="stripe_event_by_object",
+                condition=~Q(object_id=""),
+            ),
+            models.Index(F("id"), name="stripe_event_unscrubbed", condition=Q(scrubbed_at__isnull=True)),
+        ]
+
+    def __str__(self) -> str:
+        return self.event_id
+
+
+class StripeRepeat(models.Model):
+    """One more arrival of an event that the ledger holds. Append-only."""
+
+    id = models.BigAutoField(primary_key=True)
+    event = models.ForeignKey(StripeEvent, on_delete=models.CASCADE, related_name="repeats")
+    received_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("-id",)
+        verbose_name = "Stripe repeat"
+
+    def __str__(self) -> str:
+        return f"{self.event_id} again"
+
+
+class StripeRefusal(models.Model):
+    """A request that was refused: why, and from where; nothing of what it held.
+
+    `count` is 1, but under a flood, where the newest row of the kind counts what comes on top.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    slug = models.TextField()
+    reason = models.TextField()
+    address = models.TextField(blank=True, default="")
+    count = models.IntegerField(default=1)
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("-id",)
+        verbose_name = "Stripe refusal"
+        indexes = [models.Index(F("slug"), F("reason"), F("at").desc(), name="stripe_refusal_by_kind")]
+
+    def __str__(self) -> str:
+        return f"{self.slug}: {self.reason}"
+
+
+class ClaimStatus(models.TextChoices):
+    """Where a claim is: held under a lease, done for good, or free to be claimed again."""
+
+    PROCESSING = "processing"
+    PROCESSED = "processed"
+    FAILED = "failed"
+
+
+class StripeClaim(models.Model):
+    """The right of one workflow to have an event's effect: for workflows that Stripe calls directly.
+
+    `fencing_token` rises with each claim, so that a holder whose lease ran out cannot speak for its successor.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = SlugTextField()
+    account = models.TextField(blank=True, default="")
+    livemode = models.BooleanField(default=True)
+    event_id = models.TextField()
+    workflow = models.TextField(blank=True, default="")
+    status = models.TextField(choices=ClaimStatus.choices, default=ClaimStatus.PROCESSING)
+    fencing_token = models.BigIntegerField(default=1)
+    lease_until = models.DateTimeField()
+    result = models.JSONField(null=True, blank=True)
+    error = models.TextField(blank=True, default="")
+    holder = models.TextField(blank=True, default="")
+    created_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("-id",)
+        verbose_name = "Stripe claim"
+        constraints = [
+            models.UniqueConstraint(fields=(*EVENT_KEY, "workflow"), name="stripe_claim_once"),
+            models.CheckConstraint(condition=Q(status__in=ClaimStatus.values), name="stripe_claim_status_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_id} ({self.status})"
