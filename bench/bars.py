@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from . import runs
+from . import incoming, runs
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ BARS = {
     "accepting": Bar(runs.accepting, "POST /api/v1/deliveries/ against a minimal view", {"ratio": (">=", 0.5)}),
     "batches": Bar(runs.batches, "batches of 1,000: deliveries accepted a second", {"rate": (">=", 5000)}),
     "throughput": Bar(runs.throughput, "deliveries/s against 16 threads without a queue", {"ratio": (">=", 0.6)}),
+    "stripe": Bar(
+        incoming.stripe,
+        "Stripe's events against a minimal view",
+        {"ratio": (">=", 1.0), "repeats": (">=", 1.0), "ratio_full": (">=", 1.0), "repeats_full": (">=", 1.0)},
+    ),
     "latency": Bar(runs.latency, "idle to received, ms", {"median": ("<=", 20), "p99": ("<=", 100)}),
     "memory": Bar(runs.memory, "memory, MB", {"web": ("<=", 110), "worker": ("<=", 110)}),
     "backlog": Bar(

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NAME = "backstop_bench"
 PORT, RECEIVER_PORT = 8471, 8472
 CRON_SECRET = "a-secret-of-the-benchmark"
+STRIPE_SECRET = "whsec_of-the-benchmark"
 SECRET_KEY = "a-key-of-the-benchmark-" + "x" * 40
 
 
@@ -30,6 +31,7 @@ def prepare() -> None:
         "DATABASE_URL": _named(given),
         "SECRET_KEY": SECRET_KEY,
         "CRON_SECRET": CRON_SECRET,
+        "STRIPE_WEBHOOK_SECRET": STRIPE_SECRET,
         "N8N_WEBHOOK_URL": f"http://127.0.0.1:{RECEIVER_PORT}/webhook",
         "ALLOWED_HOSTS": "127.0.0.1,localhost",
         "LOG_LEVEL": "WARNING",

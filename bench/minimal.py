@@ -5,7 +5,7 @@ import json
 import os
 from hashlib import sha256
 
-from .ground import CRON_SECRET
+from .ground import CRON_SECRET, STRIPE_SECRET
 
 _ANSWER = b'{"ok": true, "message": "cron reachable"}'
 _HEADERS = [
@@ -48,6 +48,19 @@ def insert(request):
     return HttpResponse(json.dumps({"id": pk}), content_type="application/json", status=201)
 
 
+def stripe_event(request):
+    import stripe
+    from django.db import connection, transaction
+    from django.http import HttpResponse
+
+    event = stripe.Webhook.construct_event(request.body, request.headers["Stripe-Signature"], STRIPE_SECRET)
+    text = request.body.decode()
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("INSERT INTO bench_event (id, type, payload) VALUES (%s, %s, %s)", [event.id, event.type, text])
+        cursor.execute("INSERT INTO bench_work (event, payload) VALUES (%s, %s)", [event.id, text])
+    return HttpResponse(b'{"received": true}', content_type="application/json")
+
+
 def ready(_request):
     from django.http import HttpResponse
 
@@ -58,7 +71,7 @@ def urls():
     from django.urls import path
     from django.views.decorators.csrf import csrf_exempt
 
-    return [path("insert/", csrf_exempt(insert)), path("readyz", ready)]
+    return [path("insert/", csrf_exempt(insert)), path("stripe/", csrf_exempt(stripe_event)), path("readyz", ready)]
 
 
 def __getattr__(name):

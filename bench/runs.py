@@ -37,7 +37,7 @@ def accepting() -> Figures:
         cursor.execute("CREATE TABLE IF NOT EXISTS bench_row (id bigserial PRIMARY KEY, workflow text, payload jsonb)")
         cursor.execute("CREATE TABLE IF NOT EXISTS bench_key (prefix text PRIMARY KEY, hash text)")
         cursor.execute("INSERT INTO bench_key SELECT prefix, hash FROM reliability_apikey ON CONFLICT DO NOTHING")
-    _workflow("paused", paused=True)
+    workflow("paused", paused=True)
     body = json.dumps({"workflow": "paused", "payload": {"order": 4711, "client": "a@example.com"}}).encode()
     rates: dict[str, list[float]] = {"ours": [], "minimal": []}
     for _ in range(ROUNDS):
@@ -58,7 +58,7 @@ def accepting() -> Figures:
 def batches() -> Figures:
     """Batches of 1,000, one connection."""
     plain = _key()
-    _workflow("paused", paused=True)
+    workflow("paused", paused=True)
     many = [{"workflow": "paused", "payload": {"order": n, "client": "a@example.com"}} for n in range(1000)]
     body = json.dumps({"deliveries": many}).encode()
     with ground.web():
@@ -98,7 +98,7 @@ def latency(*, count: int = 300) -> Figures:
     from reliability.pipeline import clock, intake
     from reliability.pipeline.intake import Trigger
 
-    _workflow("fast", concurrency_limit=16)
+    workflow("fast", concurrency_limit=16)
     with ground.receiver() as address, ground.worker():
         sent = {}
         for n in range(-20, count):
@@ -117,7 +117,7 @@ def latency(*, count: int = 300) -> Figures:
 def memory() -> Figures:
     """The largest of each server's processes after work."""
     plain = _key()
-    _workflow("fast", concurrency_limit=16)
+    workflow("fast", concurrency_limit=16)
     body = json.dumps({"workflow": "fast", "payload": {"order": 1}}).encode()
     with ground.receiver(), ground.web() as web, ground.worker() as worker:
         wanted = [load.request("POST", "/api/v1/deliveries/", body=body, Authorization=f"Bearer {plain}")]
@@ -146,7 +146,7 @@ def _key() -> str:
     return ApiKey.issue(name="bench")[1]
 
 
-def _workflow(slug: str, **values: Any) -> None:
+def workflow(slug: str, **values: Any) -> None:
     from reliability.models import Workflow
 
     Workflow.objects.update_or_create(slug=slug, defaults={"name": slug, "path": slug, **values})
@@ -175,7 +175,7 @@ def _accept(count: int) -> None:
 
 def _deliver(address: str, count: int, *, keep: bool = False) -> float:
     """Let a worker deliver what was accepted before it started; the clock runs from its first to its last."""
-    _workflow("fast", concurrency_limit=16)
+    workflow("fast", concurrency_limit=16)
     _accept(count)
     requests.get(address, timeout=5)
     with ground.worker():
@@ -233,7 +233,7 @@ def _fill(count: int) -> None:
     from reliability.models import Workflow
     from reliability.pipeline import intake
 
-    _workflow("stuck", paused=True)
+    workflow("stuck", paused=True)
     stuck = Workflow.objects.get(slug="stuck")
     lanes = [intake.open_lane(workflow_id=stuck.pk, tenant=f"tenant-{n}").pk for n in range(50)]
     with connection.cursor() as cursor:

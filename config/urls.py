@@ -1,9 +1,10 @@
 """Every address that Backstop answers."""
 
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
 
-from reliability import views
+from reliability import stripe_webhook, views
+from reliability.models.fields import SLUG_PATTERN
 
 urlpatterns = [
     path("", views.home),
@@ -12,6 +13,8 @@ urlpatterns = [
     path("readyz", views.readyz),
     path("admin/", admin.site.urls),
     path("api/", include("reliability.api.urls")),
+    re_path(rf"^stripe/webhook/(?P<slug>{SLUG_PATTERN})/?$", stripe_webhook.view),
+    path("stripe/webhook/", stripe_webhook.view),
     path("", include("scheduling.urls")),
 ]
 handler400 = views.bad_request

@@ -1,4 +1,4 @@
-"""The WSGI application. The light endpoint is answered here, before anything of Django's."""
+"""The WSGI application. The light endpoint and Stripe's webhooks are answered here, before anything of Django's."""
 
 import gc
 import os
@@ -14,6 +14,8 @@ from django.core.wsgi import get_wsgi_application
 from scheduling import light
 
 _django = get_wsgi_application()
+from reliability import stripe_webhook  # noqa: E402  # its models need Django set up
+
 call_command("check")  # a senseless setting stops the start here, too
 _secret = settings.CRON_SECRET
 # What is loaded by now stays: the garbage collector need not walk through it again with every round.
@@ -23,8 +25,11 @@ gc.freeze()
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Answer one request."""
-    method = environ["REQUEST_METHOD"]
-    if light.is_light(method=method, path=environ["PATH_INFO"]):
+    method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+    if light.is_light(method=method, path=path):
         found = light.answer(environ=environ, secret=_secret)
         return light.respond(found=found, method=method, start_response=start_response)
+    slug = stripe_webhook.slug_of(path)
+    if slug is not None:
+        return stripe_webhook.respond(environ=environ, slug=slug, start_response=start_response)
     return _django(environ, start_response)

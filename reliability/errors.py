@@ -11,6 +11,7 @@ class BackstopError(Exception):
 
     status = 500
     code = "error"
+    retry_after: timedelta | None = None
 
     def __init__(self, detail: str = "", *, errors: FieldErrors | None = None) -> None:
         self.detail = detail or _first_line(type(self).__doc__)
@@ -75,6 +76,22 @@ class NotReplayable(Conflict):
     """The dead letter is not dead any more."""
 
     code = "not_replayable"
+
+
+class SignatureRefused(InvalidInput):
+    """The signature is not Stripe's, or not of now."""
+
+    code = "signature"
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class UnknownEndpoint(NotFound):
+    """There is no such Stripe endpoint."""
+
+    code = "unknown_endpoint"
 
 
 class PayloadTooLarge(BackstopError):

@@ -12,6 +12,7 @@ LEVELS = {
     "reliability.api": 4,
     "reliability.admin": 4,
     "reliability.views": 4,
+    "reliability.stripe_webhook": 4,
     "reliability.management": 4,
     "reliability.metrics": 4,
     "reliability.pipeline": 3,

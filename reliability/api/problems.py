@@ -11,7 +11,7 @@ from django.http import Http404, HttpResponse
 from django.http.request import UnreadablePostError
 from rest_framework import exceptions
 
-from reliability.errors import BackstopError, Unavailable
+from reliability.errors import BackstopError
 from reliability.policies.backoff import seconds_up
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,12 @@ def problem(
     )
 
 
+def problem_of(error: BackstopError) -> HttpResponse:
+    """Return one of our own errors as problem+json; where it says when to come back, with `Retry-After`."""
+    headers = {"Retry-After": str(seconds_up(error.retry_after))} if error.retry_after is not None else {}
+    return problem(status=error.status, detail=error.detail, code=error.code, errors=error.errors, headers=headers)
+
+
 def handle(exception: Exception, context: Mapping[str, Any]) -> HttpResponse | None:
     """Answer an exception that a view raised. Never HTML, never a stack trace."""
     request = context.get("request")
@@ -55,13 +61,8 @@ def handle(exception: Exception, context: Mapping[str, Any]) -> HttpResponse | N
 
 def _answer(exception: Exception) -> HttpResponse | None:
     match exception:
-        case Unavailable():
-            headers = {"Retry-After": str(seconds_up(exception.retry_after))}
-            return problem(status=503, detail=exception.detail, code=exception.code, headers=headers)
         case BackstopError():
-            return problem(
-                status=exception.status, detail=exception.detail, code=exception.code, errors=exception.errors
-            )
+            return problem_of(exception)
         case RequestDataTooBig():
             return problem(status=413, detail="The body is too large.", code="too_large")
         case UnreadablePostError():

@@ -259,7 +259,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='striperefusal',
-            index=models.Index(models.F('slug'), models.F('reason'), models.OrderBy(models.F('at'), descending=True), name='stripe_refusal_by_kind'),
+            index=models.Index(models.F('reason'), models.OrderBy(models.F('at'), descending=True), name='stripe_refusal_by_kind'),
         ),
         migrations.AddField(
             model_name='striperepeat',

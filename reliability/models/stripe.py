@@ -47,11 +47,11 @@ class StripeEndpoint(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.slug
+        return str(self.slug)
 
 
 def _sound_secret(value: str) -> None:
-    if not (value.startswith("whsec_") and value.isascii() and value.isprintable() and len(value) >= 16):
+    if not (value.startswith("whsec_") and value.isascii() and value.isprintable()):
         raise ValidationError("A signing secret of Stripe begins with 'whsec_'.")
 
 
@@ -170,7 +170,7 @@ class StripeRefusal(models.Model):
     class Meta:
         ordering = ("-id",)
         verbose_name = "Stripe refusal"
-        indexes = [models.Index(F("slug"), F("reason"), F("at").desc(), name="stripe_refusal_by_kind")]
+        indexes = [models.Index(F("reason"), F("at").desc(), name="stripe_refusal_by_kind")]
 
     def __str__(self) -> str:
         return f"{self.slug}: {self.reason}"
