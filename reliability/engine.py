@@ -80,6 +80,15 @@ def work_on(*, operation_id: UUID, at: datetime | None = None) -> None:
         operate.configure(queueing_lock=key, schedule_at=when).defer(**arguments)
 
 
+def workers_alive() -> int:
+    """Return how many worker processes have given a sign of life lately: they do so every ten seconds."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > now() - interval '30 seconds'"
+        )
+        return int(cursor.fetchone()[0])
+
+
 def _call(statement: str, parameters: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)

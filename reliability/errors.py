@@ -13,7 +13,11 @@ class BackstopError(Exception):
     code = "error"
     retry_after: timedelta | None = None
 
-    def __init__(self, detail: str = "", *, errors: FieldErrors | None = None) -> None:
+    def __init__(
+        self, detail: str = "", *, errors: FieldErrors | None = None, retry_after: timedelta | None = None
+    ) -> None:
+        if retry_after is not None:
+            self.retry_after = retry_after
         self.detail = detail or _first_line(type(self).__doc__)
         self.errors = {name: list(messages) for name, messages in (errors or {}).items()}
         super().__init__(self.detail)
@@ -72,6 +76,12 @@ class NotCancellable(Conflict):
     code = "not_cancellable"
 
 
+class ClaimHeld(Conflict):
+    """Another is processing the event."""
+
+    code = "claim_held"
+
+
 class NotReplayable(Conflict):
     """The dead letter is not dead any more."""
 
@@ -106,10 +116,15 @@ class Unavailable(BackstopError):
 
     status = 503
     code = "unavailable"
+    retry_after = timedelta(seconds=30)
 
-    def __init__(self, detail: str = "", *, retry_after: timedelta = timedelta(seconds=30)) -> None:
-        super().__init__(detail)
-        self.retry_after = retry_after
+
+class LimitReached(BackstopError):
+    """The limit is reached: try again later."""
+
+    status = 429
+    code = "limit_reached"
+    retry_after = timedelta(seconds=5)
 
 
 class ConfigurationError(BackstopError):

@@ -58,7 +58,8 @@ class KeyAuthentication(BaseAuthentication):
         found, now = row
         if found.revoked_at is not None or (found.expires_at is not None and found.expires_at <= now):
             raise AuthenticationFailed("The API key is no longer valid.")
-        _note_use(found, now)
+        if not getattr(request.parser_context.get("view"), "notes_use", False):
+            _note_use(found, now)
         caller = Caller(found, now)
         return caller, caller
 

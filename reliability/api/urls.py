@@ -3,7 +3,7 @@
 from django.urls import path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
 
-from . import breakers, dead_letters, deliveries, openapi  # noqa: F401  # openapi registers itself
+from . import breakers, dead_letters, deliveries, guards, openapi, status  # noqa: F401  # openapi registers itself
 
 urlpatterns = [
     path("v1/deliveries/", deliveries.Deliveries.as_view()),
@@ -17,8 +17,17 @@ urlpatterns = [
     path("v1/dead-letters/<uuid:dead_letter_id>/replay/", dead_letters.Replay.as_view()),
     path("v1/batches/<uuid:batch_id>/", dead_letters.OneOperation.as_view()),
     path("v1/breakers/", breakers.Breakers.as_view()),
+    path("v1/breakers/permit/", guards.Permit.as_view()),
     path("v1/breakers/<uuid:breaker_id>/reset/", breakers.Reset.as_view()),
     path("v1/breakers/<uuid:breaker_id>/force-open/", breakers.ForceOpen.as_view()),
+    path("v1/slots/", guards.Slots.as_view()),
+    path("v1/slots/<uuid:slot_id>/", guards.OneSlot.as_view()),
+    path("v1/stripe-events/claim/", guards.Claim.as_view()),
+    path("v1/stripe-events/<str:claim>/complete/", guards.Complete.as_view()),
+    path("v1/stripe-events/<str:claim>/fail/", guards.Fail.as_view()),
+    path("v1/status/", status.Status.as_view()),
+    path("v1/flags/", status.Flags.as_view()),
+    path("v1/flags/<slug:name>/", status.OneFlag.as_view()),
     path("schema/", SpectacularJSONAPIView.as_view(), name="schema"),
     path("docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
 ]

@@ -15,9 +15,13 @@ PROBLEMS = {400: ProblemShape, 401: ProblemShape, 403: ProblemShape}
 
 
 class View(APIView):
-    """A view for callers with a key; `scopes` names the scope that each method needs."""
+    """A view for callers with a key; `scopes` names the scope that each method needs.
+
+    One that `notes_use` sees to it by itself that the key's last use is kept.
+    """
 
     scopes: dict[str, str] = {}
+    notes_use = False
 
 
 def caller(request: Request) -> Caller:

@@ -135,9 +135,9 @@ def run(
         lane = lock(lane_id=lane_id)
         policy = lane.policy
         shared = _settle(lane, policy, sent, worker) if sent else None
-        seen = _look(lane_id)
+        seen = look(lane_id=lane_id)
         if _tidy(lane, policy, seen):
-            seen = _look(lane_id)
+            seen = look(lane_id=lane_id)
         admitted = Admitted(0)
         if capacity:
             admitted = admit(lane=lane, policy=policy, seen=seen, capacity=capacity, shared=shared)
@@ -161,7 +161,7 @@ def rest(*, lane_id: int) -> bool:
         if lane.attended_until is not None:
             engine.barrier_in_transaction(lane_id=lane_id)
             Lane.objects.filter(pk=lane_id).update(attended_until=None)
-        seen = _look(lane_id)
+        seen = look(lane_id=lane_id)
         admitted = admit(lane=lane, policy=lane.policy, seen=seen, capacity=1)
         due_now = seen.due is not None and seen.due <= seen.now
         if (due_now and admitted.room) or _is_past(seen.lease_ends, seen.now) or _is_past(seen.expires, seen.now):
@@ -240,7 +240,8 @@ def _instance_room(admission: Admission, wanted: int) -> int:
         return max(0, admission.allowed - int(cursor.fetchone()[0]))
 
 
-def _look(lane_id: int) -> Look:
+def look(*, lane_id: int) -> Look:
+    """Return what the lane holds now."""
     with connection.cursor() as cursor:
         cursor.execute(LOOK, {"lane": lane_id})
         return Look(*cursor.fetchone())

@@ -1,0 +1,120 @@
+"""The right to have a Stripe event's effect, for workflows that Stripe calls directly.
+
+Each claim raises the fencing token in the UPDATE that takes it, and only the holder of the newest token may end it:
+one whose lease ran out while it slept is refused, whatever it did meanwhile.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.models import Q
+
+from reliability.errors import ClaimHeld, Conflict, NotFound
+from reliability.models import DEFAULT_TENANT, ClaimStatus, StripeClaim
+from reliability.models.ids import uuid7
+
+CLAIM = """
+INSERT INTO reliability_stripeclaim AS c (id, tenant, account, livemode, event_id, workflow, status, fencing_token,
+    lease_until, error, holder, created_at)
+VALUES (%(id)s, %(tenant)s, %(account)s, %(livemode)s, %(event)s, %(workflow)s, 'processing', 1,
+    clock_timestamp() + %(lease)s, '', %(holder)s, clock_timestamp())
+ON CONFLICT (event_id, tenant, account, livemode, workflow) DO UPDATE SET
+    status = 'processing', fencing_token = c.fencing_token + 1, lease_until = clock_timestamp() + %(lease)s,
+    error = '', holder = %(holder)s, finished_at = NULL
+WHERE c.status = 'failed' OR (c.status = 'processing' AND c.lease_until <= clock_timestamp())
+RETURNING c.id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The event whose effect somebody wants to have, and for how long at the most it will take."""
+
+    event_id: str
+    workflow: str = ""
+    tenant: str = DEFAULT_TENANT
+    account: str = ""
+    livemode: bool = True
+    holder: str = ""
+    lease: timedelta = timedelta(minutes=5)
+
+
+def claim(*, wanted: Wanted, now: datetime) -> tuple[StripeClaim, bool]:
+    """Claim an event; return the claim, and whether it is the caller's now (else it was processed before).
+
+    Raises `ClaimHeld`, with the time its lease has left, while another is processing it.
+    """
+    values: dict[str, Any] = {
+        "id": uuid7(),
+        "tenant": wanted.tenant,
+        "account": wanted.account,
+        "livemode": wanted.livemode,
+        "event": wanted.event_id,
+        "workflow": wanted.workflow,
+        "holder": wanted.holder,
+        "lease": wanted.lease,
+    }
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(CLAIM, values)
+            won = cursor.fetchone()
+        if won:
+            return StripeClaim.objects.get(pk=won[0]), True
+        kept = StripeClaim.objects.get(
+            event_id=wanted.event_id,
+            tenant=wanted.tenant,
+            account=wanted.account,
+            livemode=wanted.livemode,
+            workflow=wanted.workflow,
+        )
+    if kept.status != ClaimStatus.PROCESSED:
+        raise ClaimHeld(retry_after=max(timedelta(seconds=1), kept.lease_until - now))
+    return kept, False
+
+
+def complete(*, claim_id: UUID, fencing_token: int, result: Any, now: datetime) -> StripeClaim:
+    """Note that the effect has been had, with its result for whoever comes later; twice is once.
+
+    Raises `NotFound`, and `Conflict` where the token is not the newest or the claim was given up.
+    """
+    ended = {"status": ClaimStatus.PROCESSED, "result": result, "finished_at": now}
+    return _end(claim_id, fencing_token, ended)
+
+
+def fail(*, claim_id: UUID, fencing_token: int, error: str, now: datetime) -> StripeClaim:
+    """Give a claim up, so that the next one who comes may have it. Raises as `complete` does."""
+    return _end(claim_id, fencing_token, {"status": ClaimStatus.FAILED, "error": error, "finished_at": now})
+
+
+def _end(claim_id: UUID, fencing_token: int, ended: dict[str, Any]) -> StripeClaim:
+    mine = StripeClaim.objects.filter(pk=claim_id, fencing_token=fencing_token)
+    won = mine.filter(status=ClaimStatus.PROCESSING).update(**ended)
+    kept = StripeClaim.objects.filter(pk=claim_id).first()
+    if kept is None:
+        raise NotFound("There is no such claim.")
+    if kept.fencing_token != fencing_token:
+        raise Conflict(f"The fencing token {fencing_token} is not the newest: another has claimed the event since.")
+    if not won and kept.status != ended["status"]:
+        raise Conflict(f"The claim has ended before: {kept.status}.")
+    return kept
+
+
+def find(*, name: str, tenant: str | None) -> StripeClaim:
+    """Return the claim of that id, or the one of that event; `tenant` narrows it.
+
+    Raises `NotFound`, and `Conflict` where several workflows have claimed the event.
+    """
+    try:
+        wanted = Q(pk=UUID(name))
+    except ValueError:
+        wanted = Q(event_id=name)
+    own = Q(tenant=tenant) if tenant else Q()
+    found = list(StripeClaim.objects.filter(wanted & own)[:2])
+    if not found:
+        raise NotFound("There is no such claim.")
+    if len(found) > 1:
+        raise Conflict("Several workflows have claimed this event: name the claim by its own id.")
+    return found[0]

@@ -1,0 +1,44 @@
+"""The switches: what is off, and the operator's hand on them."""
+
+from datetime import datetime
+
+from django.db import transaction
+
+from reliability import engine
+from reliability.errors import NotFound
+from reliability.models import Flag, FlagName
+
+from . import audit
+from .audit import Hand
+
+
+def all_of_them() -> list[Flag]:
+    """Return every switch, those that nobody touched yet included."""
+    kept = {flag.name: flag for flag in Flag.objects.all()}
+    return [kept.get(name) or Flag(name=name) for name in FlagName.values]
+
+
+def switch(*, name: str, enabled: bool, hand: Hand, now: datetime) -> Flag:
+    """Turn a part of the service on or off; what waited for dispatch goes on. Raises `NotFound`."""
+    if name not in FlagName.values:
+        raise NotFound(f"There is no switch '{name}'; there are {', '.join(FlagName.values)}.")
+    with transaction.atomic():
+        Flag.objects.bulk_create([Flag(name=name)], ignore_conflicts=True)
+        flag = Flag.objects.select_for_update().get(pk=name)
+        if flag.enabled != enabled:
+            flag.enabled, flag.reason, flag.changed_at, flag.changed_by = enabled, hand.reason, now, hand.actor
+            flag.save()
+            audit.record(hand=hand, action="switch_on" if enabled else "switch_off", now=now, target=flag)
+            if enabled and name == FlagName.DISPATCH:
+                engine.wake_waiting()
+    return flag
+
+
+def switch_on(*, name: str, hand: Hand, now: datetime) -> Flag:
+    """Turn a part on. Raises `NotFound`."""
+    return switch(name=name, enabled=True, hand=hand, now=now)
+
+
+def switch_off(*, name: str, hand: Hand, now: datetime) -> Flag:
+    """Turn a part off. Raises `NotFound`."""
+    return switch(name=name, enabled=False, hand=hand, now=now)
