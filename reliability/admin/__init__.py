@@ -1,5 +1,5 @@
 """The console: every model listed, searchable and filterable, with the operator's actions."""
 
-from . import access, breakers, dead_letters, deliveries, people, records, workflows
+from . import access, breakers, dead_letters, deliveries, people, records, stripe, switches, workflows
 
-__all__ = ["access", "breakers", "dead_letters", "deliveries", "people", "records", "workflows"]
+__all__ = ["access", "breakers", "dead_letters", "deliveries", "people", "records", "stripe", "switches", "workflows"]

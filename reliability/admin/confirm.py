@@ -70,6 +70,10 @@ class ActingScreen(Screen):
         cls.actions = tuple(f"{verb.key}_selected" for verb in cls.verbs if verb.many)
         cls.actions_detail = tuple(f"{verb.key}_one" for verb in cls.verbs)
 
+    def key_of(self, text: str) -> Any:
+        """Return the primary key that an address names, if it is one."""
+        return as_uuid(text)
+
 
 def _for_chosen(verb: Verb) -> Callable[..., HttpResponse | None]:
     @admin.action(description=f"{verb.title} …", permissions=[verb.needs])
@@ -81,8 +85,8 @@ def _for_chosen(verb: Verb) -> Callable[..., HttpResponse | None]:
 
 
 def _for_one(verb: Verb) -> Callable[..., HttpResponse | None]:
-    def act(screen: Screen, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        pk = as_uuid(object_id)
+    def act(screen: ActingScreen, request: HttpRequest, object_id: str) -> HttpResponse | None:
+        pk = screen.key_of(object_id)
         if pk is None or not screen.get_queryset(request).filter(pk=pk).exists():
             raise Http404
         return ask(screen, request, verb, [pk])

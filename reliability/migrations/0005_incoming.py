@@ -195,7 +195,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.UUIDField(default=reliability.models.ids.uuid7, editable=False, primary_key=True, serialize=False)),
                 ('secret', reliability.models.fields.EncryptedTextField(help_text='Kept encrypted, never shown again.', validators=[reliability.models.stripe._sound_secret])),
-                ('hint', models.TextField(default='', editable=False)),
+                ('hint', models.TextField(blank=True, default='', editable=False)),
                 ('active', models.BooleanField(default=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('retired_at', models.DateTimeField(blank=True, editable=False, null=True)),

@@ -61,7 +61,7 @@ class StripeSecret(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     endpoint = models.ForeignKey(StripeEndpoint, on_delete=models.CASCADE, related_name="secrets")
     secret = EncryptedTextField(validators=[_sound_secret], help_text="Kept encrypted, never shown again.")
-    hint = models.TextField(editable=False, default="")
+    hint = models.TextField(editable=False, blank=True, default="")
     active = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)
     retired_at = models.DateTimeField(null=True, blank=True, editable=False)

@@ -1,0 +1,31 @@
+"""`manage.py flag [NAME on|off]`: switch parts of the service off and on."""
+
+from typing import Any
+
+from django.core.management import CommandError
+from django.core.management.base import CommandParser
+
+from reliability.management.base import OperatorCommand
+from reliability.models import FlagName
+from reliability.pipeline import clock, flags
+
+
+class Command(OperatorCommand):
+    help = "Show what can be switched off, or switch it: scheduling, dispatch, stripe."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("name", nargs="?", choices=FlagName.values)
+        parser.add_argument("state", nargs="?", choices=["on", "off"])
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        name, state = options["name"], options["state"]
+        if name and not state:
+            raise CommandError("On or off?")
+        if name:
+            flags.switch(name=name, enabled=state == "on", hand=self.hand(options), now=clock.now())
+        for one in flags.all_of_them():
+            said = f"{one.name}: {'on' if one.enabled else 'OFF'}"
+            if one.changed_at:
+                said += f"  since {one.changed_at:%Y-%m-%d %H:%M}Z by {one.changed_by}: {one.reason}"
+            self.stdout.write(said)

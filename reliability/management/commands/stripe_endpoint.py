@@ -1,0 +1,60 @@
+"""`manage.py stripe_endpoint SLUG`: make a Stripe endpoint, rotate its secrets, show them."""
+
+from typing import Any
+
+from django.core.management import CommandError
+from django.core.management.base import CommandParser
+
+from reliability.errors import BackstopError
+from reliability.management.base import OperatorCommand
+from reliability.models import DEFAULT_TENANT, StripeEndpoint, StripeMode
+from reliability.pipeline import clock, endpoints
+
+
+class Command(OperatorCommand):
+    help = (
+        "Make a Stripe endpoint (--create), add a signing secret from standard input (--add-secret), retire one by"
+        " its last four characters (--retire), and show what there is. Without SLUG, list the endpoints."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("slug", nargs="?", metavar="SLUG")
+        parser.add_argument("--create", action="store_true")
+        parser.add_argument("--tenant", default=DEFAULT_TENANT, help="whose events come in there (with --create)")
+        parser.add_argument("--mode", choices=StripeMode.values, default="any", help="whose events go on")
+        parser.add_argument("--account", default="", help="the Stripe account (acct_…), with --create")
+        parser.add_argument("--add-secret", action="store_true", help="read a whsec_… from standard input")
+        parser.add_argument("--retire", metavar="HINT", help="the last four characters of the secret to retire")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            if options["slug"]:
+                self._act(options)
+        except BackstopError as error:
+            raise CommandError(self.explain(error)) from None
+        rows = StripeEndpoint.objects.prefetch_related("secrets")
+        for one in rows.filter(slug=options["slug"]) if options["slug"] else rows:
+            self.stdout.write(_line(one))
+
+    def _act(self, options: dict[str, Any]) -> None:
+        hand, now = self.hand(options), clock.now()
+        if options["create"]:
+            values = {name: options[name] for name in ("slug", "tenant", "mode", "account")}
+            endpoints.create(endpoint=StripeEndpoint(**values), hand=hand, now=now)
+        found = StripeEndpoint.objects.filter(slug=options["slug"]).first()
+        if found is None:
+            raise CommandError(f"There is no Stripe endpoint '{options['slug']}'; --create makes it.")
+        if options["add_secret"]:
+            endpoints.add_secret(endpoint_id=found.pk, secret=self.standard_input(), hand=hand, now=now)
+        if options["retire"]:
+            wanted = list(found.secrets.filter(active=True, hint=options["retire"]))
+            if len(wanted) != 1:
+                raise CommandError(f"{len(wanted)} active secrets end with '{options['retire']}'.")
+            endpoints.retire_secret(secret_id=wanted[0].pk, hand=hand, now=now)
+
+
+def _line(one: StripeEndpoint) -> str:
+    secrets = ", ".join(f"…{secret.hint}" for secret in one.secrets.all() if secret.active) or "none"
+    state = "" if one.enabled else "  (turned off)"
+    return f"/stripe/webhook/{one.slug}/  tenant {one.tenant}  mode {one.mode}  active secrets: {secrets}{state}"
