@@ -1,17 +1,61 @@
 """The cron endpoints."""
 
+import time
+
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
-from . import light
+from reliability.api import problems
+from reliability.api.serializers import KEY_LENGTH
+from reliability.errors import BackstopError, InvalidInput
+
+from . import jobs, light
+from .jobs import Caller, Ran
 
 
 @csrf_exempt
-@require_http_methods(["GET", "HEAD"])
-def reachable(request: HttpRequest) -> HttpResponse:
-    """Answer the light reachability check, where no WSGI application of ours is in front to do it."""
+@require_http_methods(["GET", "HEAD", "POST"])
+def cron(request: HttpRequest, job: str) -> HttpResponse:
+    """Answer the light reachability check, or run the job."""
+    began = time.perf_counter()
     found = light.answer(environ=request.META, secret=settings.CRON_SECRET)
+    if request.method == "POST" and found is light.REACHABLE:
+        return _run(request, job, began)
     status = int(found.status.partition(" ")[0])
     return HttpResponse(found.body, status=status, content_type="application/json")
+
+
+def _run(request: HttpRequest, job: str, began: float) -> HttpResponse:
+    """Run a job, whatever the body holds: it is not read."""
+    try:
+        caller = Caller(request.META.get("REMOTE_ADDR") or "", began)
+        ran = jobs.ping(slug=job, key=_key(request), caller=caller)
+    except BackstopError as refusal:
+        return problems.handle(refusal, {}) or problems.problem(status=500)
+    return _answer(ran)
+
+
+def _answer(ran: Ran) -> HttpResponse:
+    body = {
+        "ok": True,
+        "job": ran.job,
+        "delivery_ids": [str(one) for one in ran.deliveries],
+        "run": str(ran.run),
+        "slot": jobs.iso(ran.slot),
+    }
+    if ran.skipped:
+        body["skipped"] = "overlap"
+    headers = {"Idempotent-Replayed": "true"} if ran.repeated else {}
+    return JsonResponse(body, status=200 if ran.repeated else 202, headers=headers)
+
+
+def _key(request: HttpRequest) -> str | None:
+    """Return the caller's own name for the run. Raises `InvalidInput`."""
+    key: str | None = request.META.get("HTTP_IDEMPOTENCY_KEY")
+    if key is None:
+        return None
+    if not (0 < len(key) <= KEY_LENGTH and key.isascii() and key.isprintable()):
+        raise InvalidInput(errors={"Idempotency-Key": [f"1 to {KEY_LENGTH} printable ASCII characters are needed."]})
+    return key

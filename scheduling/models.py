@@ -1,0 +1,207 @@
+"""Cron jobs, their runs, and the pings that asked for them."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import F, Q
+from django.utils.timezone import now as current
+
+from reliability.errors import InvalidInput
+from reliability.models import DEFAULT_TENANT, Workflow
+from reliability.models.fields import SlugTextField
+from reliability.models.ids import uuid7
+
+from . import slots
+from .slots import Schedule
+
+YEAR_SECONDS = 366 * 86_400
+
+
+class Overlap(models.TextChoices):
+    """What to do with a run while the one before has not ended."""
+
+    SKIP = "skip", "skip it"
+    QUEUE = "queue", "let it wait for the one before"
+
+
+class CatchUp(models.TextChoices):
+    """What becomes of slots that no ping came for."""
+
+    NONE = "none", "nothing: the run is for its own slot alone"
+    ONE = "one", "one run for all of them: it is told since when"
+    ALL = "all", "a run for each, oldest first"
+
+
+class Builtin(models.TextChoices):
+    """Jobs that Backstop does itself."""
+
+    NO = "", "no: it calls workflows"
+    CLEANUP = "cleanup"
+    ALERTS = "alerts"
+
+
+class CronJob(models.Model):
+    """Something that an external cron pings: which workflows it calls, and when it is expected.
+
+    What lies before `active_since` was not expected: it is set when the job is made, enabled or rescheduled. The
+    job `alerts` keeps `health`, the state that it saw last (`slots.State`; empty: never looked at).
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    slug = SlugTextField(unique=True, help_text="Its address: POST /cron/<slug>/")
+    name = models.TextField(help_text="For people.")
+    schedule = models.TextField(
+        blank=True, default="", help_text="A cron expression, such as '0 9 * * MON'. It triggers nothing by itself."
+    )
+    timezone = models.TextField(default="UTC", help_text="Of the expression, such as Europe/Berlin.")
+    period_seconds = models.IntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(YEAR_SECONDS)],
+        help_text="Instead of an expression: expected every so many seconds.",
+    )
+    grace_seconds = models.IntegerField(
+        default=300,
+        validators=[MinValueValidator(0), MaxValueValidator(YEAR_SECONDS)],
+        help_text="How late a run may be before it counts as missing.",
+    )
+    workflows = models.ManyToManyField(Workflow, blank=True, related_name="cron_jobs")
+    tenant = SlugTextField(default=DEFAULT_TENANT)
+    payload = models.JSONField(default=dict, blank=True, help_text="A JSON object that workflows get as 'data'.")
+    overlap = models.TextField(choices=Overlap.choices, default=Overlap.SKIP)
+    catch_up = models.TextField(choices=CatchUp.choices, default=CatchUp.NONE)
+    enabled = models.BooleanField(default=True)
+    disabled_reason = models.TextField(blank=True, default="")
+    builtin = models.TextField(choices=Builtin.choices, blank=True, default=Builtin.NO, editable=False)
+    active_since = models.DateTimeField(default=current, editable=False)
+    health = models.TextField(blank=True, default="", editable=False)
+    health_changed_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("slug",)
+        permissions = [
+            ("run_cronjob", "Can run cron jobs by hand"),
+            ("enable_cronjob", "Can enable and disable cron jobs"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(schedule="") | Q(period_seconds__isnull=True),
+                name="cron_job_one_kind_of_schedule",
+                violation_error_message="Either a cron expression or a period, not both.",
+            ),
+            models.CheckConstraint(
+                condition=Q(period_seconds__isnull=True) | Q(period_seconds__gt=0), name="cron_job_period_positive"
+            ),
+            models.CheckConstraint(condition=Q(grace_seconds__gte=0), name="cron_job_grace_not_negative"),
+            models.CheckConstraint(condition=Q(overlap__in=Overlap.values), name="cron_job_overlap_known"),
+            models.CheckConstraint(condition=Q(catch_up__in=CatchUp.values), name="cron_job_catch_up_known"),
+            models.CheckConstraint(condition=Q(builtin__in=Builtin.values), name="cron_job_builtin_known"),
+            models.UniqueConstraint(fields=("builtin",), condition=~Q(builtin=""), name="cron_job_builtin_once"),
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+    def clean(self) -> None:
+        if not isinstance(self.payload, dict):
+            raise ValidationError({"payload": "A JSON object is needed."})
+        try:
+            slots.check(expression=self.schedule, timezone=self.timezone, now=current())
+        except InvalidInput as refusal:
+            raise ValidationError(refusal.errors) from None
+
+    @property
+    def expected(self) -> Schedule:
+        """When it is expected; clean-up without a schedule of its own, as often as the environment says."""
+        seconds: float | None = self.period_seconds
+        if seconds is None and not self.schedule and self.builtin == Builtin.CLEANUP:
+            seconds = settings.N8N_DLQ_CLEANUP_INTERVAL_MS / 1000
+        return Schedule(self.schedule, self.timezone, timedelta(seconds=seconds) if seconds is not None else None)
+
+    @property
+    def grace(self) -> timedelta:
+        return timedelta(seconds=self.grace_seconds)
+
+
+class RunResult(models.TextChoices):
+    """What became of a run."""
+
+    ACCEPTED = "accepted"
+    SKIPPED = "skipped", "skipped: the one before had not ended"
+    FAILED = "failed"
+
+
+class Run(models.Model):
+    """One run of a job: what it is called by (`key`), the slot it is for, and the deliveries that it led to.
+
+    `started_at` rises from run to run of a job, which the job's lock sees to. How a run of workflows ended is on its
+    deliveries; `finished_at` and `error` are those of the built-in jobs. `missed` counts the slots before it that no
+    ping came for. A run that makes up for such a slot names, in `caught_up_by`, the run whose ping made it.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    job = models.ForeignKey(CronJob, on_delete=models.CASCADE, related_name="runs", db_index=False)
+    key = models.TextField()
+    slot = models.DateTimeField(null=True, blank=True)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+    result = models.TextField(choices=RunResult.choices, default=RunResult.ACCEPTED)
+    delivery_ids = ArrayField(models.UUIDField(), default=list, blank=True)
+    missed = models.IntegerField(default=0)
+    caught_up_by = models.UUIDField(null=True, blank=True, editable=False)
+    error = models.TextField(blank=True, default="")
+
+    class Meta:
+        ordering = ("-id",)
+        constraints = [
+            models.UniqueConstraint(fields=("job", "key"), name="cron_run_once"),
+            models.CheckConstraint(condition=Q(result__in=RunResult.values), name="cron_run_result_known"),
+        ]
+        indexes = [
+            models.Index(F("job"), F("started_at").desc(), name="cron_run_by_job"),
+            models.Index(F("job"), F("slot").desc(), name="cron_run_by_slot", condition=Q(slot__isnull=False)),
+            models.Index(F("caught_up_by"), name="cron_run_caught_up", condition=Q(caught_up_by__isnull=False)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.job_id and self.job.slug} {self.key}"
+
+
+class PingResult(models.TextChoices):
+    """What a ping led to."""
+
+    RUN = "run"
+    REPEAT = "repeat"
+    SKIPPED = "skipped"
+    DISABLED = "disabled"
+    OFF = "off", "off: scheduling was switched off"
+
+
+class Ping(models.Model):
+    """One POST for a job that exists, from somebody who knew the secret. Append-only."""
+
+    id = models.BigAutoField(primary_key=True)
+    job = models.ForeignKey(CronJob, on_delete=models.CASCADE, related_name="pings")
+    at = models.DateTimeField(db_index=True)
+    result = models.TextField(choices=PingResult.choices)
+    duration_ms = models.IntegerField(default=0)
+    address = models.TextField(blank=True, default="")
+    run = models.ForeignKey(Run, on_delete=models.SET_NULL, null=True, blank=True, related_name="pings")
+
+    class Meta:
+        ordering = ("-id",)
+        constraints = [models.CheckConstraint(condition=Q(result__in=PingResult.values), name="cron_ping_result_known")]
+
+    def __str__(self) -> str:
+        return f"{self.job_id and self.job.slug} at {self.at}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise ValueError("A ping stays as it is.")
+        super().save(*args, **kwargs)
