@@ -89,7 +89,7 @@ def check(*, expression: str, timezone: str, now: datetime) -> None:
     try:
         next(CronSim(expression, now.astimezone(zone)))
     except StopIteration:
-        raise InvalidInput(errors={"schedule": [f"'{expression}' names no moment that ever comes."]}) from None
+        raise InvalidInput(errors={"schedule": [f"'{expression}' names a moment that never comes."]}) from None
     except (CronSimError, ValueError, AssertionError, TypeError) as error:
         message = f"'{expression}' is not a cron expression, such as '0 9 * * MON': {error}."
         raise InvalidInput(errors={"schedule": [message]}) from None

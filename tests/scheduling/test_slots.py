@@ -1,0 +1,256 @@
+"""Which slot a ping is for, what was missed, how a job stands: tables of cases, and what must hold for every one."""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from cronsim import CronSim
+from hypothesis import given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
+
+from reliability.errors import InvalidInput
+from scheduling import slots
+from scheduling.slots import Schedule, Seen, State
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+HOURLY, DAILY = Schedule("0 * * * *"), Schedule("0 9 * * *")
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("expression", "now", "slot"),
+    [
+        # The last moment at or before now …
+        ("0 9 * * *", "2026-06-15T09:00:00", "2026-06-15T09:00:00"),
+        ("0 9 * * *", "2026-06-15T09:00:00.000001", "2026-06-15T09:00:00"),
+        ("0 9 * * *", "2026-06-15T21:00:00", "2026-06-15T09:00:00"),
+        # … but a ping up to a minute early is for the slot that is coming …
+        ("0 9 * * *", "2026-06-15T08:59:58", "2026-06-15T09:00:00"),
+        ("0 9 * * *", "2026-06-15T08:59:00", "2026-06-15T09:00:00"),
+        ("0 9 * * *", "2026-06-15T08:58:59.999999", "2026-06-14T09:00:00"),
+        # … up to a quarter of the interval, where that is less: 15 s of a minute.
+        ("* * * * *", "2026-06-15T08:59:45", "2026-06-15T09:00:00"),
+        ("* * * * *", "2026-06-15T08:59:44", "2026-06-15T08:59:00"),
+        # Seconds, as n8n writes them: a quarter of 10 s.
+        ("*/10 * * * * *", "2026-06-15T08:59:57", "2026-06-15T08:59:50"),
+        ("*/10 * * * * *", "2026-06-15T08:59:58", "2026-06-15T09:00:00"),
+        # Leap days, and the years without.
+        ("0 0 29 2 *", "2026-06-15T00:00:00", "2024-02-29T00:00:00"),
+        ("0 0 29 2 *", "2028-02-28T23:59:30", "2028-02-29T00:00:00"),
+        ("0 0 29 2 *", "2100-03-01T00:00:00", "2096-02-29T00:00:00"),
+        # The last day of a month; names of days.
+        ("0 0 L * *", "2027-03-01T12:00:00", "2027-02-28T00:00:00"),
+        ("0 9 * * MON", "2026-06-17T00:00:00", "2026-06-15T09:00:00"),
+    ],
+)
+def test_the_slot_of_a_ping(expression, now, slot):
+    assert slots.slot_at(schedule=Schedule(expression), now=utc(now)) == utc(slot)
+
+
+@pytest.mark.parametrize(
+    ("zone", "expression", "now", "slot"),
+    [
+        # Berlin, 29 March 2026: 02:00 becomes 03:00 at 01:00 UTC. What lies in the gap moves to its end.
+        ("Europe/Berlin", "30 2 * * *", "2026-03-29T00:50:00", "2026-03-28T01:30:00"),
+        ("Europe/Berlin", "30 2 * * *", "2026-03-29T01:00:00", "2026-03-29T01:00:00"),
+        ("Europe/Berlin", "30 2 * * *", "2026-03-29T20:00:00", "2026-03-29T01:00:00"),
+        ("Europe/Berlin", "30 2 * * *", "2026-03-30T00:30:00", "2026-03-30T00:30:00"),
+        ("Europe/Berlin", "30 * * * *", "2026-03-29T01:20:00", "2026-03-29T00:30:00"),
+        # Berlin, 25 October 2026: 03:00 becomes 02:00 at 01:00 UTC. A fixed hour runs once, the first time …
+        ("Europe/Berlin", "30 2 * * *", "2026-10-25T00:30:00", "2026-10-25T00:30:00"),
+        ("Europe/Berlin", "30 2 * * *", "2026-10-25T01:10:00", "2026-10-25T00:30:00"),
+        ("Europe/Berlin", "30 2 * * *", "2026-10-25T01:30:00", "2026-10-25T00:30:00"),
+        ("Europe/Berlin", "30 2 * * *", "2026-10-26T01:30:00", "2026-10-26T01:30:00"),
+        # … and where the hour is a star, both times.
+        ("Europe/Berlin", "30 * * * *", "2026-10-25T00:40:00", "2026-10-25T00:30:00"),
+        ("Europe/Berlin", "30 * * * *", "2026-10-25T01:40:00", "2026-10-25T01:30:00"),
+        # New York, 8 March 2026: 02:00 becomes 03:00 at 07:00 UTC; 1 November: 02:00 becomes 01:00 at 06:00 UTC.
+        ("America/New_York", "0 2 * * *", "2026-03-08T06:50:00", "2026-03-07T07:00:00"),
+        ("America/New_York", "0 2 * * *", "2026-03-08T07:00:00", "2026-03-08T07:00:00"),
+        ("America/New_York", "0 9 * * *", "2026-03-08T13:00:00", "2026-03-08T13:00:00"),
+        ("America/New_York", "0 1 * * *", "2026-11-01T05:00:00", "2026-11-01T05:00:00"),
+        ("America/New_York", "0 1 * * *", "2026-11-01T06:10:00", "2026-11-01T05:00:00"),
+        ("America/New_York", "0 9 * * *", "2026-11-01T14:00:00", "2026-11-01T14:00:00"),
+    ],
+)
+def test_daylight_saving(zone, expression, now, slot):
+    assert slots.slot_at(schedule=Schedule(expression, zone), now=utc(now)) == utc(slot)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "last", "slot", "missed"),
+    [
+        (HOURLY, "2026-06-15T08:00:00", "2026-06-15T09:00:00", []),
+        (HOURLY, "2026-06-15T09:00:00", "2026-06-15T09:00:00", []),
+        (HOURLY, "2026-06-15T06:00:00", "2026-06-15T09:00:00", ["2026-06-15T07:00:00", "2026-06-15T08:00:00"]),
+        # The last run lies on an earlier schedule.
+        (HOURLY, "2026-06-15T06:17:00", "2026-06-15T08:00:00", ["2026-06-15T07:00:00"]),
+        # The night that has 02:30 twice missed it once.
+        (
+            Schedule("30 2 * * *", "Europe/Berlin"),
+            "2026-10-24T00:30:00",
+            "2026-10-26T01:30:00",
+            ["2026-10-25T00:30:00"],
+        ),
+        # Every hour, at 11:05 after 08:00: 3.08 periods are three, of which two were missed.
+        (Schedule(period=HOUR), "2026-06-15T08:00:00", "2026-06-15T11:05:00", ["2026-06-15T09:00", "2026-06-15T10:00"]),
+        (Schedule(period=HOUR), "2026-06-15T08:00:00", "2026-06-15T09:29:00", []),
+        (Schedule(period=HOUR), "2026-06-15T08:00:00", "2026-06-15T09:31:00", ["2026-06-15T09:00"]),
+    ],
+)
+def test_missed_slots(schedule, last, slot, missed):
+    found = slots.due(schedule=schedule, last=utc(last), since=utc("2020-01-01"), now=utc(slot))
+    assert (found.slot, found.missed) == (utc(slot), tuple(utc(one) for one in missed))
+
+
+def test_of_very_many_missed_slots_the_newest_count():
+    now = utc("2026-06-15T09:00:00")
+    for schedule in (Schedule("* * * * *"), Schedule(period=MINUTE)):
+        found = slots.due(schedule=schedule, last=now - 30 * DAY, since=now - 60 * DAY, now=now)
+        assert len(found.missed) == slots.MISSED_LIMIT
+        assert found.missed[-1] == now - MINUTE
+        assert found.missed[0] == now - slots.MISSED_LIMIT * MINUTE
+
+
+def test_nothing_is_missed_before_the_first_run_or_while_it_was_not_expected():
+    now = utc("2026-06-15T09:00:00")
+    assert slots.due(schedule=HOURLY, last=None, since=now - DAY, now=now).missed == ()
+    enabled_again = slots.due(schedule=HOURLY, last=now - DAY, since=now - 90 * MINUTE, now=now)
+    assert enabled_again.missed == (now - HOUR,)
+    assert slots.due(schedule=Schedule(), last=None, since=now, now=now) == slots.Due(None)
+
+
+NINE = utc("2026-06-15T09:00:00")
+
+
+def seen(**values) -> Seen:
+    return Seen(**{"enabled": True, "since": NINE - 10 * DAY, "grace": timedelta(minutes=5), **values})
+
+
+@pytest.mark.parametrize(
+    ("known", "now", "state", "lateness"),
+    [
+        (seen(enabled=False), NINE, State.DISABLED, 0),
+        (seen(since=NINE - HOUR), NINE - MINUTE, State.NEW, 0),
+        (seen(since=NINE - HOUR), NINE + 10 * MINUTE, State.MISSING, 600),
+        (seen(last_slot=NINE - DAY, has_run=True), NINE - MINUTE, State.OK, 0),
+        # A minute is the clocks' own; then it is late, and past its grace it is missing.
+        (seen(last_slot=NINE - DAY, has_run=True), NINE + MINUTE, State.OK, 60),
+        (seen(last_slot=NINE - DAY, has_run=True), NINE + 2 * MINUTE, State.LATE, 120),
+        (seen(last_slot=NINE - DAY, has_run=True), NINE + 5 * MINUTE, State.LATE, 300),
+        (seen(last_slot=NINE - DAY, has_run=True), NINE + 6 * MINUTE, State.MISSING, 360),
+        (seen(last_slot=NINE, has_run=True), NINE + 6 * MINUTE, State.OK, 0),
+        (seen(last_slot=NINE, has_run=True, overlapping=True), NINE + 6 * MINUTE, State.OVERLAPPING, 0),
+        (seen(last_slot=NINE, has_run=True, failed=True), NINE + 6 * MINUTE, State.FAILING, 0),
+        (seen(last_slot=NINE - DAY, has_run=True, failed=True), NINE + 6 * MINUTE, State.MISSING, 360),
+        # Enabled again at 08:30: yesterday's slot is not held against it.
+        (seen(since=NINE - HOUR / 2, last_slot=NINE - 5 * DAY, has_run=True), NINE - MINUTE, State.OK, 0),
+    ],
+)
+def test_how_a_job_stands(known, now, state, lateness):
+    found = slots.standing(schedule=DAILY, seen=known, now=now)
+    assert (found.state, found.lateness.total_seconds()) == (state, lateness)
+
+
+def test_what_has_no_schedule_is_never_late():
+    found = slots.standing(schedule=Schedule(), seen=seen(has_run=True), now=NINE + 1000 * DAY)
+    assert (found.state, found.expected_at) == (State.OK, None)
+    every_hour = slots.standing(schedule=Schedule(period=HOUR), seen=seen(last_slot=NINE, has_run=True), now=NINE)
+    assert every_hour.expected_at == NINE + HOUR
+
+
+@pytest.mark.parametrize(
+    ("expression", "zone", "field", "says"),
+    [
+        ("every day", "UTC", "schedule", "Wrong number of fields"),
+        ("0 25 * * *", "UTC", "schedule", "Bad hour"),
+        ("0 0 31 2 *", "UTC", "schedule", "Bad day-of-month"),
+        ("0 0 */30 4 MON#5", "UTC", "schedule", "never comes"),
+        ("*/0 * * * *", "UTC", "schedule", "Bad minute"),
+        ("0 9 * * *", "Europe/Berln", "timezone", "is not a time zone"),
+        ("", "../../etc/passwd", "timezone", "is not a time zone"),
+        ("", "", "timezone", "is not a time zone"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(expression, zone, field, says):
+    with pytest.raises(InvalidInput) as refusal:
+        slots.check(expression=expression, timezone=zone, now=NINE)
+    assert says in refusal.value.errors[field][0]
+
+
+@given(st.text(max_size=30) | st.from_regex(r"\A([0-9*/,L#-]{1,5} ){4,5}[0-9*/,L#A-Z-]{1,6}\Z"))
+def test_any_text_is_refused_or_has_slots(text):
+    try:
+        slots.check(expression=text, timezone="Europe/Berlin", now=NINE)
+    except InvalidInput:
+        return
+    if text:
+        assert slots.slot_at(schedule=Schedule(text, "Europe/Berlin"), now=NINE) is not None
+
+
+def part(low: int, high: int):
+    numbers = st.lists(st.integers(low, high), min_size=1, max_size=3, unique=True)
+    return st.just("*") | st.sampled_from(["*/2", "*/7", "*/15"]) | numbers.map(lambda n: ",".join(map(str, sorted(n))))
+
+
+SCHEDULES = st.builds(
+    lambda minute, hour, day, weekday, zone: Schedule(f"{minute} {hour} {day} * {weekday}", zone),
+    part(0, 59),
+    part(0, 23),
+    st.sampled_from(["*", "1,15", "*/3"]),
+    st.sampled_from(["*", "MON-FRI", "0"]),
+    st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata"]),
+)
+# Around the changes of daylight saving, and anywhere else.
+MOMENTS = st.datetimes(datetime(2026, 3, 7), datetime(2026, 4, 6)) | st.datetimes(
+    datetime(2026, 10, 3), datetime(2026, 11, 3)
+)
+
+
+def on_schedule(schedule: Schedule, start: datetime, end: datetime) -> list[datetime]:
+    """The slots within [start, end), by going forward from well before."""
+    zone = UTC if schedule.timezone == "UTC" else ZoneInfo(schedule.timezone)
+    found = []
+    for one in CronSim(schedule.expression, start.astimezone(zone) - 2 * DAY):
+        moment = one.astimezone(UTC)
+        if moment >= end:
+            return found
+        if moment >= start:
+            found.append(moment)
+    return found
+
+
+@effort(max_examples=300, deadline=None)
+@given(SCHEDULES, MOMENTS)
+def test_each_slot_lies_on_the_schedule_and_is_the_last(schedule, moment):
+    now = moment.replace(tzinfo=UTC)
+    last, coming = slots.latest(schedule=schedule, at=now), slots.following(schedule=schedule, after=now)
+    assert last <= now < coming
+    expected = on_schedule(schedule, last, coming + MINUTE)
+    assert expected[0] == last
+    assert expected[-1] == coming
+    assert len(expected) == 2
+    assert slots.slot_at(schedule=schedule, now=now) in expected
+
+
+@effort(max_examples=200, deadline=None)
+@given(SCHEDULES, MOMENTS, st.timedeltas(timedelta(0), timedelta(days=3)))
+def test_slots_never_go_back(schedule, moment, later):
+    first = slots.slot_at(schedule=schedule, now=moment.replace(tzinfo=UTC))
+    second = slots.slot_at(schedule=schedule, now=moment.replace(tzinfo=UTC) + later)
+    assert first <= second
+
+
+@effort(max_examples=100, deadline=None)
+@given(SCHEDULES, MOMENTS, st.integers(1, 20))
+def test_missed_are_exactly_the_slots_in_between(schedule, moment, hours):
+    now = moment.replace(tzinfo=UTC)
+    slot = slots.slot_at(schedule=schedule, now=now)
+    last = slots.latest(schedule=schedule, at=slot - hours * HOUR)
+    between = [one for one in on_schedule(schedule, last, slot) if last < one < slot]
+    found = slots.due(schedule=schedule, last=last, since=last, now=now).missed
+    assert list(found) == between[-slots.MISSED_LIMIT :]
