@@ -16,7 +16,7 @@ and sleeps the rest.
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -87,6 +87,15 @@ def workers_alive() -> int:
             "SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > now() - interval '30 seconds'"
         )
         return int(cursor.fetchone()[0])
+
+
+Routine = Callable[[UUID], None]
+_routines: dict[str, Routine] = {}
+
+
+def on_routine(*, name: str, work: Routine) -> None:
+    """Have `work` done, with the id of the run that asked for it, when a job `routine` of that name comes."""
+    _routines[name] = work
 
 
 def _call(statement: str, parameters: Any) -> None:
@@ -164,3 +173,9 @@ def _operate(operation_id: UUID) -> None:
         following = replay.step(operation_id=operation_id, now=clock.now())
         if following is not None:
             work_on(operation_id=operation_id, at=following)
+
+
+@app.task(name="routine", queue=OPERATION_QUEUE)
+async def routine(name: str, run_id: str) -> None:
+    """Do a piece of housekeeping that was registered by `on_routine`."""
+    await sync_to_async(_routines[name])(UUID(run_id))

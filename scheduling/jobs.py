@@ -188,7 +188,8 @@ def _look(slug: str) -> _Found:
         row = cursor.fetchone()
     if row is None:
         raise NotFound(f"There is no cron job '{slug}'.")
-    return _Found(*row[:4], COLUMNS.instance(row[4:]))
+    now, on, workflows, last, *values = row
+    return _Found(now, on, workflows, last, COLUMNS.instance(values))
 
 
 def _note(found: _Found, result: PingResult, caller: Caller) -> None:

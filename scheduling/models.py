@@ -106,7 +106,7 @@ class CronJob(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.slug
+        return str(self.slug)
 
     def clean(self) -> None:
         if not isinstance(self.payload, dict):

@@ -12,4 +12,5 @@ transport   sends one attempt; the only module that opens a socket
 outcome     writes down what an attempt means for its delivery
 replay      takes a dead letter back onto the way, one or many
 control     the operator's hand on workflows and deliveries: cancel, send now, pause, resume
+retention   what is kept for how long: rules, applied in batches
 """

@@ -148,7 +148,7 @@ BEGIN
         RETURN false;  -- one is about to begin, and serves
     END IF;
     PERFORM procrastinate_defer_jobs_v1(ARRAY[ROW(
-        'routine', 'operation', 0, NULL, v_key, jsonb_build_object('name', p_name, 'run_id', p_run), NULL
+        'operation', 'routine', 0, NULL, v_key, jsonb_build_object('name', p_name, 'run_id', p_run), NULL
     )::procrastinate_job_to_defer_v1]);
     RETURN true;
 EXCEPTION WHEN unique_violation THEN

@@ -1,0 +1,121 @@
+"""Retention: each rule takes what is old enough and nothing else, in batches, beside others."""
+
+import threading
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from django.core.management import call_command
+from django.db import connection, transaction
+
+from reliability.models import Lane, Slot, StripeEndpoint, StripeEvent, StripeRefusal, StripeRepeat, ids
+from reliability.pipeline import clock, intake, retention
+
+DAY = timedelta(days=1)
+
+
+def rule(name: str) -> retention.Rule:
+    return next(one for one in retention.rules() if one.name == name)
+
+
+@pytest.fixture
+def now(db):
+    return clock.now()
+
+
+@pytest.fixture
+def event(now):
+    """Make an event received so many days ago."""
+    endpoint = StripeEndpoint.objects.create(slug="shop")
+
+    def make(name: str, age: int, **values) -> StripeEvent:
+        at = now - age * DAY
+        return StripeEvent.objects.create(
+            **{
+                "id": UUID(int=ids.at_least(at + ids.SKEW).int + len(name)),
+                "endpoint": endpoint,
+                "tenant": "default",
+                "livemode": True,
+                "event_id": name,
+                "type": "invoice.paid",
+                "occurred_at": at,
+                "received_at": at,
+                "payload": '{"amount": 1}',
+                **values,
+            }
+        )
+
+    return make
+
+
+def test_old_payloads_of_stripe_are_scrubbed_and_their_rows_stay(event, now, settings):
+    old, young = event("evt_old", 91), event("evt_young", 89)
+    assert retention.apply(rule=rule("stripe_payloads"), now=now) == 1
+    old.refresh_from_db(), young.refresh_from_db()
+    assert (old.payload, old.scrubbed_at, old.event_id) == ("", now, "evt_old")
+    assert (young.payload, young.scrubbed_at) == ('{"amount": 1}', None)
+    assert retention.apply(rule=rule("stripe_payloads"), now=now) == 0
+    settings.STRIPE_PAYLOAD_RETENTION_DAYS = 30
+    assert retention.apply(rule=rule("stripe_payloads"), now=now) == 1
+
+
+def test_repeats_refusals_and_expired_slots_go(event, now, workflow):
+    one = event("evt_1", 200)
+    for age in (91, 89):
+        StripeRepeat.objects.create(event=one, received_at=now - age * DAY)
+    for age in (31, 29):
+        StripeRefusal.objects.create(slug="shop", reason="signature", at=now - age * DAY)
+    lane = intake.open_lane(workflow_id=workflow().pk, tenant="default")
+    for minutes in (-1, 1):
+        Slot.objects.create(lane=lane, taken_at=now - DAY, expires_at=now + timedelta(minutes=minutes))
+    done = {one.name: one.rows for one in retention.cleanup(now=now)}
+    assert (done["stripe_repeats"], done["stripe_refusals"], done["slots"]) == (1, 1, 1)
+    assert [model.objects.count() for model in (StripeRepeat, StripeRefusal, Slot)] == [1, 1, 1]
+    assert Lane.objects.exists()
+
+
+def test_it_goes_on_until_no_batch_is_full(now, monkeypatch):
+    monkeypatch.setattr(retention, "BATCH", 10)
+    StripeRefusal.objects.bulk_create(
+        StripeRefusal(slug="shop", reason="signature", at=now - 40 * DAY) for _ in range(25)
+    )
+    assert retention.batch(rule=rule("stripe_refusals"), now=now) == 10
+    assert StripeRefusal.objects.count() == 15
+    assert retention.apply(rule=rule("stripe_refusals"), now=now) == 15
+
+
+def test_a_dry_run_only_counts(event, now, capsys):
+    event("evt_old", 91)
+    call_command("cleanup", "--dry-run")
+    assert "stripe_payloads               1  payloads of Stripe events scrubbed" in capsys.readouterr().out
+    assert StripeEvent.objects.filter(scrubbed_at__isnull=True).count() == 1
+    call_command("cleanup")
+    assert "stripe_payloads               1" in capsys.readouterr().out
+    assert not StripeEvent.objects.filter(scrubbed_at__isnull=True).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_passes_by_what_another_holds_and_two_share_the_work():
+    now = clock.now()
+    StripeRefusal.objects.bulk_create(
+        StripeRefusal(slug="shop", reason="signature", at=now - 40 * DAY) for _ in range(3000)
+    )
+    held = StripeRefusal.objects.order_by("id").first()
+    totals = []
+
+    def work():
+        try:
+            totals.append(retention.apply(rule=rule("stripe_refusals"), now=now))
+        finally:
+            connection.close()
+
+    with transaction.atomic():
+        StripeRefusal.objects.select_for_update().get(pk=held.pk)
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=20)
+            assert not thread.is_alive()
+    assert sum(totals) == 2999
+    assert list(StripeRefusal.objects.values_list("pk", flat=True)) == [held.pk]
