@@ -185,6 +185,8 @@ SPECTACULAR_SETTINGS = {
         "BreakerState": "reliability.models.BreakerState",
         "Source": "reliability.models.Source",
         "DeadLetterSource": "reliability.models.DeadLetterSource",
+        "CronJobState": "scheduling.api.STATES",
+        "CronRunResult": "scheduling.models.RunResult",
     },
 }
 UNFOLD = {

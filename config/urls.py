@@ -13,6 +13,7 @@ urlpatterns = [
     path("readyz", views.readyz),
     path("admin/", admin.site.urls),
     path("api/", include("reliability.api.urls")),
+    path("api/", include("scheduling.api")),
     re_path(rf"^stripe/webhook/(?P<slug>{SLUG_PATTERN})/?$", stripe_webhook.view),
     path("stripe/webhook/", stripe_webhook.view),
     path("", include("scheduling.urls")),

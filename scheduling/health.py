@@ -65,8 +65,11 @@ def watch(*, now: datetime) -> list[Change]:
 
 
 def summary(*, now: datetime, tenant: str | None = None) -> dict[str, Any]:
-    """Return, as JSON values, how many jobs are in each state, and which of them need a look."""
-    rows = CronJob.objects.filter(tenant=tenant) if tenant else CronJob.objects.all()
+    """Return, as JSON values, how many jobs are in each state, and which of them need a look.
+
+    Of a tenant, its own jobs; the built-in ones are nobody's.
+    """
+    rows = CronJob.objects.filter(tenant=tenant, builtin="") if tenant else CronJob.objects.all()
     found = of(jobs=rows, now=now)
     counts = Counter(one.standing.state for one in found)
     return {

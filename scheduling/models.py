@@ -109,6 +109,7 @@ class CronJob(models.Model):
         return str(self.slug)
 
     def clean(self) -> None:
+        self.payload = {} if self.payload is None else self.payload
         if not isinstance(self.payload, dict):
             raise ValidationError({"payload": "A JSON object is needed."})
         try:

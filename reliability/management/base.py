@@ -2,7 +2,8 @@
 
 import getpass
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -11,10 +12,12 @@ from django.core.management.base import CommandParser
 from django.utils.dateparse import parse_datetime
 from django.utils.timezone import is_naive
 
-from reliability.errors import BackstopError
+from reliability.errors import BackstopError, InvalidInput
 from reliability.models import DeadLetterSource, DeadLetterStatus
 from reliability.models.fields import validate_slug
+from reliability.pipeline import files
 from reliability.pipeline.audit import Hand
+from reliability.pipeline.files import Imported
 from reliability.pipeline.selection import DeadLetterFilter
 
 
@@ -34,6 +37,36 @@ class OperatorCommand(BaseCommand):
 
     def standard_input(self) -> str:
         return sys.stdin.read()
+
+
+class ImportCommand(OperatorCommand):
+    """A command that reads JSON files, all or none, and says what became of each object in them."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("files", nargs="+", metavar="FILE", help="JSON file, or - for standard input")
+
+    def load(self, documents: Sequence[dict[str, Any]], hand: Hand) -> Sequence[Imported]:
+        """Bring the database in line with the documents. Raises `InvalidInput`."""
+        raise NotImplementedError
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        documents = [one for name in options["files"] for one in self._parse(name)]
+        try:
+            done = self.load(documents, self.hand(options))
+        except BackstopError as error:
+            raise CommandError(self.explain(error)) from None
+        for one in done:
+            self.stdout.write(f"{one.slug}: {one.result}")
+
+    def _parse(self, name: str) -> list[dict[str, Any]]:
+        try:
+            text = self.standard_input() if name == "-" else Path(name).read_text(encoding="utf-8")
+            return files.parse(text)
+        except (OSError, UnicodeDecodeError) as error:
+            raise CommandError(f"{name}: {error}") from None
+        except InvalidInput as error:
+            raise CommandError(f"{name}: {error.detail}") from None
 
 
 class SelectionCommand(OperatorCommand):

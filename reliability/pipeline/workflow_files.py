@@ -5,24 +5,22 @@ touch what belongs to operators where it is silent: whether a workflow is paused
 what single tenants override. Secrets are never in a file.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from reliability import engine
 from reliability.errors import InvalidInput
-from reliability.models import Lane, Workflow
+from reliability.models import Workflow
 from reliability.models.policy import POLICY_FIELDS, PolicyFields
 from reliability.models.workflow import overrides_of
 
-from . import audit, intake
+from . import audit, files, intake
 from .audit import Hand
+from .files import Errors, Imported
 
 IN_RETRY_POLICY = ("max_retries", "base_delay_ms", "max_delay_ms", "jitter_factor")
 FLAT = tuple(name for name in POLICY_FIELDS if name not in IN_RETRY_POLICY)
@@ -32,35 +30,13 @@ REALS = ("minimum_failure_rate", "jitter_factor")
 TEXTS = ("completion", "on_unknown_outcome", "name", "path", "slug", "auth_header")
 FLAGS = ("skip_unchanged", "paused")
 
-Errors = dict[str, list[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """What became of one workflow: `created`, `updated` or `unchanged`."""
-
-    slug: str
-    result: str
-
-
-def parse(text: str) -> list[dict[str, Any]]:
-    """Read a file: one workflow or a list of them. Raises `InvalidInput`."""
-    try:
-        document = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"Not JSON: {error}") from None
-    found = document if isinstance(document, list) else [document]
-    if not all(isinstance(one, dict) for one in found):
-        raise InvalidInput("A workflow file is a JSON object, or a list of them.")
-    return found
-
 
 def load(*, documents: Sequence[Mapping[str, Any]], hand: Hand, now: datetime) -> list[Imported]:
     """Bring the workflows in line with the documents, all or none. Raises `InvalidInput` with every error."""
     errors: Errors = {}
     with transaction.atomic():
         done = [_load_one(i, document, errors, hand, now) for i, document in enumerate(documents)]
-        _refuse_twins(done, errors)
+        files.refuse_twins(done, errors)
         if errors:
             raise InvalidInput("The workflow file does not make sense.", errors=errors)
     return done
@@ -74,17 +50,6 @@ def dump(*, workflows: Iterable[Workflow]) -> list[dict[str, Any]]:
 def slug_of(path: str) -> str:
     """Return the slug that a path gives where the file names none."""
     return re.sub(r"[^a-z0-9]+", "-", path.lower()).strip("-")[:63].rstrip("-")
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON.")
-
-
-def _refuse_twins(done: Sequence[Imported], errors: Errors) -> None:
-    slugs = [one.slug for one in done]
-    for i, slug in enumerate(slugs):
-        if slug in slugs[:i]:
-            errors[f"{i}.slug"] = [f"'{slug}' is there twice."]
 
 
 def _load_one(index: int, document: Mapping[str, Any], errors: Errors, hand: Hand, now: datetime) -> Imported:
@@ -102,7 +67,7 @@ def _load_one(index: int, document: Mapping[str, Any], errors: Errors, hand: Han
     for name in ("stripe_events", "auth_header", "paused"):
         if name in document:
             setattr(workflow, name, document[name])
-    if not _save(workflow, index, errors):
+    if not files.save(workflow, errors, prefix=f"{index}."):
         return Imported(slug, "refused")
     _set_tenants(workflow, document.get("tenants"), index, errors)
     if before == _dump_one(workflow):
@@ -118,17 +83,6 @@ def _set_policy(level: PolicyFields, document: Mapping[str, Any]) -> None:
         setattr(level, name, (retries if name in IN_RETRY_POLICY else document).get(name))
 
 
-def _save(level: Workflow | Lane, index: int, errors: Errors, prefix: str = "") -> bool:
-    try:
-        level.full_clean(exclude=["workflow"])
-    except ValidationError as error:
-        found = error.message_dict if hasattr(error, "error_dict") else {"": error.messages}
-        errors.update({f"{index}.{prefix}{name}": messages for name, messages in found.items()})
-        return False
-    level.save()
-    return True
-
-
 def _set_tenants(workflow: Workflow, tenants: Mapping[str, Any] | None, index: int, errors: Errors) -> None:
     if tenants is None:
         return
@@ -138,7 +92,7 @@ def _set_tenants(workflow: Workflow, tenants: Mapping[str, Any] | None, index: i
     for tenant, overrides in tenants.items():
         lane = intake.open_lane(workflow_id=workflow.pk, tenant=tenant)
         _set_policy(lane, overrides)
-        _save(lane, index, errors, f"tenants.{tenant}.")
+        files.save(lane, errors, prefix=f"{index}.tenants.{tenant}.", exclude=["workflow"])
 
 
 def _problems(document: Mapping[str, Any]) -> Errors:
@@ -188,8 +142,8 @@ def _mistyped(document: Mapping[str, Any], prefix: str) -> Errors:
     wrong: Errors = {}
     for name, value in values.items():
         wanted = _wanted(name)
-        if wanted is not None and value is not None and not _is(value, wanted):
-            wrong[prefix + name] = [f"{json.dumps(value)[:80]} is not {wanted[1]}."]
+        if wanted is not None and value is not None and (message := files.mistyped(value, wanted)):
+            wrong[prefix + name] = [message]
     return wrong
 
 
@@ -201,12 +155,6 @@ def _wanted(name: str) -> tuple[tuple[type, ...], str] | None:
     if name in REALS:
         return (int, float), "a number"
     return ((int,), "a whole number") if name in POLICY_FIELDS else None
-
-
-def _is(value: Any, wanted: tuple[tuple[type, ...], str]) -> bool:
-    if isinstance(value, bool):
-        return bool in wanted[0]
-    return isinstance(value, wanted[0])
 
 
 def _dump_policy(level: PolicyFields) -> dict[str, Any]:

@@ -1,0 +1,64 @@
+"""What the JSON files of workflows and of cron jobs have in common."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import models
+
+from reliability.errors import InvalidInput
+
+Errors = dict[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of one document: `created`, `updated` or `unchanged`."""
+
+    slug: str
+    result: str
+
+
+def parse(text: str) -> list[dict[str, Any]]:
+    """Read a file: one object or a list of them. Raises `InvalidInput`."""
+    try:
+        document = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"Not JSON: {error}") from None
+    found = document if isinstance(document, list) else [document]
+    if not all(isinstance(one, dict) for one in found):
+        raise InvalidInput("Such a file is a JSON object, or a list of them.")
+    return found
+
+
+def refuse_twins(done: Sequence[Imported], errors: Errors) -> None:
+    """Note an error for each document whose slug another before it had."""
+    slugs = [one.slug for one in done]
+    for i, slug in enumerate(slugs):
+        if slug in slugs[:i]:
+            errors[f"{i}.slug"] = [f"'{slug}' is there twice."]
+
+
+def save(row: models.Model, errors: Errors, *, prefix: str, exclude: Sequence[str] = ()) -> bool:
+    """Save a row that makes sense; note what does not, and return whether it did."""
+    try:
+        row.full_clean(exclude=exclude)
+    except ValidationError as error:
+        found = error.message_dict if hasattr(error, "error_dict") else {"": error.messages}
+        errors.update({f"{prefix}{name}": messages for name, messages in found.items()})
+        return False
+    row.save()
+    return True
+
+
+def mistyped(value: Any, wanted: tuple[tuple[type, ...], str]) -> str:
+    """Return what is wrong with a value that should be of one of some types; nothing where it is."""
+    kinds, name = wanted
+    sound = bool in kinds if isinstance(value, bool) else isinstance(value, kinds)
+    return "" if sound else f"{json.dumps(value)[:80]} is not {name}."
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON.")

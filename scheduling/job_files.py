@@ -1,0 +1,115 @@
+"""Cron jobs as JSON: reads them into the database, and writes them out again.
+
+A file says all about a job: what it leaves out goes back to its default. Whether the job is enabled is the operators',
+where the file is silent. Of a built-in job a file may say when it is expected.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from reliability.errors import InvalidInput
+from reliability.models import Workflow
+from reliability.pipeline import audit, files
+from reliability.pipeline.audit import Hand
+from reliability.pipeline.files import Errors, Imported
+
+from .models import CronJob
+
+TEXT, NUMBER = ((str,), "text"), ((int,), "a whole number")
+SCHEDULE = ("schedule", "timezone", "period_seconds")
+PLAIN: dict[str, tuple[tuple[type, ...], str]] = {
+    "name": TEXT,
+    "schedule": TEXT,
+    "timezone": TEXT,
+    "period_seconds": NUMBER,
+    "grace_seconds": NUMBER,
+    "tenant": TEXT,
+    "payload": ((dict,), "a JSON object"),
+    "overlap": TEXT,
+    "catch_up": TEXT,
+}
+KINDS = {**PLAIN, "slug": TEXT, "enabled": ((bool,), "true or false"), "disabled_reason": TEXT}
+
+
+def load(*, documents: Sequence[Mapping[str, Any]], hand: Hand, now: datetime) -> list[Imported]:
+    """Bring the jobs in line with the documents, all or none. Raises `InvalidInput` with every error."""
+    errors: Errors = {}
+    with transaction.atomic():
+        done = [_load_one(i, document, errors, hand, now) for i, document in enumerate(documents)]
+        files.refuse_twins(done, errors)
+        if errors:
+            raise InvalidInput("The file of cron jobs does not make sense.", errors=errors)
+    return done
+
+
+def dump(*, job: CronJob) -> dict[str, Any]:
+    """Return a job's document, in the shape that `load` reads, without what is as by default."""
+    document: dict[str, Any] = {"slug": job.slug, "name": job.name}
+    document |= {name: getattr(job, name) for name in PLAIN if getattr(job, name) != _default(name)}
+    if workflows := sorted(one.slug for one in job.workflows.all()):
+        document["workflows"] = workflows
+    if not job.enabled:
+        document |= {"enabled": False, "disabled_reason": job.disabled_reason}
+    return document
+
+
+def _default(name: str) -> Any:
+    return getattr(CronJob(), name)
+
+
+def _load_one(index: int, document: Mapping[str, Any], errors: Errors, hand: Hand, now: datetime) -> Imported:
+    slug = document.get("slug")
+    wrong = _problems(document)
+    if wrong or not isinstance(slug, str):
+        errors.update({f"{index}.{name}": messages for name, messages in wrong.items()})
+        return Imported(str(slug or index), "refused")
+    job = CronJob.objects.select_for_update(no_key=True).filter(slug=slug).first() or CronJob(slug=slug)
+    created = job._state.adding
+    before = None if created else dump(job=job)
+    _set(job, document, created=created, now=now)
+    if not files.save(job, errors, prefix=f"{index}."):
+        return Imported(slug, "refused")
+    _set_workflows(job, document.get("workflows") or [], errors, f"{index}.workflows")
+    if before == dump(job=job):
+        return Imported(slug, "unchanged")
+    audit.record(hand=hand, action="import_cron_job", now=now, target=job, details={"created": created})
+    return Imported(slug, "created" if created else "updated")
+
+
+def _set(job: CronJob, document: Mapping[str, Any], *, created: bool, now: datetime) -> None:
+    """Take the document's values; under a new schedule, or enabled again, nothing before now was missed."""
+    expected, enabled = job.expected, job.enabled
+    for name in PLAIN:
+        value = document.get(name)
+        setattr(job, name, _default(name) if value is None else value)
+    job.name = job.name or job.slug
+    if "enabled" in document:
+        job.enabled = document["enabled"]
+        job.disabled_reason = "" if job.enabled else document.get("disabled_reason") or ""
+    if created or job.expected != expected or (job.enabled and not enabled):
+        job.active_since = now
+
+
+def _set_workflows(job: CronJob, slugs: Sequence[str], errors: Errors, where: str) -> None:
+    found = {one.slug: one for one in Workflow.objects.filter(slug__in=slugs)}
+    if unknown := sorted(set(slugs) - found.keys()):
+        errors[where] = [f"There is no workflow '{slug}'." for slug in unknown]
+    else:
+        job.workflows.set(found.values())
+
+
+def _problems(document: Mapping[str, Any]) -> Errors:
+    """Return what is wrong with a document's shape; its values are checked by the model."""
+    wrong: Errors = {name: ["Unknown field."] for name in document if name not in {*KINDS, "workflows"}}
+    for name, kind in KINDS.items():
+        if document.get(name) is not None and (message := files.mistyped(document[name], kind)):
+            wrong[name] = [message]
+    workflows = document.get("workflows")
+    if workflows is not None and not (isinstance(workflows, list) and all(isinstance(one, str) for one in workflows)):
+        wrong["workflows"] = ["A list of workflows' slugs is needed."]
+    if not document.get("slug"):
+        wrong["slug"] = ["The job's slug is needed: POST /cron/<slug>/ is its address."]
+    return wrong

@@ -1,0 +1,26 @@
+"""`manage.py export_cron_jobs [SLUG…]`"""
+
+import json
+from typing import Any
+
+from django.core.management import BaseCommand, CommandError
+from django.core.management.base import CommandParser
+
+from scheduling import job_files
+from scheduling.models import CronJob
+
+
+class Command(BaseCommand):
+    help = "Write cron jobs as JSON to standard output, in the shape that import_cron_jobs reads."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("slugs", nargs="*", metavar="SLUG", help="only these jobs")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        rows = CronJob.objects.prefetch_related("workflows").order_by("slug")
+        wanted = options["slugs"]
+        if wanted:
+            rows = rows.filter(slug__in=wanted)
+            if missing := sorted(set(wanted) - set(rows.values_list("slug", flat=True))):
+                raise CommandError(f"There is no cron job {', '.join(missing)}.")
+        self.stdout.write(json.dumps([job_files.dump(job=job) for job in rows], indent=2, ensure_ascii=False))

@@ -1,0 +1,17 @@
+"""`manage.py import_cron_jobs FILE…`"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from reliability.management.base import ImportCommand
+from reliability.pipeline import clock
+from reliability.pipeline.audit import Hand
+from reliability.pipeline.files import Imported
+from scheduling import job_files
+
+
+class Command(ImportCommand):
+    help = "Read cron jobs from JSON files, all or none. Doing it again changes nothing."
+
+    def load(self, documents: Sequence[dict[str, Any]], hand: Hand) -> Sequence[Imported]:
+        return job_files.load(documents=documents, hand=hand, now=clock.now())

@@ -1,0 +1,31 @@
+"""What the first groups may do with cron jobs. A group that an installation took away stays away."""
+
+from django.apps import apps as installed
+from django.contrib.auth.management import create_permissions
+from django.db import migrations
+
+VIEWER = ("view_cronjob", "view_run", "view_ping")
+OPERATOR = (*VIEWER, "run_cronjob", "enable_cronjob")
+LEAD = (*OPERATOR, "add_cronjob", "change_cronjob")
+GROUPS = {"viewers": VIEWER, "operators": OPERATOR, "leads": LEAD}
+
+
+def give(apps, schema_editor):
+    """Permissions are otherwise made after the last migration, so they are made here first."""
+    create_permissions(installed.get_app_config("scheduling"), verbosity=0, using=schema_editor.connection.alias)
+    group, permission = apps.get_model("auth", "Group"), apps.get_model("auth", "Permission")
+    for name, codenames in GROUPS.items():
+        wanted = permission.objects.filter(content_type__app_label="scheduling", codename__in=codenames)
+        for found in group.objects.filter(name=name):
+            found.permissions.add(*wanted)
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("scheduling", "0002_run"),
+        ("reliability", "0004_groups"),
+        ("auth", "0012_alter_user_first_name_max_length"),
+        ("contenttypes", "0002_remove_content_type_name"),
+    ]
+
+    operations = [migrations.RunPython(give, migrations.RunPython.noop)]
