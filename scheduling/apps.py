@@ -8,6 +8,9 @@ class SchedulingConfig(AppConfig):
     verbose_name = "Scheduling"
 
     def ready(self) -> None:
-        from . import housekeeping
+        from reliability.api import status
+
+        from . import health, housekeeping
 
         housekeeping.register()
+        status.SECTIONS["cron_jobs"] = lambda now, tenant: health.summary(now=now, tenant=tenant)

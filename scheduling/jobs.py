@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
+from psycopg.errors import DeadlockDetected
 
 from reliability.errors import Conflict, NotFound, Unavailable
 from reliability.models import Workflow, digest_of
@@ -42,6 +43,7 @@ SELECT clock_timestamp(),
 FROM scheduling_cronjob j WHERE j.slug = %s
 """  # noqa: S608  # names of our own models
 RUN = "SELECT * FROM backstop_run_cron(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+AGAIN = ("again", None, None, (), False, None)
 
 
 class Disabled(Conflict):
@@ -204,9 +206,8 @@ def _run(found: _Found, due: Due, *, key: str | None, caller: Caller | None) -> 
     if not job.enabled:
         raise Disabled(_refusal(job))
     planned = _plan(found, due, key)
-    with connection.cursor() as cursor:
-        cursor.execute(RUN, _arguments(found, planned, keyed=key is not None, caller=caller))
-        outcome, run, slot, deliveries, skipped, missing = cursor.fetchone()
+    arguments = _arguments(found, planned, keyed=key is not None, caller=caller)
+    outcome, run, slot, deliveries, skipped, missing = _call(arguments)
     match outcome:
         case "run" | "repeat" | "skipped":
             return Ran(job.slug, run, slot, tuple(deliveries), outcome == "repeat", skipped)
@@ -217,6 +218,19 @@ def _run(found: _Found, due: Due, *, key: str | None, caller: Caller | None) -> 
         case "lanes":
             _open_lanes(missing, job.tenant)
     return None
+
+
+def _call(arguments: Sequence[Any]) -> Sequence[Any]:
+    """Call `backstop_run_cron`. Where PostgreSQL broke up a deadlock with it, nothing was kept: look again."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(RUN, arguments)
+            row: Sequence[Any] = cursor.fetchone()
+            return row
+    except OperationalError as error:
+        if isinstance(error.__cause__, DeadlockDetected) and not connection.in_atomic_block:
+            return AGAIN
+        raise
 
 
 def _refusal(job: CronJob) -> str:

@@ -1,5 +1,6 @@
 """Cron jobs, their runs, and the pings that asked for them."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.timezone import now as current
 
+from reliability import strict_json
 from reliability.errors import InvalidInput
 from reliability.models import DEFAULT_TENANT, Workflow
 from reliability.models.fields import SlugTextField
@@ -112,6 +114,10 @@ class CronJob(models.Model):
         self.payload = {} if self.payload is None else self.payload
         if not isinstance(self.payload, dict):
             raise ValidationError({"payload": "A JSON object is needed."})
+        try:
+            strict_json.load(json.dumps(self.payload))
+        except InvalidInput as refusal:
+            raise ValidationError({"payload": refusal.detail}) from None
         try:
             slots.check(expression=self.schedule, timezone=self.timezone, now=current())
         except InvalidInput as refusal:

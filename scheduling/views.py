@@ -8,6 +8,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from reliability.api import problems
+from reliability.api.addresses import address_of
 from reliability.api.serializers import KEY_LENGTH
 from reliability.errors import BackstopError, InvalidInput
 
@@ -30,7 +31,7 @@ def cron(request: HttpRequest, job: str) -> HttpResponse:
 def _run(request: HttpRequest, job: str, began: float) -> HttpResponse:
     """Run a job, whatever the body holds: it is not read."""
     try:
-        caller = Caller(request.META.get("REMOTE_ADDR") or "", began)
+        caller = Caller(address_of(request.META), began)
         ran = jobs.ping(slug=job, key=_key(request), caller=caller)
     except BackstopError as refusal:
         return problems.handle(refusal, {}) or problems.problem(status=500)

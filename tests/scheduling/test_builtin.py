@@ -173,6 +173,15 @@ def test_the_summary_counts_by_state_and_names_what_needs_a_look(job, post, djan
 
 
 @pytest.mark.django_db
+def test_the_status_has_it(job, api):
+    job(schedule="0 9 * * *")
+    found = api.get("/api/v1/status/").json()["cron_jobs"]
+    assert found["by_state"]["missing"] == 1
+    (one,) = found["attention"]
+    assert (one["job"], one["state"]) == ("recap", "missing")
+
+
+@pytest.mark.django_db
 def test_a_held_run_overlaps(job, post):
     made = job(overlap="queue")
     post()

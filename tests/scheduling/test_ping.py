@@ -248,6 +248,22 @@ def test_a_ping_that_cannot_be_kept_leaves_nothing(job, post, monkeypatch):
     assert Delivery.objects.count() == 1
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_deadlock_that_was_broken_up_is_tried_again(job, post):
+    made = job()
+    broken = []
+
+    def break_up(execute, sql, params, many, context):
+        if "backstop_run_cron" in sql and not broken:
+            broken.append(sql)
+            sql, params = "DO $$ BEGIN RAISE 'broken up' USING ERRCODE = 'deadlock_detected'; END $$", None
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(break_up):
+        assert post().status_code == 202
+    assert len(broken) == len(runs(made)) == 1
+
+
 @pytest.mark.django_db
 def test_a_workflow_that_was_deleted_meanwhile_is_not_called(job, post, at):
     made = job(workflows=("one", "two"))
