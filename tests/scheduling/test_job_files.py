@@ -7,6 +7,8 @@ from django.core.management import CommandError, call_command
 from reliability.models import AuditEntry
 from scheduling.models import CronJob
 
+from ..support.workers import ROOT
+
 FILE = {
     "slug": "weekly-recap",
     "name": "Weekly recap",
@@ -101,6 +103,15 @@ def test_what_makes_no_sense_is_refused_whole(file, change, says):
 def test_the_same_job_twice_is_refused(file):
     with pytest.raises(CommandError, match="twice"):
         run("import_cron_jobs", file([FILE, FILE]))
+
+
+def test_the_example_makes_sense_and_is_what_is_exported(workflow):
+    workflow("weekly-recap"), workflow("sync-invoices")
+    example = ROOT / "docs" / "cron-jobs.example.json"
+    run("import_cron_jobs", str(example))
+    slugs = [one["slug"] for one in json.loads(example.read_text())]
+    exported = {one["slug"]: one for one in json.loads(run("export_cron_jobs", *slugs))}
+    assert [exported[slug] for slug in slugs] == json.loads(example.read_text())
 
 
 def test_export_names_what_is_missing(db):
