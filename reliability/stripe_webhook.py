@@ -16,6 +16,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
+from reliability.api.addresses import address_of
 from reliability.api.problems import problem, problem_of
 from reliability.errors import BackstopError, InvalidInput, PayloadTooLarge
 from reliability.models import DEFAULT_ENDPOINT
@@ -85,7 +86,7 @@ def _patiently(arrival: Arrival) -> ledger.Recorded:
 
 
 def _arrival(environ: Mapping[str, Any], slug: str) -> Arrival:
-    address = _address(environ)
+    address = address_of(environ)
     limit = settings.STRIPE_MAX_BODY_BYTES
     body = _body(environ, limit)
     if len(body) > limit:
@@ -106,11 +107,3 @@ def _body(environ: Mapping[str, Any], limit: int) -> bytes:
     except OSError:
         raise InvalidInput("The body broke off.") from None
     return body
-
-
-def _address(environ: Mapping[str, Any]) -> str:
-    """Return the caller's address: what the outermost of our own proxies (`TRUSTED_PROXIES`) saw."""
-    hops = [hop.strip() for hop in str(environ.get("HTTP_X_FORWARDED_FOR", "")).split(",") if hop.strip()]
-    trusted = settings.TRUSTED_PROXIES
-    found = hops[-trusted] if trusted and len(hops) >= trusted else environ.get("REMOTE_ADDR", "")
-    return "".join(one for one in str(found)[:100] if one.isprintable())

@@ -11,6 +11,11 @@ circuit     keeps what the breaker policy decides
 transport   sends one attempt; the only module that opens a socket
 outcome     writes down what an attempt means for its delivery
 replay      takes a dead letter back onto the way, one or many
-control     the operator's hand on workflows and deliveries: cancel, send now, pause, resume
+control     the operator's hand on workflows and deliveries: cancel, send now, pause, resume; `flags` switches whole
+            parts off and on, `endpoints` and `keys` are for secrets
+status      one look at everything
+ledger      Stripe's events: verified, recorded once, routed to intake; `reconcile` finds what was missed
+claims      the right to have an event's effect, for workflows that Stripe calls directly
+permits     what a lane's breaker says to work that others start; `slots` lends places of its limit
 retention   what is kept for how long: rules, applied in batches
 """

@@ -105,6 +105,6 @@ def test_nothing_is_sent_while_dispatch_is_off_and_everything_after(workflow, ap
     workers.start(N8N_WEBHOOK_URL=receiver.url)
     time.sleep(3)
     assert not receiver.got
-    assert api.get(URL).json()["workers_alive"] == 1
+    assert api.get(URL).json()["workers_alive"] >= 1  # those of other tests count for half a minute
     post(api, "/api/v1/flags/dispatch/", {"enabled": True})
     receiver.wait_for(5)
