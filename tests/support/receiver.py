@@ -17,6 +17,7 @@ class Got:
     headers: dict[str, str]
     body: bytes
     at: float
+    method: str = "POST"
 
     @property
     def json(self):
@@ -116,11 +117,14 @@ def _handler(receiver: Receiver):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            reply = receiver.take(Got(self.path, headers, body, time.time()))
+            reply = receiver.take(Got(self.path, headers, body, time.time(), self.command))
             try:
                 self._answer(reply)
             finally:
                 receiver.done(self.path)
+
+        def do_GET(self) -> None:
+            self.do_POST()
 
         def _answer(self, reply: Reply) -> None:
             time.sleep(reply.wait)
