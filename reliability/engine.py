@@ -17,6 +17,7 @@ and sleeps the rest.
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,6 +32,7 @@ from procrastinate.manager import JobManager, NotificationCallback
 
 DISPATCH_QUEUE = "dispatch"
 OPERATION_QUEUE = "operation"
+N8N_QUEUE = "n8n"
 LEAD = timedelta(seconds=2)
 # The class of the advisory locks of lanes; the lane's id is their object.
 LANE_LOCK = 1_112_757_840
@@ -73,11 +75,20 @@ def barrier_in_transaction(*, lane_id: int) -> None:
 
 def work_on(*, operation_id: UUID, at: datetime | None = None) -> None:
     """Have a bulk operation's next step done, at `at` or at once."""
+    _defer(operate, f"operation:{operation_id}", at, operation_id=str(operation_id))
+
+
+def look_up(*, report_id: UUID, at: datetime | None = None) -> None:
+    """Have a failure's execution looked up in n8n, at `at` or at once."""
+    _defer(look, f"look-up:{report_id}", at, report_id=str(report_id))
+
+
+def _defer(task: Any, key: str, at: datetime | None, **arguments: str) -> None:
+    """Plan a job, unless one of that key waits already."""
     when = at - LEAD if at is not None else None
-    key = f"operation:{operation_id}"
-    arguments = {"operation_id": str(operation_id), "at": at.timestamp() if at is not None else None}
+    moment = at.timestamp() if at is not None else None
     with suppress(AlreadyEnqueued), transaction.atomic():
-        operate.configure(queueing_lock=key, schedule_at=when).defer(**arguments)
+        task.configure(queueing_lock=key, schedule_at=when).defer(**arguments, at=moment)
 
 
 def workers_alive() -> int:
@@ -137,6 +148,7 @@ def echoing(tell: NotificationCallback) -> NotificationCallback:
 
 
 _started = False
+_n8n_threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="n8n")
 
 
 async def _wake_what_waited() -> None:
@@ -147,22 +159,25 @@ async def _wake_what_waited() -> None:
         await sync_to_async(wake_waiting)()
 
 
+async def _wait(at: float | None) -> None:
+    if at is not None:
+        await asyncio.sleep(min(max(0.0, at - time.time()), LEAD.total_seconds()))
+
+
 @app.task(name="dispatch", queue=DISPATCH_QUEUE)
 async def dispatch(lane_id: int, at: float | None = None) -> None:
     """Send what a lane has due; with `at` (seconds since 1970), wait for that moment first."""
     from reliability.pipeline.dispatcher import dispatcher
 
     await _wake_what_waited()
-    if at is not None:
-        await asyncio.sleep(min(max(0.0, at - time.time()), LEAD.total_seconds()))
+    await _wait(at)
     await asyncio.wrap_future(dispatcher().attend(lane_id=lane_id))
 
 
 @app.task(name="operate", queue=OPERATION_QUEUE)
 async def operate(operation_id: str, at: float | None = None) -> None:
     """Do the next step of a bulk operation, and plan the one after."""
-    if at is not None:
-        await asyncio.sleep(min(max(0.0, at - time.time()), LEAD.total_seconds()))
+    await _wait(at)
     await sync_to_async(_operate)(UUID(operation_id))
 
 
@@ -179,3 +194,24 @@ def _operate(operation_id: UUID) -> None:
 async def routine(name: str, run_id: str) -> None:
     """Do a piece of housekeeping that was registered by `on_routine`."""
     await sync_to_async(_routines[name])(UUID(run_id))
+
+
+@app.task(name="look_up", queue=N8N_QUEUE)
+async def look(report_id: str, at: float | None = None) -> None:
+    """Ask n8n which delivery a failed execution began with."""
+    from reliability.pipeline import lookup
+
+    await _wait(at)
+    await _in_n8n_thread(lambda: lookup.look(report_id=UUID(report_id)))
+
+
+async def _in_n8n_thread(work: Callable[[], None]) -> None:
+    """Do what waits for n8n in a thread of its own kind: nothing else has to wait behind it."""
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            connection.close()
+
+    await sync_to_async(run, thread_sensitive=False, executor=_n8n_threads)()

@@ -3,7 +3,15 @@
 from django.urls import path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
 
-from . import breakers, dead_letters, deliveries, guards, openapi, status  # noqa: F401  # openapi registers itself
+from . import (
+    breakers,
+    dead_letters,
+    deliveries,
+    executions,
+    guards,
+    openapi,  # noqa: F401  # it registers itself
+    status,
+)
 
 urlpatterns = [
     path("v1/deliveries/", deliveries.Deliveries.as_view()),
@@ -28,6 +36,9 @@ urlpatterns = [
     path("v1/status/", status.Status.as_view()),
     path("v1/flags/", status.Flags.as_view()),
     path("v1/flags/<slug:name>/", status.OneFlag.as_view()),
+    path("v1/executions/", executions.Executions.as_view()),
+    path("v1/executions/failed/", executions.FailedExecutions.as_view()),
+    path("v1/deliveries/<uuid:delivery_id>/outcome/", executions.Outcome.as_view()),
     path("schema/", SpectacularJSONAPIView.as_view(), name="schema"),
     path("docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
 ]

@@ -22,6 +22,7 @@ class Migration(migrations.Migration):
                 ('execution_id', models.TextField()),
                 ('status', models.TextField(choices=[('canceled', 'Canceled'), ('crashed', 'Crashed'), ('error', 'Error'), ('new', 'New'), ('running', 'Running'), ('success', 'Success'), ('unknown', 'Unknown'), ('waiting', 'Waiting')])),
                 ('duration_ms', models.IntegerField(blank=True, null=True)),
+                ('settled', models.BooleanField(default=False)),
                 ('reported_at', models.DateTimeField()),
             ],
             options={
@@ -54,6 +55,7 @@ class Migration(migrations.Migration):
                 ('origin', models.TextField(choices=[('error_trigger', 'Error Trigger'), ('reconciled', 'Reconciled')], default='error_trigger')),
                 ('state', models.TextField(choices=[('looking_up', 'Looking Up'), ('joined', 'Joined'), ('buried', 'Buried'), ('refused', 'Refused')])),
                 ('tenant', reliability.models.fields.SlugTextField(blank=True, default='')),
+                ('for_tenant', reliability.models.fields.SlugTextField(default='default')),
                 ('execution_id', models.TextField(blank=True, default='')),
                 ('execution_url', models.TextField(blank=True, default='')),
                 ('retry_of', models.TextField(blank=True, default='')),
@@ -65,6 +67,7 @@ class Migration(migrations.Migration):
                 ('error_code', models.TextField(blank=True, default='')),
                 ('error_message', models.TextField(blank=True, default='')),
                 ('report', models.TextField(default='{}')),
+                ('attempt', models.IntegerField(blank=True, null=True)),
                 ('lookups', models.IntegerField(default=0)),
                 ('look_up_at', models.DateTimeField(blank=True, null=True)),
                 ('reported_at', models.DateTimeField()),
@@ -211,6 +214,11 @@ class Migration(migrations.Migration):
             field=models.UUIDField(blank=True, editable=False, null=True),
         ),
         migrations.AddField(
+            model_name='delivery',
+            name='reported',
+            field=models.JSONField(blank=True, editable=False, null=True),
+        ),
+        migrations.AddField(
             model_name='execution',
             name='delivery',
             field=models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='executions', to='reliability.delivery'),
@@ -296,6 +304,14 @@ class Migration(migrations.Migration):
             model_name='executionretry',
             index=models.Index(models.F('due_at'), condition=models.Q(('state__in', ('pending', 'asked'))), name='execution_retry_open'),
         ),
+        migrations.AddIndex(
+            model_name='executionretry',
+            index=models.Index(models.F('execution_id'), name='execution_retry_of'),
+        ),
+        migrations.AddIndex(
+            model_name='executionretry',
+            index=models.Index(models.F('new_execution_id'), condition=models.Q(('new_execution_id', ''), _negated=True), name='execution_retry_made'),
+        ),
         migrations.AddConstraint(
             model_name='executionretry',
             constraint=models.CheckConstraint(condition=models.Q(('state__in', ['pending', 'asked', 'succeeded', 'failed'])), name='execution_retry_state_known'),
@@ -315,6 +331,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='failurereport',
             index=models.Index(models.F('look_up_at'), condition=models.Q(('state', 'looking_up')), name='failure_looking_up'),
+        ),
+        migrations.AddIndex(
+            model_name='failurereport',
+            index=models.Index(models.F('n8n_workflow_id'), condition=models.Q(('execution_id', '')), name='failure_of_trigger'),
         ),
         migrations.AddConstraint(
             model_name='failurereport',

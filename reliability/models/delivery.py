@@ -56,8 +56,9 @@ class Delivery(models.Model):
     `payload` is the sender's own JSON text, so that n8n receives it untouched. `attempt_count` counts every
     attempt; `retries_used` only those that the policy's `max_retries` is about (an absent n8n and an
     unpublished workflow use none up). `lease_until` ends a worker's claim while sending, and the wait for a
-    report while awaiting one. While `waits_for` names an earlier delivery, this one is held, whatever its
-    `due_at`; the database lets it go when that one ends (migration 0006).
+    report while awaiting one. `reported` is what n8n said of the present attempt before its answer was settled.
+    While `waits_for` names an earlier delivery, this one is held, whatever its `due_at`; the database lets it go
+    when that one ends (migration 0006).
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -79,6 +80,7 @@ class Delivery(models.Model):
     last_error = models.TextField(blank=True, default="")
     stale = models.BooleanField(default=False, db_default=False)
     waits_for = models.UUIDField(null=True, blank=True, editable=False)
+    reported = models.JSONField(null=True, blank=True, editable=False)
     replay_of = models.ForeignKey(
         "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="replays", db_index=False
     )

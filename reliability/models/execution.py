@@ -7,7 +7,7 @@ from .dead_letter import DeadLetter
 from .delivery import Delivery
 from .fields import SlugTextField
 from .ids import uuid7
-from .workflow import Lane
+from .workflow import DEFAULT_TENANT, Lane
 
 
 class ExecutionStatus(models.TextChoices):
@@ -24,7 +24,11 @@ class ExecutionStatus(models.TextChoices):
 
 
 class Execution(models.Model):
-    """One execution in n8n, as far as it was reported; with the delivery that caused it, where that is known."""
+    """One execution in n8n, as far as it was reported; with the delivery that caused it, where that is known.
+
+    `settled` says that its end has been held against its delivery, or else against its lane's breaker, so that
+    hearing of it again changes nothing.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     lane = models.ForeignKey(Lane, on_delete=models.PROTECT, related_name="executions", db_index=False)
@@ -34,6 +38,7 @@ class Execution(models.Model):
     execution_id = models.TextField()
     status = models.TextField(choices=ExecutionStatus.choices)
     duration_ms = models.IntegerField(null=True, blank=True)
+    settled = models.BooleanField(default=False)
     reported_at = models.DateTimeField()
 
     class Meta:
@@ -72,13 +77,15 @@ class FailureReport(models.Model):
 
     It is joined to the delivery that caused it, or buried as a dead letter of source `n8n`; until n8n has been
     asked which, it waits as `looking_up`, with `look_up_at` for its next look. `tenant` is the reporting key's,
-    empty for a key of all tenants.
+    empty for a key of all tenants; `for_tenant` is in whose name it is buried. `attempt` is the delivery's attempt
+    that ran it, where that is known.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     origin = models.TextField(choices=ReportOrigin.choices, default=ReportOrigin.ERROR_TRIGGER)
     state = models.TextField(choices=ReportState.choices)
     tenant = SlugTextField(blank=True, default="")
+    for_tenant = SlugTextField(default=DEFAULT_TENANT)
     execution_id = models.TextField(blank=True, default="")
     execution_url = models.TextField(blank=True, default="")
     retry_of = models.TextField(blank=True, default="")
@@ -90,6 +97,7 @@ class FailureReport(models.Model):
     error_code = models.TextField(blank=True, default="")
     error_message = models.TextField(blank=True, default="")
     report = models.TextField(default="{}")
+    attempt = models.IntegerField(null=True, blank=True)
     delivery = models.ForeignKey(
         Delivery, on_delete=models.SET_NULL, null=True, blank=True, related_name="failure_reports", db_index=False
     )
@@ -116,6 +124,7 @@ class FailureReport(models.Model):
             ),
             models.Index(F("dead_letter"), name="failure_by_dead_letter", condition=Q(dead_letter__isnull=False)),
             models.Index(F("look_up_at"), name="failure_looking_up", condition=Q(state="looking_up")),
+            models.Index(F("n8n_workflow_id"), name="failure_of_trigger", condition=Q(execution_id="")),
         ]
 
     def __str__(self) -> str:
@@ -161,6 +170,8 @@ class ExecutionRetry(models.Model):
         ]
         indexes = [
             models.Index(F("due_at"), name="execution_retry_open", condition=Q(state__in=("pending", "asked"))),
+            models.Index(F("execution_id"), name="execution_retry_of"),
+            models.Index(F("new_execution_id"), name="execution_retry_made", condition=~Q(new_execution_id="")),
         ]
 
     def __str__(self) -> str:

@@ -1,15 +1,20 @@
-"""Takes in what failed for good elsewhere: a dead letter without a delivery of ours."""
+"""Takes in what failed for good elsewhere: a dead letter without a delivery of ours.
+
+Applications report such a thing by the API, n8n by its Error Trigger.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F
 
 from reliability.errors import UnknownWorkflow
-from reliability.models import DeadLetter, DeadLetterSource, Workflow
+from reliability.models import DeadLetter, DeadLetterSource, DeadLetterStatus, FailureReport, Lane, Workflow
+from reliability.policies.failure import Failure
 
-from . import intake
+from . import intake, n8n_workflows
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +46,41 @@ def report(*, report: Report, now: datetime) -> DeadLetter:
             died_at=now,
             expires_at=now + timedelta(hours=settings.N8N_DLQ_TTL_HOURS),
         )
+
+
+def bury(*, report: FailureReport, now: datetime) -> DeadLetter:
+    """Keep a failed execution as a dead letter of source `n8n`, in the lane of its workflow; once per execution."""
+    workflow = n8n_workflows.find_or_make(n8n_id=report.n8n_workflow_id, name=report.n8n_workflow_name)
+    lane = intake.open_lane(workflow_id=workflow.pk, tenant=report.for_tenant)
+    # Two keys may report the same execution: the lane's lock puts one behind the other.
+    Lane.objects.select_for_update(no_key=True).get(pk=lane.pk)
+    known = FailureReport.objects.filter(execution_id=report.execution_id, dead_letter__lane=lane)
+    same = known.exclude(execution_id="").select_related("dead_letter").first()
+    if same is not None and same.dead_letter is not None:
+        return same.dead_letter
+    return DeadLetter.objects.create(
+        lane=lane,
+        source=DeadLetterSource.N8N,
+        payload=report.report,
+        error_code=report.error_code,
+        error_message=report.error_message,
+        execution_id=report.execution_id,
+        execution_url=report.execution_url,
+        created_at=now,
+        died_at=now,
+        expires_at=now + timedelta(hours=settings.N8N_DLQ_TTL_HOURS),
+    )
+
+
+def same_trouble(failure: Failure, tenant: str, *, now: datetime) -> FailureReport | None:
+    """Return the report of a trigger that n8n keeps trying to start, where its trouble is in the queue already."""
+    if failure.execution_id or failure.code != "trigger_failed":
+        return None
+    wanted = {"n8n_workflow_id": failure.workflow_id, "n8n_workflow_name": failure.workflow_name}
+    dead = FailureReport.objects.filter(**wanted, error_code=failure.code, error_message=failure.message)
+    dead = dead.filter(execution_id="", for_tenant=tenant, dead_letter__status=DeadLetterStatus.DEAD)
+    found = dead.order_by("-id").first()
+    if found is not None and found.dead_letter_id is not None:
+        letters = DeadLetter.objects.dead().filter(pk=found.dead_letter_id)
+        letters.update(retry_count=F("retry_count") + 1, died_at=now)
+    return found

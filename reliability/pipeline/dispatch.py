@@ -22,7 +22,7 @@ from reliability.policies import bulkhead, rate
 from reliability.policies.breaker import Admission, State
 from reliability.policies.settlement import instance_report, lane_report
 
-from . import circuit, clock, outcome
+from . import aftermath, circuit, clock, outcome
 from .messages import Claim, Sent
 from .outcome import Death, Lapse
 
@@ -62,7 +62,7 @@ WITH due AS (
 )
 UPDATE reliability_delivery AS d SET
     state = 'sending', attempt_count = d.attempt_count + 1, sent_at = %(now)s,
-    lease_token = %(token)s, lease_until = %(until)s
+    lease_token = %(token)s, lease_until = %(until)s, reported = NULL
 FROM due WHERE d.id = due.id
 RETURNING d.id, d.attempt_count, d.retries_used, d.payload, d.idempotency_key, d.stale, d.dead_letter_id IS NOT NULL,
     d.created_at
@@ -259,6 +259,7 @@ def _tidy(lane: Lane, policy: LanePolicy, seen: Look) -> bool:
             cursor.execute(LAPSED, [lane.pk, seen.now])
             lapses = [Lapse(*row) for row in cursor.fetchall()]
             outcome.settle_lapsed(lapses=lapses, policy=policy, now=seen.now)
+            aftermath.catch_up(lane=lane, delivery_ids=[one.delivery_id for one in lapses], now=seen.now)
         if expired:
             cursor.execute(EXPIRE, {"lane": lane.pk, "now": seen.now, "error": EXPIRED_ERROR})
             code, _, message = EXPIRED_ERROR.partition(": ")
@@ -351,8 +352,9 @@ def _claim_of(
 def _settle(lane: Lane, policy: LanePolicy, batch: Sequence[Sent], worker: str) -> Breaker:
     """Write down what came back; return the instance's breaker as it is then."""
     now = clock.now()
-    outcome.settle_sent(batch=batch, now=now, worker=worker)
+    early = outcome.settle_sent(batch=batch, now=now, worker=worker)
     _tell_lane(lane, policy, batch, now)
+    aftermath.catch_up(lane=lane, delivery_ids=early, now=now)
     return _tell_instance(batch, now)
 
 

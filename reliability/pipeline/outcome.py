@@ -6,12 +6,13 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
 
-from reliability.models import AttemptResult, DeliveryState, LanePolicy
+from reliability.models import IN_FLIGHT, AttemptResult, DeliveryState, LanePolicy
 from reliability.models.ids import uuid7
 from reliability.policies import backoff
 from reliability.policies.classification import Classified, Outcome
@@ -31,7 +32,7 @@ UPDATE reliability_delivery AS d SET
 FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::int[], %s::text[],
     %s::timestamptz[]) AS v(id, token, state, due_at, finished_at, retry, error, lease_until)
 WHERE d.id = v.id AND d.lease_token = v.token AND d.state = 'sending'
-RETURNING d.id
+RETURNING d.id, d.reported IS NOT NULL
 """
 RECORD = """
 INSERT INTO reliability_attempt (delivery_id, number, result, code, error, status_code, started_at, duration_ms,
@@ -40,24 +41,42 @@ SELECT * FROM unnest(%s::uuid[], %s::int[], %s::text[], %s::text[], %s::text[], 
     %s::int[], %s::jsonb[], %s::text[], %s::bool[], %s::text[])
 ON CONFLICT DO NOTHING
 """
-BURY = """
+# What n8n itself reported of the last attempt says more than its answer did.
+DEATHS = """
+unnest(%(ids)s::uuid[], %(letters)s::uuid[], %(codes)s::text[], %(messages)s::text[], %(executions)s::text[],
+    %(urls)s::text[]) AS v(id, letter, code, message, execution_id, execution_url)
+JOIN reliability_delivery d ON d.id = v.id
+LEFT JOIN LATERAL (
+    SELECT error_message, execution_id, execution_url FROM reliability_failurereport
+    WHERE delivery_id = d.id AND v.execution_id = '' AND v.code <> 'expired'
+        AND (attempt = d.attempt_count OR (attempt IS NULL AND reported_at >= d.sent_at))
+    ORDER BY id DESC LIMIT 1
+) AS r ON true
+"""
+BURY = f"""
 INSERT INTO reliability_deadletter (id, lane_id, delivery_id, source, status, payload, error_code, error_message,
     retry_count, execution_id, execution_url, created_at, died_at, expires_at)
-SELECT v.letter, d.lane_id, d.id, 'delivery', 'dead', d.payload, v.code, v.message,
-    greatest(d.attempt_count - 1, 0), '', '', %s, %s, %s
-FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[]) AS v(id, letter, code, message)
-JOIN reliability_delivery d ON d.id = v.id
+SELECT v.letter, d.lane_id, d.id, 'delivery', 'dead', d.payload, v.code, coalesce(r.error_message, v.message),
+    greatest(d.attempt_count - 1, 0), coalesce(r.execution_id, v.execution_id),
+    coalesce(r.execution_url, v.execution_url), %(now)s, %(now)s, %(expiry)s
+FROM {DEATHS}
 WHERE d.dead_letter_id IS NULL
-ON CONFLICT DO NOTHING
-"""
-BURY_AGAIN = """
+ON CONFLICT (delivery_id) WHERE delivery_id IS NOT NULL DO UPDATE SET
+    status = 'dead', error_code = excluded.error_code, error_message = excluded.error_message,
+    execution_id = excluded.execution_id, execution_url = excluded.execution_url,
+    died_at = excluded.died_at, expires_at = excluded.expires_at, closed_at = NULL
+WHERE reliability_deadletter.status = 'recovered'
+"""  # noqa: S608  # our own text
+BURY_AGAIN = f"""
 UPDATE reliability_deadletter AS l SET
-    status = 'dead', error_code = v.code, error_message = v.message, died_at = %s, expires_at = %s,
-    retry_count = l.retry_count + d.attempt_count
-FROM unnest(%s::uuid[], %s::text[], %s::text[]) AS v(id, code, message)
-JOIN reliability_delivery d ON d.id = v.id
-WHERE l.id = d.dead_letter_id AND l.status = 'replaying'
-"""
+    status = 'dead', error_code = v.code, error_message = coalesce(r.error_message, v.message),
+    execution_id = coalesce(r.execution_id, v.execution_id),
+    execution_url = coalesce(r.execution_url, v.execution_url),
+    died_at = %(now)s, expires_at = %(expiry)s, closed_at = NULL,
+    retry_count = l.retry_count + CASE WHEN l.status = 'replaying' THEN d.attempt_count ELSE 0 END
+FROM {DEATHS}
+WHERE l.id = d.dead_letter_id AND l.status IN ('replaying', 'recovered')
+"""  # noqa: S608  # our own text
 RECOVER = """
 UPDATE reliability_deadletter AS l SET status = 'recovered', closed_at = %s
 FROM reliability_delivery d
@@ -67,11 +86,13 @@ WHERE d.id = ANY(%s::uuid[]) AND l.id = d.dead_letter_id AND l.status = 'replayi
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """A delivery that failed for good, and why."""
+    """A delivery that failed for good, and why; with n8n's execution, where that is known."""
 
     delivery_id: UUID
     code: str
     message: str
+    execution_id: str = ""
+    execution_url: str = ""
 
 
 def rules_of(policy: LanePolicy) -> Rules:
@@ -98,8 +119,11 @@ def decide(sent: Sent, *, now: datetime) -> Settlement:
     )
 
 
-def settle_sent(*, batch: Sequence[Sent], now: datetime, worker: str = "") -> None:
-    """Write the outcome of a lane's attempts, under its lock. An attempt whose lease was lost changes nothing."""
+def settle_sent(*, batch: Sequence[Sent], now: datetime, worker: str = "") -> list[UUID]:
+    """Write the outcome of a lane's attempts, under its lock. An attempt whose lease was lost changes nothing.
+
+    Returns those deliveries of which n8n had reported the end before its answer was settled.
+    """
     decided = [(sent, decide(sent, now=now)) for sent in batch]
     won = _settle(decided, now=now)
     kept = [(sent, verdict) for sent, verdict in decided if sent.claim.delivery_id in won]
@@ -117,6 +141,7 @@ def settle_sent(*, batch: Sequence[Sent], now: datetime, worker: str = "") -> No
     )
     for sent, verdict in decided:
         _log(sent, verdict.step if sent.claim.delivery_id in won else LOST_LEASE, worker)
+    return [delivery_id for delivery_id, reported in won.items() if reported]
 
 
 def finish(*, delivered: Sequence[UUID], dead: Sequence[Death], now: datetime) -> None:
@@ -125,18 +150,29 @@ def finish(*, delivered: Sequence[UUID], dead: Sequence[Death], now: datetime) -
         if delivered:
             cursor.execute(RECOVER, [now, list(delivered)])
         if dead:
-            ids, codes, messages = zip(*((one.delivery_id, one.code, one.message) for one in dead), strict=True)
-            expiry = now + timedelta(hours=settings.N8N_DLQ_TTL_HOURS)
-            letters = [uuid7() for _ in dead]
-            cursor.execute(BURY_AGAIN, [now, expiry, list(ids), list(codes), list(messages)])
-            cursor.execute(BURY, [now, now, expiry, list(ids), letters, list(codes), list(messages)])
+            values = _buried(dead, now)
+            cursor.execute(BURY_AGAIN, values)
+            cursor.execute(BURY, values)
 
 
-def _settle(decided: "Sequence[tuple[Sent, Settlement]]", *, now: datetime) -> set[UUID]:
+def _buried(dead: Sequence[Death], now: datetime) -> dict[str, Any]:
+    return {
+        "ids": [one.delivery_id for one in dead],
+        "letters": [uuid7() for _ in dead],
+        "codes": [one.code for one in dead],
+        "messages": [one.message for one in dead],
+        "executions": [one.execution_id for one in dead],
+        "urls": [one.execution_url for one in dead],
+        "now": now,
+        "expiry": now + timedelta(hours=settings.N8N_DLQ_TTL_HOURS),
+    }
+
+
+def _settle(decided: "Sequence[tuple[Sent, Settlement]]", *, now: datetime) -> dict[UUID, bool]:
     rows = [_new_values(sent, verdict, now) for sent, verdict in decided]
     with connection.cursor() as cursor:
         cursor.execute(SETTLE, [list(column) for column in zip(*rows, strict=True)])
-        return {row[0] for row in cursor.fetchall()}
+        return dict(cursor.fetchall())
 
 
 def _new_values(sent: Sent, verdict: Settlement, now: datetime) -> "tuple[object, ...]":
@@ -254,11 +290,11 @@ def _lapsed(lapse: Lapse) -> Classified:
 FAIL_IN_FLIGHT = """
 UPDATE reliability_delivery SET state = %s, due_at = coalesce(%s, due_at), finished_at = %s,
     retries_used = retries_used + %s, last_error = %s, lease_token = NULL, lease_until = NULL
-WHERE id = %s AND attempt_count = %s AND state IN ('sending', 'awaiting_callback')
+WHERE id = %s AND attempt_count = %s AND state = ANY(%s)
 """
 
 
-def apply(
+def apply(  # noqa: PLR0913  # one failure, with all that its record holds
     *,
     delivery_id: UUID,
     number: int,
@@ -266,8 +302,13 @@ def apply(
     result: AttemptResult,
     started_at: datetime,
     now: datetime,
+    execution: tuple[str, str] = ("", ""),
+    states: Sequence[str] = IN_FLIGHT,
 ) -> bool:
-    """Apply a failure that no reply told us of to a delivery in flight; return whether it still was."""
+    """Apply a failure that no reply told us of to a delivery in one of `states`; return whether it was.
+
+    `execution` is the id and the address of n8n's execution.
+    """
     retry = verdict.step is Step.RETRY
     error = describe(verdict.code, verdict.message)
     with connection.cursor() as cursor:
@@ -281,6 +322,7 @@ def apply(
                 error,
                 delivery_id,
                 number,
+                [str(state) for state in states],
             ],
         )
         if cursor.rowcount != 1:
@@ -289,5 +331,6 @@ def apply(
         row = (delivery_id, number, str(result), verdict.code, verdict.message, None, started_at, took)
         cursor.execute(RECORD, [[value] for value in (*row, "{}", "", False, "")])
     if not retry:
-        finish(delivered=[], dead=[Death(delivery_id, verdict.code, verdict.message)], now=now)
+        death = Death(delivery_id, verdict.code, verdict.message, *execution)
+        finish(delivered=[], dead=[death], now=now)
     return True

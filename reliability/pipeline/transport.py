@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from urllib.request import getproxies
 
 import requests
@@ -20,6 +21,7 @@ from reliability.policies.classification import Failure, Reply
 USER_AGENT = "Backstop/1 (+n8n reliability control plane)"
 CONNECT_TIMEOUT = 5.0
 BODY_LIMIT = 64 * 1024
+CALL_LIMIT = 16 * 1024 * 1024
 HEADER_LIMIT = 200
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,22 @@ def send(request: Request) -> Answer:
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         failure = failure_of(error)
         return Answer(None, failure, _detail(error), time.monotonic() - begin)
+
+
+def call(
+    *, method: str, url: str, headers: Mapping[str, str], timeout: float, document: Any = None, limit: int = CALL_LIMIT
+) -> Answer:
+    """Ask for JSON, with `document` as the body, and return what came back. Raises nothing that a network can cause.
+
+    As `send`: no redirects, `timeout` (seconds) for the whole exchange. A body of more than `limit` bytes, or one
+    that breaks off, is no answer.
+    """
+    begin = time.monotonic()
+    try:
+        reply = _call(method, url, headers, document, limit=limit, timeout=timeout, deadline=begin + timeout)
+        return Answer(reply, None, "", time.monotonic() - begin)
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        return Answer(None, failure_of(error), _detail(error), time.monotonic() - begin)
 
 
 def sign(*, secret: str, message_id: str, body: bytes, at: float) -> dict[str, str]:
@@ -115,6 +133,37 @@ def _post(request: Request, *, deadline: float) -> Reply:
             headers={_clean(name.lower()): _clean(value) for name, value in kept},
             body=_clean(body.decode("utf-8", "replace")),
         )
+
+
+def _call(  # one request
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    document: Any,
+    *,
+    limit: int,
+    timeout: float,
+    deadline: float,
+) -> Reply:
+    with session().request(
+        method,
+        url,
+        json=document,
+        headers={"User-Agent": USER_AGENT, "Accept": "application/json", **headers},
+        timeout=(min(CONNECT_TIMEOUT, timeout), timeout),
+        allow_redirects=False,
+        stream=True,
+        proxies=_proxies(url),
+    ) as response:
+        parts: list[bytes] = []
+        while part := response.raw.read1(65_536, decode_content=True):
+            parts.append(part)
+            if sum(map(len, parts)) > limit:
+                raise ValueError(f"The answer is larger than {limit} bytes.")
+            if time.monotonic() > deadline:
+                raise requests.ReadTimeout("The answer came too slowly.")
+        kept = {name.lower(): value for name, value in response.headers.items()}
+        return Reply(status=response.status_code, headers=kept, body=b"".join(parts).decode("utf-8", "replace"))
 
 
 def _read(response: requests.Response, *, deadline: float) -> bytes:

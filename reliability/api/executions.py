@@ -1,0 +1,156 @@
+"""What n8n reports: failed executions, figures, and how a delivery's work ended."""
+
+from typing import Any
+from uuid import UUID
+
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from reliability.models import Execution, FailureReport
+from reliability.pipeline import callback, figures, reports
+from reliability.pipeline.callback import Ended
+from reliability.pipeline.figures import Figures
+from reliability.pipeline.reports import Incoming
+from reliability.policies import failure
+
+from . import shapes
+from .authentication import Caller
+from .deliveries import find
+from .report_serializers import (
+    ErrorTriggerBody,
+    ExecutionRequest,
+    ExecutionShape,
+    FailureReportShape,
+    OutcomeRequest,
+    ReportAddress,
+)
+from .serializers import DeliveryShape, ProblemShape
+from .views import PROBLEMS, View, caller, read
+
+OURS = ("delivery_id", "attempt", "tenant")
+ADDRESS = [
+    OpenApiParameter("X-Backstop-Delivery", str, OpenApiParameter.HEADER, description="As `delivery_id`."),
+    OpenApiParameter("X-Backstop-Attempt", int, OpenApiParameter.HEADER, description="As `attempt`."),
+]
+
+
+class FailedExecutions(View):
+    scopes = {"POST": "report"}
+
+    @extend_schema(
+        operation_id="report_failed_execution",
+        request=ErrorTriggerBody,
+        parameters=ADDRESS,
+        responses={
+            201: FailureReportShape,
+            200: OpenApiResponse(FailureReportShape, "This execution was reported before."),
+            404: OpenApiResponse(ProblemShape, "It is another tenant's delivery; nothing was kept."),
+            413: ProblemShape,
+            **PROBLEMS,
+        },
+    )
+    def post(self, request: Request) -> Response:
+        """Take the body of n8n's Error Trigger as it is; join it to its delivery, or keep it as a dead letter."""
+        report, created = reports.take(incoming=_incoming(request, caller(request)), now=caller(request).now)
+        return Response(_report_shape(report), status=201 if created else 200)
+
+
+class Executions(View):
+    scopes = {"POST": "report"}
+
+    @extend_schema(
+        operation_id="report_execution",
+        request=ExecutionRequest,
+        responses={
+            201: ExecutionShape,
+            200: OpenApiResponse(ExecutionShape, "This execution was reported before."),
+            404: ProblemShape,
+            **PROBLEMS,
+        },
+    )
+    def post(self, request: Request) -> Response:
+        """Keep an execution's figures; the lane's breaker hears how it ended where no delivery is named."""
+        who = caller(request)
+        values = read(request, ExecutionRequest)
+        found = Figures(
+            workflow=values["workflow"],
+            tenant=who.tenant_for(values.get("tenant")),
+            execution_id=values["execution_id"],
+            status=values["status"],
+            duration_ms=values.get("duration_ms"),
+            delivery_id=values.get("delivery"),
+            probe=values["probe"],
+        )
+        kept, created = figures.report(figures=found, now=who.now)
+        return Response(_execution_shape(kept), status=201 if created else 200)
+
+
+class Outcome(View):
+    scopes = {"POST": "report"}
+
+    @extend_schema(
+        operation_id="report_outcome",
+        request=OutcomeRequest,
+        responses={200: DeliveryShape, 404: ProblemShape, 409: ProblemShape, **PROBLEMS},
+    )
+    def post(self, request: Request, delivery_id: UUID) -> Response:
+        """Say how a delivery's work ended; the same report twice changes nothing."""
+        who = caller(request)
+        values = read(request, OutcomeRequest)
+        find(delivery_id, who)
+        ended = Ended(
+            succeeded=values["status"] == "succeeded",
+            execution_id=values.get("execution_id", ""),
+            error=values.get("error", ""),
+            attempt=values.get("attempt"),
+        )
+        done = callback.report(delivery_id=delivery_id, ended=ended, now=who.now)
+        return Response(shapes.delivery_of(done, attempts=done.attempts.order_by("id")))
+
+
+def _incoming(request: Request, who: Caller) -> Incoming:
+    body: Any = request.data
+    address = _address(request)
+    found = failure.read_body(body)
+    return Incoming(
+        failure=found,
+        report=failure.shorten({name: value for name, value in body.items() if name not in OURS}),
+        tenant=who.key.tenant or "",
+        for_tenant=who.tenant_for(address.get("tenant")),
+        delivery_id=address.get("delivery_id"),
+        attempt=address.get("attempt"),
+    )
+
+
+def _address(request: Request) -> dict[str, Any]:
+    """Read which delivery is meant, from the body or the headers. What an expression left empty was not given."""
+    given = {name: request.data[name] for name in OURS if request.data.get(name) not in (None, "")}
+    for name, header in (("delivery_id", "X-Backstop-Delivery"), ("attempt", "X-Backstop-Attempt")):
+        if value := request.headers.get(header, "").strip():
+            given.setdefault(name, value)
+    values: dict[str, Any] = ReportAddress().run_validation(given)
+    return values
+
+
+def _report_shape(report: FailureReport) -> dict[str, Any]:
+    return {
+        "id": report.pk,
+        "state": report.state,
+        "delivery": report.delivery_id,
+        "dead_letter": reports.letter_id_of(report),
+        "execution_id": report.execution_id,
+    }
+
+
+def _execution_shape(one: Execution) -> dict[str, Any]:
+    return {
+        "id": one.pk,
+        "workflow": one.lane.workflow.slug,
+        "tenant": one.lane.tenant,
+        "execution_id": one.execution_id,
+        "status": one.status,
+        "duration_ms": one.duration_ms,
+        "delivery": one.delivery_id,
+        "reported_at": one.reported_at,
+    }

@@ -1,0 +1,111 @@
+"""What n8n and its workflows may report, and what they are answered."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from reliability.models import ExecutionStatus, ReportState
+from reliability.policies.failure import ID_LENGTH, MESSAGE_LENGTH
+
+from .serializers import SlugField, Strict, TextField
+
+
+class ErrorShape(serializers.Serializer[Any]):
+    """n8n's error; what else it holds is kept, too."""
+
+    message = serializers.CharField(required=False)
+    name = serializers.CharField(required=False)
+
+
+class FailedExecutionShape(serializers.Serializer[Any]):
+    id = serializers.CharField(required=False)
+    url = serializers.CharField(required=False)
+    retryOf = serializers.CharField(required=False)  # noqa: N815  # n8n's own name
+    error = ErrorShape(required=False)
+    lastNodeExecuted = serializers.CharField(required=False)  # noqa: N815  # n8n's own name
+    mode = serializers.CharField(required=False)
+
+
+class FailedTriggerShape(serializers.Serializer[Any]):
+    error = ErrorShape(required=False)
+    mode = serializers.CharField(required=False)
+
+
+class N8nWorkflowShape(serializers.Serializer[Any]):
+    id = serializers.CharField(required=False)
+    name = serializers.CharField(required=False)
+
+
+class ErrorTriggerBody(serializers.Serializer[Any]):
+    """The body of n8n's Error Trigger as it is: `execution` or `trigger`, and `workflow`. Other members are kept.
+
+    `delivery_id` and `attempt` say which delivery the execution was for, where the workflow knows it.
+    """
+
+    execution = FailedExecutionShape(required=False)
+    trigger = FailedTriggerShape(required=False)
+    workflow = N8nWorkflowShape()
+    delivery_id = serializers.UUIDField(required=False)
+    attempt = serializers.IntegerField(required=False, min_value=1)
+    tenant = SlugField(required=False)
+
+
+class IdField(serializers.UUIDField):
+    """An id as text, in its usual form."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, str):
+            self.fail("invalid", value=data)
+        return super().to_internal_value(data)
+
+
+class ReportAddress(serializers.Serializer[Any]):
+    """The members that are ours in an Error Trigger's body."""
+
+    delivery_id = IdField(required=False, allow_null=True)
+    attempt = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=1_000_000)
+    tenant = SlugField(required=False)
+
+
+class FailureReportShape(serializers.Serializer[Any]):
+    """What became of a reported failure."""
+
+    id = serializers.UUIDField()
+    state = serializers.ChoiceField(choices=ReportState.choices)
+    delivery = serializers.UUIDField(allow_null=True)
+    dead_letter = serializers.UUIDField(allow_null=True)
+    execution_id = serializers.CharField()
+
+
+class ExecutionRequest(Strict):
+    """An execution's figures. With a `delivery`, they are of that delivery's; `probe` says that a permit was one."""
+
+    workflow = SlugField()
+    tenant = SlugField(required=False)
+    execution_id = TextField(max_length=ID_LENGTH)
+    status = serializers.ChoiceField(choices=ExecutionStatus.choices)
+    duration_ms = serializers.IntegerField(required=False, allow_null=True, min_value=0, max_value=2**31 - 1)
+    delivery = IdField(required=False, allow_null=True)
+    probe = serializers.BooleanField(required=False, default=False)
+
+
+class ExecutionShape(serializers.Serializer[Any]):
+    """An execution's figures, as they are kept."""
+
+    id = serializers.UUIDField()
+    workflow = serializers.CharField()
+    tenant = serializers.CharField()
+    execution_id = serializers.CharField()
+    status = serializers.ChoiceField(choices=ExecutionStatus.choices)
+    duration_ms = serializers.IntegerField(allow_null=True)
+    delivery = serializers.UUIDField(allow_null=True)
+    reported_at = serializers.DateTimeField()
+
+
+class OutcomeRequest(Strict):
+    """How a delivery's work ended. `attempt` is the `X-Backstop-Attempt` that the workflow was called with."""
+
+    status = serializers.ChoiceField(choices=[("succeeded", "Succeeded"), ("failed", "Failed")])
+    execution_id = TextField(required=False, allow_blank=True, max_length=ID_LENGTH)
+    error = TextField(required=False, allow_blank=True, max_length=MESSAGE_LENGTH)
+    attempt = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=1_000_000)

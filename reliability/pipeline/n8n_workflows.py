@@ -1,0 +1,44 @@
+"""Which workflow of ours an n8n workflow is: by its id in n8n, its name, or the slug that its name gives."""
+
+from reliability.models import Workflow
+
+from . import workflow_files
+
+ONLY_REPORTED = "It is known from n8n's reports alone: give it its webhook's path, then resume it."
+
+
+def find(*, n8n_id: str, name: str) -> Workflow | None:
+    """Return the workflow of ours that is meant. A name that several have, or that another id goes by, says nothing."""
+    if n8n_id and (known := Workflow.objects.filter(n8n_workflow_id=n8n_id).order_by("pk").first()):
+        return known
+    if not name.strip():
+        return None
+    unclaimed = Workflow.objects.filter(n8n_workflow_id__in=("", n8n_id))
+    named = list(unclaimed.filter(name__iexact=name.strip())[:2])
+    if len(named) == 1:
+        return named[0]
+    return unclaimed.filter(slug=workflow_files.slug_of(name)).first()
+
+
+def find_or_make(*, n8n_id: str, name: str) -> Workflow:
+    """Return the workflow, made if there is none.
+
+    One that is made is paused: its path is only guessed, and nothing may be sent where nobody has looked.
+    """
+    known = find(n8n_id=n8n_id, name=name)
+    if known is not None:
+        return known
+    own = workflow_files.slug_of(f"n8n-{n8n_id}") if n8n_id else "n8n-unnamed"
+    for slug in (workflow_files.slug_of(name), own):
+        if slug and not Workflow.objects.filter(slug=slug).exists():
+            break
+    made = Workflow(
+        slug=slug,
+        name=name.strip() or slug,
+        path=slug,
+        n8n_workflow_id=n8n_id,
+        paused=True,
+        paused_reason=ONLY_REPORTED,
+    )
+    Workflow.objects.bulk_create([made], ignore_conflicts=True)
+    return Workflow.objects.get(slug=slug)

@@ -1,0 +1,244 @@
+"""Takes in the failures that n8n reports, each once: joined to the delivery that caused it, or buried.
+
+What a report is about is said by whoever reports it (a delivery's id), known from an earlier word of the same
+execution, or looked up in n8n (`lookup`). Locks are taken in this order: the report, the lane, the execution.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+
+from reliability import engine
+from reliability.errors import NotFound
+from reliability.models import (
+    DEFAULT_TENANT,
+    DeadLetter,
+    Delivery,
+    Execution,
+    ExecutionRetry,
+    FailureReport,
+    ReportOrigin,
+    ReportState,
+)
+from reliability.policies.failure import Failure
+
+from . import aftermath, burial, dispatch, executions, retry_end
+from .aftermath import Word
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A failure as it comes in. `report` is JSON text; `tenant` is the key's, empty for a key of all tenants.
+
+    `for_tenant` is in whose name it is buried; `delivery_id` and `attempt` are what the reporter says of its cause.
+    """
+
+    failure: Failure
+    report: str
+    tenant: str = ""
+    for_tenant: str = DEFAULT_TENANT
+    delivery_id: UUID | None = None
+    attempt: int | None = None
+    origin: str = ReportOrigin.ERROR_TRIGGER
+
+
+def take(*, incoming: Incoming, now: datetime) -> tuple[FailureReport, bool]:
+    """Keep a failure; return its report, and whether it is new. n8n is not asked here.
+
+    Raises `NotFound` where it is about another tenant's delivery; then nothing is kept.
+    """
+    with transaction.atomic():
+        delivery = _cause(incoming)
+        again = burial.same_trouble(incoming.failure, incoming.for_tenant, now=now)
+        if again is not None:
+            return again, False
+        report = _row(incoming, now)
+        FailureReport.objects.bulk_create([report], ignore_conflicts=True)
+        if not FailureReport.objects.filter(pk=report.pk).exists():
+            return _known(report), False
+        _decide(report, delivery, now)
+    _log(report)
+    return report, True
+
+
+def join(*, report: FailureReport, delivery: Delivery, now: datetime) -> None:
+    """Hold a kept failure against the delivery that caused it."""
+    lane = dispatch.lock(lane_id=delivery.lane_id)
+    delivery = Delivery.objects.select_for_update().get(pk=delivery.pk)
+    delivery.lane = lane
+    report.delivery, report.state, report.look_up_at = delivery, ReportState.JOINED, None
+    report.save(update_fields=["delivery", "state", "look_up_at", "attempt"])
+    aftermath.hear(lane=lane, delivery=delivery, word=word_of(report), now=now)
+
+
+def bury(*, report: FailureReport, now: datetime, note: str = "") -> None:
+    """Keep a failure that no delivery of ours caused as a dead letter of its own; `note` is added to its message."""
+    if note:
+        report.error_message = f"{report.error_message} ({note})"
+    report.dead_letter = burial.bury(report=report, now=now)
+    report.state, report.look_up_at = ReportState.BURIED, None
+    report.save(update_fields=["dead_letter", "state", "look_up_at", "error_message"])
+    _note_execution(report, report.dead_letter, now)
+
+
+def decide(*, report: FailureReport, now: datetime) -> None:
+    """Settle a kept failure by what is known here: join it to its cause, or bury it."""
+    if not _join_known(report, now):
+        bury(report=report, now=now)
+
+
+def refuse(*, report: FailureReport) -> None:
+    """Leave a failure alone: it is another tenant's."""
+    report.state, report.look_up_at = ReportState.REFUSED, None
+    report.save(update_fields=["state", "look_up_at"])
+    _log(report)
+
+
+def word_of(report: FailureReport) -> Word:
+    return Word(
+        failed=True,
+        code=report.error_code,
+        message=report.error_message,
+        execution_id=report.execution_id,
+        execution_url=report.execution_url,
+        attempt=report.attempt,
+        crashed=report.status == "crashed",
+    )
+
+
+def letter_id_of(report: FailureReport) -> UUID | None:
+    """Return the dead letter that a report is kept in, if its failure is one."""
+    if report.dead_letter_id is not None or report.delivery is None:
+        return report.dead_letter_id
+    letter = aftermath.letter_of(report.delivery)
+    return letter.pk if letter else None
+
+
+def letter_for(*, execution_id: str, tenant: str) -> DeadLetter | None:
+    """Return the dead letter that holds an execution's failure, among those that a key of `tenant` reaches."""
+    letters = [
+        *(one.dead_letter for one in ExecutionRetry.objects.filter(new_execution_id=execution_id)[:1]),
+        *(one.dead_letter for one in ExecutionRetry.objects.filter(execution_id=execution_id)[:1]),
+        *DeadLetter.objects.filter(pk__in=[pk for one in _reports_of(execution_id) if (pk := letter_id_of(one))]),
+    ]
+    return next((one for one in letters if one is not None and tenant in ("", one.lane.tenant)), None)
+
+
+def _reports_of(execution_id: str) -> list[FailureReport]:
+    return list(FailureReport.objects.filter(execution_id=execution_id).select_related("delivery").order_by("id")[:10])
+
+
+def _cause(incoming: Incoming) -> Delivery | None:
+    """Return the delivery that the reporter names, or that the execution is known to be of.
+
+    A delivery that does not exist (any more) is no reason to lose a failure, unless the key is one tenant's: it
+    learns nothing of what others have. Raises `NotFound`.
+    """
+    found = None
+    if incoming.delivery_id is not None:
+        found = Delivery.objects.select_related("lane").filter(pk=incoming.delivery_id).first()
+        if found is None and incoming.tenant:
+            raise _refusal(incoming)
+    if found is None and incoming.failure.execution_id:
+        known = Execution.objects.filter(execution_id=incoming.failure.execution_id, delivery__isnull=False)
+        first = known.select_related("delivery__lane").order_by("id").first()
+        found = first.delivery if first else None
+    if found is not None and incoming.tenant not in ("", found.lane.tenant):
+        raise _refusal(incoming)
+    return found
+
+
+def _refusal(incoming: Incoming) -> NotFound:
+    fields = {"tenant": incoming.tenant, "execution": incoming.failure.execution_id}
+    logger.warning("failure_report_refused", extra={**fields, "delivery": str(incoming.delivery_id or "")})
+    return NotFound("There is no such delivery.")
+
+
+def _row(incoming: Incoming, now: datetime) -> FailureReport:
+    failure = incoming.failure
+    return FailureReport(
+        origin=incoming.origin,
+        state=ReportState.LOOKING_UP,
+        tenant=incoming.tenant,
+        for_tenant=incoming.for_tenant,
+        execution_id=failure.execution_id,
+        execution_url=failure.execution_url,
+        retry_of=failure.retry_of,
+        n8n_workflow_id=failure.workflow_id,
+        n8n_workflow_name=failure.workflow_name,
+        status=failure.status,
+        mode=failure.mode,
+        node=failure.node,
+        error_code=failure.code,
+        error_message=failure.message,
+        report=incoming.report,
+        attempt=incoming.attempt,
+        reported_at=now,
+    )
+
+
+def _known(report: FailureReport) -> FailureReport:
+    same = {"execution_id": report.execution_id, "tenant": report.tenant, "n8n_workflow_id": report.n8n_workflow_id}
+    return FailureReport.objects.select_related("delivery").get(**same)
+
+
+def _decide(report: FailureReport, delivery: Delivery | None, now: datetime) -> None:
+    if delivery is not None and not report.retry_of:
+        join(report=report, delivery=delivery, now=now)
+    elif _join_known(report, now):
+        return
+    elif delivery is not None:
+        join(report=report, delivery=delivery, now=now)
+    elif settings.N8N_API_KEY and report.execution_id:
+        report.look_up_at = now
+        report.save(update_fields=["look_up_at"])
+        engine.look_up(report_id=report.pk)
+    else:
+        bury(report=report, now=now)
+
+
+def _join_known(report: FailureReport, now: datetime) -> bool:
+    """Join a retry's failure to the entry that holds what it was a retry of."""
+    if not report.retry_of:
+        return False
+    letter = letter_for(execution_id=report.retry_of, tenant=report.tenant)
+    if letter is None:
+        return False
+    report.dead_letter, report.delivery_id = letter, letter.delivery_id
+    report.state, report.look_up_at = ReportState.JOINED, None
+    report.save(update_fields=["dead_letter", "delivery", "state", "look_up_at"])
+    retry_end.failed_again(letter=letter, report=report, now=now)
+    _note_execution(report, letter, now)
+    return True
+
+
+def _note_execution(report: FailureReport, letter: DeadLetter, now: datetime) -> None:
+    if report.execution_id:
+        executions.keep(
+            lane_id=letter.lane_id,
+            execution_id=report.execution_id,
+            status=report.status,
+            now=now,
+            delivery_id=letter.delivery_id,
+        )
+
+
+def _log(report: FailureReport) -> None:
+    logger.info(
+        "failure_reported",
+        extra={
+            "report": str(report.pk),
+            "state": report.state,
+            "execution": report.execution_id,
+            "n8n_workflow": report.n8n_workflow_id,
+            "code": report.error_code,
+            "delivery": str(report.delivery_id or ""),
+            "dead_letter": str(report.dead_letter_id or ""),
+        },
+    )
