@@ -83,6 +83,15 @@ def look_up(*, report_id: UUID, at: datetime | None = None) -> None:
     _defer(look, f"look-up:{report_id}", at, report_id=str(report_id))
 
 
+def retry(*, retry_id: UUID, at: datetime | None = None, stands_by: bool = False) -> None:
+    """Have a retry by n8n asked for, or looked after, at `at` or at once.
+
+    One that stands by, for the case that a worker dies, keeps no earlier one from being planned.
+    """
+    key = f"retry-stand-by:{retry_id}" if stands_by else f"retry:{retry_id}"
+    _defer(retry_execution, key, at, retry_id=str(retry_id))
+
+
 def _defer(task: Any, key: str, at: datetime | None, **arguments: str) -> None:
     """Plan a job, unless one of that key waits already."""
     when = at - LEAD if at is not None else None
@@ -203,6 +212,15 @@ async def look(report_id: str, at: float | None = None) -> None:
 
     await _wait(at)
     await _in_n8n_thread(lambda: lookup.look(report_id=UUID(report_id)))
+
+
+@app.task(name="retry_execution", queue=N8N_QUEUE)
+async def retry_execution(retry_id: str, at: float | None = None) -> None:
+    """Ask n8n to retry an execution, or how a retry went."""
+    from reliability.pipeline import retry as retries
+
+    await _wait(at)
+    await _in_n8n_thread(lambda: retries.work(retry_id=UUID(retry_id)))
 
 
 async def _in_n8n_thread(work: Callable[[], None]) -> None:

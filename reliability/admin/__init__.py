@@ -1,5 +1,16 @@
 """The console: every model listed, searchable and filterable, with the operator's actions."""
 
-from . import access, breakers, dead_letters, deliveries, people, records, stripe, switches, workflows
+from . import access, breakers, dead_letters, deliveries, people, records, reports, stripe, switches, workflows
 
-__all__ = ["access", "breakers", "dead_letters", "deliveries", "people", "records", "stripe", "switches", "workflows"]
+__all__ = [
+    "access",
+    "breakers",
+    "dead_letters",
+    "deliveries",
+    "people",
+    "records",
+    "reports",
+    "stripe",
+    "switches",
+    "workflows",
+]

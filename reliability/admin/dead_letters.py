@@ -8,14 +8,15 @@ from django import forms
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
-from unfold.widgets import UnfoldAdminTextareaWidget
+from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
 
 from reliability.models import DeadLetter
-from reliability.pipeline import replay
+from reliability.pipeline import replay, retry
 from reliability.pipeline.selection import DeadLetterFilter
 
 from .base import LaneWorkflowFilter, ReadOnly, WithPayload, as_uuid
 from .confirm import ActingScreen, ReasonForm, Verb
+from .reports import link
 
 
 def _constant(name: str) -> None:
@@ -40,12 +41,34 @@ class EditForm(ReasonForm):
         return text
 
 
+class RetryForm(ReasonForm):
+    """Which workflow n8n goes on with."""
+
+    load_workflow = forms.BooleanField(
+        required=False,
+        initial=True,
+        label="With the workflow as it is now",
+        help_text="Else as it was when it failed.",
+        widget=UnfoldBooleanSwitchWidget,
+    )
+
+
 def _kept(pk: UUID) -> dict[str, Any]:
     letter = DeadLetter.objects.filter(pk=pk).first()
     return {"payload": letter.payload if letter else ""}
 
 
-REPLAY = Verb("replay", "Replay", "dead letters are being replayed", replay.replay, "dead_letter_id")
+REPLAY = Verb("replay", "Replay", "dead letters are being replayed", replay.bring_back, "dead_letter_id")
+RETRY = Verb(
+    key="retry",
+    title="Retry in n8n",
+    done="executions are being retried in n8n",
+    call=retry.begin,
+    argument="dead_letter_id",
+    form=RetryForm,
+    permission="replay",
+    warning="n8n goes on from the node that failed, with the data it had.",
+)
 EDIT = Verb(
     key="edit",
     title="Edit and replay",
@@ -68,7 +91,7 @@ PURGE = Verb(
 
 @admin.register(DeadLetter)
 class DeadLetterAdmin(WithPayload, ReadOnly, ActingScreen):
-    verbs = (REPLAY, EDIT, PURGE)
+    verbs = (REPLAY, EDIT, RETRY, PURGE)
     list_display = ("id", "lane", "status", "source", "error_code", "error", "retry_count", "died_at", "expires_at")
     list_filter = ("status", "source", LaneWorkflowFilter, "error_code", "died_at")
     list_select_related = ("lane__workflow",)
@@ -76,9 +99,9 @@ class DeadLetterAdmin(WithPayload, ReadOnly, ActingScreen):
     search_help_text = "An id, an error code, or words of an error message"
     fields = (
         *("id", "lane", "status", "source", "error_code", "error_message", "retry_count", "delivery"),
-        *("execution_id", "execution_url", "created_at", "died_at", "expires_at", "closed_at", "document"),
+        *("execution", "created_at", "died_at", "expires_at", "closed_at", "document"),
     )
-    readonly_fields = ("document",)
+    readonly_fields = ("document", "execution")
 
     def get_search_results(
         self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
@@ -89,6 +112,10 @@ class DeadLetterAdmin(WithPayload, ReadOnly, ActingScreen):
         if wanted is not None:
             return queryset.filter(Q(pk=wanted) | Q(delivery_id=wanted)), False
         return queryset.filter(DeadLetterFilter(search=search_term.strip()).query()), False
+
+    @admin.display(description="execution in n8n")
+    def execution(self, letter: DeadLetter) -> str:
+        return link(letter.execution_url, letter.execution_id)
 
     @admin.display(description="error")
     def error(self, letter: DeadLetter) -> str:

@@ -5,12 +5,14 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html_join
 
 from reliability.models import Attempt, Delivery, Lane
 from reliability.pipeline import control
 
 from .base import LaneWorkflowFilter, ReadOnly, ReadOnlyInline, ReadOnlyScreen, WithPayload, as_uuid
 from .confirm import ActingScreen, Verb
+from .reports import link
 
 CANCEL = Verb("cancel", "Cancel", "deliveries cancelled", control.cancel, "delivery_id")
 SEND_NOW = Verb("send_now", "Send now", "deliveries are due now", control.send_now, "delivery_id")
@@ -35,9 +37,9 @@ class DeliveryAdmin(WithPayload, ReadOnly, ActingScreen):
     fields = (
         *("id", "lane", "idempotency_key", "state", "source", "attempt_count", "retries_used", "due_at", "created_at"),
         *("expires_at", "finished_at", "sent_at", "lease_until", "last_error", "stale", "replay_of", "dead_letter"),
-        "document",
+        *("executions_in_n8n", "document"),
     )
-    readonly_fields = ("document", "sent_at", "lease_until")
+    readonly_fields = ("document", "executions_in_n8n", "sent_at", "lease_until")
 
     def get_search_results(
         self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
@@ -48,6 +50,14 @@ class DeliveryAdmin(WithPayload, ReadOnly, ActingScreen):
         by_key = Q(lane_id__in=list(Lane.objects.values_list("pk", flat=True)), idempotency_key=search_term.strip())
         wanted = as_uuid(search_term)
         return queryset.filter(by_key | Q(pk=wanted) if wanted else by_key), False
+
+    @admin.display(description="executions in n8n")
+    def executions_in_n8n(self, delivery: Delivery) -> str:
+        """The newest executions that n8n reported for it, with the way there where it is known."""
+        addresses = dict(delivery.failure_reports.values_list("execution_id", "execution_url"))
+        found = delivery.executions.order_by("-id").values_list("execution_id", "status")[:20]
+        shown = [(link(addresses.get(name, ""), name), status) for name, status in found]
+        return format_html_join(", ", "{} ({})", shown) or "-"
 
     @admin.display(description="last error")
     def error(self, delivery: Delivery) -> str:

@@ -99,14 +99,22 @@ class Replay(View):
         responses={202: BulkShape, 404: ProblemShape, 409: ProblemShape, **PROBLEMS},
     )
     def post(self, request: Request, dead_letter_id: UUID) -> Response:
-        """Send a dead letter again, with its own payload or an edited one."""
+        """Send a dead letter again, with its own payload or an edited one, or have n8n retry its execution."""
         who = caller(request)
         values = read(request, ReplayRequest)
         find(dead_letter_id, who)
         edited = text_of(request, "payload") if "payload" in values else None
         hand = who.hand(values.get("reason", ""))
-        done = replay.replay(dead_letter_id=dead_letter_id, hand=hand, now=who.now, payload=edited)
-        return Response({"batch_id": done.delivery_id, "count": 1, "delivery": done.delivery_id}, status=202)
+        delivery_id, batch_id = replay.bring_back(
+            dead_letter_id=dead_letter_id,
+            hand=hand,
+            now=who.now,
+            payload=edited,
+            via=values.get("via", ""),
+            load_workflow=values["load_workflow"],
+        )
+        shape = {"batch_id": batch_id, "count": 1}
+        return Response(shape if delivery_id is None else {**shape, "delivery": delivery_id}, status=202)
 
 
 class ReplayMany(View):

@@ -17,6 +17,7 @@ from reliability.models import (
 from reliability.models.breaker import BreakerState
 from reliability.models.delivery import AttemptResult
 from reliability.models.fields import validate_slug
+from reliability.pipeline.replay import Via
 
 KEY_LENGTH = 255
 BATCH_LIMIT = 1000
@@ -204,9 +205,15 @@ class DeadLetterPage(serializers.Serializer[Any]):
 
 
 class ReplayRequest(Strict):
-    """With a payload, the dead letter goes out edited, under a new idempotency key."""
+    """With a payload, the dead letter goes out edited, under a new idempotency key.
+
+    `via` is `execution` for n8n's own retry, which goes on from the failed node (the way for what n8n reported), and
+    `webhook` for a new delivery (the way for everything else); `load_workflow` takes the workflow as it is now.
+    """
 
     payload = PayloadField(required=False)
+    via = serializers.ChoiceField(choices=Via.choices, required=False)
+    load_workflow = serializers.BooleanField(required=False, default=True)
     reason = TextField(required=False, allow_blank=True, max_length=1000)
 
 
@@ -223,7 +230,7 @@ class BulkReplayRequest(BulkRequest):
 
 
 class BulkShape(serializers.Serializer[Any]):
-    """A bulk operation that was started, and how many it is about. A single replay names its delivery, too."""
+    """A bulk operation that was started, and how many it is about. A single replay names its delivery, if it is one."""
 
     batch_id = serializers.UUIDField()
     count = serializers.IntegerField()

@@ -53,7 +53,7 @@ def _ask(execution_id: str) -> Found:
     try:
         execution = n8n_api.execution(execution_id=execution_id, with_data=True)
     except n8n_api.NotThere:
-        return Found(note="")
+        return Found()  # n8n does not keep it, or no more: there is nothing to wait for
     except n8n_api.NotReached as error:
         return Found(note=error.detail, again=True)
     except n8n_api.N8nError as error:
@@ -68,7 +68,7 @@ def _settle(report: FailureReport, found: Found, now: datetime) -> None:
         _look_again(report, found, now)
         return
     report.save(update_fields=["lookups"])
-    delivery = _delivery(found)
+    delivery = delivery_of(origin=found.origin, workflow_id=found.workflow_id)
     if delivery is None:
         note = f"its origin was not found: {found.note}" if found.note else ""
         reports.bury(report=report, now=now, note=note)
@@ -90,16 +90,15 @@ def _look_again(report: FailureReport, found: Found, now: datetime) -> None:
     logger.warning("look_up_later", extra={**fields, "reason": found.note})
 
 
-def _delivery(found: Found) -> Delivery | None:
+def delivery_of(*, origin: Origin | None, workflow_id: str) -> Delivery | None:
     """Return the delivery, unless the execution is another workflow's: a header proves nothing by itself."""
-    rows = Delivery.objects.select_related("lane__workflow").filter(
-        pk=found.origin.delivery_id if found.origin else None
-    )
-    delivery = rows.first()
+    if origin is None:
+        return None
+    delivery = Delivery.objects.select_related("lane__workflow").filter(pk=origin.delivery_id).first()
     if delivery is None:
         return None
     known = delivery.lane.workflow.n8n_workflow_id
-    return delivery if not known or not found.workflow_id or known == found.workflow_id else None
+    return delivery if not known or not workflow_id or known == workflow_id else None
 
 
 def wake_stuck(*, now: datetime) -> int:

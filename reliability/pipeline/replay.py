@@ -3,6 +3,8 @@
 A replay is a new delivery that names the dead letter it replays. Its key is the first delivery's, so that a
 receiver knows the repeat; an edited payload is another message and gets a key of its own. The dead letter is
 claimed by a conditional UPDATE, so that of two who replay it at once, one does.
+
+What n8n reported has no payload of ours: it comes back by n8n's own retry of its execution (`retry`).
 """
 
 import json
@@ -12,10 +14,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import connection, models, transaction
 
 from reliability import engine
-from reliability.errors import NotFound, NotReplayable
+from reliability.errors import InvalidInput, NotFound, NotReplayable
 from reliability.models import (
     DeadLetter,
     DeadLetterSource,
@@ -28,7 +30,7 @@ from reliability.models import (
 )
 from reliability.models.ids import uuid7
 
-from . import audit
+from . import audit, retry
 from .audit import Hand
 from .selection import DeadLetterFilter
 
@@ -52,6 +54,13 @@ SELECT c.new_id, c.lane_id, coalesce(d.idempotency_key, c.id::text), c.payload,
 FROM claimed c LEFT JOIN reliability_delivery d ON d.id = c.delivery_id
 RETURNING id, lane_id, dead_letter_id, due_at
 """
+
+
+class Via(models.TextChoices):
+    """How a dead letter comes back: by a new delivery to the webhook, or by n8n's retry of its execution."""
+
+    WEBHOOK = "webhook"
+    EXECUTION = "execution"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,34 @@ def replay(*, dead_letter_id: UUID, hand: Hand, now: datetime, payload: str | No
         details = {"delivery": str(done[0].delivery_id), "edited": payload is not None}
         audit.record(hand=hand, action="replay", now=now, target=letter, details=details)
     return done[0]
+
+
+def bring_back(  # what a person may say of a replay
+    *,
+    dead_letter_id: UUID,
+    hand: Hand,
+    now: datetime,
+    payload: str | None = None,
+    via: str = "",
+    load_workflow: bool = True,
+) -> tuple[UUID | None, UUID]:
+    """Replay a dead letter the way that is asked for, or that its source allows.
+
+    Returns the new delivery's id (`None` where n8n retries its execution) and what the replay goes by: the
+    delivery's id, or the retry's. Raises as `replay` and `retry.begin` do, and `InvalidInput` for a payload where
+    n8n retries, since that goes on with the execution's own data.
+    """
+    if not via:
+        reported = DeadLetter.objects.filter(pk=dead_letter_id, source=DeadLetterSource.N8N).exists()
+        via = Via.EXECUTION if reported else Via.WEBHOOK
+    if via == Via.WEBHOOK:
+        done = replay(dead_letter_id=dead_letter_id, hand=hand, now=now, payload=payload)
+        return done.delivery_id, done.delivery_id
+    if payload is not None:
+        text = "n8n retries an execution with its own data: an edited payload goes to the webhook only."
+        raise InvalidInput(text, errors={"payload": [text]})
+    begun = retry.begin(dead_letter_id=dead_letter_id, hand=hand, now=now, load_workflow=load_workflow)
+    return None, begun.pk
 
 
 def replay_each(
@@ -115,7 +152,7 @@ def _refusal(dead_letter_id: UUID) -> NotFound | NotReplayable:
     if letter is None:
         return NotFound("There is no such dead letter.")
     if letter.source == DeadLetterSource.N8N and letter.status == DeadLetterStatus.DEAD:
-        return NotReplayable("n8n reported it: only n8n can run that execution again.")
+        return NotReplayable("n8n reported it, without a payload for the webhook: only its execution can be retried.")
     return NotReplayable(f"Only a dead letter can be replayed; this one is {letter.status}.")
 
 
@@ -172,7 +209,7 @@ def submit(
 
 def _candidates(frozen: dict[str, Any], cutoff: datetime) -> Any:
     found = DeadLetterFilter.thawed(frozen).matching()
-    return found.filter(status=DeadLetterStatus.DEAD, died_at__lte=cutoff).exclude(source=DeadLetterSource.N8N)
+    return found.filter(status=DeadLetterStatus.DEAD, died_at__lte=cutoff)
 
 
 def step(*, operation_id: UUID, now: datetime) -> datetime | None:
@@ -204,10 +241,21 @@ def _work(operation: Operation, ids: Sequence[UUID], now: datetime) -> None:
     """Handle these dead letters. Replays are spread over the time that the rate gives them."""
     gap = timedelta(seconds=1 / operation.rate_per_second)
     if operation.kind == OperationKind.REPLAY:
-        done = len(replay_each(dead_letter_ids=ids, now=now, due=[now + gap * i for i in range(len(ids))]))
+        done = _replay_all(ids, now, [now + gap * i for i in range(len(ids))])
     else:
         done = purge_each(dead_letter_ids=ids, now=now)
     operation.done += done
     operation.skipped += len(ids) - done
     operation.cursor = ids[-1]
     operation.next_at = now + gap * len(ids) if operation.kind == OperationKind.REPLAY else now
+
+
+def _replay_all(ids: Sequence[UUID], now: datetime, due: Sequence[datetime]) -> int:
+    """Replay each by the way that its source allows; return how many were still dead, and could be."""
+    times = dict(zip(ids, due, strict=True))
+    reported = set(
+        DeadLetter.objects.filter(pk__in=ids, source=DeadLetterSource.N8N).values_list("pk", flat=True),
+    )
+    sent = [one for one in ids if one not in reported]
+    done = replay_each(dead_letter_ids=sent, now=now, due=[times[one] for one in sent])
+    return len(done) + len(retry.begin_each(dead_letter_ids=list(reported), now=now, due=times))

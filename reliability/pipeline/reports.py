@@ -37,6 +37,7 @@ class Incoming:
     """A failure as it comes in. `report` is JSON text; `tenant` is the key's, empty for a key of all tenants.
 
     `for_tenant` is in whose name it is buried; `delivery_id` and `attempt` are what the reporter says of its cause.
+    `looked_up`: n8n has been asked for its cause already.
     """
 
     failure: Failure
@@ -46,6 +47,7 @@ class Incoming:
     delivery_id: UUID | None = None
     attempt: int | None = None
     origin: str = ReportOrigin.ERROR_TRIGGER
+    looked_up: bool = False
 
 
 def take(*, incoming: Incoming, now: datetime) -> tuple[FailureReport, bool]:
@@ -62,7 +64,7 @@ def take(*, incoming: Incoming, now: datetime) -> tuple[FailureReport, bool]:
         FailureReport.objects.bulk_create([report], ignore_conflicts=True)
         if not FailureReport.objects.filter(pk=report.pk).exists():
             return _known(report), False
-        _decide(report, delivery, now)
+        _decide(report, delivery, now, may_ask=not incoming.looked_up)
     _log(report)
     return report, True
 
@@ -85,12 +87,6 @@ def bury(*, report: FailureReport, now: datetime, note: str = "") -> None:
     report.state, report.look_up_at = ReportState.BURIED, None
     report.save(update_fields=["dead_letter", "state", "look_up_at", "error_message"])
     _note_execution(report, report.dead_letter, now)
-
-
-def decide(*, report: FailureReport, now: datetime) -> None:
-    """Settle a kept failure by what is known here: join it to its cause, or bury it."""
-    if not _join_known(report, now):
-        bury(report=report, now=now)
 
 
 def refuse(*, report: FailureReport) -> None:
@@ -188,14 +184,14 @@ def _known(report: FailureReport) -> FailureReport:
     return FailureReport.objects.select_related("delivery").get(**same)
 
 
-def _decide(report: FailureReport, delivery: Delivery | None, now: datetime) -> None:
+def _decide(report: FailureReport, delivery: Delivery | None, now: datetime, *, may_ask: bool) -> None:
     if delivery is not None and not report.retry_of:
         join(report=report, delivery=delivery, now=now)
     elif _join_known(report, now):
         return
     elif delivery is not None:
         join(report=report, delivery=delivery, now=now)
-    elif settings.N8N_API_KEY and report.execution_id:
+    elif may_ask and settings.N8N_API_KEY and report.execution_id:
         report.look_up_at = now
         report.save(update_fields=["look_up_at"])
         engine.look_up(report_id=report.pk)

@@ -20,6 +20,9 @@ class Command(SelectionCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("--rate", type=float, default=replay.DEFAULT_RATE, help="per second (default: %(default)s)")
+        help_text = "'execution' for n8n's own retry from the failed node; by default as the entry's source allows"
+        parser.add_argument("--via", choices=replay.Via.values, default="", help=help_text)
+        parser.add_argument("--as-it-was", action="store_true", help="retry with the workflow as it was, not as it is")
         parser.add_argument("--payload", help="JSON to send instead ('-': standard input); needs exactly one id")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -31,6 +34,8 @@ class Command(SelectionCommand):
             return
         if options["payload"] is not None:
             raise CommandError("--payload needs exactly one id.")
+        if options["via"] or options["as_it_was"]:
+            raise CommandError("--via and --as-it-was need ids.")
         now = clock.now()
         if options["dry_run"]:
             self.stdout.write(f"{replay.count(selection=selection, now=now)} would be replayed.")
@@ -55,11 +60,18 @@ class Command(SelectionCommand):
             return True
         try:
             hand = self.hand(options)
-            done = replay.replay(dead_letter_id=UUID(text), hand=hand, now=clock.now(), payload=payload)
+            delivery_id, batch_id = replay.bring_back(
+                dead_letter_id=UUID(text),
+                hand=hand,
+                now=clock.now(),
+                payload=payload,
+                via=options["via"],
+                load_workflow=not options["as_it_was"],
+            )
         except (BackstopError, ValueError) as error:
             self.stderr.write(f"{text}: {error}")
             return False
-        self.stdout.write(f"{text}: delivery {done.delivery_id}")
+        self.stdout.write(f"{text}: " + (f"delivery {delivery_id}" if delivery_id else f"retry in n8n {batch_id}"))
         return True
 
 

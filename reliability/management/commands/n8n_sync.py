@@ -1,0 +1,46 @@
+"""`manage.py n8n_sync`: offer n8n's webhooks as workflows, and take them over."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.management import CommandError
+from django.core.management.base import CommandParser
+
+from reliability.errors import BackstopError
+from reliability.management.base import OperatorCommand
+from reliability.management.tables import table
+from reliability.pipeline import clock, n8n_sync
+from reliability.pipeline.n8n_sync import Offer
+
+
+class Command(OperatorCommand):
+    help = "Show which of n8n's webhooks are known here; --apply takes them over. What is known keeps its policy."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("--apply", nargs="+", default=[], metavar="SLUG", help="take these over")
+        parser.add_argument("--all", action="store_true", help="take over all that are new or different")
+        parser.add_argument("--dry-run", action="store_true", help="only show")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["apply"] and options["all"]:
+            raise CommandError("Give either --apply or --all.")
+        try:
+            found = n8n_sync.offers()
+            chosen = _chosen(found, options)
+            rows = [(one.slug, one.name, one.path, one.state, ", ".join(one.notes)) for one in found]
+            self.stdout.write(table(("slug", "name", "path", "state", "notes"), rows))
+            if chosen and not options["dry_run"]:
+                for one in n8n_sync.apply(chosen=chosen, hand=self.hand(options), now=clock.now()):
+                    self.stdout.write(f"{one.slug}: {one.result}")
+        except BackstopError as error:
+            raise CommandError(self.explain(error)) from None
+
+
+def _chosen(found: Sequence[Offer], options: dict[str, Any]) -> list[Offer]:
+    if options["all"]:
+        return [one for one in found if one.state in ("new", "different")]
+    unknown = set(options["apply"]) - {one.slug for one in found}
+    if unknown:
+        raise CommandError(f"n8n has no such webhook: {', '.join(sorted(unknown))}.")
+    return [one for one in found if one.slug in options["apply"]]
