@@ -12,6 +12,7 @@ from reliability.models import Workflow
 
 from . import n8n_api, n8n_workflows, workflow_files
 from .audit import Hand
+from .files import Imported
 from .n8n_api import N8nWorkflow
 
 WEBHOOK = "n8n-nodes-base.webhook"
@@ -42,7 +43,7 @@ def offers() -> list[Offer]:
     return found
 
 
-def apply(*, chosen: Collection[Offer], hand: Hand, now: datetime) -> list[workflow_files.Imported]:
+def apply(*, chosen: Collection[Offer], hand: Hand, now: datetime) -> list[Imported]:
     """Take over these webhooks, all or none; what is known keeps its policy. Raises `InvalidInput`."""
     unfit = {one.slug: list(one.notes) for one in chosen if one.state == "unfit"}
     if unfit:

@@ -3,6 +3,7 @@ import pytest
 from ..support.receiver import Receiver
 from ..support.workers import Workers
 from . import n8n as real
+from . import reporting
 from .backstop import KEY, Front
 
 ECHO = real.workflow("arrives", real.code("return $input.all();"))
@@ -64,7 +65,7 @@ def front(live_server):
 
 
 @pytest.fixture(scope="session")
-def n8n(tmp_path_factory, django_db_setup, vendor, services, front):
+def n8n(tmp_path_factory, django_db_setup, vendor, services, front, live_server):
     """A real n8n with the tests' workflows and the project's own; `draft` is not published."""
     from django.db import connection
 
@@ -76,7 +77,8 @@ def n8n(tmp_path_factory, django_db_setup, vendor, services, front):
         made.load(one)
     made.load(DRAFT, publish=False)
     made.keep(*CREDENTIALS)
-    for one in own_workflows(services.port, front.port):
+    own = own_workflows(services.port, front.port)
+    for one in (*own, *reporting.workflows(live_server.url, vendor.port)):
         made.load(one)
     made.start()
     made.own()
