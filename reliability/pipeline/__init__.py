@@ -10,6 +10,10 @@ dispatch    one look at a lane: settle what came back, claim what is due under e
 circuit     keeps what the breaker policy decides
 transport   sends one attempt; the only module that opens a socket
 outcome     writes down what an attempt means for its delivery
+aftermath   holds what n8n says of an execution later, or sooner, against its delivery
+reports     takes in the failures that n8n reports: joined to a delivery (`lookup` asks n8n which), or buried
+callback    takes in a workflow's own report of its end; figures, an execution's figures
+retry       brings a dead letter back by n8n's own retry; n8n_api is the way there
 replay      takes a dead letter back onto the way, one or many
 control     the operator's hand on workflows and deliveries: cancel, send now, pause, resume; `flags` switches whole
             parts off and on, `endpoints` and `keys` are for secrets

@@ -136,18 +136,27 @@ def _cause(incoming: Incoming) -> Delivery | None:
     A delivery that does not exist (any more) is no reason to lose a failure, unless the key is one tenant's: it
     learns nothing of what others have. Raises `NotFound`.
     """
-    found = None
-    if incoming.delivery_id is not None:
-        found = Delivery.objects.select_related("lane").filter(pk=incoming.delivery_id).first()
-        if found is None and incoming.tenant:
+    known = _known_causes(incoming.failure.execution_id)
+    own = [one for one in known if incoming.tenant in ("", one.lane.tenant)]
+    if incoming.delivery_id is None:
+        if known and not own:
             raise _refusal(incoming)
-    if found is None and incoming.failure.execution_id:
-        known = Execution.objects.filter(execution_id=incoming.failure.execution_id, delivery__isnull=False)
-        first = known.select_related("delivery__lane").order_by("id").first()
-        found = first.delivery if first else None
-    if found is not None and incoming.tenant not in ("", found.lane.tenant):
+        return own[0] if len(own) == 1 else None
+    named = Delivery.objects.select_related("lane").filter(pk=incoming.delivery_id).first()
+    if named is None and not incoming.tenant:
+        return own[0] if len(own) == 1 else None
+    if named is None or incoming.tenant not in ("", named.lane.tenant) or (known and not own):
         raise _refusal(incoming)
-    return found
+    return named
+
+
+def _known_causes(execution_id: str) -> list[Delivery]:
+    """Return the deliveries that were said to be behind an execution. More than one say nothing."""
+    if not execution_id:
+        return []
+    rows = Execution.objects.filter(execution_id=execution_id, delivery__isnull=False)
+    found = [one.delivery for one in rows.select_related("delivery__lane").order_by("id")[:10]]
+    return [one for one in found if one is not None]
 
 
 def _refusal(incoming: Incoming) -> NotFound:

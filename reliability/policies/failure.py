@@ -5,6 +5,7 @@ for being large.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,9 @@ MESSAGE_LENGTH = 10_000
 REPORT_LENGTH = 256 * 1024
 KNOWN = ("execution", "trigger", "workflow")
 CRASHED = frozenset({"WorkflowCrashedError"})
+# Names of headers and fields whose values are nobody's business here.
+SECRET = re.compile(r"authorization|cookie|passw|secret|token|api[-_]?key|signature", re.IGNORECASE)
+HIDDEN = "(left out)"
 HEADERS = ("x-backstop-delivery", "x-backstop-attempt")
 
 
@@ -97,7 +101,11 @@ def describe(node: str, error: Any) -> str:
 
 
 def shorten(body: Mapping[str, Any]) -> str:
-    """Return a report's JSON text for keeping: whole, or its long strings cut, or only its known members."""
+    """Return a report's JSON text for keeping: whole, or its long strings cut, or only its known members.
+
+    n8n repeats the request that failed, with its headers: what authenticated it is left out.
+    """
+    body = _discreet(body)
     text = _dump(body)
     if len(text) > REPORT_LENGTH:
         text = _dump(_cut(body))
@@ -204,6 +212,15 @@ def _text(value: Any, length: int) -> str:
 
 def _dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _discreet(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            name: HIDDEN if isinstance(one, str) and SECRET.search(str(name)) else _discreet(one)
+            for name, one in value.items()
+        }
+    return [_discreet(one) for one in value] if isinstance(value, list) else value
 
 
 def _cut(value: Any) -> Any:

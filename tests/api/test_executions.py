@@ -293,6 +293,17 @@ def test_another_tenants_delivery_is_not_found_and_nothing_is_kept(workflow, rep
     assert made.state == DeliveryState.DELIVERED
 
 
+def test_what_two_tenants_claim_to_have_run_is_nobodys(workflow, report, sent, client_of):
+    workflow()
+    for tenant in ("acme", "beta"):
+        made = sent("delivered", tenant=tenant)
+        figures = {"workflow": "echo", "execution_id": "2", "status": "running", "delivery": str(made.pk)}
+        assert report(figures, client_of(tenant), FIGURES).status_code == 201
+    assert report(failed("2")).json()["state"] == "buried"
+    assert report(failed("2"), client_of("beta")).json()["delivery"] == str(made.pk)
+    assert report({**failed("2"), "delivery_id": str(made.pk)}, client_of("gamma")).status_code == 404
+
+
 def test_a_delivery_that_is_gone_is_no_reason_to_lose_a_failure(report):
     assert report({**failed("2"), "delivery_id": str(uuid4())}).json()["state"] == "buried"
 

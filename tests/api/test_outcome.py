@@ -207,6 +207,32 @@ def test_a_place_that_became_free_is_used(awaiting, report, accept, drain, recei
     assert len(receiver.got) == 2
 
 
+def test_many_report_while_their_answers_are_settled(workflow, receiver, drain, accept_many, report):
+    workflow(completion="callback", concurrency_limit=10, circuit_breaker_threshold=1000, max_retries=3)
+    accept_many(60)
+
+    def respond(got):
+        number = int(got.headers["x-backstop-attempt"])
+        fails = number == 1 and got.json["n"] % 3 == 0
+        status = "failed" if fails else "succeeded"
+        name = f"{got.headers['x-backstop-delivery']}-{number}"
+        try:
+            for _ in range(2):
+                answer = report(got.headers["x-backstop-delivery"], status, execution_id=name, attempt=number)
+                assert answer.status_code == 200, answer.content
+        finally:
+            connection.close()
+        return Reply(202)
+
+    receiver.rule = respond
+    for _ in range(10):
+        drain()
+    assert set(Delivery.objects.values_list("state", flat=True)) == {"delivered"}
+    assert len(receiver.got) == 80
+    assert Attempt.objects.filter(result="reported_failed").count() == 20
+    assert not DeadLetter.objects.exists()
+
+
 def test_what_was_withdrawn_or_never_sent_is_not_reported(workflow, accept, report):
     workflow(paused=True)
     made = accept()

@@ -319,6 +319,25 @@ def test_a_worker_that_died_after_asking_leaves_a_retry_that_is_looked_after(n8n
         assert work().state == "succeeded"
 
 
+def test_a_worker_killed_in_the_middle_of_asking_leaves_one_retry(n8n, letter, send, workers, receiver):
+    made = letter()
+    n8n.retry_wait = 2.0
+    asking = {"N8N_WEBHOOK_URL": receiver.url, "N8N_API_URL": n8n.url, "N8N_API_KEY": KEY}
+    first = workers.start(**asking)
+    send(f"{made.pk}/replay/")
+    until(lambda: n8n.count("POST") == 1)
+    workers.kill(first)
+    retried = ExecutionRetry.objects.get()
+    assert retried.state == "asked"
+    assert timedelta(seconds=60) < retried.due_at - clock.now() < retry.ASKED_FOR
+    retry.work(retry_id=retried.pk)  # not due: its answer might still come
+    ExecutionRetry.objects.update(due_at=clock.now() - timedelta(minutes=2))
+    assert retry.wake_stuck(now=clock.now()) == 1
+    workers.start(**asking)
+    until(lambda: DeadLetter.objects.get(pk=made.pk).status == "recovered")
+    assert n8n.count("POST") == 1
+
+
 def test_what_nobody_can_find_out_is_a_person_s_to_decide(n8n, letter, send):
     made = letter()
     send(f"{made.pk}/replay/")

@@ -97,6 +97,16 @@ def test_a_large_report_is_cut_until_it_fits():
     assert len(failure.shorten(broad)) < failure.REPORT_LENGTH
 
 
+def test_what_authenticated_the_failed_request_is_not_kept():
+    request = {
+        "headers": {"Authorization": "Bearer v3ndor", "X-Api-Key": "v3ndor", "accept": "*/*"},
+        "auth": [{"password": "v3ndor"}],
+    }
+    kept = failure.shorten(failed("2", error={"message": "down", "context": {"request": request}}))
+    assert "v3ndor" not in kept
+    assert json.loads(kept)["execution"]["error"]["context"]["request"]["headers"]["accept"] == "*/*"
+
+
 def execution(*, runs=None, stack=(), trigger="Webhook"):
     nodes = [{"name": "Webhook", "type": "n8n-nodes-base.webhook"}, {"name": "Code", "type": "n8n-nodes-base.code"}]
     data = {"nodeExecutionStack": list(stack), "runtimeData": {"triggerNode": {"name": trigger}}}
