@@ -5,6 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from reliability.models import ExecutionStatus, ReportState
+from reliability.pipeline.callback import STATUSES
 from reliability.policies.failure import ID_LENGTH, MESSAGE_LENGTH
 
 from .serializers import SlugField, Strict, TextField
@@ -105,7 +106,7 @@ class ExecutionShape(serializers.Serializer[Any]):
 class OutcomeRequest(Strict):
     """How a delivery's work ended. `attempt` is the `X-Backstop-Attempt` that the workflow was called with."""
 
-    status = serializers.ChoiceField(choices=[("succeeded", "Succeeded"), ("failed", "Failed")])
+    status = serializers.ChoiceField(choices=STATUSES)
     execution_id = TextField(required=False, allow_blank=True, max_length=ID_LENGTH)
     error = TextField(required=False, allow_blank=True, max_length=MESSAGE_LENGTH)
     attempt = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=1_000_000)

@@ -12,6 +12,7 @@ from reliability.models import Delivery, DeliveryState
 from . import aftermath, dispatch
 from .aftermath import Word
 
+STATUSES = [("succeeded", "Succeeded"), ("failed", "Failed")]
 FAILED_CODE = "reported_failed"
 OVER = (DeliveryState.CANCELLED, DeliveryState.SKIPPED)
 
