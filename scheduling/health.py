@@ -107,7 +107,7 @@ def _held(runs: list[Run]) -> set[Any]:
 
 
 def _health(job: CronJob, run: Run | None, slot: datetime | None, held: set[Any], now: datetime) -> Health:
-    skipped = run is not None and run.result == RunResult.SKIPPED and not job.builtin
+    skipped = run is not None and run.result == RunResult.SKIPPED
     seen = Seen(
         enabled=job.enabled,
         since=job.active_since,
@@ -115,9 +115,15 @@ def _health(job: CronJob, run: Run | None, slot: datetime | None, held: set[Any]
         last_slot=slot,
         has_run=run is not None,
         overlapping=skipped or (run is not None and not held.isdisjoint(run.delivery_ids)),
-        failed=run is not None and run.result == RunResult.FAILED,
+        failed=run is not None and (run.result == RunResult.FAILED or _is_stuck(job, run, now)),
     )
     return Health(job, slots.standing(schedule=job.expected, seen=seen, now=now), run)
+
+
+def _is_stuck(job: CronJob, run: Run, now: datetime) -> bool:
+    """Whether a built-in job's run should have ended by now: no worker took it, or the one that did is lost."""
+    unfinished = run.result == RunResult.ACCEPTED and run.finished_at is None
+    return bool(job.builtin) and unfinished and now - run.started_at > job.grace
 
 
 def _keep(job: CronJob, state: State, now: datetime) -> bool:

@@ -14,7 +14,7 @@ from scheduling.models import CronJob, Ping, Run
 from ..support.receiver import until
 from .conftest import pings, runs
 
-DAY = timedelta(days=1)
+DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 
 
 def waiting() -> int:
@@ -110,6 +110,19 @@ def test_a_run_whose_worker_was_lost_is_found_by_the_next(builtin, post):
     first, second = runs(job)
     assert (first.result, first.error) == ("failed", housekeeping.LOST)
     assert (second.result, second.error) == ("accepted", "")
+
+
+@pytest.mark.django_db
+def test_without_a_worker_it_shows(builtin, post):
+    job = builtin("alerts")
+    post("alerts", key="one")
+    now = clock.now()
+    assert [health.of(jobs=[job], now=now + wait)[0].standing.state for wait in (MINUTE, 6 * MINUTE)] == [
+        "ok",
+        "failing",
+    ]
+    post("alerts", key="two")
+    assert health.of(jobs=[job], now=now)[0].standing.state == "overlapping"
 
 
 @pytest.mark.django_db

@@ -1,12 +1,15 @@
 """POST /cron/<job>/: one run for each slot or key, kept before the answer."""
 
+import json
 import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection
+from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 
+from config import wsgi
 from reliability.models import Delivery, Flag, Workflow
 from scheduling import jobs
 from scheduling.models import CronJob, Ping, Run
@@ -174,6 +177,17 @@ def test_what_is_refused(job, post, settings):
 def test_the_body_is_not_read(job, post):
     job()
     assert post(data="{not json", content_type="application/json").status_code == 202
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_wsgi_application_hands_a_ping_on(job, settings):
+    job()
+    settings.CRON_SECRET = "a-cron-secret"
+    environ = RequestFactory().post("/cron/recap/", headers={"X-Cron-Secret": "a-cron-secret"}).environ
+    answered = []
+    body = wsgi.application(environ, lambda status, headers: answered.append(status))
+    assert answered == ["202 Accepted"]
+    assert json.loads(b"".join(body))["job"] == "recap"
 
 
 @pytest.mark.django_db
