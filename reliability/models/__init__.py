@@ -16,6 +16,7 @@ from .execution import (
 from .flag import Flag, FlagName
 from .operation import Operation, OperationKind, OperationState
 from .policy import Completion, LanePolicy, OnUnknownOutcome
+from .rollup import LATENCY_EDGES, DeathRollup, FailureGroup, Grain, Rollup
 from .slot import Slot
 from .stripe import (
     DEFAULT_ENDPOINT,
@@ -37,6 +38,7 @@ __all__ = [
     "DEFAULT_TENANT",
     "FINAL",
     "IN_FLIGHT",
+    "LATENCY_EDGES",
     "ApiKey",
     "Attempt",
     "AttemptResult",
@@ -49,15 +51,18 @@ __all__ = [
     "DeadLetter",
     "DeadLetterSource",
     "DeadLetterStatus",
+    "DeathRollup",
     "Delivery",
     "DeliveryState",
     "EventSource",
     "Execution",
     "ExecutionRetry",
     "ExecutionStatus",
+    "FailureGroup",
     "FailureReport",
     "Flag",
     "FlagName",
+    "Grain",
     "Ignored",
     "KeyScope",
     "Lane",
@@ -69,6 +74,7 @@ __all__ = [
     "ReportOrigin",
     "ReportState",
     "RetryState",
+    "Rollup",
     "Scope",
     "Slot",
     "Source",

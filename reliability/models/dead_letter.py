@@ -35,7 +35,11 @@ class DeadLetterQuerySet(models.QuerySet["DeadLetter"]):
 
 
 class DeadLetter(models.Model):
-    """What failed for good, with its full payload. It leaves only by a purge or into the archive."""
+    """What failed for good, with its full payload. It leaves only by a purge or into the archive.
+
+    `reason` and `fingerprint` say what kind of failure it is (`policies.fingerprint`). A purge can be undone until
+    `erase_at`; then the payload goes.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     lane = models.ForeignKey(Lane, on_delete=models.PROTECT, related_name="dead_letters", db_index=False)
@@ -47,6 +51,8 @@ class DeadLetter(models.Model):
     payload = models.TextField()
     error_code = models.TextField(blank=True, default="")
     error_message = models.TextField(blank=True, default="")
+    reason = models.TextField(blank=True, default="", db_default="")
+    fingerprint = models.TextField(blank=True, default="", db_default="")
     retry_count = models.IntegerField(default=0)
     execution_id = models.TextField(blank=True, default="")
     execution_url = models.TextField(blank=True, default="")
@@ -54,6 +60,7 @@ class DeadLetter(models.Model):
     died_at = models.DateTimeField()
     expires_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True, blank=True)
+    erase_at = models.DateTimeField(null=True, blank=True)
 
     objects = DeadLetterQuerySet.as_manager()
 

@@ -1,7 +1,7 @@
 """Bulk operations over dead letters: a frozen filter, and how far the engine has come with it."""
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
 
 from .ids import uuid7
 
@@ -26,7 +26,10 @@ class OperationState(models.TextChoices):
 class Operation(models.Model):
     """A bulk replay or purge. The filter and the cut-off are frozen when it is submitted.
 
-    `cursor` is the last dead letter handled, in the order of ids, so that a restart goes on behind it.
+    `cursor` is the last dead letter handled, in the order of ids, so that a restart goes on behind it. `done` counts
+    those acted on, `recovered` and `failed` how the replays among them ended; `skipped_by` counts the others by cause.
+    With `canary` one goes first, and the rest once it has recovered; more than `stop_failure_rate` (0 to 1) failing
+    again stops it, and `note` says so.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -38,6 +41,13 @@ class Operation(models.Model):
     matched = models.IntegerField(default=0)
     done = models.IntegerField(default=0)
     skipped = models.IntegerField(default=0)
+    skipped_by = models.JSONField(default=dict, blank=True, db_default=Value({}, models.JSONField()))
+    recovered = models.IntegerField(default=0, db_default=0)
+    failed = models.IntegerField(default=0, db_default=0)
+    canary = models.BooleanField(default=False, db_default=False)
+    canary_letter = models.UUIDField(null=True, blank=True)
+    stop_failure_rate = models.FloatField(null=True, blank=True)
+    note = models.TextField(blank=True, default="", db_default="")
     cursor = models.UUIDField(null=True, blank=True)
     actor = models.TextField()
     reason = models.TextField(blank=True, default="")
@@ -47,8 +57,13 @@ class Operation(models.Model):
 
     class Meta:
         ordering = ("-id",)
+        permissions = [("control_operation", "Can pause, go on with, cancel and slow down bulk operations")]
         constraints = [
             models.CheckConstraint(condition=Q(rate_per_second__gt=0), name="operation_rate_positive"),
+            models.CheckConstraint(
+                condition=Q(stop_failure_rate__isnull=True) | Q(stop_failure_rate__range=(0.0, 1.0)),
+                name="operation_stop_rate_is_a_share",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -1,0 +1,86 @@
+"""What the charts are drawn from: counts by lane and minute or hour, and the groups that failures fall into."""
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import F, Q
+
+from .ids import uuid7
+from .workflow import Lane, Workflow
+
+# Upper edges of the buckets of a latency, in milliseconds; the last bucket has none.
+LATENCY_EDGES = (25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 1_800_000, 7_200_000)
+
+
+class Grain(models.TextChoices):
+    """How much time a row stands for."""
+
+    MINUTE = "minute"
+    HOUR = "hour"
+
+
+class Rollup(models.Model):
+    """What a lane did within a minute, or an hour, that begins `at`.
+
+    `latency` counts delivered ones by how long it took from accepted to delivered, by `LATENCY_EDGES`.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    lane = models.ForeignKey(Lane, on_delete=models.CASCADE, related_name="rollups", db_index=False)
+    grain = models.TextField(choices=Grain.choices)
+    at = models.DateTimeField()
+    delivered = models.IntegerField(default=0)
+    dead = models.IntegerField(default=0)
+    attempts = models.IntegerField(default=0)
+    failures = models.IntegerField(default=0)
+    latency = ArrayField(models.IntegerField(), default=list)
+
+    class Meta:
+        ordering = ("-at",)
+        constraints = [models.UniqueConstraint(fields=("grain", "at", "lane"), name="rollup_once")]
+
+    def __str__(self) -> str:
+        return f"{self.lane_id} {self.grain} {self.at}"
+
+
+class DeathRollup(models.Model):
+    """How many died in a lane for one reason within a minute, or an hour, that begins `at`."""
+
+    id = models.BigAutoField(primary_key=True)
+    lane = models.ForeignKey(Lane, on_delete=models.CASCADE, related_name="death_rollups", db_index=False)
+    grain = models.TextField(choices=Grain.choices)
+    at = models.DateTimeField()
+    reason = models.TextField()
+    count = models.IntegerField(default=0)
+
+    class Meta:
+        ordering = ("-at",)
+        constraints = [models.UniqueConstraint(fields=("grain", "at", "lane", "reason"), name="death_rollup_once")]
+
+    def __str__(self) -> str:
+        return f"{self.lane_id} {self.grain} {self.at} {self.reason}"
+
+
+class FailureGroup(models.Model):
+    """Dead letters of one workflow that failed the same way, kept by the database itself as they come and go.
+
+    `dead` counts those that are dead now, `seen` all there ever were; `message` is one of their errors.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    workflow = models.ForeignKey(Workflow, on_delete=models.CASCADE, related_name="failure_groups", db_index=False)
+    fingerprint = models.TextField()
+    reason = models.TextField()
+    code = models.TextField(blank=True, default="")
+    message = models.TextField(blank=True, default="")
+    dead = models.IntegerField(default=0)
+    seen = models.IntegerField(default=0)
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("-dead",)
+        constraints = [models.UniqueConstraint(fields=("workflow", "fingerprint"), name="failure_group_once")]
+        indexes = [models.Index(F("dead").desc(), name="failure_group_by_size", condition=Q(dead__gt=0))]
+
+    def __str__(self) -> str:
+        return f"{self.workflow_id} {self.fingerprint}"
