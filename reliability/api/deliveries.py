@@ -12,7 +12,7 @@ from reliability.errors import InvalidInput, NotFound
 from reliability.models import Delivery, digest_of
 from reliability.models.ids import at_least, before
 from reliability.pipeline import control, intake
-from reliability.pipeline.intake import Trigger
+from reliability.pipeline.intake import Accepted, Trigger
 from reliability.pipeline.selection import lanes_of
 
 from . import pages, shapes
@@ -55,7 +55,7 @@ class Deliveries(View):
         values = read(request, DeliveryRequest)
         trigger = _trigger(values, text_of(request, "payload"), who, header=request.headers.get("Idempotency-Key"))
         accepted = intake.accept(triggers=[trigger], now=who.now)[0]
-        shape = _shape(accepted.delivery, trigger)
+        shape = _shape(accepted, trigger, values["payload"])
         if accepted.created:
             return Response(shape, status=201)
         return Response(shape, headers={"Idempotent-Replayed": "true"})
@@ -84,7 +84,8 @@ class Batch(View):
         texts = strict_json.items(text_of(request, "deliveries"))
         triggers = [_numbered(i, one, text, who) for i, (one, text) in enumerate(zip(values, texts, strict=True))]
         accepted = intake.accept(triggers=triggers, now=who.now)
-        found = [_shape(one.delivery, trigger) for one, trigger in zip(accepted, triggers, strict=True)]
+        made = zip(accepted, triggers, values, strict=True)
+        found = [_shape(one, trigger, value["payload"]) for one, trigger, value in made]
         return Response({"deliveries": found}, status=201 if any(one.created for one in accepted) else 200)
 
 
@@ -153,9 +154,17 @@ def _key(in_body: str | None, in_header: str | None) -> str | None:
     return idempotency_key(in_header)
 
 
-def _shape(one: Delivery, trigger: Trigger) -> shapes.Shape:
+def _shape(accepted: Accepted, trigger: Trigger, document: Any) -> shapes.Shape:
+    """Return what was accepted; `document` is the trigger's payload, which a first delivery has written otherwise."""
+    one = accepted.delivery
     attempts = () if one.attempt_count == 0 else one.attempts.order_by("id")
-    return shapes.delivery(one, workflow=trigger.workflow, tenant=trigger.tenant, attempts=attempts)
+    return shapes.delivery(
+        one,
+        workflow=trigger.workflow,
+        tenant=trigger.tenant,
+        attempts=attempts,
+        document=document if accepted.created else None,
+    )
 
 
 def _matching(wanted: dict[str, Any], who: Caller) -> Any:

@@ -10,15 +10,20 @@ from reliability.policies.breaker import failures_in_window
 Shape = dict[str, Any]
 
 
-def delivery(one: Delivery, *, workflow: str, tenant: str, attempts: Iterable[Attempt] | None = None) -> Shape:
-    """Return a delivery; with `attempts`, in the order in which they were made."""
+def delivery(
+    one: Delivery, *, workflow: str, tenant: str, attempts: Iterable[Attempt] | None = None, document: Any = None
+) -> Shape:
+    """Return a delivery; with `attempts`, in the order in which they were made.
+
+    `document` is its payload, where the caller has read that already.
+    """
     shape = {
         "id": one.id,
         "workflow": workflow,
         "tenant": tenant,
         "idempotency_key": one.idempotency_key,
         "state": one.state,
-        "payload": one.document,
+        "payload": one.document if document is None else document,
         "attempt_count": one.attempt_count,
         "due_at": one.due_at,
         "created_at": one.created_at,

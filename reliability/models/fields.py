@@ -3,13 +3,16 @@
 import base64
 import hashlib
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
+
+if TYPE_CHECKING:
+    # Six megabytes in each process, which those without a secret to read need not spend.
+    from cryptography.fernet import MultiFernet
 
 SLUG_PATTERN = r"[a-z0-9][a-z0-9-]{0,62}"
 validate_slug = RegexValidator(
@@ -24,12 +27,14 @@ class SlugTextField(models.TextField):  # type: ignore[type-arg]  # generic for 
 
 
 @lru_cache(maxsize=4)
-def _cipher(keys: tuple[str, ...]) -> MultiFernet:
+def _cipher(keys: tuple[str, ...]) -> "MultiFernet":
+    from cryptography.fernet import Fernet, MultiFernet
+
     derived = (hashlib.sha256(b"backstop.at-rest." + key.encode()).digest() for key in keys)
     return MultiFernet([Fernet(base64.urlsafe_b64encode(key)) for key in derived])
 
 
-def cipher() -> MultiFernet:
+def cipher() -> "MultiFernet":
     """Return the cipher for secrets at rest, keyed by `SECRET_KEY`; its fallbacks still decrypt."""
     return _cipher((settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS))
 
@@ -46,6 +51,8 @@ class EncryptedTextField(models.TextField):  # type: ignore[type-arg]  # generic
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
         if not value:
             return value
+        from cryptography.fernet import InvalidToken
+
         try:
             return cipher().decrypt(value.encode()).decode()
         except InvalidToken:
