@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from django.db import connection
 from django.test import Client
 
 from reliability.models import ApiKey, Breaker, Delivery, Lane, Workflow, digest_of
@@ -11,6 +12,17 @@ from reliability.pipeline.intake import Trigger
 
 from .support.receiver import Receiver
 from .support.workers import Workers
+
+
+@pytest.fixture(autouse=True)
+def _groups_at_once(request):
+    """A test that never commits sees failure groups count with each statement."""
+    marker = request.node.get_closest_marker("django_db")
+    in_one = {"transactional_db", "live_server"}.isdisjoint(request.fixturenames)
+    if in_one and (marker or "db" in request.fixturenames) and not (marker and marker.kwargs.get("transaction")):
+        request.getfixturevalue("db")
+        with connection.cursor() as cursor:
+            cursor.execute("SET CONSTRAINTS backstop_failure_apply IMMEDIATE")
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from .access import ApiKey, AuditEntry, KeyScope
 from .breaker import Breaker, BreakerState, BreakerTransition, Scope
-from .dead_letter import DeadLetter, DeadLetterSource, DeadLetterStatus
+from .dead_letter import DeadLetter, DeadLetterSource, DeadLetterStatus, error_fields
 from .delivery import FINAL, IN_FLIGHT, Attempt, AttemptResult, Delivery, DeliveryState, Source, digest_of
 from .execution import (
     Execution,
@@ -87,4 +87,5 @@ __all__ = [
     "StripeSecret",
     "Workflow",
     "digest_of",
+    "error_fields",
 ]

@@ -6,6 +6,8 @@ from typing import Any
 from django.db import models
 from django.db.models import F, Q
 
+from reliability.policies import fingerprint
+
 from .delivery import Delivery
 from .ids import uuid7
 from .workflow import Lane
@@ -29,6 +31,16 @@ class DeadLetterSource(models.TextChoices):
     API = "api"
 
 
+def error_fields(*, code: str, message: str) -> dict[str, str]:
+    """Return the columns of an error: what was said, and which kind of failure that makes it."""
+    return {
+        "error_code": code,
+        "error_message": message,
+        "reason": str(fingerprint.reason_of(code=code)),
+        "fingerprint": fingerprint.fingerprint_of(code=code, message=message),
+    }
+
+
 class DeadLetterQuerySet(models.QuerySet["DeadLetter"]):
     def dead(self) -> "DeadLetterQuerySet":
         return self.filter(status=DeadLetterStatus.DEAD)
@@ -37,8 +49,8 @@ class DeadLetterQuerySet(models.QuerySet["DeadLetter"]):
 class DeadLetter(models.Model):
     """What failed for good, with its full payload. It leaves only by a purge or into the archive.
 
-    `reason` and `fingerprint` say what kind of failure it is (`policies.fingerprint`). A purge can be undone until
-    `erase_at`; then the payload goes.
+    `reason` and `fingerprint` say what kind of failure it is: whoever writes an error writes them too, by
+    `error_fields`. A purge can be undone until `erase_at`; then the payload goes.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -81,6 +93,10 @@ class DeadLetter(models.Model):
             models.Index(F("status"), F("id").desc(), name="dead_letter_by_status"),
             models.Index(F("lane"), F("status"), F("id").desc(), name="dead_letter_by_lane"),
             models.Index(F("error_code"), F("id").desc(), name="dead_letter_by_code"),
+            models.Index(F("fingerprint"), F("status"), F("id").desc(), name="dead_letter_by_print"),
+            models.Index(F("reason"), F("status"), F("id").desc(), name="dead_letter_by_reason"),
+            models.Index(F("source"), F("status"), F("id").desc(), name="dead_letter_by_source"),
+            models.Index(F("execution_id"), name="dead_letter_by_execution", condition=~Q(execution_id="")),
             models.Index(F("expires_at"), name="dead_letter_expiring", condition=Q(status="dead")),
         ]
 

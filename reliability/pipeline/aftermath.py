@@ -25,12 +25,14 @@ from reliability.models import (
     ExecutionStatus,
     FailureReport,
     Lane,
+    error_fields,
 )
 from reliability.policies.breaker import Report, Signal
 from reliability.policies.classification import Classified, Outcome
 from reliability.policies.settlement import Settlement, Step, settle
 
-from . import circuit, executions, outcome
+from . import circuit, executions, outcome, rollups
+from .rollups import Tally
 
 # The attempts of which n8n itself may have had something to report.
 RAN = (AttemptResult.TRANSIENT, AttemptResult.UNKNOWN, AttemptResult.INTERRUPTED)
@@ -142,6 +144,9 @@ def _settle(lane: Lane, delivery: Delivery, word: Word, verdict: Settlement, now
         states=(*IN_FLIGHT, DeliveryState.DELIVERED),
     )
     if settled:
+        # The attempt itself was counted when its answer came.
+        tally = Tally(dead=int(verdict.step is Step.BURY), failures=1)
+        rollups.count(lane_id=lane.pk, tally=tally, now=now)
         policy = lane.policy
         said = Report(Signal.FAILURE, reason=outcome.describe(word.code, word.message))
         limit = policy.concurrency_limit
@@ -156,7 +161,8 @@ def _explain(delivery: Delivery, word: Word) -> None:
         return
     dead = DeadLetter.objects.dead().filter(pk=letter.pk)
     execution = {"execution_id": word.execution_id, "execution_url": word.execution_url} if word.execution_id else {}
-    dead.update(error_message=word.message or letter.error_message, **execution)
+    error = error_fields(code=letter.error_code, message=word.message or letter.error_message)
+    dead.update(**error, **execution)
 
 
 def _succeed(lane: Lane, delivery: Delivery, now: datetime) -> None:
@@ -166,6 +172,8 @@ def _succeed(lane: Lane, delivery: Delivery, now: datetime) -> None:
     done = {"state": DeliveryState.DELIVERED, "finished_at": now, "last_error": ""}
     if waiting.update(**done, lease_token=None, lease_until=None, waits_for=None):
         _recover(delivery, now)
+        tally = Tally(delivered=1, latencies=[rollups.latency(since=delivery.created_at, now=now)])
+        rollups.count(lane_id=lane.pk, tally=tally, now=now)
         engine.wake(lane_ids=[lane.pk])
 
 

@@ -11,7 +11,15 @@ from django.db import transaction
 from django.db.models import F
 
 from reliability.errors import UnknownWorkflow
-from reliability.models import DeadLetter, DeadLetterSource, DeadLetterStatus, FailureReport, Lane, Workflow
+from reliability.models import (
+    DeadLetter,
+    DeadLetterSource,
+    DeadLetterStatus,
+    FailureReport,
+    Lane,
+    Workflow,
+    error_fields,
+)
 from reliability.policies.failure import Failure
 
 from . import intake, n8n_workflows
@@ -40,8 +48,7 @@ def report(*, report: Report, now: datetime) -> DeadLetter:
             lane=lane,
             source=DeadLetterSource.API,
             payload=report.payload,
-            error_code=report.error_code,
-            error_message=report.error_message,
+            **error_fields(code=report.error_code, message=report.error_message),
             created_at=now,
             died_at=now,
             expires_at=now + timedelta(hours=settings.N8N_DLQ_TTL_HOURS),
@@ -62,8 +69,7 @@ def bury(*, report: FailureReport, now: datetime) -> DeadLetter:
         lane=lane,
         source=DeadLetterSource.N8N,
         payload=report.report,
-        error_code=report.error_code,
-        error_message=report.error_message,
+        **error_fields(code=report.error_code, message=report.error_message),
         execution_id=report.execution_id,
         execution_url=report.execution_url,
         created_at=now,

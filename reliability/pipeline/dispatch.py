@@ -22,9 +22,10 @@ from reliability.policies import bulkhead, rate
 from reliability.policies.breaker import Admission, State
 from reliability.policies.settlement import instance_report, lane_report
 
-from . import aftermath, circuit, clock, outcome
+from . import aftermath, circuit, clock, outcome, rollups
 from .messages import Claim, Sent
 from .outcome import Death, Lapse
+from .rollups import Tally
 
 LEASE_MARGIN = timedelta(seconds=10)
 ATTENDED = timedelta(seconds=5)
@@ -258,13 +259,14 @@ def _tidy(lane: Lane, policy: LanePolicy, seen: Look) -> bool:
         if lapsed:
             cursor.execute(LAPSED, [lane.pk, seen.now])
             lapses = [Lapse(*row) for row in cursor.fetchall()]
-            outcome.settle_lapsed(lapses=lapses, policy=policy, now=seen.now)
+            outcome.settle_lapsed(lane_id=lane.pk, lapses=lapses, policy=policy, now=seen.now)
             aftermath.catch_up(lane=lane, delivery_ids=[one.delivery_id for one in lapses], now=seen.now)
         if expired:
             cursor.execute(EXPIRE, {"lane": lane.pk, "now": seen.now, "error": EXPIRED_ERROR})
             code, _, message = EXPIRED_ERROR.partition(": ")
             dead = [Death(row[0], code, message) for row in cursor.fetchall()]
             outcome.finish(delivered=[], dead=dead, now=seen.now)
+            rollups.count(lane_id=lane.pk, tally=Tally(dead=len(dead)), now=seen.now)
     return lapsed or expired
 
 

@@ -19,6 +19,7 @@ from reliability.models import (
     FailureReport,
     ReportOrigin,
     ReportState,
+    error_fields,
 )
 from reliability.policies import failure
 from reliability.policies.failure import Failure
@@ -180,7 +181,8 @@ def _again(letter: DeadLetter, now: datetime, dry_run: bool) -> Line | None:
         return line
     if one.status in ("error", "crashed") and not dry_run:
         found = _failure(one, letter.lane.workflow.name)
-        DeadLetter.objects.dead().filter(pk=letter.pk).update(error_code=found.code, error_message=found.message)
+        error = error_fields(code=found.code, message=found.message)
+        DeadLetter.objects.dead().filter(pk=letter.pk).update(**error)
         return Line(one.id, letter.lane.workflow.name, one.status, ReportState.BURIED)
     return None
 

@@ -12,13 +12,15 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
-from reliability.models import IN_FLIGHT, AttemptResult, DeliveryState, LanePolicy
+from reliability.models import IN_FLIGHT, AttemptResult, DeliveryState, LanePolicy, error_fields
 from reliability.models.ids import uuid7
 from reliability.policies import backoff
 from reliability.policies.classification import Classified, Outcome
 from reliability.policies.settlement import Rules, Settlement, Step, settle
 
+from . import rollups
 from .messages import Sent
+from .rollups import Tally
 
 logger = logging.getLogger("reliability.attempt")
 
@@ -42,36 +44,41 @@ SELECT * FROM unnest(%s::uuid[], %s::int[], %s::text[], %s::text[], %s::text[], 
 ON CONFLICT DO NOTHING
 """
 # What n8n itself reported of the last attempt says more than its answer did.
-DEATHS = """
-unnest(%(ids)s::uuid[], %(letters)s::uuid[], %(codes)s::text[], %(messages)s::text[], %(executions)s::text[],
-    %(urls)s::text[]) AS v(id, letter, code, message, execution_id, execution_url)
+REPORTED = """
+SELECT d.id, r.error_message, r.execution_id, r.execution_url
+FROM unnest(%(ids)s::uuid[], %(codes)s::text[], %(executions)s::text[]) AS v(id, code, execution_id)
 JOIN reliability_delivery d ON d.id = v.id
-LEFT JOIN LATERAL (
+JOIN LATERAL (
     SELECT error_message, execution_id, execution_url FROM reliability_failurereport
     WHERE delivery_id = d.id AND v.execution_id = '' AND v.code <> 'expired'
         AND (attempt = d.attempt_count OR (attempt IS NULL AND reported_at >= d.sent_at))
     ORDER BY id DESC LIMIT 1
 ) AS r ON true
 """
+DEATHS = """
+unnest(%(ids)s::uuid[], %(letters)s::uuid[], %(codes)s::text[], %(messages)s::text[], %(reasons)s::text[],
+    %(prints)s::text[], %(executions)s::text[], %(urls)s::text[])
+    AS v(id, letter, code, message, reason, fingerprint, execution_id, execution_url)
+JOIN reliability_delivery d ON d.id = v.id
+"""
 BURY = f"""
 INSERT INTO reliability_deadletter (id, lane_id, delivery_id, source, status, payload, error_code, error_message,
-    retry_count, execution_id, execution_url, created_at, died_at, expires_at)
-SELECT v.letter, d.lane_id, d.id, 'delivery', 'dead', d.payload, v.code, coalesce(r.error_message, v.message),
-    greatest(d.attempt_count - 1, 0), coalesce(r.execution_id, v.execution_id),
-    coalesce(r.execution_url, v.execution_url), %(now)s, %(now)s, %(expiry)s
+    reason, fingerprint, retry_count, execution_id, execution_url, created_at, died_at, expires_at)
+SELECT v.letter, d.lane_id, d.id, 'delivery', 'dead', d.payload, v.code, v.message, v.reason, v.fingerprint,
+    greatest(d.attempt_count - 1, 0), v.execution_id, v.execution_url, %(now)s, %(now)s, %(expiry)s
 FROM {DEATHS}
 WHERE d.dead_letter_id IS NULL
 ON CONFLICT (delivery_id) WHERE delivery_id IS NOT NULL DO UPDATE SET
     status = 'dead', error_code = excluded.error_code, error_message = excluded.error_message,
+    reason = excluded.reason, fingerprint = excluded.fingerprint,
     execution_id = excluded.execution_id, execution_url = excluded.execution_url,
     died_at = excluded.died_at, expires_at = excluded.expires_at, closed_at = NULL
 WHERE reliability_deadletter.status = 'recovered'
 """  # noqa: S608  # our own text
 BURY_AGAIN = f"""
 UPDATE reliability_deadletter AS l SET
-    status = 'dead', error_code = v.code, error_message = coalesce(r.error_message, v.message),
-    execution_id = coalesce(r.execution_id, v.execution_id),
-    execution_url = coalesce(r.execution_url, v.execution_url),
+    status = 'dead', error_code = v.code, error_message = v.message, reason = v.reason, fingerprint = v.fingerprint,
+    execution_id = v.execution_id, execution_url = v.execution_url,
     died_at = %(now)s, expires_at = %(expiry)s, closed_at = NULL,
     retry_count = l.retry_count + CASE WHEN l.status = 'replaying' THEN d.attempt_count ELSE 0 END
 FROM {DEATHS}
@@ -128,6 +135,8 @@ def settle_sent(*, batch: Sequence[Sent], now: datetime, worker: str = "") -> li
     won = _settle(decided, now=now)
     kept = [(sent, verdict) for sent, verdict in decided if sent.claim.delivery_id in won]
     _record(kept, worker=worker)
+    if kept:
+        rollups.count(lane_id=kept[0][0].claim.lane_id, tally=_tally(kept, now), now=now)
     finish(
         delivered=[
             sent.claim.delivery_id for sent, verdict in kept if verdict.step is Step.DELIVERED and sent.claim.is_replay
@@ -150,22 +159,51 @@ def finish(*, delivered: Sequence[UUID], dead: Sequence[Death], now: datetime) -
         if delivered:
             cursor.execute(RECOVER, [now, list(delivered)])
         if dead:
-            values = _buried(dead, now)
+            values = _buried(_explained(dead), now)
             cursor.execute(BURY_AGAIN, values)
             cursor.execute(BURY, values)
 
 
+def _explained(dead: Sequence[Death]) -> list[Death]:
+    """Let each death say what n8n reported of it, if it did."""
+    values: dict[str, Any] = {
+        "ids": [one.delivery_id for one in dead],
+        "codes": [one.code for one in dead],
+        "executions": [one.execution_id for one in dead],
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(REPORTED, values)
+        said = {row[0]: row[1:] for row in cursor.fetchall()}
+    return [
+        Death(one.delivery_id, one.code, *said[one.delivery_id]) if one.delivery_id in said else one for one in dead
+    ]
+
+
 def _buried(dead: Sequence[Death], now: datetime) -> dict[str, Any]:
+    errors = [error_fields(code=one.code, message=one.message) for one in dead]
     return {
         "ids": [one.delivery_id for one in dead],
         "letters": [uuid7() for _ in dead],
-        "codes": [one.code for one in dead],
-        "messages": [one.message for one in dead],
+        "codes": [one["error_code"] for one in errors],
+        "messages": [one["error_message"] for one in errors],
+        "reasons": [one["reason"] for one in errors],
+        "prints": [one["fingerprint"] for one in errors],
         "executions": [one.execution_id for one in dead],
         "urls": [one.execution_url for one in dead],
         "now": now,
         "expiry": now + timedelta(hours=settings.N8N_DLQ_TTL_HOURS),
     }
+
+
+def _tally(kept: "Sequence[tuple[Sent, Settlement]]", now: datetime) -> Tally:
+    delivered = [sent for sent, verdict in kept if verdict.step is Step.DELIVERED]
+    return Tally(
+        delivered=len(delivered),
+        dead=sum(verdict.step is Step.BURY for _, verdict in kept),
+        attempts=len(kept),
+        failures=sum(sent.classified.outcome is not Outcome.DELIVERED for sent, _ in kept),
+        latencies=[rollups.latency(since=sent.claim.created_at, now=now) for sent in delivered],
+    )
 
 
 def _settle(decided: "Sequence[tuple[Sent, Settlement]]", *, now: datetime) -> dict[UUID, bool]:
@@ -258,8 +296,9 @@ class Lapse:
     awaiting: bool
 
 
-def settle_lapsed(*, lapses: Sequence[Lapse], policy: LanePolicy, now: datetime) -> None:
+def settle_lapsed(*, lane_id: int, lapses: Sequence[Lapse], policy: LanePolicy, now: datetime) -> None:
     """Take back deliveries whose lease ran out, under their lane's lock; each leaves an attempt on record."""
+    attempts, failures, dead = 0, 0, 0
     for lapse in lapses:
         result = AttemptResult.CALLBACK_TIMEOUT if lapse.awaiting else AttemptResult.INTERRUPTED
         verdict = settle(
@@ -269,7 +308,7 @@ def settle_lapsed(*, lapses: Sequence[Lapse], policy: LanePolicy, now: datetime)
             retries_used=lapse.retries_used,
             jitter=random.random(),  # noqa: S311  # jitter, not a secret
         )
-        apply(
+        settled = apply(
             delivery_id=lapse.delivery_id,
             number=lapse.number,
             verdict=verdict,
@@ -277,6 +316,10 @@ def settle_lapsed(*, lapses: Sequence[Lapse], policy: LanePolicy, now: datetime)
             started_at=lapse.sent_at,
             now=now,
         )
+        failures += settled
+        attempts += settled and not lapse.awaiting  # of those that did answer, the attempt was counted then
+        dead += settled and verdict.step is Step.BURY
+    rollups.count(lane_id=lane_id, tally=Tally(dead=dead, attempts=attempts, failures=failures), now=now)
 
 
 def _lapsed(lapse: Lapse) -> Classified:
@@ -307,7 +350,7 @@ def apply(  # noqa: PLR0913  # one failure, with all that its record holds
 ) -> bool:
     """Apply a failure that no reply told us of to a delivery in one of `states`; return whether it was.
 
-    `execution` is the id and the address of n8n's execution.
+    The caller counts it (`rollups`). `execution` is the id and the address of n8n's execution.
     """
     retry = verdict.step is Step.RETRY
     error = describe(verdict.code, verdict.message)

@@ -85,7 +85,33 @@ SLOTS = pruning(
     table="reliability_slot",
     where="expires_at < %(cutoff)s",
 )
-_rules: dict[str, Rule] = {rule.name: rule for rule in (STRIPE_PAYLOADS, STRIPE_REPEATS, STRIPE_REFUSALS, SLOTS)}
+_FIGURES = (("minute", timedelta(days=8)), ("hour", timedelta(days=400)))
+ROLLUPS = tuple(
+    pruning(
+        name=f"{name}_{grain}s",
+        what=f"{what} by the {grain} deleted",
+        age=lambda age=age: age,  # type: ignore[misc]  # each rule its own
+        table=table,
+        where=f"grain = '{grain}' AND at < %(cutoff)s",
+        order="at",
+    )
+    for name, what, table in (
+        ("rollup", "figures of lanes", "reliability_rollup"),
+        ("death_rollup", "figures of deaths", "reliability_deathrollup"),
+    )
+    for grain, age in _FIGURES
+)
+FAILURE_GROUPS = pruning(
+    name="failure_groups",
+    what="failure groups of which none is dead deleted",
+    age=lambda: timedelta(days=400),
+    table="reliability_failuregroup",
+    where="dead = 0 AND last_at < %(cutoff)s",
+    order="last_at",
+)
+_rules: dict[str, Rule] = {
+    rule.name: rule for rule in (STRIPE_PAYLOADS, STRIPE_REPEATS, STRIPE_REFUSALS, SLOTS, *ROLLUPS, FAILURE_GROUPS)
+}
 
 
 def register(*, rule: Rule) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db.models import Q
 
-from reliability.models import DeadLetter, DeadLetterStatus, ExecutionRetry, FailureReport, RetryState
+from reliability.models import DeadLetter, DeadLetterStatus, ExecutionRetry, FailureReport, RetryState, error_fields
 
 OPEN = Q(state__in=(RetryState.PENDING, RetryState.ASKED))
 
@@ -35,7 +35,8 @@ def end(*, retry: ExecutionRetry, succeeded: bool, now: datetime, new_execution_
     if succeeded:
         letters.update(status=DeadLetterStatus.RECOVERED, closed_at=now)
     else:
-        letters.update(**_dead(now, retry.dead_letter.retry_count + 1), error_message=error)
+        said = error_fields(code=retry.dead_letter.error_code, message=error)
+        letters.update(**_dead(now, retry.dead_letter.retry_count + 1), **said)
         if new_execution_id:
             _put_back(retry.dead_letter, new_execution_id, error, now)
     return True
@@ -43,7 +44,7 @@ def end(*, retry: ExecutionRetry, succeeded: bool, now: datetime, new_execution_
 
 def _put_back(letter: DeadLetter, execution_id: str, error: str, now: datetime, *, url: str = "") -> None:
     """Let a dead letter say what failed last, and under which execution it can be retried now."""
-    values = {"error_message": error}
+    values = error_fields(code=letter.error_code, message=error)
     if execution_id:
         values |= {"execution_id": execution_id, "execution_url": url or _moved(letter, execution_id)}
     DeadLetter.objects.dead().filter(pk=letter.pk).update(**values)
