@@ -9,8 +9,10 @@ class SchedulingConfig(AppConfig):
 
     def ready(self) -> None:
         from reliability.api import status
+        from reliability.pipeline import overview
 
         from . import health, housekeeping
 
         housekeeping.register()
         status.SECTIONS["cron_jobs"] = lambda now, tenant: health.summary(now=now, tenant=tenant)
+        overview.on_cron(timetable=health.attention)

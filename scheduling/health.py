@@ -10,11 +10,13 @@ from typing import Any
 from django.db.models import OuterRef, QuerySet, Subquery
 
 from reliability.models import Delivery
+from reliability.pipeline.overview import Late
 
 from . import slots
 from .models import CronJob, Run, RunResult
 from .slots import WORSE, Seen, Standing, State
 
+LAST = ("result", "started_at", "finished_at")
 WORRYING = (State.LATE, State.MISSING, State.OVERLAPPING, State.FAILING)
 
 logger = logging.getLogger(__name__)
@@ -76,6 +78,23 @@ def summary(*, now: datetime, tenant: str | None = None) -> dict[str, Any]:
         "by_state": {str(state): counts[state] for state in State},
         "attention": [_line(one) for one in found if one.standing.state in WORRYING],
     }
+
+
+def attention(now: datetime, tenant: str | None = None) -> list[Late]:
+    """Return the enabled jobs that are late, missing or failing, in one query: for a page that shows much else."""
+    rows = CronJob.objects.filter(enabled=True)
+    rows = rows.filter(tenant=tenant, builtin="") if tenant else rows
+    own = Run.objects.filter(job=OuterRef("pk"))
+    newest = {name: Subquery(own.order_by("-started_at").values(name)[:1]) for name in LAST}
+    slot = Subquery(own.filter(slot__isnull=False).order_by("-slot").values("slot")[:1])
+    found = []
+    for job in rows.annotate(**{f"last_{name}": one for name, one in newest.items()}, last_slot=slot):
+        seen = {name: getattr(job, f"last_{name}") for name in (*LAST, "slot")}
+        last = Run(**{name: seen[name] for name in LAST}) if seen["result"] else None
+        standing = _health(job, last, seen["slot"], set(), now).standing
+        if standing.state in WORRYING and standing.state is not State.OVERLAPPING:
+            found.append(Late(job.slug, job.tenant, str(standing.state), standing.lateness))
+    return found
 
 
 def _line(one: Health) -> dict[str, Any]:
