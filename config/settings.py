@@ -202,6 +202,8 @@ UNFOLD = {
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda _request: static("reliability/icon.svg")},
     ],
+    "STYLES": [lambda _request: static("reliability/console.css")],
+    "SCRIPTS": [lambda _request: static("reliability/console.js")],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
 }

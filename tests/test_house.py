@@ -11,6 +11,7 @@ LEVELS = {
     "scheduling": 4,
     "reliability.api": 4,
     "reliability.admin": 4,
+    "reliability.templatetags": 4,
     "reliability.views": 4,
     "reliability.stripe_webhook": 4,
     "reliability.management": 4,
@@ -24,6 +25,7 @@ LEVELS = {
     "reliability.policies": 1,
     "reliability.errors": 0,
     "reliability.strict_json": 0,
+    "reliability.json_text": 0,
 }
 IMPURE = {
     "django",
