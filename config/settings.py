@@ -1,5 +1,6 @@
 """Django's settings, all of them from the environment; docs/configuration.md says what each variable means."""
 
+from datetime import timedelta
 from pathlib import Path
 
 from django.templatetags.static import static
@@ -54,6 +55,7 @@ STRIPE_WEBHOOK_SECRETS = env.words("STRIPE_WEBHOOK_SECRET", [])
 STRIPE_API_KEY = env.text("STRIPE_API_KEY")
 STRIPE_API_URL = env.url("STRIPE_API_URL", "https://api.stripe.com")
 STRIPE_MAX_BODY_BYTES = env.integer("STRIPE_MAX_BODY_BYTES", 4 * 1024 * 1024, low=1024, high=64 * 1024 * 1024)
+ENVIRONMENT_NAME = env.text("ENVIRONMENT_NAME")
 TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 0, low=0, high=16)
 STRIPE_PAYLOAD_RETENTION_DAYS = env.integer("STRIPE_PAYLOAD_RETENTION_DAYS", 90, low=1, high=36_500)
 STRIPE_REPEAT_RETENTION_DAYS = env.integer("STRIPE_REPEAT_RETENTION_DAYS", 90, low=1, high=36_500)
@@ -89,18 +91,22 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "procrastinate.contrib.django",
+    "axes",
     "reliability",
     "scheduling",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "config.middleware.ContentSecurityPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "config.middleware.AuthenticationMiddleware",
+    "config.middleware.SessionEndMiddleware",
     "config.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
@@ -124,6 +130,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
@@ -132,6 +139,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]  # before the applications': here Unfold's Alpine is another build
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {
@@ -148,9 +156,33 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
-SESSION_COOKIE_AGE = 12 * 3600
-SESSION_COOKIE_SAMESITE = "Lax"
 X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "script-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "style-src": ["'self'", "'unsafe-inline'"],  # Unfold, HTMX and Chart.js set styles
+        "object-src": ["'none'"],
+        "base-uri": ["'none'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+    }
+}
+
+# --- Sessions and signing in ------------------------------------------------------------------------------
+SESSION_COOKIE_AGE = 3600 * env.integer("SESSION_HOURS", 12, low=1, high=720)
+SESSION_IDLE_SECONDS = 60 * env.integer("SESSION_IDLE_MINUTES", 60, low=0, high=43_200)
+SESSION_EXPIRE_AT_BROWSER_CLOSE = env.boolean("SESSION_END_WITH_BROWSER", default=False)
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+AXES_FAILURE_LIMIT = env.integer("SIGN_IN_FAILURE_LIMIT", 5, low=1, high=1000)
+AXES_COOLOFF_TIME = timedelta(minutes=env.integer("SIGN_IN_LOCKOUT_MINUTES", 30, low=1, high=43_200))
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # both together: a stranger cannot lock an operator out
+AXES_LOCKOUT_CALLABLE = "reliability.admin.sign_ins.locked_out"
+AXES_CLIENT_IP_CALLABLE = "reliability.admin.sign_ins.address"
+AXES_RESET_ON_SUCCESS = AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = AXES_VERBOSE = False
 
 LOGGING = logs.configuration(level=env.text("LOG_LEVEL", "INFO").upper())
 
@@ -202,8 +234,32 @@ UNFOLD = {
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda _request: static("reliability/icon.svg")},
     ],
+    "ENVIRONMENT": "config.navigation.environment",
+    "ENVIRONMENT_TITLE_PREFIX": "config.navigation.title_prefix",
+    "SIDEBAR": {"navigation": "config.navigation.sidebar"},
+    "COMMAND": {"search_callback": "reliability.admin.search.find"},
+    "COLORS": {
+        # Blue: purple, Unfold's own, is too close to what a warning looks like in the dark.
+        "primary": {
+            "50": "#eff6ff",
+            "100": "#dbeafe",
+            "200": "#bfdbfe",
+            "300": "#93c5fd",
+            "400": "#60a5fa",
+            "500": "#3b82f6",
+            "600": "#1d5fd6",
+            "700": "#1d4ed8",
+            "800": "#1e40af",
+            "900": "#1e3a8a",
+            "950": "#172554",
+        },
+    },
     "STYLES": [lambda _request: static("reliability/console.css")],
-    "SCRIPTS": [lambda _request: static("reliability/console.js")],
+    "SCRIPTS": [
+        lambda _request: static("reliability/alpine-csp.js"),
+        lambda _request: static("reliability/console.js"),
+        lambda _request: static("reliability/charts.js"),
+    ],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
 }

@@ -1,6 +1,18 @@
 """The console: every model listed, searchable and filterable, with the operator's actions."""
 
-from . import access, breakers, dead_letters, deliveries, people, records, reports, stripe, switches, workflows
+from . import (
+    access,
+    breakers,
+    dead_letters,
+    deliveries,
+    people,
+    records,
+    reports,
+    sign_ins,
+    stripe,
+    switches,
+    workflows,
+)
 
 __all__ = [
     "access",
@@ -10,6 +22,7 @@ __all__ = [
     "people",
     "records",
     "reports",
+    "sign_ins",
     "stripe",
     "switches",
     "workflows",

@@ -1,7 +1,7 @@
 """The API's addresses."""
 
 from django.urls import path
-from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
 from . import (
     breakers,
@@ -40,5 +40,5 @@ urlpatterns = [
     path("v1/executions/failed/", executions.FailedExecutions.as_view()),
     path("v1/deliveries/<uuid:delivery_id>/outcome/", executions.Outcome.as_view()),
     path("schema/", SpectacularJSONAPIView.as_view(), name="schema"),
-    path("docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
 ]

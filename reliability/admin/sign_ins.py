@@ -1,0 +1,53 @@
+"""Signing in: what failed, who is locked out, and what they are told."""
+
+from ipaddress import ip_address
+from typing import Any
+
+from axes.helpers import get_cool_off
+from axes.models import AccessAttempt
+from django.conf import settings
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from reliability.api.addresses import address_of
+from reliability.pipeline import sign_ins
+
+from .base import ReadOnly
+from .confirm import ActingScreen, Verb
+
+UNLOCK = Verb("unlock", "Unlock", "sign-ins unlocked", sign_ins.unlock, "attempt_id")
+
+
+@admin.register(AccessAttempt)
+class AccessAttemptAdmin(ReadOnly, ActingScreen):
+    verbs = (UNLOCK,)
+    list_display = ("username", "ip_address", "failures_since_start", "is_locked", "attempt_time", "user_agent")
+    search_fields = ("username", "ip_address")
+    fields = ("username", "ip_address", "failures_since_start", "is_locked", "attempt_time", "user_agent", "path_info")
+    readonly_fields = ("is_locked",)
+
+    def key_of(self, text: str) -> Any:
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+    @admin.display(description="locked out", boolean=True)
+    def is_locked(self, attempt: AccessAttempt) -> bool:
+        return bool(attempt.failures_since_start >= settings.AXES_FAILURE_LIMIT)
+
+
+def address(request: HttpRequest) -> str | None:
+    """Return the address that failures are counted by: the one that our own proxies saw."""
+    try:
+        return str(ip_address(address_of(request.META)))
+    except ValueError:
+        return None
+
+
+def locked_out(request: HttpRequest, response: HttpResponse, credentials: Any) -> HttpResponse:
+    """Say that too many sign-ins failed, and what helps."""
+    wait = get_cool_off(request)
+    minutes = int(wait.total_seconds() // 60) if wait else 0
+    context = {**admin.site.each_context(request), "title": "Locked out", "minutes": minutes}
+    shown = render(request, "admin/reliability/locked_out.html", context, status=429)
+    shown["Retry-After"] = str(minutes * 60)
+    return shown
