@@ -257,6 +257,7 @@ UNFOLD = {
     "STYLES": [lambda _request: static("reliability/console.css")],
     "SCRIPTS": [
         lambda _request: static("reliability/alpine-csp.js"),
+        lambda _request: static("reliability/access.js"),
         lambda _request: static("reliability/console.js"),
         lambda _request: static("reliability/charts.js"),
     ],

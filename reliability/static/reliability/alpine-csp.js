@@ -63,6 +63,6 @@ document.addEventListener("alpine:init", () => {
 
   window.Alpine.mapAttributes(({ name, value }) => ({
     name,
-    value: name.startsWith("x-") && value && !name.startsWith("x-for") ? reworded(value) : value,
+    value: typeof value === "string" && name.startsWith("x-") && value && !name.startsWith("x-for") ? reworded(value) : value,
   }));
 });

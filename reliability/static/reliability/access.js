@@ -1,0 +1,74 @@
+/* Gives Unfold's pages what a keyboard and a screen reader need: landmarks, a way past the sidebar, real buttons. */
+(() => {
+  "use strict";
+  const ICON = ".material-symbols-outlined";
+  const set = (element, values) => {
+    for (const [name, value] of Object.entries(values)) if (element && !element.hasAttribute(name)) element.setAttribute(name, value);
+  };
+
+  const NAMES = { dock_to_right: "Show or hide the navigation", close: "Close", clear: "Clear", filter_list: "Filters" };
+
+  /* An icon or a heading that reacts to a click becomes a button. */
+  function buttons(within) {
+    for (const one of within.querySelectorAll("[x-on\\:click]")) {
+      if (one.matches("a[href], button, input, select, textarea, summary, #modal-overlay, tr, td, label")) continue;
+      if (one.querySelector("a[href], button, input, select, textarea")) continue;
+      const icon = one.matches(ICON) ? one : one.children.length === 1 && one.querySelector(ICON);
+      set(one, { role: "button", tabindex: "0" });
+      if (icon) set(one, { "aria-label": NAMES[icon.textContent.trim()] || icon.textContent.trim().replaceAll("_", " ") });
+    }
+    for (const icon of within.querySelectorAll(ICON)) if (!icon.hasAttribute("role")) set(icon, { "aria-hidden": "true" });
+  }
+
+  /* Links and buttons of nothing but an icon, fields and tables without a name. */
+  function names(within) {
+    for (const one of within.querySelectorAll("a, button")) {
+      const icon = one.querySelector(ICON);
+      if (!icon || one.hasAttribute("aria-label") || one.title) continue;
+      if (one.textContent.replace(icon.textContent, "").trim() === "") set(one, { "aria-label": icon.textContent.trim().replaceAll("_", " ") });
+    }
+    for (const field of within.querySelectorAll("input:not([type=hidden]), select, textarea")) {
+      if (field.labels?.length || field.title) continue;
+      const heading = field.closest("fieldset, [id^=filter], li, div")?.querySelector("legend, h3, label");
+      const name = field.placeholder || heading?.textContent.trim() || (field.name || "").replaceAll("_", " ").trim();
+      if (name) set(field, { "aria-label": name });
+    }
+  }
+
+  function landmarks() {
+    set(document.getElementById("nav-sidebar"), { role: "navigation", "aria-label": "Main" });
+    set(document.getElementById("content"), { role: "main", tabindex: "-1" });
+    set(document.getElementById("header-inner")?.parentElement?.parentElement, { role: "banner" });
+    const content = document.getElementById("content");
+    if (!content || document.getElementById("bs-skip")) return;
+    const skip = Object.assign(document.createElement("a"), { id: "bs-skip", href: "#content", textContent: "Skip to the content" });
+    document.body.prepend(skip);
+  }
+
+  function current() {
+    for (const link of document.querySelectorAll("#nav-sidebar-apps a.active")) set(link, { "aria-current": "page" });
+    for (const box of document.querySelectorAll("#nav-sidebar-apps .simplebar-content-wrapper")) set(box, { tabindex: "0", "aria-label": "Navigation" });
+  }
+
+  function mend(within = document) {
+    buttons(within);
+    names(within);
+  }
+
+  document.addEventListener("keydown", (event) => {
+    if (!["Enter", " "].includes(event.key) || event.target.getAttribute?.("role") !== "button" || event.target.matches("a, button")) return;
+    event.preventDefault();
+    event.target.click();
+  });
+  document.addEventListener("DOMContentLoaded", () => {
+    landmarks();
+    mend();
+    current();
+  });
+  window.addEventListener("load", () => {
+    mend();
+    current();
+  });
+  document.addEventListener("htmx:afterSettle", (event) => mend(event.target));
+  document.addEventListener("backstop:swapped", (event) => mend(event.target));
+})();
