@@ -139,7 +139,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
-STATICFILES_DIRS = [BASE_DIR / "static"]  # before the applications': here Unfold's Alpine is another build
+STATICFILES_DIRS = [BASE_DIR / "config" / "static"]  # before the applications': here Unfold's Alpine is another build
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {
