@@ -246,6 +246,7 @@ def _open_lanes(workflows: Sequence[str], tenant: str) -> None:
 def _plan(found: _Found, due: Due, key: str | None) -> list[_Planned]:
     """Return the runs that a ping asks for, oldest first; its own is the last."""
     extra = due.missed if found.job.catch_up == CatchUp.ALL and not found.job.builtin else ()
+    extra = tuple(slot for slot in extra if iso(slot) != key)  # what the caller names by its slot is this run itself
     told = due.missed if found.job.catch_up == CatchUp.ONE else ()
     own = _planned(found, due.slot, key=key, counted=len(due.missed), told=told)
     return [*(_planned(found, slot) for slot in extra), own]

@@ -5,7 +5,6 @@ import time
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_http_methods
 
 from reliability.api import problems
 from reliability.api.addresses import address_of
@@ -15,11 +14,14 @@ from reliability.errors import BackstopError, InvalidInput
 from . import jobs, light
 from .jobs import Caller, Ran
 
+METHODS = ("GET", "HEAD", "POST")
+
 
 @csrf_exempt
-@require_http_methods(["GET", "HEAD", "POST"])
 def cron(request: HttpRequest, job: str) -> HttpResponse:
     """Answer the light reachability check, or run the job."""
+    if request.method not in METHODS:
+        return problems.problem(status=405, headers={"Allow": ", ".join(METHODS)})
     began = time.perf_counter()
     found = light.answer(environ=request.META, secret=settings.CRON_SECRET)
     if request.method == "POST" and found is light.REACHABLE:

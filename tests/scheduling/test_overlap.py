@@ -11,7 +11,7 @@ from reliability.models import Delivery, Lane
 from reliability.pipeline import clock, control
 from reliability.pipeline.audit import Hand
 from scheduling import jobs
-from scheduling.models import Run
+from scheduling.models import CronJob, Run
 
 from ..support.receiver import Reply, until
 from .conftest import pings, runs
@@ -72,6 +72,23 @@ def test_queued_runs_wait_lane_by_lane(job, post):
     held = [one.waits_for for one in deliveries(made)]
     ids = [one.pk for one in deliveries(made)]
     assert held == [None, None, *ids[:4]]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("overlap", "held"), [("queue", True), ("skip", False)])
+def test_a_run_behind_cancelled_ones_waits_for_what_they_waited_for(job, post, overlap, held):
+    made = job(workflows=("one", "two"), overlap="queue")
+    post(key="a"), post(key="b"), post(key="c")
+    first = deliveries(made)[0].pk
+    for one in deliveries(made)[2:]:
+        if one.lane.workflow.slug == "one":
+            control.cancel(delivery_id=one.pk, hand=HAND, now=clock.now())
+    last = deliveries(made)[-1].pk
+    CronJob.objects.update(overlap=overlap)
+    answer = post(key="d").json()
+    waits = [Delivery.objects.get(pk=one).waits_for for one in answer["delivery_ids"]]
+    assert waits == ([first, last] if held else [])
+    assert ("skipped" in answer) is not held
 
 
 @pytest.mark.django_db(transaction=True)

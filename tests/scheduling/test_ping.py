@@ -284,3 +284,24 @@ def test_a_workflow_that_was_deleted_meanwhile_is_not_called(job, post, at):
     Workflow.objects.get(slug="two").delete()
     assert len(post().json()["delivery_ids"]) == 1
     assert CronJob.objects.get(pk=made.pk).workflows.count() == 1
+
+
+@pytest.mark.django_db
+def test_a_key_that_names_a_missed_slot_is_the_run_for_it(job, post, at):
+    made = job(schedule="0 9 * * *", catch_up="all")
+    at(NINE)
+    post()
+    at(NINE + timedelta(days=2))
+    answer = post(key="2026-06-16T09:00:00Z")
+    assert answer.status_code == 202
+    assert [one.key for one in runs(made)] == ["2026-06-15T09:00:00Z", "2026-06-16T09:00:00Z"]
+    again = post(key="2026-06-16T09:00:00Z")
+    assert (again.status_code, again.json()) == (200, answer.json())
+
+
+@pytest.mark.parametrize("path", ["/cron/recap/", "/api/weekly-recap"])
+@pytest.mark.parametrize("method", ["put", "patch", "delete", "options"])
+def test_another_method_is_a_problem(client, path, method):
+    answer = getattr(client, method)(path)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (405, "application/problem+json")
+    assert answer.headers["Allow"] == "GET, HEAD, POST"
