@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F
 
 from reliability.errors import UnknownWorkflow
@@ -82,6 +82,10 @@ def same_trouble(failure: Failure, tenant: str, *, now: datetime) -> FailureRepo
     """Return the report of a trigger that n8n keeps trying to start, where its trouble is in the queue already."""
     if failure.execution_id or failure.code != "trigger_failed":
         return None
+    # Nothing but this lock puts one behind the other: they name no execution.
+    with connection.cursor() as cursor:
+        names = f"trigger:{tenant}:{failure.workflow_id}:{failure.workflow_name}"
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [names])
     wanted = {"n8n_workflow_id": failure.workflow_id, "n8n_workflow_name": failure.workflow_name}
     dead = FailureReport.objects.filter(**wanted, error_code=failure.code, error_message=failure.message)
     dead = dead.filter(execution_id="", for_tenant=tenant, dead_letter__status=DeadLetterStatus.DEAD)

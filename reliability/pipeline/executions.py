@@ -31,7 +31,8 @@ SETTLE = (
     INSERT
     + """
     status = excluded.status, settled = true
-WHERE NOT (e.settled AND e.delivery_id IS NOT NULL AND (e.status = 'success') = (excluded.status = 'success'))
+WHERE NOT (e.settled AND e.delivery_id IS NOT DISTINCT FROM excluded.delivery_id
+    AND (e.status = 'success') = (excluded.status = 'success'))
 RETURNING id
 """
 )

@@ -17,9 +17,9 @@ from django.db import transaction
 
 from reliability import engine
 from reliability.errors import NotFound, NotReplayable
-from reliability.models import DeadLetter, DeadLetterStatus, ExecutionRetry, RetryState
+from reliability.models import DeadLetter, DeadLetterStatus, Delivery, ExecutionRetry, Lane, RetryState
 from reliability.policies import backoff
-from reliability.policies.failure import describe
+from reliability.policies.failure import describe, origin_of
 
 from . import audit, clock, executions, n8n_api, retry_end
 from .audit import Hand
@@ -118,16 +118,28 @@ def wake_stuck(*, now: datetime) -> int:
 def _try(retry: ExecutionRetry) -> Went | None:
     """Ask n8n for the retry, unless the execution needs none, or another worker asks. No transaction is open here."""
     try:
-        original = n8n_api.execution(execution_id=retry.execution_id)
+        original = n8n_api.execution(execution_id=retry.execution_id, with_data=True)
     except n8n_api.NotReached as error:
         return Went(error=error.detail, begun=False)
     except n8n_api.N8nError as error:
         return Went(succeeded=False, error=error.detail)
+    if _is_anothers(retry.dead_letter.lane, original):
+        return Went(succeeded=False, error=f"Execution {original.id} is of another workflow or tenant.")
     if original.retry_success_id or original.status == "success":
         return Went(succeeded=True, execution_id=original.retry_success_id or original.id)
     if original.status not in RETRIABLE:
         return Went(succeeded=False, error=f"n8n says that execution {original.id} is {original.status}.")
     return _ask(retry) if _claim(retry, clock.now()) else None
+
+
+def _is_anothers(lane: Lane, execution: N8nExecution) -> bool:
+    """Whether n8n shows an execution to be none of the lane's: its id is only what somebody reported."""
+    known = lane.workflow.n8n_workflow_id
+    if known and execution.workflow_id and known != execution.workflow_id:
+        return True
+    origin = origin_of(execution.document)
+    began = Delivery.objects.filter(pk=origin.delivery_id) if origin is not None else Delivery.objects.none()
+    return began.exclude(lane=lane).exists()
 
 
 def _claim(retry: ExecutionRetry, now: datetime) -> bool:

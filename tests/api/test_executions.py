@@ -107,6 +107,19 @@ def test_two_keys_that_report_the_same_execution_make_one_entry(report, client_o
     assert DeadLetter.objects.count() == 1
 
 
+def test_a_trigger_that_cannot_start_is_one_entry_however_many_report_it_at_once(report):
+    def call(_):
+        try:
+            return report(TRIGGER).status_code
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        codes = sorted(pool.map(call, range(16)))
+    assert codes == [200] * 15 + [201]
+    assert DeadLetter.objects.get().retry_count == 15
+
+
 def test_a_trigger_that_cannot_start_is_one_entry_however_often_n8n_tries(report):
     first = report(TRIGGER)
     assert (first.status_code, first.json()["state"]) == (201, "buried")

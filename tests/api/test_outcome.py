@@ -271,3 +271,13 @@ def test_bad_input(awaiting, report, body):
     assert answer.status_code == 400
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert Delivery.objects.get().state == "awaiting_callback"
+
+
+def test_an_execution_id_that_n8n_uses_anew_says_nothing_against_the_next_delivery(awaiting, accept, drain, report):
+    """A new n8n, or one restored from a backup, counts its executions from where it was."""
+    first = awaiting()
+    report(first, "succeeded", execution_id="7")
+    second = accept({"n": 2})
+    drain()
+    assert report(second, "succeeded", execution_id="7").json()["state"] == "delivered"
+    assert report(second, "succeeded", execution_id="7").json()["state"] == "delivered"

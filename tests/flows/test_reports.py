@@ -382,6 +382,27 @@ def test_an_execution_that_needs_no_retry_or_cannot_have_one(n8n, letter, send, 
     assert said in made.error_message
 
 
+@pytest.mark.parametrize("case", ["another tenant", "another workflow"])
+def test_an_execution_of_others_is_not_retried_by_whoever_names_it(n8n, workflow, accept, drain, receiver, key, case):
+    workflow("echo", n8n_workflow_id="wf1", completion="callback", max_retries=0)
+    own, foreign = accept(tenant="acme"), accept(tenant="beta")
+    drain()
+    if case == "another tenant":
+        n8n.add("2", headers=headers(foreign), message="a secret of beta's")
+    else:
+        n8n.add("2", workflowId="wf2", message="a secret of beta's")
+    client = Client(headers={"X-API-Key": key(tenant="acme")})
+    said = json.dumps({"status": "failed", "execution_id": "2"})
+    client.post(f"/api/v1/deliveries/{own.pk}/outcome/", said, content_type="application/json")
+    made = DeadLetter.objects.get()
+    url, via = f"/api/v1/dead-letters/{made.pk}/replay/", json.dumps({"via": "execution"})
+    assert client.post(url, via, content_type="application/json").status_code == 202
+    assert work().state == "failed"
+    assert n8n.count("POST") == 0
+    made.refresh_from_db()
+    assert (made.status, "secret" in made.error_message) == ("dead", False)
+
+
 def test_a_key_without_the_scope_says_which_is_missing(n8n, letter, send):
     made = letter()
     n8n.scopes.discard("execution:retry")
