@@ -87,7 +87,7 @@ def _moment(value: Any, now: datetime) -> datetime:
     try:
         if isinstance(value, str):
             found = datetime.fromisoformat(value)
-            return found if found.tzinfo else found.replace(tzinfo=UTC)
+            return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
         if isinstance(value, int) and not isinstance(value, bool) and SECONDS[0] <= value < SECONDS[1]:
             return datetime.fromtimestamp(value, UTC)
     except (ValueError, OverflowError):

@@ -40,6 +40,12 @@ def test_an_event_that_says_little():
     assert found == Event("evt_1", "a.b", False, NOW)
 
 
+@pytest.mark.parametrize("moment", ["2026-06-15T11:00:00+02:00", "2026-06-15T09:00:00", "2026-06-15T09:00:00Z"])
+def test_a_moment_is_read_in_utc(moment):
+    found = read({"id": "evt_1", "type": "a.b", "created": moment}, now=NOW).occurred_at
+    assert (found, found.tzinfo) == (datetime(2026, 6, 15, 9, tzinfo=UTC), UTC)
+
+
 def test_a_connected_account_is_named():
     assert read({"id": "evt_1", "type": "a.b", "account": "acct_1"}, now=NOW).account == "acct_1"
 
@@ -65,6 +71,9 @@ def test_a_connected_account_is_named():
         ({"id": "evt_1", "type": "a.b", "created": True}, "created"),
         ({"id": "evt_1", "type": "a.b", "created": "yesterday"}, "created"),
         ({"id": "evt_1", "type": "a.b", "created": {}}, "created"),
+        # Moments that PostgreSQL has no place for.
+        ({"id": "evt_1", "type": "a.b", "created": "9999-12-31T23:59:59-23:59"}, "created"),
+        ({"id": "evt_1", "type": "a.b", "created": "0001-01-01T00:00:00+23:59"}, "created"),
     ],
 )
 def test_what_is_no_event_says_which_field(document, field):
