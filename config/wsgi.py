@@ -15,6 +15,7 @@ from scheduling import light
 
 _django = get_wsgi_application()
 from reliability import stripe_webhook  # noqa: E402  # its models need Django set up
+from reliability.api import chunked  # noqa: E402  # as above
 
 call_command("check")  # a senseless setting stops the start here, too
 _secret = settings.CRON_SECRET
@@ -32,4 +33,5 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
     slug = stripe_webhook.slug_of(path)
     if slug is not None:
         return stripe_webhook.respond(environ=environ, slug=slug, start_response=start_response)
+    chunked.give_length(environ)
     return _django(environ, start_response)

@@ -8,7 +8,7 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.urls import reverse
-from django.views import defaults
+from django.views import csrf, defaults
 
 from reliability.api.problems import problem
 
@@ -47,6 +47,13 @@ def bad_request(request: HttpRequest, exception: Exception | None = None) -> Htt
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     return _error(request, HTTPStatus.FORBIDDEN, defaults.permission_denied, exception)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Answer a request that CSRF protection refused: the console's by Django's page, any other as a problem."""
+    if request.path.startswith("/admin"):
+        return csrf.csrf_failure(request, reason)
+    return problem(status=HTTPStatus.FORBIDDEN)
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:

@@ -40,5 +40,7 @@ urlpatterns = [
     path("v1/executions/failed/", executions.FailedExecutions.as_view()),
     path("v1/deliveries/<uuid:delivery_id>/outcome/", executions.Outcome.as_view()),
     path("schema/", SpectacularJSONAPIView.as_view(), name="schema"),
-    path("docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
+    path(
+        "docs/", SpectacularSwaggerSplitView.as_view(url_name="schema", http_method_names=["get", "head"]), name="docs"
+    ),
 ]

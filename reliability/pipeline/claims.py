@@ -107,6 +107,8 @@ def find(*, name: str, tenant: str | None) -> StripeClaim:
 
     Raises `NotFound`, and `Conflict` where several workflows have claimed the event.
     """
+    if not name.isprintable():
+        raise NotFound("There is no such claim.")
     try:
         wanted = Q(pk=UUID(name))
     except ValueError:

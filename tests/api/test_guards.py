@@ -302,3 +302,11 @@ def test_one_of_many_who_claim_at_once_wins(key):
     for one in threads:
         one.join()
     assert sorted(codes) == [201] + [409] * 23
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("verb", ["complete", "fail"])
+@pytest.mark.parametrize("name", ["%00", "evt_%00", "evt%0A1"])
+def test_a_claim_by_a_name_that_no_event_has_is_not_found(api, name, verb):
+    answer = post(api, f"/api/v1/stripe-events/{name}/{verb}/", {"fencing_token": 1})
+    assert (answer.status_code, answer.headers["Content-Type"]) == (404, "application/problem+json")

@@ -50,3 +50,17 @@ def test_the_page_loads_nothing_from_elsewhere(client):
     assert "swagger" in page
     for attribute in ('src="http', 'href="http', "src='http", '"//'):
         assert attribute not in page
+
+
+@pytest.mark.parametrize("method", ["post", "put", "delete", "options"])
+def test_the_page_is_only_read(client, method):
+    answer = getattr(client, method)("/api/docs/")
+    assert (answer.status_code, answer.headers["Content-Type"]) == (405, "application/problem+json")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/"])
+def test_what_csrf_protection_refuses_is_a_problem_outside_the_console(path):
+    browser = Client(enforce_csrf_checks=True)
+    answer = browser.post(path)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (403, "application/problem+json")
+    assert browser.post("/admin/login/").headers["Content-Type"].startswith("text/html")
