@@ -46,7 +46,11 @@ class DeadLetters(View):
         """List dead letters, newest first."""
         wanted = DeadLetterFilter(**pages.filters(request, DeadLetterQuery).validated_data)
         wanted = _within(wanted, caller(request))
-        return pages.page(request, wanted.matching().select_related("lane__workflow"), shapes.dead_letter)
+        found = wanted.found()
+        answer = pages.page(request, found.rows.select_related("lane__workflow"), shapes.dead_letter)
+        if wanted.search:
+            answer.data["search_cut"] = found.cut
+        return answer
 
     @extend_schema(
         operation_id="report_dead_letter",

@@ -18,6 +18,7 @@ from reliability.models.breaker import BreakerState
 from reliability.models.delivery import AttemptResult
 from reliability.models.fields import validate_slug
 from reliability.pipeline.replay import Via
+from reliability.policies.fingerprint import LABELS
 
 KEY_LENGTH = 255
 BATCH_LIMIT = 1000
@@ -163,6 +164,8 @@ class DeadLetterQuery(Strict):
     tenant = SlugField(required=False)
     status = serializers.ChoiceField(choices=DeadLetterStatus.choices, required=False)
     error_code = TextField(required=False, max_length=200)
+    reason = serializers.ChoiceField(choices=list(LABELS.items()), required=False)
+    fingerprint = TextField(required=False, max_length=64)
     source = serializers.ChoiceField(choices=DeadLetterSource.choices, required=False)  # type: ignore[assignment]  # a field called so
     created_after = serializers.DateTimeField(required=False)
     created_before = serializers.DateTimeField(required=False)
@@ -189,6 +192,8 @@ class DeadLetterShape(serializers.Serializer[Any]):
     payload = serializers.JSONField()
     error_code = serializers.CharField()
     error_message = serializers.CharField()
+    reason = serializers.CharField()
+    fingerprint = serializers.CharField()
     retry_count = serializers.IntegerField()
     status = serializers.ChoiceField(choices=DeadLetterStatus.choices)
     delivery = serializers.UUIDField(allow_null=True)
@@ -202,6 +207,9 @@ class DeadLetterPage(serializers.Serializer[Any]):
     next = serializers.URLField(allow_null=True)
     previous = serializers.URLField(allow_null=True)
     results = DeadLetterShape(many=True)
+    search_cut = serializers.BooleanField(
+        required=False, help_text="Of a search: whether there are older ones whose errors were not read."
+    )
 
 
 class ReplayRequest(Strict):

@@ -66,6 +66,8 @@ def dead_letter(one: DeadLetter) -> Shape:
         "payload": one.document,
         "error_code": one.error_code,
         "error_message": one.error_message,
+        "reason": one.reason,
+        "fingerprint": one.fingerprint,
         "retry_count": one.retry_count,
         "status": one.status,
         "delivery": one.delivery_id,

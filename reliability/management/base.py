@@ -19,6 +19,9 @@ from reliability.pipeline import files
 from reliability.pipeline.audit import Hand
 from reliability.pipeline.files import Imported
 from reliability.pipeline.selection import DeadLetterFilter
+from reliability.policies.fingerprint import LABELS
+
+NAMED = ("workflow", "tenant", "error_code", "fingerprint", "source", "status", "search")
 
 
 class OperatorCommand(BaseCommand):
@@ -79,6 +82,8 @@ class SelectionCommand(OperatorCommand):
         parser.add_argument("--workflow", default="", help="of this workflow")
         parser.add_argument("--tenant", default="", help="of this tenant")
         parser.add_argument("--error-code", default="", help="with this error code")
+        parser.add_argument("--failure-reason", default="", choices=["", *LABELS], help="that failed for this reason")
+        parser.add_argument("--fingerprint", default="", help="that failed the same way")
         parser.add_argument("--source", default="", choices=["", *DeadLetterSource.values])
         parser.add_argument("--status", default="", choices=["", *DeadLetterStatus.values])
         parser.add_argument("--search", default="", help="in errors, ids and keys")
@@ -88,10 +93,10 @@ class SelectionCommand(OperatorCommand):
 
     def selection(self, options: Mapping[str, Any]) -> DeadLetterFilter:
         """Return the filter. Raises `CommandError` where nothing was selected: `--all` has to be said."""
-        named = {name: options[name] for name in ("workflow", "tenant", "error_code", "source", "status", "search")}
+        named = {name: options[name] for name in NAMED}
         _check_slugs(named)
         moments = {name: _moment(options[name], name) for name in ("created_after", "created_before")}
-        found = DeadLetterFilter(**named, **moments)
+        found = DeadLetterFilter(**named, **moments, reason=str(options["failure_reason"]))
         if not options["all"] and not options["ids"] and not found.frozen():
             raise CommandError("Which dead letters? Give ids, a filter, or --all.")
         if options["ids"] and (options["all"] or found.frozen()):

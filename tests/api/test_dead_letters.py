@@ -57,8 +57,10 @@ def test_a_dead_letters_shape(dead, api):
     created, expires = shape.pop("created_at"), shape.pop("expires_at")
     assert (letter.expires_at - letter.created_at) == timedelta(hours=24)
     assert created < expires
+    assert shape.pop("fingerprint") == letter.fingerprint
     assert shape == {
         "id": str(letter.pk),
+        "reason": "http_5xx",
         "workflow": "echo",
         "tenant": "default",
         "source": "delivery",
