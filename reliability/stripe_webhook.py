@@ -61,8 +61,10 @@ def answer(*, environ: Mapping[str, Any], slug: str) -> HttpResponse:
         recorded = _patiently(arrival)
     except BackstopError as error:
         return problem_of(error)
-    except DatabaseError:
-        logger.exception("stripe_not_kept")
+    except DatabaseError as error:
+        # Its text may quote the statement, and that holds the event.
+        state = getattr(error.__cause__, "sqlstate", None)
+        logger.error("stripe_not_kept", extra={"endpoint": slug, "error": type(error).__name__, "sqlstate": state})
         connection.close()
         return problem(status=503, detail="The event could not be kept: send it again.", headers={"Retry-After": "30"})
     except Exception:

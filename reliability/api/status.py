@@ -12,6 +12,8 @@ from reliability.errors import Forbidden
 from reliability.models import Flag
 from reliability.pipeline import flags, status
 
+from . import pages
+from .breakers import NoFilters
 from .guard_serializers import FlagRequest, FlagShape, StatusShape
 from .serializers import ProblemShape
 from .views import PROBLEMS, View, caller, read
@@ -28,6 +30,7 @@ class Status(View):
     @extend_schema(operation_id="get_status", responses={200: StatusShape, **PROBLEMS})
     def get(self, request: Request) -> Response:
         """One look: breakers, dead letters, backlog and its age, lanes at their limit, workers, switches, callers."""
+        pages.filters(request, NoFilters)
         who = caller(request)
         found = status.take(now=who.now, tenant=who.key.tenant)
         more = {name: section(who.now, who.key.tenant) for name, section in SECTIONS.items()}
@@ -40,6 +43,7 @@ class Flags(View):
     @extend_schema(operation_id="list_flags", responses={200: FlagShape(many=True), **PROBLEMS})
     def get(self, request: Request) -> Response:
         """List what can be switched off and on."""
+        pages.filters(request, NoFilters)
         return Response([flag_shape(one) for one in flags.all_of_them()])
 
 

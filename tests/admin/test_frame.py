@@ -8,7 +8,6 @@ from django.test import Client, RequestFactory
 
 from config import navigation
 from reliability.admin import search
-from reliability.models import DeadLetter
 from reliability.pipeline import burial, clock
 
 
@@ -56,10 +55,12 @@ def test_badges_count_what_is_wrong(workflow, monkeypatch):
     workflow()
     for n in range(3):
         burial.report(report=burial.Report("echo", "default", "{}", f"error {n}", "E1"), now=clock.now())
-    entry = navigation.sidebar(request_of(path="/admin/reliability/deadletter/"))[0]["items"][1]
+    request = request_of(path="/admin/reliability/deadletter/")
+    entry = navigation.sidebar(request)[0]["items"][1]
     assert (entry["badge"], entry["badge_variant"], entry["active"]) == ("3", "danger", True)
     monkeypatch.setattr(navigation, "CAP", 2)
-    assert navigation._counted(DeadLetter.objects.all(), "danger") == ("2+", "danger")
+    entry = navigation.sidebar(request)[0]["items"][1]
+    assert entry["badge"] == "2+"
 
 
 def test_nothing_wrong_shows_no_badge(db):

@@ -67,6 +67,10 @@ class TestStatus:
         assert found["breakers"]["closed"] == 1
         assert found["stripe"]["refused_last_hour"] == 0
 
+    def test_unknown_parameters_are_refused(self, api):
+        for url in (URL, "/api/v1/flags/"):
+            assert api.get(url + "?nope=1").json()["errors"] == {"nope": ["Unknown field."]}
+
     def test_it_asks_the_database_little(self, workflow, accept_many, api, django_assert_max_num_queries):
         for n in range(20):
             workflow(f"flow-{n}")

@@ -106,7 +106,7 @@ def test_the_same_job_twice_is_refused(file):
 
 
 def test_the_example_makes_sense_and_is_what_is_exported(workflow):
-    workflow("weekly-recap"), workflow("sync-invoices")
+    workflow("weekly-recap"), workflow("notify-gap-fill")
     example = ROOT / "docs" / "cron-jobs.example.json"
     run("import_cron_jobs", str(example))
     slugs = [one["slug"] for one in json.loads(example.read_text())]
