@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from . import incoming, runs
+from . import console, incoming, runs
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,11 @@ BARS = {
     "backlog": Bar(
         runs.backlog, "deliveries/s with 1,000,000 waiting elsewhere against without", {"ratio": (">=", 0.8)}
     ),
+    "console": Bar(
+        console.console,
+        "the console with 1,000,000 dead letters, 5,000,000 attempts",
+        {"slowest": ("<=", 300), "queries": ("<=", 15), "grown": ("<=", 10)},
+    ),
 }
 
 
@@ -53,6 +58,10 @@ def lines(name: str, found: dict[str, Any]) -> Iterable[Line]:
         met = value >= wanted if kind == ">=" else value <= wanted
         what = bar.what if len(bar.bars) == 1 else f"{bar.what} ({figure})"
         yield Line(what, f"{value:,.2f}", f"{kind} {wanted:,g}", met, _from(found))
+    for page, taken in found.get("ms", {}).items():
+        yield Line(
+            f"  {page}, ms", f"{taken:,.0f}", "<= 300", taken <= 300, f"{found['queries_by_page'][page]} queries"
+        )
     if "plan" in found:
         plan = found["plan"]
         met = not plan["sequential_scans"] and plan["most_rows_read"] <= 100
