@@ -60,6 +60,7 @@ TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 0, low=0, high=16)
 STRIPE_PAYLOAD_RETENTION_DAYS = env.integer("STRIPE_PAYLOAD_RETENTION_DAYS", 90, low=1, high=36_500)
 STRIPE_REPEAT_RETENTION_DAYS = env.integer("STRIPE_REPEAT_RETENTION_DAYS", 90, low=1, high=36_500)
 STRIPE_REFUSAL_RETENTION_DAYS = env.integer("STRIPE_REFUSAL_RETENTION_DAYS", 30, low=1, high=36_500)
+PURGE_UNDO_DAYS = env.integer("PURGE_UNDO_DAYS", 7, low=0, high=3650)
 CRON_RETENTION_DAYS = env.integer("CRON_RETENTION_DAYS", 90, low=1, high=36_500)
 MAX_BODY_BYTES = env.integer("MAX_BODY_BYTES", 16 * 1024 * 1024, low=1024, high=256 * 1024 * 1024)
 WORKER_MAX_IN_FLIGHT = env.integer("WORKER_MAX_IN_FLIGHT", 64, low=1, high=1000)
@@ -215,6 +216,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "DeliveryState": "reliability.models.DeliveryState",
         "OperationState": "reliability.models.OperationState",
+        "OperationKind": "reliability.models.OperationKind",
         "BreakerState": "reliability.models.BreakerState",
         "Source": "reliability.models.Source",
         "DeadLetterSource": "reliability.models.DeadLetterSource",

@@ -2,7 +2,7 @@
 
 A wake-up says "look at this lane". It carries nothing that the delivery rows do not say better, so that one
 too many does no harm. That none is missing is kept by three rules, whose SQL half is `backstop_wake` and
-`backstop_wake_at` (migration 0002):
+`backstop_wake_at` (migration 0002; bulk operations have theirs in 0012):
 
 1. A wake-up is written in the transaction that made it necessary, under a shared advisory lock of its lane.
    Where one waits already (a queueing lock per lane), that one serves.
@@ -62,6 +62,15 @@ def wake_waiting(*, workflow_id: Any = None) -> None:
     )
 
 
+def wake_operations() -> None:
+    """Wake every bulk operation that has something to do."""
+    _call(
+        "SELECT backstop_operate(id, clock_timestamp()) FROM reliability_operation"
+        " WHERE state = 'running' OR (state IN ('cancelled', 'stopped') AND next_at IS NOT NULL)",
+        [],
+    )
+
+
 def barrier(*, lane_id: int) -> None:
     """Wait until every transaction that relied on a wake-up of this lane has ended."""
     key = [LANE_LOCK, lane_id]
@@ -73,9 +82,14 @@ def barrier_in_transaction(*, lane_id: int) -> None:
     _call("SELECT pg_advisory_xact_lock(%s, %s)", [LANE_LOCK, lane_id])
 
 
-def work_on(*, operation_id: UUID, at: datetime | None = None) -> None:
-    """Have a bulk operation's next step done, at `at` or at once."""
-    _defer(operate, f"operation:{operation_id}", at, operation_id=str(operation_id))
+def work_on(*, operation_id: UUID, at: datetime) -> None:
+    """Have a bulk operation's next step done at `at`, and a look at it a little later, if a worker dies with it."""
+    _call("SELECT backstop_operate(%s, %s)", [operation_id, at])
+
+
+def stand_by(*, operation_id: UUID, at: datetime) -> None:
+    """Have a bulk operation looked at a little after `at`, when a step is due for which others will come."""
+    _call("SELECT backstop_operate_stand_by(%s, %s)", [operation_id, at])
 
 
 def look_up(*, report_id: UUID, at: datetime | None = None) -> None:
@@ -166,6 +180,7 @@ async def _wake_what_waited() -> None:
     if not _started:
         _started = True
         await sync_to_async(wake_waiting)()
+        await sync_to_async(wake_operations)()
 
 
 async def _wait(at: float | None) -> None:
@@ -185,18 +200,16 @@ async def dispatch(lane_id: int, at: float | None = None) -> None:
 
 @app.task(name="operate", queue=OPERATION_QUEUE)
 async def operate(operation_id: str, at: float | None = None) -> None:
-    """Do the next step of a bulk operation, and plan the one after."""
+    """Do the next step of a bulk operation, which plans the one after."""
+    await _wake_what_waited()
     await _wait(at)
     await sync_to_async(_operate)(UUID(operation_id))
 
 
 def _operate(operation_id: UUID) -> None:
-    from reliability.pipeline import clock, replay
+    from reliability.pipeline import bulk, clock
 
-    with transaction.atomic():
-        following = replay.step(operation_id=operation_id, now=clock.now())
-        if following is not None:
-            work_on(operation_id=operation_id, at=following)
+    bulk.step(operation_id=operation_id, now=clock.now())
 
 
 @app.task(name="routine", queue=OPERATION_QUEUE)

@@ -8,23 +8,20 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from reliability.errors import NotFound
-from reliability.models import DeadLetter, Operation, OperationKind
-from reliability.pipeline import burial, replay
+from reliability.models import DeadLetter, OperationKind
+from reliability.pipeline import burial, operations, replay
 from reliability.pipeline.burial import Report
 from reliability.pipeline.selection import DeadLetterFilter
 
 from . import pages, shapes
 from .authentication import Caller
+from .bulk_serializers import BulkReplayRequest, BulkRequest, DryRunShape
 from .serializers import (
-    BulkReplayRequest,
-    BulkRequest,
     BulkShape,
     DeadLetterPage,
     DeadLetterQuery,
     DeadLetterRequest,
     DeadLetterShape,
-    DryRunShape,
-    OperationShape,
     ProblemShape,
     ReasonRequest,
     ReplayRequest,
@@ -139,17 +136,21 @@ class PurgeMany(View):
         return _submit(request, BulkRequest, OperationKind.PURGE)
 
 
-class OneOperation(View):
-    scopes = {"GET": "operate"}
+class UndoPurge(View):
+    scopes = {"POST": "operate"}
 
-    @extend_schema(operation_id="get_batch", responses={200: OperationShape, 404: ProblemShape, **PROBLEMS})
-    def get(self, request: Request, batch_id: UUID) -> Response:
-        """Show how far a bulk replay or purge has come."""
+    @extend_schema(
+        operation_id="undo_purge",
+        request=ReasonRequest,
+        responses={200: DeadLetterShape, 404: ProblemShape, 409: ProblemShape, **PROBLEMS},
+    )
+    def post(self, request: Request, dead_letter_id: UUID) -> Response:
+        """Bring back a dead letter that was purged, as long as its payload is there."""
         who = caller(request)
-        found = Operation.objects.filter(who.own("filter__tenant"), pk=batch_id).first()
-        if found is None:
-            raise NotFound("There is no such batch.")
-        return Response(shapes.operation(found))
+        find(dead_letter_id, who)
+        hand = who.hand(read(request, ReasonRequest).get("reason", ""))
+        operations.undo_purge(dead_letter_id=dead_letter_id, hand=hand, now=who.now)
+        return Response(shapes.dead_letter(find(dead_letter_id, who)))
 
 
 def find(dead_letter_id: UUID, who: Caller) -> DeadLetter:
@@ -172,13 +173,17 @@ def _submit(request: Request, kind: type[BulkRequest], action: OperationKind) ->
     who = caller(request)
     values: dict[str, Any] = read(request, kind)
     selection = _within(DeadLetterFilter(**values["filter"]), who)
+    rate = values.get("rate_per_second", operations.DEFAULT_RATE)
     if values["dry_run"]:
-        return Response({"dry_run": True, "count": replay.count(selection=selection, now=who.now)})
-    started = replay.submit(
+        looked = operations.preview(kind=action, selection=selection, now=who.now, rate_per_second=rate)
+        return Response(shapes.dry_run(looked))
+    started = operations.submit(
         kind=action,
         selection=selection,
         hand=who.hand(values.get("reason", "")),
         now=who.now,
-        rate_per_second=values.get("rate_per_second", replay.DEFAULT_RATE),
+        rate_per_second=rate,
+        canary=values.get("canary", False),
+        stop_failure_rate=values.get("stop_failure_rate"),
     )
     return Response({"batch_id": started.pk, "count": started.matched}, status=202)

@@ -9,8 +9,6 @@ from reliability.models import (
     DeadLetterSource,
     DeadLetterStatus,
     DeliveryState,
-    OperationKind,
-    OperationState,
     Scope,
     Source,
 )
@@ -225,45 +223,12 @@ class ReplayRequest(Strict):
     reason = TextField(required=False, allow_blank=True, max_length=1000)
 
 
-class BulkRequest(Strict):
-    """All dead letters that the filter matches. An empty filter matches every one that is dead."""
-
-    filter = DeadLetterQuery()
-    dry_run = serializers.BooleanField(required=False, default=False)
-    reason = TextField(required=False, allow_blank=True, max_length=1000)
-
-
-class BulkReplayRequest(BulkRequest):
-    rate_per_second = serializers.FloatField(required=False, min_value=0.01, max_value=RATE_LIMIT)
-
-
 class BulkShape(serializers.Serializer[Any]):
     """A bulk operation that was started, and how many it is about. A single replay names its delivery, if it is one."""
 
     batch_id = serializers.UUIDField()
     count = serializers.IntegerField()
     delivery = serializers.UUIDField(required=False)
-
-
-class DryRunShape(serializers.Serializer[Any]):
-    """How many dead letters the operation would be about."""
-
-    dry_run = serializers.BooleanField()
-    count = serializers.IntegerField()
-
-
-class OperationShape(serializers.Serializer[Any]):
-    """How far a bulk operation has come."""
-
-    batch_id = serializers.UUIDField()
-    kind = serializers.ChoiceField(choices=OperationKind.choices)
-    state = serializers.ChoiceField(choices=OperationState.choices)
-    count = serializers.IntegerField()
-    done = serializers.IntegerField()
-    skipped = serializers.IntegerField()
-    rate_per_second = serializers.FloatField()
-    created_at = serializers.DateTimeField()
-    finished_at = serializers.DateTimeField(allow_null=True)
 
 
 class ReasonRequest(Strict):

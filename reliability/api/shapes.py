@@ -5,6 +5,7 @@ from typing import Any
 
 from reliability.models import Attempt, Breaker, DeadLetter, Delivery, Operation
 from reliability.pipeline.circuit import policy_of
+from reliability.pipeline.preview import Preview
 from reliability.policies.breaker import failures_in_window
 
 Shape = dict[str, Any]
@@ -97,14 +98,40 @@ def breaker(one: Breaker, *, waiting: int, now: Any) -> Shape:
 
 
 def operation(one: Operation) -> Shape:
+    ends = one.ends
     return {
         "batch_id": one.id,
         "kind": one.kind,
         "state": one.state,
+        "filter": one.filter,
+        "cutoff": one.cutoff,
         "count": one.matched,
         "done": one.done,
         "skipped": one.skipped,
+        "skipped_by": one.skipped_by,
+        "recovered": ends.recovered,
+        "failed": ends.failed,
+        "withdrawn": ends.withdrawn,
+        "under_way": one.under_way,
         "rate_per_second": one.rate_per_second,
+        "canary": one.canary,
+        "stop_failure_rate": one.stop_failure_rate,
+        "note": one.note,
+        "actor": one.actor,
+        "reason": one.reason,
         "created_at": one.created_at,
         "finished_at": one.finished_at,
+    }
+
+
+def dry_run(looked: Preview) -> Shape:
+    return {
+        "dry_run": True,
+        "count": looked.matched,
+        "will": looked.will,
+        "skipped_by": looked.skipped,
+        "by_workflow": looked.by_workflow,
+        "by_reason": looked.by_reason,
+        "samples": [letter.pk for letter in looked.samples],
+        "seconds": looked.seconds,
     }

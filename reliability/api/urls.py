@@ -4,6 +4,7 @@ from django.urls import path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
 from . import (
+    batches,
     breakers,
     dead_letters,
     deliveries,
@@ -23,7 +24,14 @@ urlpatterns = [
     path("v1/dead-letters/purge/", dead_letters.PurgeMany.as_view()),
     path("v1/dead-letters/<uuid:dead_letter_id>/", dead_letters.OneDeadLetter.as_view()),
     path("v1/dead-letters/<uuid:dead_letter_id>/replay/", dead_letters.Replay.as_view()),
-    path("v1/batches/<uuid:batch_id>/", dead_letters.OneOperation.as_view()),
+    path("v1/dead-letters/<uuid:dead_letter_id>/undo-purge/", dead_letters.UndoPurge.as_view()),
+    path("v1/batches/", batches.Operations.as_view()),
+    path("v1/batches/<uuid:batch_id>/", batches.OneOperation.as_view()),
+    path("v1/batches/<uuid:batch_id>/pause/", batches.Pause.as_view()),
+    path("v1/batches/<uuid:batch_id>/resume/", batches.Resume.as_view()),
+    path("v1/batches/<uuid:batch_id>/cancel/", batches.Cancel.as_view()),
+    path("v1/batches/<uuid:batch_id>/rate/", batches.Rate.as_view()),
+    path("v1/batches/<uuid:batch_id>/undo/", batches.Undo.as_view()),
     path("v1/breakers/", breakers.Breakers.as_view()),
     path("v1/breakers/permit/", guards.Permit.as_view()),
     path("v1/breakers/<uuid:breaker_id>/reset/", breakers.Reset.as_view()),

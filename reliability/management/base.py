@@ -17,7 +17,9 @@ from reliability.models import DeadLetterSource, DeadLetterStatus
 from reliability.models.fields import validate_slug
 from reliability.pipeline import files
 from reliability.pipeline.audit import Hand
+from reliability.pipeline.candidates import LABELS
 from reliability.pipeline.files import Imported
+from reliability.pipeline.preview import Preview
 from reliability.pipeline.selection import DeadLetterFilter
 from reliability.policies.fingerprint import LABELS
 
@@ -90,6 +92,12 @@ class SelectionCommand(OperatorCommand):
         parser.add_argument("--created-after", default="", metavar="TIME", help="ISO 8601")
         parser.add_argument("--created-before", default="", metavar="TIME", help="ISO 8601")
         parser.add_argument("--dry-run", action="store_true", help="only count")
+
+    def say(self, looked: Preview, done: str) -> None:
+        """Say what a dry run found."""
+        self.stdout.write(f"{looked.will} would be {done}.")
+        for cause, count in looked.skipped.items():
+            self.stdout.write(f"{count} would be passed over: {LABELS.get(cause, cause)}.")
 
     def selection(self, options: Mapping[str, Any]) -> DeadLetterFilter:
         """Return the filter. Raises `CommandError` where nothing was selected: `--all` has to be said."""

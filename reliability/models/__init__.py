@@ -14,7 +14,7 @@ from .execution import (
     RetryState,
 )
 from .flag import Flag, FlagName
-from .operation import Operation, OperationKind, OperationState
+from .operation import Ends, Operation, OperationKind, OperationState, OperationTally
 from .policy import Completion, LanePolicy, OnUnknownOutcome
 from .rollup import LATENCY_EDGES, DeathRollup, FailureGroup, Grain, Rollup
 from .slot import Slot
@@ -54,6 +54,7 @@ __all__ = [
     "DeathRollup",
     "Delivery",
     "DeliveryState",
+    "Ends",
     "EventSource",
     "Execution",
     "ExecutionRetry",
@@ -71,6 +72,7 @@ __all__ = [
     "Operation",
     "OperationKind",
     "OperationState",
+    "OperationTally",
     "ReportOrigin",
     "ReportState",
     "RetryState",

@@ -10,6 +10,7 @@ from reliability.policies import fingerprint
 
 from .delivery import Delivery
 from .ids import uuid7
+from .operation import Operation
 from .workflow import Lane
 
 
@@ -50,7 +51,8 @@ class DeadLetter(models.Model):
     """What failed for good, with its full payload. It leaves only by a purge or into the archive.
 
     `reason` and `fingerprint` say what kind of failure it is: whoever writes an error writes them too, by
-    `error_fields`. A purge can be undone until `erase_at`; then the payload goes.
+    `error_fields`. A purge, by the operation `purged_by` or alone, can be undone until `erase_at`; then the payload
+    goes.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -73,6 +75,15 @@ class DeadLetter(models.Model):
     expires_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True, blank=True)
     erase_at = models.DateTimeField(null=True, blank=True)
+    purged_by = models.ForeignKey(
+        Operation,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="purged",
+        db_index=False,
+        db_constraint=False,
+    )
 
     objects = DeadLetterQuerySet.as_manager()
 
@@ -98,6 +109,8 @@ class DeadLetter(models.Model):
             models.Index(F("source"), F("status"), F("id").desc(), name="dead_letter_by_source"),
             models.Index(F("execution_id"), name="dead_letter_by_execution", condition=~Q(execution_id="")),
             models.Index(F("expires_at"), name="dead_letter_expiring", condition=Q(status="dead")),
+            models.Index(F("erase_at"), name="dead_letter_to_erase", condition=Q(erase_at__isnull=False)),
+            models.Index(F("purged_by"), F("id"), name="dead_letter_purged_by", condition=Q(purged_by__isnull=False)),
         ]
 
     def __str__(self) -> str:
@@ -105,5 +118,5 @@ class DeadLetter(models.Model):
 
     @property
     def document(self) -> Any:
-        """The payload as Python values."""
-        return json.loads(self.payload)
+        """The payload as Python values; `None` once it has been erased."""
+        return json.loads(self.payload) if self.payload else None

@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from .ids import uuid7
+from .operation import Operation
 from .workflow import Lane
 
 
@@ -93,6 +94,16 @@ class Delivery(models.Model):
         db_index=False,
         help_text="The dead letter that this delivery replays.",
     )
+    operation = models.ForeignKey(
+        Operation,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="deliveries",
+        db_index=False,
+        db_constraint=False,
+        help_text="The bulk operation that this replay belongs to.",
+    )
 
     objects = DeliveryQuerySet.as_manager()
 
@@ -135,6 +146,13 @@ class Delivery(models.Model):
             models.Index(F("waits_for"), name="delivery_held", condition=Q(waits_for__isnull=False)),
             models.Index(F("replay_of"), name="delivery_replays", condition=Q(replay_of__isnull=False)),
             models.Index(F("dead_letter"), name="delivery_of_dead_letter", condition=Q(dead_letter__isnull=False)),
+            models.Index(
+                F("operation"),
+                F("state"),
+                F("id").desc(),
+                name="delivery_of_operation",
+                condition=Q(operation__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -142,8 +160,8 @@ class Delivery(models.Model):
 
     @property
     def document(self) -> Any:
-        """The payload as Python values."""
-        return json.loads(self.payload)
+        """The payload as Python values; `None` once it has been erased."""
+        return json.loads(self.payload) if self.payload else None
 
 
 class AttemptResult(models.TextChoices):

@@ -7,6 +7,7 @@ from .dead_letter import DeadLetter
 from .delivery import Delivery
 from .fields import SlugTextField
 from .ids import uuid7
+from .operation import Operation
 from .workflow import DEFAULT_TENANT, Lane
 
 
@@ -149,6 +150,15 @@ class ExecutionRetry(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     dead_letter = models.ForeignKey(DeadLetter, on_delete=models.CASCADE, related_name="execution_retries")
+    operation = models.ForeignKey(
+        Operation,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="execution_retries",
+        db_index=False,
+        db_constraint=False,
+    )
     execution_id = models.TextField()
     load_workflow = models.BooleanField(default=True)
     state = models.TextField(choices=RetryState.choices, default=RetryState.PENDING)

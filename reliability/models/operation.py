@@ -1,9 +1,12 @@
 """Bulk operations over dead letters: a frozen filter, and how far the engine has come with it."""
 
+from dataclasses import dataclass
+
 from django.db import models
-from django.db.models import Q, Value
+from django.db.models import Q, Sum, Value
 
 from .ids import uuid7
+from .workflow import Lane
 
 
 class OperationKind(models.TextChoices):
@@ -11,6 +14,7 @@ class OperationKind(models.TextChoices):
 
     REPLAY = "replay"
     PURGE = "purge"
+    RESTORE = "restore"
 
 
 class OperationState(models.TextChoices):
@@ -23,13 +27,26 @@ class OperationState(models.TextChoices):
     STOPPED = "stopped"
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """How an operation's replays ended: withdrawn are those that were called off before they were sent."""
+
+    recovered: int = 0
+    failed: int = 0
+    withdrawn: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.recovered + self.failed + self.withdrawn
+
+
 class Operation(models.Model):
-    """A bulk replay or purge. The filter and the cut-off are frozen when it is submitted.
+    """A bulk replay or purge, or the undoing of a purge. Filter and cut-off are frozen when it is submitted.
 
     `cursor` is the last dead letter handled, in the order of ids, so that a restart goes on behind it. `done` counts
-    those acted on, `recovered` and `failed` how the replays among them ended; `skipped_by` counts the others by cause.
-    With `canary` one goes first, and the rest once it has recovered; more than `stop_failure_rate` (0 to 1) failing
-    again stops it, and `note` says so.
+    those acted on, `skipped_by` the others by cause; how the replays ended is counted in `tallies`. With `canary` one
+    goes first, and the rest once it has recovered; more than `stop_failure_rate` (0 to 1) failing again stops it, and
+    `note` says so. While it runs, `next_at` is when its next step is due; none is while only replays have to end.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -42,8 +59,6 @@ class Operation(models.Model):
     done = models.IntegerField(default=0)
     skipped = models.IntegerField(default=0)
     skipped_by = models.JSONField(default=dict, blank=True, db_default=Value({}, models.JSONField()))
-    recovered = models.IntegerField(default=0, db_default=0)
-    failed = models.IntegerField(default=0, db_default=0)
     canary = models.BooleanField(default=False, db_default=False)
     canary_letter = models.UUIDField(null=True, blank=True)
     stop_failure_rate = models.FloatField(null=True, blank=True)
@@ -68,3 +83,41 @@ class Operation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id}"
+
+    @property
+    def ends(self) -> Ends:
+        """How its replays have ended so far."""
+        names = ("recovered", "failed", "withdrawn")
+        counted = self.tallies.aggregate(**{name: Sum(name, default=0) for name in names})
+        return Ends(**counted)
+
+    @property
+    def recovered(self) -> int:
+        return self.ends.recovered
+
+    @property
+    def failed(self) -> int:
+        return self.ends.failed
+
+    @property
+    def under_way(self) -> int:
+        """How many replays have not ended yet."""
+        return max(0, self.done - self.ends.total) if self.kind == OperationKind.REPLAY else 0
+
+
+class OperationTally(models.Model):
+    """How an operation's replays in one lane ended. Triggers keep it, in the transactions that end them."""
+
+    id = models.BigAutoField(primary_key=True)
+    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="tallies", db_index=False)
+    lane = models.ForeignKey(Lane, on_delete=models.CASCADE, related_name="+", db_index=False)
+    recovered = models.IntegerField(default=0, db_default=0)
+    failed = models.IntegerField(default=0, db_default=0)
+    withdrawn = models.IntegerField(default=0, db_default=0)
+
+    class Meta:
+        ordering = ("id",)
+        constraints = [models.UniqueConstraint(fields=("operation", "lane"), name="operation_tally_once")]
+
+    def __str__(self) -> str:
+        return f"{self.operation_id} in {self.lane_id}"

@@ -14,7 +14,9 @@ aftermath   holds what n8n says of an execution later, or sooner, against its de
 reports     takes in the failures that n8n reports: joined to a delivery (`lookup` asks n8n which), or buried
 callback    takes in a workflow's own report of its end; figures, an execution's figures
 retry       brings a dead letter back by n8n's own retry; n8n_api is the way there
-replay      takes a dead letter back onto the way, one or many
+replay      takes a dead letter back onto the way; purges one, and undoes that
+operations  the same with many, by a frozen filter: `preview` looks at it before (`candidates` says what it is about),
+            `bulk` works it off step by step
 control     the operator's hand on workflows and deliveries: cancel, send now, pause, resume; `flags` switches whole
             parts off and on, `endpoints` and `keys` are for secrets
 status      one look at everything

@@ -1,4 +1,4 @@
-"""Takes dead letters back onto the way: one, edited, or many at a rate. And purges them.
+"""Takes dead letters back onto the way: one, or edited. And purges them, and undoes that. `bulk` does it with many.
 
 A replay is a new delivery that names the dead letter it replays. Its key is the first delivery's, so that a
 receiver knows the repeat; an edited payload is another message and gets a key of its own. The dead letter is
@@ -14,7 +14,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import connection, models, transaction
+from django.db.models import Value
+from django.db.models.functions import Greatest
 
 from reliability import engine
 from reliability.errors import InvalidInput, NotFound, NotReplayable
@@ -23,19 +26,12 @@ from reliability.models import (
     DeadLetterSource,
     DeadLetterStatus,
     Delivery,
-    Operation,
-    OperationKind,
-    OperationState,
     digest_of,
 )
 from reliability.models.ids import uuid7
 
 from . import audit, retry
 from .audit import Hand
-from .selection import DeadLetterFilter
-
-DEFAULT_RATE = 5.0
-PURGE_BATCH = 500
 
 REPLAY = """
 WITH wanted AS (
@@ -47,10 +43,11 @@ WITH wanted AS (
     RETURNING l.id, l.lane_id, l.delivery_id, l.payload, wanted.delivery AS new_id, wanted.due_at
 )
 INSERT INTO reliability_delivery (id, lane_id, idempotency_key, payload, payload_digest, state, source,
-    attempt_count, retries_used, due_at, created_at, last_error, stale, replay_of_id, dead_letter_id)
+    attempt_count, retries_used, due_at, created_at, last_error, stale, replay_of_id, dead_letter_id, operation_id)
 SELECT c.new_id, c.lane_id, coalesce(d.idempotency_key, c.id::text), c.payload,
     coalesce(d.payload_digest, sha256(convert_to(c.payload, 'UTF8'))),
-    'pending', 'replay', 0, 0, c.due_at, %(now)s, '', coalesce(d.stale, false), c.delivery_id, c.id
+    'pending', 'replay', 0, 0, c.due_at, %(now)s, '', coalesce(d.stale, false), c.delivery_id, c.id,
+    %(operation)s
 FROM claimed c LEFT JOIN reliability_delivery d ON d.id = c.delivery_id
 RETURNING id, lane_id, dead_letter_id, due_at
 """
@@ -118,7 +115,11 @@ def bring_back(  # what a person may say of a replay
 
 
 def replay_each(
-    *, dead_letter_ids: Sequence[UUID], now: datetime, due: Sequence[datetime] | None = None
+    *,
+    dead_letter_ids: Sequence[UUID],
+    now: datetime,
+    due: Sequence[datetime] | None = None,
+    operation_id: UUID | None = None,
 ) -> list[Replayed]:
     """Send those of the dead letters that are still dead, each at its `due` time or now; return them."""
     values: dict[str, Any] = {
@@ -126,6 +127,7 @@ def replay_each(
         "deliveries": [uuid7() for _ in dead_letter_ids],
         "due": list(due) if due is not None else [now] * len(dead_letter_ids),
         "now": now,
+        "operation": operation_id,
     }
     with connection.cursor() as cursor:
         cursor.execute(REPLAY, values)
@@ -156,8 +158,14 @@ def _refusal(dead_letter_id: UUID) -> NotFound | NotReplayable:
     return NotReplayable(f"Only a dead letter can be replayed; this one is {letter.status}.")
 
 
+def lay_back(*, dead_letter_ids: Sequence[UUID]) -> int:
+    """Make those dead again whose replays were called off; return how many."""
+    letters = DeadLetter.objects.filter(pk__in=dead_letter_ids, status=DeadLetterStatus.REPLAYING)
+    return letters.update(status=DeadLetterStatus.DEAD)
+
+
 def purge(*, dead_letter_id: UUID, hand: Hand, now: datetime) -> None:
-    """Take a dead letter out of the queue for good. Raises `NotFound`, and `NotReplayable` where it is not dead."""
+    """Take a dead letter out of the queue. Raises `NotFound`, and `NotReplayable` where it is not dead."""
     with transaction.atomic():
         if not purge_each(dead_letter_ids=[dead_letter_id], now=now):
             letter = DeadLetter.objects.filter(pk=dead_letter_id).first()
@@ -167,95 +175,41 @@ def purge(*, dead_letter_id: UUID, hand: Hand, now: datetime) -> None:
         audit.record(hand=hand, action="purge", now=now, target=DeadLetter(pk=dead_letter_id))
 
 
-def purge_each(*, dead_letter_ids: Sequence[UUID], now: datetime) -> int:
-    """Mark those of the dead letters that are still dead as purged; return how many."""
+def purge_each(*, dead_letter_ids: Sequence[UUID], now: datetime, operation_id: UUID | None = None) -> int:
+    """Mark those of the dead letters that are still dead as purged; return how many. Their payloads stay a while."""
     return (
-        DeadLetter.objects.dead().filter(pk__in=dead_letter_ids).update(status=DeadLetterStatus.PURGED, closed_at=now)
-    )
-
-
-def count(*, selection: DeadLetterFilter, now: datetime) -> int:
-    """Return how many dead letters a bulk operation submitted now would act on."""
-    return int(_candidates(selection.frozen(), now).count())
-
-
-def submit(
-    *,
-    kind: OperationKind,
-    selection: DeadLetterFilter,
-    hand: Hand,
-    now: datetime,
-    rate_per_second: float = DEFAULT_RATE,
-) -> Operation:
-    """Start a bulk operation over all that the filter matches now; the engine works it off at the rate."""
-    with transaction.atomic():
-        operation = Operation.objects.create(
-            kind=kind,
-            filter=selection.frozen(),
-            cutoff=now,
-            rate_per_second=rate_per_second,
-            matched=count(selection=selection, now=now),
-            actor=hand.actor,
-            reason=hand.reason,
-            created_at=now,
-            next_at=now,
+        DeadLetter.objects.dead()
+        .filter(pk__in=dead_letter_ids)
+        .update(
+            status=DeadLetterStatus.PURGED,
+            closed_at=now,
+            erase_at=now + timedelta(days=settings.PURGE_UNDO_DAYS),
+            purged_by=operation_id,
         )
-        details = {"filter": operation.filter, "rate_per_second": rate_per_second}
-        action = f"bulk_{kind}"
-        audit.record(hand=hand, action=action, now=now, target=operation, count=operation.matched, details=details)
-        engine.work_on(operation_id=operation.pk)
-    return operation
-
-
-def _candidates(frozen: dict[str, Any], cutoff: datetime) -> Any:
-    found = DeadLetterFilter.thawed(frozen).matching()
-    return found.filter(status=DeadLetterStatus.DEAD, died_at__lte=cutoff)
-
-
-def step(*, operation_id: UUID, now: datetime) -> datetime | None:
-    """Do an operation's next second of work, oldest first; return when the one after is due, if any is.
-
-    The row's lock and the cursor make it exact: a step that crashed is done again as a whole, and two workers
-    at once do one after the other.
-    """
-    with transaction.atomic():
-        operation = Operation.objects.select_for_update().filter(pk=operation_id).first()
-        if operation is None or operation.state != OperationState.RUNNING:
-            return None
-        if operation.next_at and operation.next_at > now:
-            return operation.next_at
-        found = _candidates(operation.filter, operation.cutoff).order_by("id")
-        if operation.cursor:
-            found = found.filter(pk__gt=operation.cursor)
-        share = max(1, int(operation.rate_per_second)) if operation.kind == OperationKind.REPLAY else PURGE_BATCH
-        ids = list(found.values_list("pk", flat=True)[:share])
-        if ids:
-            _work(operation, ids, now)
-        else:
-            operation.state, operation.finished_at, operation.next_at = OperationState.DONE, now, None
-        operation.save()
-        return operation.next_at
-
-
-def _work(operation: Operation, ids: Sequence[UUID], now: datetime) -> None:
-    """Handle these dead letters. Replays are spread over the time that the rate gives them."""
-    gap = timedelta(seconds=1 / operation.rate_per_second)
-    if operation.kind == OperationKind.REPLAY:
-        done = _replay_all(ids, now, [now + gap * i for i in range(len(ids))])
-    else:
-        done = purge_each(dead_letter_ids=ids, now=now)
-    operation.done += done
-    operation.skipped += len(ids) - done
-    operation.cursor = ids[-1]
-    operation.next_at = now + gap * len(ids) if operation.kind == OperationKind.REPLAY else now
-
-
-def _replay_all(ids: Sequence[UUID], now: datetime, due: Sequence[datetime]) -> int:
-    """Replay each by the way that its source allows; return how many were still dead, and could be."""
-    times = dict(zip(ids, due, strict=True))
-    reported = set(
-        DeadLetter.objects.filter(pk__in=ids, source=DeadLetterSource.N8N).values_list("pk", flat=True),
     )
-    sent = [one for one in ids if one not in reported]
-    done = replay_each(dead_letter_ids=sent, now=now, due=[times[one] for one in sent])
-    return len(done) + len(retry.begin_each(dead_letter_ids=list(reported), now=now, due=times))
+
+
+def restore(*, dead_letter_id: UUID, hand: Hand, now: datetime) -> None:
+    """Undo a purge. Raises `NotFound`, and `NotReplayable` where it was not purged, or too long ago."""
+    with transaction.atomic():
+        if not restore_each(dead_letter_ids=[dead_letter_id], now=now):
+            letter = DeadLetter.objects.filter(pk=dead_letter_id).first()
+            if letter is None:
+                raise NotFound("There is no such dead letter.")
+            if letter.status == DeadLetterStatus.PURGED:
+                raise NotReplayable("It was purged too long ago: its payload is gone, or about to go.")
+            raise NotReplayable(f"Only a purge can be undone; this one is {letter.status}.")
+        audit.record(hand=hand, action="undo_purge", now=now, target=DeadLetter(pk=dead_letter_id))
+
+
+def restore_each(*, dead_letter_ids: Sequence[UUID], now: datetime) -> int:
+    """Make those dead again whose purge can still be undone, for at least another TTL; return how many."""
+    undoable = DeadLetter.objects.filter(pk__in=dead_letter_ids, status=DeadLetterStatus.PURGED, erase_at__gt=now)
+    later = now + timedelta(hours=settings.N8N_DLQ_TTL_HOURS)
+    return undoable.update(
+        status=DeadLetterStatus.DEAD,
+        closed_at=None,
+        erase_at=None,
+        purged_by=None,
+        expires_at=Greatest("expires_at", Value(later)),
+    )

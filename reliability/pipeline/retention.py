@@ -109,8 +109,32 @@ FAILURE_GROUPS = pruning(
     where="dead = 0 AND last_at < %(cutoff)s",
     order="last_at",
 )
+# The delivery that died, its replays and n8n's reports hold the same payload; digests stay, by which repeats are known.
+PURGED_PAYLOADS = Rule(
+    name="purged_payloads",
+    what="payloads of purged dead letters erased",
+    age=timedelta,
+    matching="SELECT id FROM reliability_deadletter"
+    " WHERE erase_at IS NOT NULL AND erase_at <= %(cutoff)s AND status = 'purged' ORDER BY erase_at",
+    act="""
+WITH gone AS (
+    UPDATE reliability_deadletter SET payload = '', erase_at = NULL WHERE id IN ({batch}) RETURNING id, delivery_id
+), sent AS (
+    UPDATE reliability_delivery d SET payload = '' FROM gone
+    WHERE d.id = gone.delivery_id AND d.state IN ('delivered', 'dead', 'cancelled', 'skipped')
+), again AS (
+    UPDATE reliability_delivery d SET payload = '' FROM gone
+    WHERE d.dead_letter_id = gone.id AND d.state IN ('delivered', 'dead', 'cancelled', 'skipped')
+), said AS (
+    UPDATE reliability_failurereport r SET report = '{{}}' FROM gone
+    WHERE r.dead_letter_id = gone.id OR r.delivery_id = gone.delivery_id
+)
+SELECT id FROM gone
+""",
+)
 _rules: dict[str, Rule] = {
-    rule.name: rule for rule in (STRIPE_PAYLOADS, STRIPE_REPEATS, STRIPE_REFUSALS, SLOTS, *ROLLUPS, FAILURE_GROUPS)
+    rule.name: rule
+    for rule in (PURGED_PAYLOADS, STRIPE_PAYLOADS, STRIPE_REPEATS, STRIPE_REFUSALS, SLOTS, *ROLLUPS, FAILURE_GROUPS)
 }
 
 

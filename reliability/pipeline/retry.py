@@ -74,6 +74,7 @@ def begin_each(
     now: datetime,
     due: Mapping[UUID, datetime] | None = None,
     load_workflow: bool = True,
+    operation_id: UUID | None = None,
 ) -> list[ExecutionRetry]:
     """Have those retried that are still dead and have an execution, each at its `due` time or now; return them."""
     if not n8n_api.is_configured():
@@ -87,6 +88,7 @@ def begin_each(
             dead_letter=letter,
             execution_id=letter.execution_id,
             load_workflow=load_workflow,
+            operation_id=operation_id,
             due_at=at,
             created_at=now,
         )

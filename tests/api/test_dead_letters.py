@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from reliability.models import AuditEntry, DeadLetter, Delivery, Operation
-from reliability.pipeline import clock, replay
+from reliability.pipeline import bulk, clock
 
 from ..support.receiver import Reply
 
@@ -43,7 +43,7 @@ def work_off() -> None:
     """Do a bulk operation's steps without waiting for its rate."""
     for operation in Operation.objects.all():
         now = clock.now()
-        while (now := replay.step(operation_id=operation.pk, now=now)) is not None:
+        while (now := bulk.step(operation_id=operation.pk, now=now)) is not None:
             pass
 
 
@@ -158,7 +158,11 @@ def test_a_dry_run_changes_nothing(dead, send):
     dead(3)
     for path in ("replay/", "purge/"):
         answer = send(path, {"filter": {}, "dry_run": True})
-        assert (answer.status_code, answer.json()) == (200, {"dry_run": True, "count": 3})
+        assert answer.status_code == 200
+        shape = answer.json()
+        assert (shape["dry_run"], shape["count"], shape["will"]) == (True, 3, 3)
+        assert shape["by_workflow"] == {"echo": 3}
+        assert len(shape["samples"]) == 3
     assert not Operation.objects.exists()
     assert DeadLetter.objects.filter(status="dead").count() == 3
 

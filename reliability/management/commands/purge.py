@@ -1,4 +1,4 @@
-"""`manage.py purge`: take dead letters out of the queue for good."""
+"""`manage.py purge`: take dead letters out of the queue."""
 
 from typing import Any
 from uuid import UUID
@@ -8,11 +8,14 @@ from django.core.management import CommandError
 from reliability.errors import BackstopError
 from reliability.management.base import SelectionCommand
 from reliability.models import OperationKind
-from reliability.pipeline import clock, replay
+from reliability.pipeline import clock, operations, replay
 
 
 class Command(SelectionCommand):
-    help = "Purge dead letters: single ones by id, or all that a filter matches. They stay on record as purged."
+    help = (
+        "Purge dead letters: single ones by id, or all that a filter matches. They stay on record as purged;"
+        " for some days it can be undone."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         selection = self.selection(options)
@@ -21,9 +24,9 @@ class Command(SelectionCommand):
             return
         now = clock.now()
         if options["dry_run"]:
-            self.stdout.write(f"{replay.count(selection=selection, now=now)} would be purged.")
+            self.say(operations.preview(kind=OperationKind.PURGE, selection=selection, now=now), "purged")
             return
-        started = replay.submit(kind=OperationKind.PURGE, selection=selection, hand=self.hand(options), now=now)
+        started = operations.submit(kind=OperationKind.PURGE, selection=selection, hand=self.hand(options), now=now)
         self.stdout.write(f"{started.matched} will be purged; batch {started.pk}.")
 
     def _single(self, options: dict[str, Any]) -> None:

@@ -8,10 +8,11 @@ from uuid import UUID
 from django.core.management import CommandError
 from django.core.management.base import CommandParser
 
-from reliability.errors import BackstopError
+from reliability.errors import BackstopError, InvalidInput
 from reliability.management.base import SelectionCommand
 from reliability.models import OperationKind
-from reliability.pipeline import clock, replay
+from reliability.pipeline import clock, operations, replay
+from reliability.pipeline.selection import DeadLetterFilter
 
 
 class Command(SelectionCommand):
@@ -19,7 +20,11 @@ class Command(SelectionCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--rate", type=float, default=replay.DEFAULT_RATE, help="per second (default: %(default)s)")
+        rate = operations.DEFAULT_RATE
+        parser.add_argument("--rate", type=float, default=rate, help="per second (default: %(default)s)")
+        parser.add_argument("--canary", action="store_true", help="one first; the others once it has recovered")
+        help_text = "stop when more than this share of those that ended failed again"
+        parser.add_argument("--stop-at", type=float, metavar="PERCENT", help=help_text)
         help_text = "'execution' for n8n's own retry from the failed node; by default as the entry's source allows"
         parser.add_argument("--via", choices=replay.Via.values, default="", help=help_text)
         parser.add_argument("--as-it-was", action="store_true", help="retry with the workflow as it was, not as it is")
@@ -27,8 +32,6 @@ class Command(SelectionCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         selection = self.selection(options)
-        if not 0 < options["rate"] <= 1000:  # the API's own bounds
-            raise CommandError("--rate: a number above 0, up to 1000.")
         if options["ids"]:
             self._single(options)
             return
@@ -36,13 +39,26 @@ class Command(SelectionCommand):
             raise CommandError("--payload needs exactly one id.")
         if options["via"] or options["as_it_was"]:
             raise CommandError("--via and --as-it-was need ids.")
-        now = clock.now()
+        try:
+            self._many(selection, options)
+        except InvalidInput as error:
+            raise CommandError(self.explain(error)) from None
+
+    def _many(self, selection: DeadLetterFilter, options: dict[str, Any]) -> None:
+        now, rate, kind = clock.now(), options["rate"], OperationKind.REPLAY
         if options["dry_run"]:
-            self.stdout.write(f"{replay.count(selection=selection, now=now)} would be replayed.")
+            self.say(operations.preview(kind=kind, selection=selection, now=now, rate_per_second=rate), "replayed")
             return
-        kind, hand = OperationKind.REPLAY, self.hand(options)
-        started = replay.submit(kind=kind, selection=selection, hand=hand, now=now, rate_per_second=options["rate"])
-        self.stdout.write(f"{started.matched} will be replayed, {options['rate']:g} a second; batch {started.pk}.")
+        started = operations.submit(
+            kind=kind,
+            selection=selection,
+            hand=self.hand(options),
+            now=now,
+            rate_per_second=rate,
+            canary=options["canary"],
+            stop_failure_rate=None if options["stop_at"] is None else options["stop_at"] / 100,
+        )
+        self.stdout.write(f"{started.matched} will be replayed, {rate:g} a second; batch {started.pk}.")
 
     def _single(self, options: dict[str, Any]) -> None:
         payload = _payload(options["payload"])

@@ -1,0 +1,75 @@
+"""`manage.py batches`: bulk operations, and a hand on them."""
+
+from typing import Any
+from uuid import UUID
+
+from django.core.management import CommandError
+from django.core.management.base import CommandParser
+
+from reliability.errors import BackstopError
+from reliability.management.base import OperatorCommand
+from reliability.models import Operation
+from reliability.pipeline import clock, operations
+
+ACTIONS = {
+    "pause": operations.pause,
+    "resume": operations.go_on,
+    "cancel": operations.cancel,
+    "rate": operations.set_rate,
+    "undo": operations.undo_purge,
+}
+
+
+class Command(OperatorCommand):
+    help = "List bulk operations, show one, or pause, resume, cancel or undo it, or change its rate."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("action", nargs="?", default="list", choices=["list", "show", *ACTIONS])
+        parser.add_argument("id", nargs="?", metavar="ID")
+        parser.add_argument("--rate", type=float, help="a second, with 'rate'")
+        parser.add_argument("--last", type=int, default=20, help="how many to list (default: %(default)s)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["action"] == "list":
+            for one in Operation.objects.all()[: max(0, options["last"])]:
+                self.stdout.write(line(one))
+            return
+        pk = _id(options["id"])
+        try:
+            done = self._act(options["action"], pk, options)
+        except BackstopError as error:
+            raise CommandError(self.explain(error)) from None
+        self.stdout.write(line(done))
+        if done.note:
+            self.stdout.write(done.note)
+
+    def _act(self, action: str, pk: UUID, options: dict[str, Any]) -> Operation:
+        if action == "show":
+            found = Operation.objects.filter(pk=pk).first()
+            if found is None:
+                raise CommandError("There is no such operation.")
+            return found
+        if (action == "rate") != (options["rate"] is not None):
+            raise CommandError("--rate belongs to 'rate', which needs it.")
+        values = {"rate_per_second": options["rate"]} if action == "rate" else {}
+        done: Operation = ACTIONS[action](  # type: ignore[operator]  # each takes what is its own
+            operation_id=pk, hand=self.hand(options), now=clock.now(), **values
+        )
+        return done
+
+
+def line(one: Operation) -> str:
+    """Say in one line how an operation stands."""
+    ends = one.ends
+    counts = f"{one.done} of {one.matched} done, {one.skipped} skipped"
+    if one.kind == "replay":
+        counts += f", {ends.recovered} recovered, {ends.failed} failed again, {one.rate_per_second:g} a second"
+    return f"{one.pk}  {one.created_at:%Y-%m-%dT%H:%MZ}  {one.kind:<7}  {one.state:<9}  {counts}"
+
+
+def _id(text: str | None) -> UUID:
+    try:
+        return UUID(text or "")
+    except ValueError:
+        raise CommandError("Which operation? Give its id.") from None
