@@ -144,7 +144,7 @@ def _work(operation: Operation, ids: Sequence[UUID], now: datetime, *, canary: b
     else:
         gap = timedelta(seconds=1 / operation.rate_per_second)
         due = operation.next_at
-        begin = due if due is not None and now - due < LATE else now
+        begin = due if due is not None and now - due < LATE and operation.done else now
         operation.done += _replay(operation, ids, now, [begin + gap * n for n in range(len(ids))])
         operation.next_at = begin + gap * len(ids)
         if canary:
