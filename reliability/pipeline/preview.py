@@ -33,6 +33,10 @@ class Preview:
     samples: Sequence[DeadLetter] = ()
     seconds: float = 0.0
 
+    @property
+    def passed_over(self) -> int:
+        return self.matched - self.will
+
 
 def preview(
     *, kind: OperationKind, selection: DeadLetterFilter, now: datetime, rate_per_second: float = 5.0

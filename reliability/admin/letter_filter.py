@@ -1,0 +1,121 @@
+"""Reads which dead letters an address asks for. What makes no sense matches nothing, and says so.
+
+The list, its export and the bulk pages read the same parameters, so that an address means the same everywhere.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time
+from urllib.parse import urlencode
+
+from django.http import QueryDict
+from django.utils.dateparse import parse_date, parse_datetime
+
+from reliability.models import DeadLetterSource, DeadLetterStatus
+from reliability.pipeline.selection import DeadLetterFilter
+from reliability.policies.fingerprint import LABELS, Reason
+
+STATUS, SEARCH, ALL = "status__exact", "q", "all"
+# Parameter -> the filter's own name for it.
+TEXTS = {
+    "workflow": "workflow",
+    "tenant": "tenant",
+    "reason": "reason",
+    "error_code": "error_code",
+    "fingerprint": "fingerprint",
+    "source": "source",
+    SEARCH: "search",
+}
+TIMES = {"after": "created_after", "before": "created_before"}
+FILTERS = (STATUS, *TEXTS, *TIMES)
+# What an address may carry besides.
+BESIDES = {"p", "o", "e", "order", "next", "prev", "_changelist_filters", "_popup", "_to_field", "_facets", "stay"}
+CHOICES = {
+    STATUS: (*DeadLetterStatus.values, ALL),
+    "reason": tuple(Reason),
+    "source": tuple(DeadLetterSource.values),
+    "order": ("newest", "oldest"),
+}
+LIMIT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What an address asks for; with `problems`, it asks for nothing."""
+
+    selection: DeadLetterFilter
+    values: dict[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> str:
+        return self.values.get(STATUS) or DeadLetterStatus.DEAD
+
+    @property
+    def oldest_first(self) -> bool:
+        return self.values.get("order") == "oldest"
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether it asks for less than all of a status."""
+        return any(self.values.get(name) for name in (*TEXTS, *TIMES))
+
+    def address(self, **changes: str | None) -> str:
+        """Return the query string for the same filter, with some values changed or, where `None`, left out."""
+        kept = {name: value for name, value in self.values.items() if name in FILTERS or name == "order"}
+        return urlencode({name: value for name, value in (kept | changes).items() if value})
+
+
+def read(params: QueryDict) -> Reading:
+    """Read an address's parameters. Without a status it asks for what is dead."""
+    problems = [f"'{name[:40]}' is not a filter." for name in params if name not in {*FILTERS, *BESIDES}]
+    problems += [f"'{name}' is given more than once." for name in params if len(params.getlist(name)) > 1]
+    values = {name: (params.get(name) or "").strip() for name in (*FILTERS, "order") if params.get(name)}
+    problems += [text for name, value in values.items() if (text := _wrong(name, value))]
+    chosen: dict[str, str | datetime] = {TEXTS[name]: values[name] for name in TEXTS if values.get(name)}
+    for name, ours in TIMES.items():
+        if values.get(name):
+            moment = _moment(values[name])
+            if moment is None:
+                problems.append(f"'{values[name][:40]}' is not a time, such as 2026-03-01 or 2026-03-01T14:30 (UTC).")
+            else:
+                chosen[ours] = moment
+    status = values.get(STATUS) or DeadLetterStatus.DEAD
+    if status != ALL and not problems:
+        chosen["status"] = status
+    selection = DeadLetterFilter(**({} if problems else chosen))  # type: ignore[arg-type]  # by the names above
+    if selection.created_after and selection.created_before and selection.created_after >= selection.created_before:
+        problems.append("The time ends before it begins.")
+    return Reading(selection, values, tuple(problems))
+
+
+def in_words(reading: Reading) -> list[tuple[str, str, str]]:
+    """Return what narrows the list: (parameter, what it is, its value in words)."""
+    names = {"error_code": "code", SEARCH: "search", "fingerprint": "failed the same way as group"}
+    values = {name: reading.values[name] for name in (*TEXTS, *TIMES) if reading.values.get(name)}
+    if "reason" in values and values["reason"] in tuple(Reason):
+        values["reason"] = LABELS[Reason(values["reason"])]
+    return [(name, names.get(name, name), value) for name, value in values.items()]
+
+
+def _wrong(name: str, value: str) -> str:
+    if "\x00" in value or any("\ud800" <= one <= "\udfff" for one in value):
+        return f"'{name}' holds a character that cannot be stored."
+    if len(value) > LIMIT:
+        return f"'{name}' is longer than {LIMIT} characters."
+    if name in CHOICES and value not in CHOICES[name]:
+        return f"'{value[:40]}' is no {name.removesuffix('__exact')} of a dead letter."
+    return ""
+
+
+def _moment(text: str) -> datetime | None:
+    """Read an ISO 8601 time, in UTC where it names no zone, or the beginning of a day."""
+    try:
+        moment = parse_datetime(text)
+        if moment is None:
+            day = parse_date(text)
+            moment = datetime.combine(day, time()) if day else None
+        if moment is None:
+            return None
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
