@@ -30,6 +30,6 @@ def revoke(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("reliability", "0011_failure_groups"), ("axes", "0010_accessattemptexpiration")]
+    dependencies = [("reliability", "0012_bulk"), ("axes", "0010_accessattemptexpiration")]
 
     operations = [migrations.RunPython(grant, revoke)]
