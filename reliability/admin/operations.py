@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import QuerySet, Sum
+from django.db.models import DateTimeField, QuerySet, Value
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -56,9 +56,8 @@ class OperationAdmin(ReadOnlyScreen):
     search_help_text = "An id, or whose it was"
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[Operation]":
-        names = ("recovered", "failed")
-        sums = {f"{name}_sum": Sum(f"tallies__{name}", default=0) for name in names}
-        return super().get_queryset(request).annotate(**sums)  # type: ignore[no-any-return]  # Unfold has no types
+        found = super().get_queryset(request).annotate(asked_at=Value(clock.now(), DateTimeField()))
+        return found.prefetch_related("tallies")  # type: ignore[no-any-return]  # Unfold has no types
 
     def get_search_results(
         self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
@@ -128,8 +127,8 @@ class OperationAdmin(ReadOnlyScreen):
         return HttpResponseRedirect(reverse("admin:reliability_operation_page", args=[target]))
 
     @admin.display(description="begun", ordering="id")
-    def begun(self, one: Operation) -> str:
-        return moment(one.created_at)
+    def begun(self, one: Any) -> str:
+        return moment(one.created_at, now=one.asked_at)
 
     @admin.display(description="state", ordering="state")
     def standing(self, one: Operation) -> str:
@@ -145,10 +144,13 @@ class OperationAdmin(ReadOnlyScreen):
         return f"{one.done:,} of {one.matched:,}{skipped}"
 
     @admin.display(description="ended")
-    def ended(self, one: Any) -> str:
+    def ended(self, one: Operation) -> str:
         if one.kind != OperationKind.REPLAY:
             return "—"
-        return f"{one.recovered_sum:,} recovered, {one.failed_sum:,} failed again"
+        recovered, failed = (
+            sum(getattr(tally, name) for tally in one.tallies.all()) for name in ("recovered", "failed")
+        )
+        return f"{recovered:,} recovered, {failed:,} failed again"
 
 
 TITLES = {
@@ -172,6 +174,7 @@ def standing(operation: Operation) -> dict[str, Any]:
     handled = operation.done + operation.skipped
     left = max(0, operation.matched - handled)
     is_replay = operation.kind == OperationKind.REPLAY
+    under_way = max(0, operation.done - ends.total) if is_replay else 0
     is_open = operation.state in operations.OPEN
     trail = AuditEntry.objects.filter(target_type="operation", target_id=str(operation.pk)).order_by("-id")
     return {
@@ -180,12 +183,12 @@ def standing(operation: Operation) -> dict[str, Any]:
         "is_replay": is_replay,
         "is_open": is_open,
         "ends": ends,
-        "under_way": operation.under_way,
+        "under_way": under_way,
         "handled": min(handled, operation.matched),
         "left": left,
         "percent": 100 if not operation.matched else min(100, handled * 100 // operation.matched),
         "seconds": policy.seconds(count=left, rate_per_second=operation.rate_per_second) if is_replay else None,
-        "looks_alive": operation.state == OperationState.RUNNING or bool(operation.next_at or operation.under_way),
+        "looks_alive": operation.state == OperationState.RUNNING or bool(operation.next_at or under_way),
         "waits": _waits(operation, left),
         "filter": in_words(operation),
         "skipped": [(candidates.LABELS.get(cause, cause), n) for cause, n in operation.skipped_by.items()],

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from reliability.models import Attempt, Breaker, DeadLetter, Delivery, Operation
+from reliability.models import Attempt, Breaker, DeadLetter, Delivery, Operation, OperationKind
 from reliability.pipeline.circuit import policy_of
 from reliability.pipeline.preview import Preview
 from reliability.policies.breaker import failures_in_window
@@ -112,7 +112,7 @@ def operation(one: Operation) -> Shape:
         "recovered": ends.recovered,
         "failed": ends.failed,
         "withdrawn": ends.withdrawn,
-        "under_way": one.under_way,
+        "under_way": max(0, one.done - ends.total) if one.kind == OperationKind.REPLAY else 0,
         "rate_per_second": one.rate_per_second,
         "canary": one.canary,
         "stop_failure_rate": one.stop_failure_rate,

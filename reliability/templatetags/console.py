@@ -28,12 +28,12 @@ _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 @register.simple_tag
-def moment(at: datetime | None, never: str = "—") -> SafeString:
-    """Show how long ago, or in how long; the exact time in UTC is its title."""
+def moment(at: datetime | None, never: str = "—", now: datetime | None = None) -> SafeString:
+    """Show how long ago, or in how long; the exact time in UTC is its title. A list passes its `now`, read once."""
     if at is None:
         return format_html('<span class="bs-none">{}</span>', never)
     exact = at.astimezone(UTC)
-    words = relative(at=at, now=clock.now())
+    words = relative(at=at, now=now or clock.now())
     return format_html(
         '<time class="bs-moment" datetime="{}" title="{}">{}</time>',
         *(exact.isoformat(), f"{exact:%Y-%m-%d %H:%M:%S} UTC", words),
