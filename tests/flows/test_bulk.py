@@ -21,8 +21,13 @@ HAND = Hand("user:anna", "the vendor is back")
 def letters(workflow):
     """Make dead letters by the number, of two workflows."""
 
-    def make(count: int) -> list[DeadLetter]:
-        names = {"max_retries": 0, "circuit_breaker_threshold": 100_000, "concurrency_limit": 20, "timeout_ms": 1000}
+    def make(count: int, *, max_retries: int = 0) -> list[DeadLetter]:
+        names = {
+            "max_retries": max_retries,
+            "circuit_breaker_threshold": 100_000,
+            "concurrency_limit": 20,
+            "timeout_ms": 1000,
+        }
         made, now = [], clock.now()
         moments = {"created_at": now, "died_at": now, "expires_at": now + timedelta(days=1)}
         lanes = [intake.open_lane(workflow_id=workflow(slug, **names).pk, tenant="default") for slug in ("one", "two")]
@@ -50,7 +55,7 @@ def ended(operation: Operation, *, within: float) -> Operation:
 
 def test_2000_survive_every_process_being_killed_in_the_middle(letters, receiver, workers):
     """Three times all workers are killed at once, at moments that nobody chose: each letter is replayed once."""
-    letters(2000)
+    letters(2000, max_retries=5)
     receiver.always(wait=0.01)
     operation = submit(rate_per_second=200)
     for share in (300, 900, 1500):
@@ -63,14 +68,13 @@ def test_2000_survive_every_process_being_killed_in_the_middle(letters, receiver
     operation = ended(operation, within=90)
     ends = operation.ends
     assert (operation.state, operation.done, operation.skipped) == ("done", 2000, 0)
-    assert DeadLetter.objects.filter(status="recovered").count() == ends.recovered == 2000 - ends.failed
-    # What a killed worker had in its hands is dead again, since nobody knows whether it ran: max_retries is 0.
-    assert DeadLetter.objects.filter(status="dead").count() == ends.failed <= 3 * 40
+    assert (ends.recovered, ends.failed, ends.withdrawn) == (2000, 0, 0)
+    assert DeadLetter.objects.filter(status="recovered").count() == 2000
     replays = Delivery.objects.filter(source="replay").values("dead_letter").annotate(times=Count("id"))
     assert [one["times"] for one in replays] == [1] * 2000
     assert set(receiver.keys) == {str(pk) for pk in DeadLetter.objects.values_list("pk", flat=True)}
-    assert set(receiver.keys.values()) == {1}
-    assert Attempt.objects.filter(result="interrupted").count() == ends.failed
+    # What a killed worker had in its hands goes out once more, under the same key.
+    assert sum(receiver.keys.values()) <= 2000 + Attempt.objects.filter(result="interrupted").count()
 
 
 def test_the_rate_is_kept_within_a_tenth(letters, receiver, workers):
