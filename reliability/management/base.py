@@ -17,7 +17,7 @@ from reliability.models import DeadLetterSource, DeadLetterStatus
 from reliability.models.fields import validate_slug
 from reliability.pipeline import files
 from reliability.pipeline.audit import Hand
-from reliability.pipeline.candidates import LABELS
+from reliability.pipeline.candidates import LABELS as CAUSES
 from reliability.pipeline.files import Imported
 from reliability.pipeline.preview import Preview
 from reliability.pipeline.selection import DeadLetterFilter
@@ -97,7 +97,7 @@ class SelectionCommand(OperatorCommand):
         """Say what a dry run found."""
         self.stdout.write(f"{looked.will} would be {done}.")
         for cause, count in looked.skipped.items():
-            self.stdout.write(f"{count} would be passed over: {LABELS.get(cause, cause)}.")
+            self.stdout.write(f"{count} would be passed over: {CAUSES.get(cause, cause)}.")
 
     def selection(self, options: Mapping[str, Any]) -> DeadLetterFilter:
         """Return the filter. Raises `CommandError` where nothing was selected: `--all` has to be said."""
