@@ -1,8 +1,11 @@
 """Bulk operations: what they match, how they end, what stops them, and what is on record."""
 
+import threading
+import time
 from datetime import timedelta
 
 import pytest
+from django.db import connection, transaction
 
 from reliability.errors import Conflict, InvalidInput, NotFound, NotReplayable
 from reliability.models import (
@@ -313,3 +316,67 @@ def test_a_purged_payload_is_erased_wherever_it_is_kept(workflow, accept, letter
     with pytest.raises(NotReplayable):
         operations.undo_purge(dead_letter_id=letter.pk, hand=HAND, now=now)
     assert retention.apply(rule=retention.PURGED_PAYLOADS, now=now + timedelta(days=9)) == 0
+
+
+def jobs(operation: Operation) -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT queueing_lock FROM procrastinate_jobs WHERE status = 'todo' ORDER BY 1")
+        return [lock for (lock,) in cursor.fetchall() if str(operation.pk) in lock]
+
+
+def test_an_end_wakes_an_operation_that_waits_and_no_other(letters):
+    letters(2)
+    operation = work(submit())
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM procrastinate_jobs")
+    one, two = operation.deliveries.order_by("id")
+    operations.pause(operation_id=operation.pk, hand=HAND, now=clock.now())
+    Delivery.objects.filter(pk=one.pk).update(state="delivered")
+    assert jobs(operation) == []
+    Operation.objects.filter(pk=operation.pk).update(state="running")
+    Delivery.objects.filter(pk=two.pk).update(state="delivered")
+    assert jobs(operation) == [f"operation-stand-by:{operation.pk}", f"operation:{operation.pk}"]
+
+
+def test_an_end_that_is_just_being_written_is_not_missed(letters):
+    letters(1)
+    operation = submit()
+    following = bulk.step(operation_id=operation.pk, now=clock.now())
+
+    def look():
+        try:
+            bulk.step(operation_id=operation.pk, now=following)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=look)
+    with transaction.atomic():
+        operation.deliveries.update(state="delivered")
+        thread.start()
+        time.sleep(0.5)
+        assert thread.is_alive()  # about to wait, it waits first for what is being written
+    thread.join(timeout=10)
+    operation.refresh_from_db()
+    assert operation.next_at == following
+    assert work(operation).state == "done"
+
+
+def test_a_step_does_not_wait_for_ends_that_are_being_written(letters):
+    """Nor they for it: what both need is locked in one order, or shared."""
+    letters(10)
+    operation = work(submit(rate_per_second=5), steps=1)
+
+    def look():
+        try:
+            bulk.step(operation_id=operation.pk, now=operation.next_at)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=look)
+    with transaction.atomic():
+        operation.deliveries.update(state="delivered")
+        thread.start()
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+    operation.refresh_from_db()
+    assert (operation.done, operation.recovered) == (10, 5)
