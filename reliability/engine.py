@@ -114,6 +114,12 @@ def _defer(task: Any, key: str, at: datetime | None, **arguments: str) -> None:
         task.configure(queueing_lock=key, schedule_at=when).defer(**arguments, at=moment)
 
 
+def forget(*, lane_ids: Iterable[int]) -> None:
+    """Take back the wake-ups of lanes that are to be no more."""
+    keys = [f"{kind}:{lane_id}" for lane_id in lane_ids for kind in ("lane", "lane-later")]
+    _call("DELETE FROM procrastinate_jobs WHERE status = 'todo' AND queueing_lock = ANY(%s)", [keys])
+
+
 def workers_alive() -> int:
     """Return how many worker processes have given a sign of life lately: they do so every ten seconds."""
     with connection.cursor() as cursor:

@@ -11,8 +11,9 @@ class SchedulingConfig(AppConfig):
         from reliability.api import status
         from reliability.pipeline import overview
 
-        from . import health, housekeeping
+        from . import demo, health, housekeeping
 
         housekeeping.register()
+        demo.register()
         status.SECTIONS["cron_jobs"] = lambda now, tenant: health.summary(now=now, tenant=tenant)
         overview.on_cron(timetable=health.attention)

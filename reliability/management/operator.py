@@ -5,6 +5,11 @@ import secrets
 from django.contrib.auth import get_user_model
 
 
+def is_missing() -> bool:
+    """Whether nobody can sign in yet: the installation is new."""
+    return not get_user_model().objects.exists()
+
+
 def ensure(*, username: str, password: str) -> str | None:
     """Make a superuser unless there is one already; return the password that was made up, if one was.
 

@@ -11,7 +11,7 @@ from django.db import models
 from django.db.models import Q
 
 from .fields import EncryptedTextField, SlugTextField
-from .ids import uuid7
+from .ids import is_demo, uuid7
 from .policy import POLICY_FIELDS, LanePolicy, PolicyFields, effective
 
 DEFAULT_TENANT = "default"
@@ -70,6 +70,11 @@ class Workflow(PolicyFields):
         variable = "N8N_AUTH_" + self.slug.upper().replace("-", "_")
         value = os.environ.get(variable) or self.auth_value
         return {self.auth_header or "Authorization": value} if value else {}
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether it was made up for a look at the console: nothing of it is ever sent."""
+        return is_demo(self.pk)
 
     def is_paused(self, *, now: datetime) -> bool:
         return self.paused and (self.paused_until is None or self.paused_until > now)

@@ -200,8 +200,8 @@ def admit(*, lane: Lane, policy: LanePolicy, seen: Look, capacity: int, shared: 
 
     `shared` is the instance's breaker, where this transaction has read it already.
     """
-    if not seen.dispatching:
-        return Admitted(0)  # whoever switches it on again wakes every lane
+    if not seen.dispatching or lane.workflow.is_demo:
+        return Admitted(0)  # whoever switches it on again wakes every lane; what is made up is never sent
     if lane.workflow.is_paused(now=seen.now):
         return Admitted(0, ask_at=lane.workflow.paused_until)
     own = breaker_policy.admit(snapshot=lane.breaker.snapshot, now=seen.now)

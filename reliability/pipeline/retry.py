@@ -18,6 +18,7 @@ from django.db import transaction
 from reliability import engine
 from reliability.errors import NotFound, NotReplayable
 from reliability.models import DeadLetter, DeadLetterStatus, Delivery, ExecutionRetry, Lane, RetryState
+from reliability.models.ids import is_demo
 from reliability.policies import backoff
 from reliability.policies.failure import describe, origin_of
 
@@ -58,6 +59,8 @@ def begin(*, dead_letter_id: UUID, hand: Hand, now: datetime, load_workflow: boo
             raise NotFound("There is no such dead letter.")
         if not letter.execution_id:
             raise NotReplayable("There is no execution to retry: n8n reported none for it.")
+        if is_demo(letter.pk):
+            raise NotReplayable("It is demo data, of which n8n knows nothing.")
         if not n8n_api.is_configured():
             raise n8n_api.NotConfigured
         made = begin_each(dead_letter_ids=[dead_letter_id], now=now, load_workflow=load_workflow)
@@ -81,7 +84,8 @@ def begin_each(
         return []
     made = []
     for letter in DeadLetter.objects.dead().exclude(execution_id="").filter(pk__in=dead_letter_ids).order_by("id"):
-        if not DeadLetter.objects.dead().filter(pk=letter.pk).update(status=DeadLetterStatus.REPLAYING):
+        mine = DeadLetter.objects.dead().filter(pk=letter.pk)
+        if is_demo(letter.pk) or not mine.update(status=DeadLetterStatus.REPLAYING):
             continue
         at = due[letter.pk] if due is not None else now
         new = ExecutionRetry.objects.create(

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.management import BaseCommand, call_command
 from django.core.management.base import CommandParser
 
-from reliability.management import operator
+from reliability.management import demo, operator
 from reliability.management.processes import Child, Supervisor
 
 # Threads share two of glibc's arenas, and what a large request needed goes back to the system after it.
@@ -24,10 +24,13 @@ class Command(BaseCommand):
         parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """1. Prepare. 2. Hand the database's address on, so that children start none. 3. Run them."""
+        """1. Prepare; offer the demo where all is new. 2. Hand on the address, so that children start none. 3. Run."""
         call_command("migrate", verbosity=0)
         call_command("collectstatic", interactive=False, verbosity=0)
+        is_new = operator.is_missing()
         self._announce(operator.ensure(username=_username(), password=os.environ.get("ADMIN_PASSWORD", "")))
+        if is_new and not demo.is_present() and not demo.holds_other():
+            self._offer_demo()
         os.environ["DATABASE_URL"] = settings.DATABASE_ADDRESS
         os.environ["SECRET_KEY"] = settings.SECRET_KEY
         os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
@@ -43,6 +46,18 @@ class Command(BaseCommand):
     def _announce(self, password: str | None) -> None:
         if password:
             self.stdout.write(f"First operator: {_username()}  password: {password}  (shown this once)")
+
+    def _offer_demo(self) -> None:
+        """Ask whoever sits at a terminal, this once; tell everybody else."""
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            self.stdout.write("The database is empty. 'manage.py demo' fills it with a made-up week to look at.")
+            return
+        try:
+            answer = input("Fill the console with a made-up week, for a look around? Nothing of it is sent. [y/N] ")
+        except EOFError:
+            return
+        if answer.strip().lower() in ("y", "yes"):
+            call_command("demo")
 
 
 def _username() -> str:

@@ -1,0 +1,72 @@
+"""Takes the demo out again: what belongs to its lanes, its endpoint, and what its ids mark."""
+
+from typing import Any
+
+from django.db import connection
+
+from reliability import engine
+from reliability.models import ApiKey, AuditEntry, Lane, Operation, StripeClaim, StripeEndpoint, Workflow
+from reliability.models.ids import is_demo
+
+from .book import APPLY_COUNTS
+
+LANES, ENDPOINTS = "ANY(%(lanes)s)", "ANY(%(endpoints)s)"
+DELIVERIES = f"(SELECT id FROM reliability_delivery WHERE lane_id = {LANES})"  # noqa: S608  # our own text
+LETTERS = f"(SELECT id FROM reliability_deadletter WHERE lane_id = {LANES})"  # noqa: S608  # as above
+EVENTS = f"(SELECT id FROM reliability_stripeevent WHERE endpoint_id = {ENDPOINTS})"  # noqa: S608  # as above
+BREAKERS = f"(SELECT id FROM reliability_breaker WHERE lane_id = {LANES})"  # noqa: S608  # as above
+# From what names others to what is named; the constraints hold at the end of the transaction.
+STEPS = (
+    ("executionretry", f"dead_letter_id IN {LETTERS}"),
+    ("failurereport", f"delivery_id IN {DELIVERIES} OR dead_letter_id IN {LETTERS}"),
+    ("execution", f"lane_id = {LANES}"),
+    ("attempt", f"delivery_id IN {DELIVERIES}"),
+    ("deadletter", f"lane_id = {LANES}"),
+    ("delivery", f"lane_id = {LANES}"),
+    ("slot", f"lane_id = {LANES}"),
+    ("rollup", f"lane_id = {LANES}"),
+    ("deathrollup", f"lane_id = {LANES}"),
+    ("breakertransition", f"breaker_id IN {BREAKERS}"),
+    ("breaker", f"lane_id = {LANES}"),
+    ("striperepeat", f"event_id IN {EVENTS}"),
+    ("stripeevent", f"endpoint_id = {ENDPOINTS}"),
+    ("stripesecret", f"endpoint_id = {ENDPOINTS}"),
+    ("striperefusal", f"slug IN (SELECT slug FROM reliability_stripeendpoint WHERE id = {ENDPOINTS})"),  # noqa: S608  # as above
+    ("stripeendpoint", f"id = {ENDPOINTS}"),
+    ("stripeclaim", "id = ANY(%(claims)s)"),
+    ("failuregroup", "workflow_id = ANY(%(workflows)s)"),
+    ("lane", f"id = {LANES}"),
+    ("workflow", "id = ANY(%(workflows)s)"),
+    ("apikey", "id = ANY(%(keys)s)"),
+    ("operation", "id = ANY(%(operations)s)"),
+)
+
+
+def remove() -> int:
+    """Delete the demo's rows within the current transaction; return how many."""
+    values = _wanted()
+    engine.forget(lane_ids=values["lanes"])
+    gone = 0
+    with connection.cursor() as cursor:
+        for table, where in STEPS:
+            if table == "failuregroup":
+                cursor.execute(APPLY_COUNTS)  # else what the dead letters counted down would come back at the end
+            cursor.execute(f"DELETE FROM reliability_{table} WHERE {where}", values)  # noqa: S608  # our own text
+            gone += cursor.rowcount
+    return gone + AuditEntry.objects.filter(details__demo=True).delete()[0]
+
+
+def _wanted() -> dict[str, list[Any]]:
+    workflows = _demo(Workflow.objects.values_list("pk", flat=True))
+    return {
+        "workflows": workflows,
+        "lanes": list(Lane.objects.filter(workflow_id__in=workflows).values_list("pk", flat=True)),
+        "endpoints": _demo(StripeEndpoint.objects.values_list("pk", flat=True)),
+        "claims": _demo(StripeClaim.objects.filter(tenant__startswith="demo-").values_list("pk", flat=True)),
+        "keys": _demo(ApiKey.objects.values_list("pk", flat=True)),
+        "operations": _demo(Operation.objects.values_list("pk", flat=True)),
+    }
+
+
+def _demo(ids: Any) -> list[Any]:
+    return [one for one in ids if is_demo(one)]
