@@ -1,4 +1,4 @@
-"""The API of cron jobs: list, show, enable, disable. They are pinged elsewhere: `POST /cron/<job>/`."""
+"""The API of cron jobs: list, show, run, enable, disable. They are pinged elsewhere: `POST /cron/<job>/`."""
 
 from typing import Any
 
@@ -126,6 +126,17 @@ class Disable(View):
         return _switch(request, job, jobs.disable)
 
 
+class RunNow(View):
+    scopes = {"POST": "operate"}
+
+    @extend_schema(
+        operation_id="run_cron_job", request=ReasonRequest, responses={**ACTED, 409: ProblemShape, 503: ProblemShape}
+    )
+    def post(self, request: Request, job: str) -> Response:
+        """Run a job by hand, beside its schedule. Refused while it is disabled, or its run before has not ended."""
+        return _switch(request, job, jobs.run_now)
+
+
 def _switch(request: Request, slug: str, act: Any) -> Response:
     who = caller(request)
     hand = who.hand(read(request, ReasonRequest).get("reason", ""))
@@ -185,6 +196,7 @@ def _run(run: Run) -> dict[str, Any]:
 urlpatterns = [
     path("v1/cron-jobs/", CronJobs.as_view()),
     path("v1/cron-jobs/<slug:job>/", OneCronJob.as_view()),
+    path("v1/cron-jobs/<slug:job>/run/", RunNow.as_view()),
     path("v1/cron-jobs/<slug:job>/enable/", Enable.as_view()),
     path("v1/cron-jobs/<slug:job>/disable/", Disable.as_view()),
 ]

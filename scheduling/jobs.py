@@ -165,6 +165,14 @@ def find(*, job_id: UUID) -> CronJob:
     return job
 
 
+def named(*, slug: str) -> UUID:
+    """Return the id of the job of that slug. Raises `NotFound`."""
+    found = CronJob.objects.filter(slug=slug).values_list("pk", flat=True).first()
+    if found is None:
+        raise NotFound(f"There is no cron job '{slug}'.")
+    return found
+
+
 def iso(moment: datetime | None) -> str | None:
     """Return a moment as the API writes it: ISO 8601, in UTC, with a `Z`."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment is not None else None

@@ -7,6 +7,7 @@ from reliability.pipeline import circuit
 
 from .base import ReadOnly, ReadOnlyInline, ReadOnlyScreen
 from .confirm import ActingScreen, Verb
+from .ends import EndForm
 
 RESET = Verb("reset", "Reset", "breakers closed", circuit.reset, "breaker_id")
 FORCE_OPEN = Verb(
@@ -15,7 +16,8 @@ FORCE_OPEN = Verb(
     done="breakers held open",
     call=circuit.force_open,
     argument="breaker_id",
-    warning="Nothing goes through until it is reset. What arrives waits.",
+    form=EndForm,
+    warning="Nothing goes through until then, or until it is reset. What arrives waits.",
 )
 
 

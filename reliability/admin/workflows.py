@@ -15,8 +15,9 @@ from reliability.pipeline import audit, clock, control
 
 from .base import hand_of
 from .confirm import ActingScreen, Verb
+from .ends import EndForm
 
-PAUSE = Verb("pause", "Pause", "workflows paused: what arrives waits", control.pause, "workflow_id")
+PAUSE = Verb("pause", "Pause", "workflows paused: what arrives waits", control.pause, "workflow_id", form=EndForm)
 RESUME = Verb("resume", "Resume", "workflows resumed", control.resume, "workflow_id", permission="pause")
 SECRETS = ("auth_value", "signing_secret")
 

@@ -116,6 +116,23 @@ class Cancel(View):
         return Response(shapes.delivery_of(done, attempts=done.attempts.order_by("id")))
 
 
+class SendNow(View):
+    scopes = {"POST": "deliver"}
+
+    @extend_schema(
+        operation_id="send_delivery_now",
+        request=ReasonRequest,
+        responses={200: DeliveryShape, 404: ProblemShape, 409: ProblemShape, **PROBLEMS},
+    )
+    def post(self, request: Request, delivery_id: UUID) -> Response:
+        """Make a waiting delivery due at once; limits, pauses and breakers still hold."""
+        who = caller(request)
+        reason = read(request, ReasonRequest).get("reason", "")
+        find(delivery_id, who)
+        done = control.send_now(delivery_id=delivery_id, hand=who.hand(reason), now=who.now)
+        return Response(shapes.delivery_of(done, attempts=done.attempts.order_by("id")))
+
+
 def find(delivery_id: UUID, who: Caller) -> Delivery:
     """Return a delivery that the caller may see. Raises `NotFound`."""
     rows = Delivery.objects.select_related("lane__workflow").filter(who.own("lane__tenant"), pk=delivery_id)

@@ -12,6 +12,7 @@ from . import (
     guards,
     openapi,  # noqa: F401  # it registers itself
     status,
+    workflows,
 )
 
 urlpatterns = [
@@ -19,6 +20,7 @@ urlpatterns = [
     path("v1/deliveries/batch/", deliveries.Batch.as_view()),
     path("v1/deliveries/<uuid:delivery_id>/", deliveries.OneDelivery.as_view()),
     path("v1/deliveries/<uuid:delivery_id>/cancel/", deliveries.Cancel.as_view()),
+    path("v1/deliveries/<uuid:delivery_id>/send-now/", deliveries.SendNow.as_view()),
     path("v1/dead-letters/", dead_letters.DeadLetters.as_view()),
     path("v1/dead-letters/replay/", dead_letters.ReplayMany.as_view()),
     path("v1/dead-letters/purge/", dead_letters.PurgeMany.as_view()),
@@ -32,6 +34,9 @@ urlpatterns = [
     path("v1/batches/<uuid:batch_id>/cancel/", batches.Cancel.as_view()),
     path("v1/batches/<uuid:batch_id>/rate/", batches.Rate.as_view()),
     path("v1/batches/<uuid:batch_id>/undo/", batches.Undo.as_view()),
+    path("v1/workflows/", workflows.Workflows.as_view()),
+    path("v1/workflows/<slug:workflow>/pause/", workflows.Pause.as_view()),
+    path("v1/workflows/<slug:workflow>/resume/", workflows.Resume.as_view()),
     path("v1/breakers/", breakers.Breakers.as_view()),
     path("v1/breakers/permit/", guards.Permit.as_view()),
     path("v1/breakers/<uuid:breaker_id>/reset/", breakers.Reset.as_view()),

@@ -3,6 +3,7 @@
 import getpass
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,43 @@ class SelectionCommand(OperatorCommand):
         if options["ids"] and (options["all"] or found.frozen()):
             raise CommandError("Give either ids or a filter.")
         return found
+
+
+class EachCommand(OperatorCommand):
+    """A command that does one thing to each row that it is given; some may fail while others do not."""
+
+    metavar = "ID"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("names", nargs="+", metavar=self.metavar)
+
+    def act(self, name: str, options: Mapping[str, Any]) -> str:
+        """Do it, and return what to say. Raises `BackstopError`, or `ValueError` for what is no id."""
+        raise NotImplementedError
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        failed = 0
+        for name in options["names"]:
+            try:
+                self.stdout.write(f"{name}: {self.act(name, options)}")
+            except (BackstopError, ValueError) as error:
+                self.stderr.write(f"{name}: {error}")
+                failed += 1
+        if failed:
+            raise CommandError(f"{failed} of {len(options['names'])} failed.")
+
+
+def add_until(parser: CommandParser, what: str) -> None:
+    parser.add_argument("--until", default="", metavar="TIME", help=f"ISO 8601; without it, {what}")
+
+
+def until_of(options: Mapping[str, Any], *, now: datetime) -> datetime | None:
+    """Return the moment of `--until`, if there is one. Raises `CommandError`."""
+    until: datetime | None = _moment(options["until"], "until")
+    if until is not None and until <= now:
+        raise CommandError("--until: it lies in the past.")
+    return until
 
 
 def _check_slugs(named: Mapping[str, str]) -> None:

@@ -64,6 +64,14 @@ def resume(*, workflow_id: UUID, hand: Hand, now: datetime) -> Workflow:
     return workflow
 
 
+def named(*, slug: str) -> UUID:
+    """Return the id of the workflow of that slug. Raises `NotFound`."""
+    found = Workflow.objects.filter(slug=slug).values_list("pk", flat=True).first()
+    if found is None:
+        raise NotFound(f"There is no workflow '{slug}'.")
+    return found
+
+
 def _found(delivery_id: UUID) -> Delivery:
     delivery = Delivery.objects.select_related("lane__workflow").filter(pk=delivery_id).first()
     if delivery is None:

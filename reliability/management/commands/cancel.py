@@ -1,0 +1,16 @@
+"""`manage.py cancel ID…`: withdraw deliveries that are not being sent."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from reliability.management.base import EachCommand
+from reliability.pipeline import clock, control
+
+
+class Command(EachCommand):
+    help = "Withdraw deliveries that wait."
+
+    def act(self, name: str, options: Mapping[str, Any]) -> str:
+        control.cancel(delivery_id=UUID(name), hand=self.hand(options), now=clock.now())
+        return "cancelled"

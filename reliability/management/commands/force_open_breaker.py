@@ -1,0 +1,35 @@
+"""`manage.py force_open_breaker [--until TIME]`: hold breakers open by hand."""
+
+from typing import Any
+
+from django.core.management import CommandError
+from django.core.management.base import CommandParser
+
+from reliability.errors import BackstopError
+from reliability.management.base import OperatorCommand, add_until, until_of
+from reliability.management.breakers import add_selection, selected
+from reliability.pipeline import circuit, clock
+
+
+class Command(OperatorCommand):
+    help = "Hold circuit breakers open by hand: nothing goes through, and what arrives waits."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        add_selection(parser)
+        add_until(parser, "until it is reset")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        now = clock.now()
+        until = until_of(options, now=now)
+        found = list(selected(options))
+        if not found:
+            raise CommandError("There is no such breaker.")
+        for breaker in found:
+            if not options["dry_run"]:
+                try:
+                    circuit.force_open(breaker_id=breaker.pk, hand=self.hand(options), now=now, until=until)
+                except BackstopError as error:
+                    raise CommandError(f"{breaker}: {error}") from None
+            said = "would be held open" if options["dry_run"] else "held open"
+            self.stdout.write(f"{breaker}: {said} (was {breaker.state})")

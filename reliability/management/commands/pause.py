@@ -1,0 +1,24 @@
+"""`manage.py pause SLUG… [--until TIME]`: let workflows' deliveries wait."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from reliability.management.base import EachCommand, add_until, until_of
+from reliability.pipeline import clock, control
+
+
+class Command(EachCommand):
+    help = "Let workflows' deliveries wait; what arrives is kept."
+    metavar = "SLUG"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        add_until(parser, "until it is resumed")
+
+    def act(self, name: str, options: Mapping[str, Any]) -> str:
+        now = clock.now()
+        until = until_of(options, now=now)
+        control.pause(workflow_id=control.named(slug=name), hand=self.hand(options), now=now, until=until)
+        return f"paused until {until:%Y-%m-%d %H:%M:%S%z}" if until else "paused"

@@ -1,0 +1,16 @@
+"""`manage.py resume SLUG…`: let paused workflows' deliveries go on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from reliability.management.base import EachCommand
+from reliability.pipeline import clock, control
+
+
+class Command(EachCommand):
+    help = "Let paused workflows' deliveries go on."
+    metavar = "SLUG"
+
+    def act(self, name: str, options: Mapping[str, Any]) -> str:
+        control.resume(workflow_id=control.named(slug=name), hand=self.hand(options), now=clock.now())
+        return "resumed"

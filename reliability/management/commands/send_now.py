@@ -1,0 +1,16 @@
+"""`manage.py send_now ID…`: make waiting deliveries due at once."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from reliability.management.base import EachCommand
+from reliability.pipeline import clock, control
+
+
+class Command(EachCommand):
+    help = "Make waiting deliveries due at once; limits, pauses and breakers still hold."
+
+    def act(self, name: str, options: Mapping[str, Any]) -> str:
+        control.send_now(delivery_id=UUID(name), hand=self.hand(options), now=clock.now())
+        return "due now"

@@ -1,0 +1,30 @@
+"""`manage.py cron_job run|enable|disable SLUG…`: the operator's hand on cron jobs."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from reliability.management.base import EachCommand
+from reliability.pipeline import clock
+from scheduling import jobs
+
+ACTS: dict[str, tuple[Callable[..., Any], str]] = {
+    "run": (jobs.run_now, "run"),
+    "enable": (jobs.enable, "enabled"),
+    "disable": (jobs.disable, "disabled"),
+}
+
+
+class Command(EachCommand):
+    help = "Run cron jobs by hand, beside their schedule; let them run again; or refuse their pings."
+    metavar = "SLUG"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("act", choices=list(ACTS))
+        super().add_arguments(parser)
+
+    def act(self, name: str, options: Mapping[str, Any]) -> str:
+        act, said = ACTS[options["act"]]
+        act(job_id=jobs.named(slug=name), hand=self.hand(options), now=clock.now())
+        return said
