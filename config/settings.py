@@ -240,6 +240,7 @@ UNFOLD = {
     ],
     "ENVIRONMENT": "config.navigation.environment",
     "ENVIRONMENT_TITLE_PREFIX": "config.navigation.title_prefix",
+    "DASHBOARD_CALLBACK": "reliability.admin.overview.context",
     "SIDEBAR": {"navigation": "config.navigation.sidebar"},
     "COMMAND": {"search_callback": "reliability.admin.search.find"},
     "COLORS": {

@@ -5,7 +5,7 @@ from django.apps import AppConfig
 
 class ReliabilityConfig(AppConfig):
     name = "reliability"
-    verbose_name = "Reliability"
+    verbose_name = "Operations"
 
     def ready(self) -> None:
         from . import checks, engine  # noqa: F401  # registers the system checks

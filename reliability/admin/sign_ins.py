@@ -4,13 +4,13 @@ from ipaddress import ip_address
 from typing import Any
 
 from axes.helpers import get_cool_off
-from axes.models import AccessAttempt
 from django.conf import settings
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from reliability.api.addresses import address_of
+from reliability.models import FailedSignIn
 from reliability.pipeline import sign_ins
 
 from .base import ReadOnly
@@ -19,8 +19,8 @@ from .confirm import ActingScreen, Verb
 UNLOCK = Verb("unlock", "Unlock", "sign-ins unlocked", sign_ins.unlock, "attempt_id")
 
 
-@admin.register(AccessAttempt)
-class AccessAttemptAdmin(ReadOnly, ActingScreen):
+@admin.register(FailedSignIn)
+class FailedSignInAdmin(ReadOnly, ActingScreen):
     verbs = (UNLOCK,)
     list_display = ("username", "ip_address", "failures_since_start", "is_locked", "attempt_time", "user_agent")
     search_fields = ("username", "ip_address")
@@ -31,7 +31,7 @@ class AccessAttemptAdmin(ReadOnly, ActingScreen):
         return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
     @admin.display(description="locked out", boolean=True)
-    def is_locked(self, attempt: AccessAttempt) -> bool:
+    def is_locked(self, attempt: FailedSignIn) -> bool:
         return bool(attempt.failures_since_start >= settings.AXES_FAILURE_LIMIT)
 
 

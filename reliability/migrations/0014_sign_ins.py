@@ -4,32 +4,42 @@ from django.apps import apps as installed
 from django.contrib.auth.management import create_permissions
 from django.db import migrations
 
-CODENAMES = ("view_accessattempt", "unlock_accessattempt")
+GROUPS = {"leads": ("view_failedsignin", "unlock_failedsignin")}
 
 
 def grant(apps, schema_editor):
-    alias = schema_editor.connection.alias
-    create_permissions(installed.get_app_config("axes"), verbosity=0, using=alias)
-    kind = (
-        apps.get_model("contenttypes", "ContentType").objects.using(alias).get(app_label="axes", model="accessattempt")
-    )
-    permissions = apps.get_model("auth", "Permission").objects.using(alias)
-    permissions.get_or_create(
-        content_type=kind, codename="unlock_accessattempt", defaults={"name": "Can unlock sign-ins"}
-    )
-    for group in apps.get_model("auth", "Group").objects.using(alias).filter(name="leads"):
-        group.permissions.add(*permissions.filter(content_type=kind, codename__in=CODENAMES))
+    """Permissions are otherwise made after the last migration, so they are made here first."""
+    create_permissions(installed.get_app_config("reliability"), verbosity=0, using=schema_editor.connection.alias)
+    for group, wanted in _groups(apps):
+        group.permissions.add(*wanted)
 
 
 def revoke(apps, schema_editor):
-    alias = schema_editor.connection.alias
-    permissions = apps.get_model("auth", "Permission").objects.using(alias).filter(content_type__app_label="axes")
-    for group in apps.get_model("auth", "Group").objects.using(alias).filter(name="leads"):
-        group.permissions.remove(*permissions.filter(codename__in=CODENAMES))
-    permissions.filter(codename="unlock_accessattempt").delete()
+    for group, wanted in _groups(apps):
+        group.permissions.remove(*wanted)
+
+
+def _groups(apps):
+    permission = apps.get_model("auth", "Permission").objects.filter(content_type__app_label="reliability")
+    for group in apps.get_model("auth", "Group").objects.filter(name__in=GROUPS):
+        yield group, permission.filter(codename__in=GROUPS[group.name])
 
 
 class Migration(migrations.Migration):
     dependencies = [("reliability", "0012_bulk"), ("axes", "0010_accessattemptexpiration")]
 
-    operations = [migrations.RunPython(grant, revoke)]
+    operations = [
+        migrations.CreateModel(
+            name="FailedSignIn",
+            fields=[],
+            options={
+                "verbose_name": "failed sign-in",
+                "permissions": [("unlock_failedsignin", "Can unlock sign-ins")],
+                "proxy": True,
+                "indexes": [],
+                "constraints": [],
+            },
+            bases=("axes.accessattempt",),
+        ),
+        migrations.RunPython(grant, revoke),
+    ]

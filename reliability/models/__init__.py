@@ -17,6 +17,7 @@ from .flag import Flag, FlagName
 from .operation import Ends, Operation, OperationKind, OperationState, OperationTally
 from .policy import Completion, LanePolicy, OnUnknownOutcome
 from .rollup import LATENCY_EDGES, DeathRollup, FailureGroup, Grain, Rollup
+from .sign_in import FailedSignIn
 from .slot import Slot
 from .stripe import (
     DEFAULT_ENDPOINT,
@@ -59,6 +60,7 @@ __all__ = [
     "Execution",
     "ExecutionRetry",
     "ExecutionStatus",
+    "FailedSignIn",
     "FailureGroup",
     "FailureReport",
     "Flag",

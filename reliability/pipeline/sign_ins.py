@@ -2,10 +2,10 @@
 
 from datetime import datetime
 
-from axes.models import AccessAttempt
 from django.db import transaction
 
 from reliability.errors import NotFound
+from reliability.models import FailedSignIn
 
 from . import audit
 from .audit import Hand
@@ -14,9 +14,9 @@ from .audit import Hand
 def unlock(*, attempt_id: int, hand: Hand, now: datetime) -> None:
     """Forget the failures of that name from that address. Raises `NotFound`."""
     with transaction.atomic():
-        found = AccessAttempt.objects.filter(pk=attempt_id).first()
+        found = FailedSignIn.objects.filter(pk=attempt_id).first()
         if found is None:
             raise NotFound("These failures are forgotten already.")
-        AccessAttempt.objects.filter(username=found.username, ip_address=found.ip_address).delete()
+        FailedSignIn.objects.filter(username=found.username, ip_address=found.ip_address).delete()
         details = {"username": found.username, "address": found.ip_address}
-        audit.record(hand=hand, action="unlock", now=now, details=details)
+        audit.record(hand=hand, action="unlock", now=now, target=found, details=details)

@@ -72,7 +72,7 @@ def test_a_lead_unlocks(operator, client, group, status):
     lead.groups.add(Group.objects.get(name=group))
     hand = Client()
     hand.force_login(lead)
-    where = f"/admin/axes/accessattempt/{found.pk}/unlock/"
+    where = f"/admin/reliability/failedsignin/{found.pk}/unlock/"
     assert hand.get(where).status_code == status
     answer = hand.post(where, {"confirmed": "1", "reason": "known to me"})
     assert answer.status_code == (302 if status == 200 else 403)

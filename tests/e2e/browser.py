@@ -3,12 +3,14 @@
 import os
 import shutil
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 
+MIGRATIONS = Path(__file__).resolve().parents[2] / "reliability" / "migrations"
 PICTURES = Path(__file__).resolve().parents[2] / ".cache" / "pictures"
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 SCHEMES = ("light", "dark")
@@ -89,8 +91,17 @@ def person(role: str) -> User:
         user.set_password(PASSWORD)
         user.save()
         if not user.is_superuser:
-            user.groups.add(Group.objects.get(name=f"{role}s"))
+            user.groups.add(group(f"{role}s"))
     return user
+
+
+def group(name: str) -> Group:
+    """Return a group as the migrations make it: other tests empty the tables."""
+    made = Group.objects.get_or_create(name=name)[0]
+    modules = [import_module(f"reliability.migrations.{path.stem}") for path in sorted(MIGRATIONS.glob("0*.py"))]
+    wanted = [code for module in modules for code in getattr(module, "GROUPS", {}).get(name, ())]
+    made.permissions.set(Permission.objects.filter(codename__in=wanted))
+    return made
 
 
 @pytest.fixture
@@ -107,7 +118,9 @@ def console(chromium, live_server, transactional_db):
         page = context.new_page()
         page.add_init_script(_LISTEN)
         made = Console(page, live_server.url, size, scheme)
-        page.on("console", lambda said: made.complaints.append(said.text) if said.type in ("error", "warning") else None)
+        page.on(
+            "console", lambda said: made.complaints.append(said.text) if said.type in ("error", "warning") else None
+        )
         page.on("pageerror", lambda error: made.complaints.append(str(error)))
         page.goto(f"{live_server.url}/")
         page.fill("[name=username]", role)

@@ -5,6 +5,7 @@ from ..support.workers import Workers
 from . import n8n as real
 from . import reporting
 from .backstop import KEY, Front
+from .browser import chromium, console  # noqa: F401  # fixtures
 
 ECHO = real.workflow("arrives", real.code("return $input.all();"))
 SLOW = real.workflow("slow", real.code("await new Promise(r => setTimeout(r, 250)); return [{json: {done: true}}];"))

@@ -20,6 +20,15 @@
     for (const icon of within.querySelectorAll(ICON)) if (!icon.hasAttribute("role")) set(icon, { "aria-hidden": "true" });
   }
 
+  /* The nearest label or heading around a field that has none of its own. */
+  function heading(field) {
+    for (let box = field.parentElement, steps = 0; box && steps < 10; box = box.parentElement, steps++) {
+      const words = box.querySelector("legend, h3, label")?.textContent.trim();
+      if (words) return words;
+    }
+    return "";
+  }
+
   /* Links and buttons of nothing but an icon, fields and tables without a name. */
   function names(within) {
     for (const one of within.querySelectorAll("a, button")) {
@@ -29,8 +38,7 @@
     }
     for (const field of within.querySelectorAll("input:not([type=hidden]), select, textarea")) {
       if (field.labels?.length || field.title) continue;
-      const heading = field.closest("fieldset, [id^=filter], li, div")?.querySelector("legend, h3, label");
-      const name = field.placeholder || heading?.textContent.trim() || (field.name || "").replaceAll("_", " ").trim();
+      const name = field.placeholder || heading(field) || (field.name || "").replaceAll("_", " ").trim();
       if (name) set(field, { "aria-label": name });
     }
   }
@@ -50,13 +58,23 @@
     for (const box of document.querySelectorAll("#nav-sidebar-apps .simplebar-content-wrapper")) set(box, { tabindex: "0", "aria-label": "Navigation" });
   }
 
+  /* A heading that folds its list says whether it is open. */
+  function folds() {
+    for (const one of document.querySelectorAll("#nav-sidebar-apps h2[x-on\\:click]")) {
+      const list = one.nextElementSibling;
+      if (list) one.setAttribute("aria-expanded", String(list.style.display !== "none"));
+    }
+  }
+  document.addEventListener("click", () => setTimeout(folds, 50));
+
   function mend(within = document) {
     buttons(within);
     names(within);
+    folds();
   }
 
   document.addEventListener("keydown", (event) => {
-    if (!["Enter", " "].includes(event.key) || event.target.getAttribute?.("role") !== "button" || event.target.matches("a, button")) return;
+    if (!["Enter", " "].includes(event.key) || event.target.getAttribute?.("role") !== "button" || event.target.matches("a[href], button")) return;
     event.preventDefault();
     event.target.click();
   });
@@ -65,10 +83,15 @@
     mend();
     current();
   });
-  window.addEventListener("load", () => {
-    mend();
-    current();
-  });
-  document.addEventListener("htmx:afterSettle", (event) => mend(event.target));
-  document.addEventListener("backstop:swapped", (event) => mend(event.target));
+  /* What other scripts put in later, such as the fields of Select2, is mended too. */
+  let waiting = false;
+  new MutationObserver(() => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => {
+      waiting = false;
+      mend();
+      current();
+    });
+  }).observe(document, { childList: true, subtree: true });
 })();
