@@ -1,6 +1,7 @@
 """What became of the dead letters: replayed one by one or in bulk, purged, archived, or still there. And n8n's own."""
 
 import json
+from collections import Counter
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from reliability.models import (
     Operation,
     OperationKind,
     OperationState,
+    OperationTally,
     ReportState,
     Source,
 )
@@ -72,8 +74,6 @@ def _bulk(book: Book, letters: list[DeadLetter], by_id: dict[UUID | None, Delive
             cutoff=begun,
             matched=len(letters),
             done=len(letters),
-            recovered=len(letters) - len(failed),
-            failed=len(failed),
             canary=True,
             actor=cast.LEAD,
             reason="The proxy is back",
@@ -81,8 +81,19 @@ def _bulk(book: Book, letters: list[DeadLetter], by_id: dict[UUID | None, Delive
             finished_at=ended,
         )
     )
+    _tally(book, operation, letters, failed)
     reason, count = operation.reason, operation.matched
     book.note(actor=cast.LEAD, action="bulk_replay", at=begun, target=operation, reason=reason, count=count)
+
+
+def _tally(book: Book, operation: Operation, letters: list[DeadLetter], failed: set[int]) -> None:
+    """Count how its replays ended, by lane."""
+    ends = Counter(
+        (letter.lane_id, place in failed) for place, letter in enumerate(sorted(letters, key=lambda one: one.pk))
+    )
+    for lane_id in {letter.lane_id for letter in letters}:
+        counts = {"recovered": ends[lane_id, False], "failed": ends[lane_id, True]}
+        book.add(OperationTally(operation=operation, lane_id=lane_id, **counts))
 
 
 def _usual(book: Book, letter: DeadLetter, by_id: dict[UUID | None, Delivery]) -> None:

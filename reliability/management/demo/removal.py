@@ -35,6 +35,7 @@ STEPS = (
     ("stripeendpoint", f"id = {ENDPOINTS}"),
     ("stripeclaim", "id = ANY(%(claims)s)"),
     ("failuregroup", "workflow_id = ANY(%(workflows)s)"),
+    ("operationtally", f"lane_id = {LANES} OR operation_id = ANY(%(operations)s)"),
     ("lane", f"id = {LANES}"),
     ("workflow", "id = ANY(%(workflows)s)"),
     ("apikey", "id = ANY(%(keys)s)"),
