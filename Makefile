@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test e2e bench lint format clean
+.PHONY: run test e2e screenshots bench lint format clean
 
 run: $(VENV)/.runs
 	@exec $(BIN)/python manage.py up
@@ -13,6 +13,9 @@ test: $(VENV)/.tests
 
 e2e: $(VENV)/.tests
 	$(BIN)/python -m pytest -m e2e tests/e2e
+
+screenshots: $(VENV)/.tests
+	$(BIN)/python -m pytest -m e2e tests/e2e/pictures.py
 
 bench: $(VENV)/.tests
 	$(BIN)/python -m bench

@@ -63,7 +63,6 @@ def _shown(request: HttpRequest, taken: Overview) -> dict[str, Any]:
             for one in taken.banner
         ],
         "ranges": [{"key": str(one), "title": RANGES[one], "current": one == taken.range} for one in Range],
-        "summary": f"{taken.cards.delivered:,} delivered, {taken.cards.failed:,} failed",
         "cards": _cards(taken.cards, taken.now),
         "charts": _charts(taken),
         "groups": [_group(one, may_replay=_may_replay(request)) for one in taken.groups],
@@ -221,7 +220,8 @@ def _may_replay(request: HttpRequest) -> bool:
 def _group(group: Group, *, may_replay: bool) -> dict[str, Any]:
     chosen = {"status__exact": "dead", "workflow": group.slug, "fingerprint": group.fingerprint}
     reason = next((label for one, label in LABELS.items() if one == group.reason), group.reason or "Unknown")
-    code = f" · {group.code.removeprefix('http_')}" if group.code else ""
+    says_more = {*group.code.split("_")} != {*group.reason.split("_")}
+    code = f" · {group.code.removeprefix('http_')}" if group.code and says_more else ""
     return {
         **{name: getattr(group, name) for name in ("workflow", "message", "count", "first_at", "last_at")},
         "reason": f"{reason}{code}",

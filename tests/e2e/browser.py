@@ -5,13 +5,16 @@ import shutil
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from django.contrib.auth.models import Group, Permission, User
+from django.apps import apps
+from django.contrib.auth.models import Group, User
+from django.db import connection
 
-MIGRATIONS = Path(__file__).resolve().parents[2] / "reliability" / "migrations"
-PICTURES = Path(__file__).resolve().parents[2] / ".cache" / "pictures"
+ROOT = Path(__file__).resolve().parents[2]
+PICTURES = ROOT / ".cache" / "pictures"
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 SCHEMES = ("light", "dark")
 PASSWORD = "a-password-1"
@@ -97,11 +100,15 @@ def person(role: str) -> User:
 
 def group(name: str) -> Group:
     """Return a group as the migrations make it: other tests empty the tables."""
-    made = Group.objects.get_or_create(name=name)[0]
-    modules = [import_module(f"reliability.migrations.{path.stem}") for path in sorted(MIGRATIONS.glob("0*.py"))]
-    wanted = [code for module in modules for code in getattr(module, "GROUPS", {}).get(name, ())]
-    made.permissions.set(Permission.objects.filter(codename__in=wanted))
-    return made
+    if not Group.objects.filter(name=name).exists():
+        editor = SimpleNamespace(connection=connection)
+        import_module("reliability.migrations.0004_groups").make(apps, editor)
+        for path in sorted(ROOT.glob("*/migrations/0*.py")):
+            module = import_module(f"{path.parts[-3]}.migrations.{path.stem}")
+            grant = getattr(module, "grant", None) or getattr(module, "give", None)
+            if grant:
+                grant(apps, editor)
+    return Group.objects.get(name=name)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@
       if (one.querySelector("a[href], button, input, select, textarea")) continue;
       const icon = one.matches(ICON) ? one : one.children.length === 1 && one.querySelector(ICON);
       set(one, { role: "button", tabindex: "0" });
+      if (!one.textContent.trim()) set(one, { "aria-label": "Close" });
       if (icon) set(one, { "aria-label": NAMES[icon.textContent.trim()] || icon.textContent.trim().replaceAll("_", " ") });
     }
     for (const icon of within.querySelectorAll(ICON)) if (!icon.hasAttribute("role")) set(icon, { "aria-hidden": "true" });

@@ -1,0 +1,49 @@
+"""Takes the pictures of docs/images/ (`make screenshots`): a made-up week, light and dark, on a desk and a phone."""
+
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+
+from reliability.models import DeadLetter
+from reliability.pipeline import clock, overview
+
+from .browser import SCHEMES, SIZES
+
+pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
+IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
+
+
+@pytest.fixture
+def demo(transactional_db, settings, monkeypatch):
+    monkeypatch.setattr("reliability.engine.workers_alive", lambda: 1)  # the pictures are not of a broken set-up
+    settings.ENVIRONMENT_NAME = "Staging"
+    call_command("demo", force=True, verbosity=0)
+
+
+def pages() -> dict[str, str]:
+    letters = "/admin/reliability/deadletter/"
+    newest = DeadLetter.objects.filter(status="dead").order_by("-id").first()
+    return {
+        "overview": "/admin/",
+        "dead-letters": f"{letters}?status__exact=dead",
+        "dead-letter": f"{letters}{newest.pk}/change/",
+        "breakers": "/admin/reliability/breaker/",
+        "cron-jobs": "/admin/scheduling/cronjob/",
+    }
+
+
+def test_pictures(console, demo):
+    assert overview.take(now=clock.now(), range_=overview.Range.DAY).groups
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    for size in SIZES:
+        for scheme in SCHEMES:
+            shown = console("operator", size, scheme)
+            for name, path in pages().items():
+                if (size, name) == ("phone", "cron-jobs"):
+                    continue
+                shown.go(path)
+                shown.page.screenshot(
+                    path=IMAGES / f"{name}-{size}-{scheme}.png", full_page=name == "overview" and size == "desktop"
+                )
+            assert not shown.complaints
