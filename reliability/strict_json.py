@@ -48,7 +48,8 @@ def load(text: str) -> Any:
     """Read one JSON value. Raises `InvalidInput`, which says what is wrong."""
     value, end = _scan(text, _skip(text, 0))
     if _skip(text, end) != len(text):
-        raise InvalidInput("The body is not JSON: there is something behind its end.")
+        at = _where(text, _skip(text, end))
+        raise InvalidInput(f"The body is not JSON: there is something behind its end ({at}).")
     _check(value, text)
     return value
 
@@ -95,14 +96,19 @@ def _skip(text: str, at: int) -> int:
 def _scan(text: str, at: int) -> tuple[Any, int]:
     try:
         return _scan_once(text, at)
-    except StopIteration:
-        raise InvalidInput("The body is not JSON.") from None
+    except StopIteration as error:
+        raise InvalidInput(f"The body is not JSON: a value is missing ({_where(text, error.value)}).") from None
     except json.JSONDecodeError as error:
-        raise InvalidInput(f"The body is not JSON: {error.msg} (line {error.lineno}).") from None
+        raise InvalidInput(f"The body is not JSON: {error.msg} ({_where(text, error.pos)}).") from None
     except RecursionError:
         raise InvalidInput(f"The body is nested more than {DEPTH} levels deep.") from None
     except ValueError:
         raise InvalidInput("The body holds a number that is too long.") from None
+
+
+def _where(text: str, at: int) -> str:
+    """Say a position as people count: from 1."""
+    return f"line {text.count(chr(10), 0, at) + 1}, column {at - text.rfind(chr(10), 0, at)}"
 
 
 def _check(value: Any, text: str) -> None:

@@ -25,6 +25,7 @@ LEVELS = {
     "reliability.policies": 1,
     "reliability.errors": 0,
     "reliability.strict_json": 0,
+    "reliability.json_layout": 0,
     "reliability.json_text": 0,
 }
 IMPURE = {

@@ -1,44 +1,24 @@
-"""The dead-letter queue."""
+"""The dead-letter queue: its list, and what can be done with the rows chosen."""
 
-import json
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 from django import forms
-from django.contrib import admin
-from django.db.models import Q, QuerySet
-from django.http import HttpRequest
-from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.urls import URLPattern, path
+from unfold.widgets import UnfoldBooleanSwitchWidget
 
 from reliability.models import DeadLetter
-from reliability.pipeline import replay, retry
-from reliability.pipeline.selection import DeadLetterFilter
+from reliability.pipeline import letters, replay, retry
 
-from .base import LaneWorkflowFilter, ReadOnly, WithPayload, as_uuid
-from .confirm import ActingScreen, ReasonForm, Verb
-from .reports import link
-
-
-def _constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-class EditForm(ReasonForm):
-    """A payload to send instead."""
-
-    payload = forms.CharField(strip=False, widget=UnfoldAdminTextareaWidget(attrs={"rows": 16}))
-
-    def clean_payload(self) -> str:
-        text: str = self.cleaned_data["payload"]
-        try:
-            document = json.loads(text, parse_constant=_constant)
-        except (ValueError, RecursionError) as error:
-            raise forms.ValidationError(f"This is not JSON: {error}") from error
-        if not isinstance(document, dict | list):
-            raise forms.ValidationError("A payload is a JSON object or array.")
-        if "\\u0000" in text:
-            raise forms.ValidationError("A payload cannot hold a NUL character.")
-        return text
+from . import letter_edit, letter_export, letter_list, letter_page
+from .base import ReadOnly, as_uuid
+from .confirm import ActingScreen, ReasonForm, Verb, denial
 
 
 class RetryForm(ReasonForm):
@@ -53,11 +33,6 @@ class RetryForm(ReasonForm):
     )
 
 
-def _kept(pk: UUID) -> dict[str, Any]:
-    letter = DeadLetter.objects.filter(pk=pk).first()
-    return {"payload": letter.payload if letter else ""}
-
-
 REPLAY = Verb("replay", "Replay", "dead letters are being replayed", replay.bring_back, "dead_letter_id")
 RETRY = Verb(
     key="retry",
@@ -68,16 +43,6 @@ RETRY = Verb(
     form=RetryForm,
     permission="replay",
     warning="n8n goes on from the node that failed, with the data it had.",
-)
-EDIT = Verb(
-    key="edit",
-    title="Edit and replay",
-    done="dead letter is being replayed, edited",
-    call=replay.replay,
-    argument="dead_letter_id",
-    form=EditForm,
-    many=False,
-    initial=_kept,
 )
 PURGE = Verb(
     key="purge",
@@ -90,33 +55,70 @@ PURGE = Verb(
 
 
 @admin.register(DeadLetter)
-class DeadLetterAdmin(WithPayload, ReadOnly, ActingScreen):
-    verbs = (REPLAY, EDIT, RETRY, PURGE)
-    list_display = ("id", "lane", "status", "source", "error_code", "error", "retry_count", "died_at", "expires_at")
-    list_filter = ("status", "source", LaneWorkflowFilter, "error_code", "died_at")
-    list_select_related = ("lane__workflow",)
+class DeadLetterAdmin(ReadOnly, ActingScreen):
+    verbs = (REPLAY, RETRY, PURGE)
+    list_display = ("id", "status")
+    list_disable_select_all = True
     search_fields = ("id",)
-    search_help_text = "An id, an error code, or words of an error message"
-    fields = (
-        *("id", "lane", "status", "source", "error_code", "error_message", "retry_count", "delivery"),
-        *("execution", "created_at", "died_at", "expires_at", "closed_at", "document"),
-    )
-    readonly_fields = ("document", "execution")
+    search_help_text = "Id, Stripe event, key, execution or error"
+    change_list_template = "admin/reliability/deadletter/list.html"
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
-    ) -> "tuple[QuerySet[Any], bool]":
-        if not search_term.strip():
-            return queryset, False
-        wanted = as_uuid(search_term)
-        if wanted is not None:
-            return queryset.filter(Q(pk=wanted) | Q(delivery_id=wanted)), False
-        return queryset.filter(DeadLetterFilter(search=search_term.strip()).query()), False
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[DeadLetter]":
+        return letters.with_its_people()
 
-    @admin.display(description="execution in n8n")
-    def execution(self, letter: DeadLetter) -> str:
-        return link(letter.execution_url, letter.execution_id)
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[letter_list.LetterList]:
+        return letter_list.LetterList
 
-    @admin.display(description="error")
-    def error(self, letter: DeadLetter) -> str:
-        return letter.error_message[:120]
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the list, with what this person may do."""
+        self._refuse_without_the_right(request)
+        response: HttpResponse = super().changelist_view(request, extra_context)
+        shown = getattr(response, "context_data", None)
+        if shown is not None and "cl" in shown:
+            verbs = ("replay", "purge", "edit", "export")
+            shown.update(letter_list.context(request, shown["cl"].reading))
+            shown.update({f"may_{verb}": self.may(request, verb) for verb in verbs}, title="Dead letters")
+        return response
+
+    def response_action(self, request: HttpRequest, queryset: "QuerySet[DeadLetter]") -> HttpResponseBase | None:
+        """Act on the rows chosen, whatever became of them meanwhile: each says why it was left as it is."""
+        if any(as_uuid(one) is None for one in request.POST.getlist(ACTION_CHECKBOX_NAME)):
+            messages.error(request, "What was chosen is no dead letter. Nothing was done.")
+            return HttpResponseRedirect(request.get_full_path())
+        response: HttpResponseBase | None = super().response_action(request, self.get_queryset(request))
+        return response
+
+    def _refuse_without_the_right(self, request: HttpRequest) -> None:
+        """Raise `PermissionDenied`, which names what is missing: it may have gone since the page was made."""
+        verb = next((one for one in self.verbs if f"{one.key}_selected" == request.POST.get("action")), None)
+        if verb is not None and not self.may(request, verb.needs):
+            raise PermissionDenied(denial(self, verb.needs))
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show one dead letter on a page of its own."""
+        return letter_page.show(self, request, object_id)
+
+    def get_urls(self) -> list[URLPattern]:
+        views: dict[str, Callable[..., HttpResponseBase]] = {
+            "export/": letter_export.export,
+            "<uuid:pk>/edit/": letter_edit.edit,
+            "<uuid:pk>/payload/": letter_page.payload,
+            "<uuid:pk>/changes/<uuid:delivery_id>/": letter_page.changes,
+            "<uuid:pk>/attempts/<int:attempt_id>/": letter_page.body,
+        }
+        own = [self._path(route, view) for route, view in views.items()]
+        return [*own, *super().get_urls()]
+
+    def _path(self, route: str, view: Callable[..., HttpResponseBase]) -> URLPattern:
+        def answer(request: HttpRequest, **values: UUID | int) -> HttpResponseBase:
+            return view(self, request, **values)
+
+        name = route.strip("/").split("/")[1 if "<uuid:pk>" in route else 0]
+        made: URLPattern = path(route, self.admin_site.admin_view(answer), name=f"reliability_deadletter_{name}")
+        return made

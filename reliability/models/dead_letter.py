@@ -93,6 +93,7 @@ class DeadLetter(models.Model):
             ("replay_deadletter", "Can replay dead letters"),
             ("edit_deadletter", "Can edit a payload and replay it"),
             ("purge_deadletter", "Can purge dead letters"),
+            ("export_deadletter", "Can export dead letters"),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(status__in=DeadLetterStatus.values), name="dead_letter_status_known"),
