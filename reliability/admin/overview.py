@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
+from django.apps import apps
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 
-from reliability.models import BreakerState
+from reliability.models import AuditEntry, BreakerState
 from reliability.pipeline import clock, overview
 from reliability.pipeline.charts import Chart, Range
 from reliability.pipeline.overview import Cards, Group, Overview
@@ -67,7 +68,7 @@ def _shown(request: HttpRequest, taken: Overview) -> dict[str, Any]:
         "charts": _charts(taken),
         "groups": [_group(one, may_replay=_may_replay(request)) for one in taken.groups],
         "last_delivery": _last_delivery(taken),
-        "actions": taken.actions,
+        "actions": [_action(one) for one in taken.actions],
         "running": bool(taken.cards.operations),
     }
 
@@ -80,6 +81,14 @@ def _url(name: str, params: dict[str, str] | None = None) -> str:
 def _last_delivery(taken: Overview) -> str:
     at = taken.last_delivered_at
     return f"Last delivery {relative(at=at, now=taken.now)}." if at else "Nothing was delivered yet."
+
+
+def _action(entry: AuditEntry) -> dict[str, Any]:
+    """Say in words what was done, and to what kind of thing where the verb does not say it already."""
+    names = {model._meta.model_name: str(model._meta.verbose_name) for model in apps.get_models()}
+    verb, kind = entry.action.replace("_", " "), names.get(entry.target_type, entry.target_type)
+    what = verb if kind.lower() in verb else f"{verb} {kind}"
+    return {"what": what, **{name: getattr(entry, name) for name in ("at", "actor", "count", "reason")}}
 
 
 # --- Cards ------------------------------------------------------------------------------------------------
