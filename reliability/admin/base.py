@@ -1,6 +1,8 @@
 """What the console's screens share: read-only lists that stay fast, and JSON made readable."""
 
 import json
+from collections.abc import Sequence
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 from uuid import UUID
@@ -11,7 +13,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin, TabularInline
+from unfold.views import ChangeList
 
+from reliability.pipeline import clock
 from reliability.pipeline.audit import Hand
 
 COUNT_LIMIT = 10_000
@@ -45,9 +49,14 @@ class Screen(ModelAdmin):
 
     paginator = CappedPaginator
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    list_max_show_all = 0
     list_per_page = 50
     list_fullwidth = True
     compressed_fields = True
+
+    class Media:
+        css = {"all": ("reliability/screens.css",)}
 
     def may(self, request: HttpRequest, verb: str) -> bool:
         """Whether the user has the model's permission of that name."""
@@ -59,6 +68,28 @@ class Screen(ModelAdmin):
 
 class ReadOnlyScreen(ReadOnly, Screen):
     """A screen that shows, and whose only ways to change anything are its actions."""
+
+
+class Described(ChangeList):
+    """A page of rows, with what they need beside their own columns read for all of them at once."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        rows: list[Any] = list(self.result_list)  # type: ignore[has-type]  # the parent's
+        self.model_admin.describe(rows, now=clock.now())
+        self.result_list = rows
+
+
+class Telling:
+    """A list whose columns say more than the row holds: `describe` reads it, once for the page."""
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return Described
+
+    def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
+        """Give each row what its columns show, as attributes of its own."""
+        for row in rows:
+            row.seen_at = now
 
 
 class WithPayload:

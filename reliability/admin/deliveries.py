@@ -1,45 +1,44 @@
-"""Deliveries and their attempts."""
+"""Deliveries and their attempts: how each stands, and what it waits for."""
 
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html_join
+from django.urls import reverse
 
-from reliability.models import Attempt, Delivery, Lane
-from reliability.pipeline import control
+from reliability.models import Attempt, DeadLetter, Delivery, DeliveryState, Lane
+from reliability.pipeline import control, waiting
 
-from .base import LaneWorkflowFilter, ReadOnly, ReadOnlyInline, ReadOnlyScreen, WithPayload, as_uuid
-from .confirm import ActingScreen, Verb
+from . import cells, words
+from .base import LaneWorkflowFilter, ReadOnlyScreen, Telling, WithPayload, as_uuid
+from .confirm import Verb
+from .page import PageScreen, entries_of
 from .reports import link
 
 CANCEL = Verb("cancel", "Cancel", "deliveries cancelled", control.cancel, "delivery_id")
 SEND_NOW = Verb("send_now", "Send now", "deliveries are due now", control.send_now, "delivery_id")
-
-
-class AttemptInline(ReadOnlyInline):
-    model = Attempt
-    fields = ("number", "result", "code", "error", "status_code", "started_at", "duration_ms", "probe", "worker")
-    readonly_fields = fields
-    ordering = ("number",)
+ATTEMPTS_SHOWN, RELATED_SHOWN = 50, 20
 
 
 @admin.register(Delivery)
-class DeliveryAdmin(WithPayload, ReadOnly, ActingScreen):
-    verbs = (CANCEL, SEND_NOW)
-    list_display = ("id", "lane", "state", "source", "attempt_count", "due_at", "created_at", "finished_at", "error")
-    list_filter = ("state", "source", LaneWorkflowFilter, "created_at")
-    list_select_related = ("lane__workflow",)
+class DeliveryAdmin(WithPayload, Telling, PageScreen):
+    verbs = (SEND_NOW, CANCEL)
+    page_template = "admin/reliability/screens/delivery.html"
+    texts = ("payload",)
+    list_display = ("key", "copy_id", "lane", "standing", "then", "source", "tries", "created")
+    list_filter = ("state", "source", LaneWorkflowFilter, cells.recent_by("created_at"))
+    list_select_related = ("lane__workflow", "lane__breaker")
     search_fields = ("id",)
     search_help_text = "An id, or a whole idempotency key"
-    inlines = (AttemptInline,)
-    fields = (
-        *("id", "lane", "idempotency_key", "state", "source", "attempt_count", "retries_used", "due_at", "created_at"),
-        *("expires_at", "finished_at", "sent_at", "lease_until", "last_error", "stale", "replay_of", "dead_letter"),
-        *("executions_in_n8n", "document"),
-    )
-    readonly_fields = ("document", "executions_in_n8n", "sent_at", "lease_until")
+    ordering = ("-id",)
+    sortable_by = ()
+
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[Any]":
+        return super().get_queryset(request).select_related("lane__workflow", "lane__breaker")
 
     def get_search_results(
         self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
@@ -51,25 +50,85 @@ class DeliveryAdmin(WithPayload, ReadOnly, ActingScreen):
         wanted = as_uuid(search_term)
         return queryset.filter(by_key | Q(pk=wanted) if wanted else by_key), False
 
-    @admin.display(description="executions in n8n")
-    def executions_in_n8n(self, delivery: Delivery) -> str:
-        """The newest executions that n8n reported for it, with the way there where it is known."""
-        addresses = dict(delivery.failure_reports.values_list("execution_id", "execution_url"))
-        found = delivery.executions.order_by("-id").values_list("execution_id", "status")[:20]
-        shown = [(link(addresses.get(name, ""), name), status) for name, status in found]
-        return format_html_join(", ", "{} ({})", shown) or "-"
+    def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
+        super().describe(rows, now=now)
+        found = waiting.of(deliveries=rows, now=now)
+        for row in rows:
+            row.sentence = words.delivery(row, found=found.get(row.pk), now=now)
 
-    @admin.display(description="last error")
-    def error(self, delivery: Delivery) -> str:
-        return delivery.last_error[:100]
+    @admin.display(description="key")
+    def key(self, row: Delivery) -> str:
+        return words.short(row.idempotency_key)
+
+    @admin.display(description="state")
+    def standing(self, row: Delivery) -> str:
+        return cells.status_badge(row.state)
+
+    @admin.display(description="what comes next, or came of it")
+    def then(self, row: Any) -> str:
+        return cells.two_lines(row.sentence, words.short(row.last_error))
+
+    @admin.display(description="tries")
+    def tries(self, row: Delivery) -> int:
+        return row.attempt_count
+
+    @admin.display(description="accepted")
+    def created(self, row: Any) -> str:
+        return cells.moment(row.created_at, now=row.seen_at)
+
+    @admin.display(description="id")
+    def copy_id(self, row: Delivery) -> str:
+        return cells.copyable(row.pk, shown=" ", name="the id")
+
+    def why_not(self, verb: Verb, row: Any) -> str:
+        if row.state == DeliveryState.PENDING:
+            return ""
+        return f"Only what waits can be {'sent' if verb is SEND_NOW else 'cancelled'}; this one is {row.state}."
+
+    def page(self, request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]:
+        found = waiting.of(deliveries=[row], now=now).get(row.pk)
+        wait = found if found is not None and found.on is not None else None
+        return {
+            "sentence": words.delivery(row, found=found, now=now),
+            "wait_address": _way_out(wait) if wait else "",
+            "attempts": _with_waits(list(row.attempts.order_by("-id")[: ATTEMPTS_SHOWN + 1])),
+            "letters": list(DeadLetter.objects.defer("payload").filter(Q(delivery=row) | Q(pk=row.dead_letter_id))),
+            "replays": list(row.replays.defer("payload").order_by("-id")[:RELATED_SHOWN]),
+            "executions": _executions(row),
+            "held": list(Delivery.objects.filter(waits_for=row.pk).values_list("pk", flat=True)[:RELATED_SHOWN]),
+            "entries": entries_of(row),
+            "payload_address": self.text_address(row, "payload"),
+            "is_running": row.state not in ("delivered", "dead", "cancelled", "skipped"),
+        }
+
+
+def _way_out(found: waiting.Wait) -> str:
+    model = "delivery" if found.cause is waiting.Cause.HELD else "breaker"
+    return reverse(f"admin:reliability_{model}_change", args=[found.on])
+
+
+def _with_waits(found: list[Attempt]) -> list[tuple[Attempt, timedelta | None]]:
+    """Return attempts, the newest first, each with the wait between the one before and it."""
+    waits = [new.started_at - old.started_at - timedelta(milliseconds=old.duration_ms) for new, old in pairwise(found)]
+    lasts: list[timedelta | None] = [max(timedelta(), one) for one in waits]
+    return list(zip(found, [*lasts, None], strict=False))[:ATTEMPTS_SHOWN]
+
+
+def _executions(row: Delivery) -> list[tuple[str, str]]:
+    """Return the newest executions that n8n reported, each with the way there where it is known."""
+    addresses = dict(row.failure_reports.values_list("execution_id", "execution_url"))
+    found = row.executions.order_by("-id").values_list("execution_id", "status")[:RELATED_SHOWN]
+    return [(link(addresses.get(name, ""), name), status) for name, status in found]
 
 
 @admin.register(Attempt)
-class AttemptAdmin(ReadOnlyScreen):
-    list_display = ("delivery_id", "number", "result", "code", "status_code", "started_at", "duration_ms", "probe")
-    list_filter = ("result", "probe", "started_at")
+class AttemptAdmin(Telling, ReadOnlyScreen):
+    list_display = ("number", "way", "outcome", "said", "started", "took", "probe")
+    list_filter = ("result", "probe")
     search_fields = ("delivery__id",)
     search_help_text = "A delivery's id"
+    ordering = ("-id",)
+    sortable_by = ()
 
     def get_search_results(
         self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
@@ -78,3 +137,23 @@ class AttemptAdmin(ReadOnlyScreen):
             return queryset, False
         wanted = as_uuid(search_term)
         return (queryset.filter(delivery_id=wanted) if wanted else queryset.none()), False
+
+    @admin.display(description="delivery")
+    def way(self, row: Attempt) -> str:
+        return cells.link_to("reliability.delivery", row.delivery_id)
+
+    @admin.display(description="result")
+    def outcome(self, row: Attempt) -> str:
+        return cells.status_badge(row.result)
+
+    @admin.display(description="answer")
+    def said(self, row: Attempt) -> str:
+        return cells.two_lines(row.status_code or row.code or "—", words.short(row.error))
+
+    @admin.display(description="started")
+    def started(self, row: Any) -> str:
+        return cells.moment(row.started_at, now=row.seen_at)
+
+    @admin.display(description="took")
+    def took(self, row: Attempt) -> str:
+        return words.span(timedelta(milliseconds=row.duration_ms))

@@ -26,6 +26,14 @@ logger = logging.getLogger(__name__)
 
 COLUMNS = Columns(Breaker, "b")
 INSTANCE = f"SELECT {COLUMNS.sql} FROM {Breaker._meta.db_table} b WHERE scope = 'instance'"  # noqa: S608  # our own names
+# What waits is counted no further.
+COUNTED = 10_000
+WAITING = """
+SELECT lane.id, (SELECT count(*) FROM (SELECT 1 FROM reliability_delivery
+    WHERE lane_id = lane.id AND state = 'pending' LIMIT %s) AS capped)
+FROM unnest(%s::int[]) AS lane(id)
+"""
+ALL_WAITING = "SELECT count(*) FROM (SELECT 1 FROM reliability_delivery WHERE state = 'pending' LIMIT %s) AS capped"
 
 
 def instance(*, locked: bool = False) -> Breaker:
@@ -115,6 +123,18 @@ def waiting(*, breaker: Breaker) -> int:
     """Return how many deliveries wait in the lane, or behind the instance's breaker in all of them."""
     rows = Delivery.objects.pending()
     return (rows.filter(lane_id=breaker.lane_id) if breaker.lane_id is not None else rows).count()
+
+
+def waiting_behind(*, breakers: Iterable[Breaker]) -> dict[UUID, int]:
+    """Return, for each breaker, how many deliveries wait in its lane, or in all of them: counted up to `COUNTED`."""
+    found = list(breakers)
+    with connection.cursor() as cursor:
+        cursor.execute(WAITING, [COUNTED, [one.lane_id for one in found if one.lane_id is not None]])
+        counts = dict(cursor.fetchall())
+        if any(one.lane_id is None for one in found):
+            cursor.execute(ALL_WAITING, [COUNTED])
+            counts[None] = cursor.fetchone()[0]
+    return {one.pk: counts.get(one.lane_id, 0) for one in found}
 
 
 def _wake(breaker: Breaker) -> None:

@@ -176,6 +176,7 @@ class Book:
         last: Any = self.rows[Attempt][-1]
         end = last.started_at + timedelta(milliseconds=last.duration_ms)
         made.state, made.finished_at = DeliveryState.DEAD, min(end, self.now)
+        made.retries_used = max(0, made.retries_used - 1)  # the last failure asked for none
         if made.dead_letter_id is None:
             self.bury(made, code=trouble.code, message=last.error)
         return made

@@ -1,0 +1,90 @@
+"""What columns of lists show: moments, states, ids to copy, ways to other rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+
+from reliability.models.ids import at_least
+from reliability.pipeline import clock
+from reliability.pipeline.charts import Chart, Range
+from reliability.templatetags.console import copyable, moment, status_badge
+
+__all__ = ["RecentFilter", "copyable", "link_to", "moment", "quiet", "status_badge", "two_lines"]
+
+
+def two_lines(first: Any, second: Any) -> str:
+    """Show what matters, and below it, more quietly, what explains it."""
+    return format_html('<span class="bs-first-line">{}</span><span class="bs-second">{}</span>', first, second)
+
+
+def quiet(text: Any) -> str:
+    return format_html('<span class="bs-quiet">{}</span>', text)
+
+
+def link_to(model: str, pk: Any, text: Any = "") -> str:
+    """Show the way to a row; `model` is as in `reliability.delivery`."""
+    if pk is None:
+        return ""
+    where = reverse(f"admin:{model.replace('.', '_')}_change", args=[pk])
+    return format_html('<a class="bs-link" href="{}">{}</a>', where, text or pk)
+
+
+class RecentFilter(admin.SimpleListFilter):
+    """By how long ago, through ids, whose order is that of time. What is no range of time matches nothing."""
+
+    title = "time"
+    parameter_name = "range"
+    # A list of rows whose ids are not made of time names the column here.
+    column = ""
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(str(one), f"Last {one}") for one in Range]
+
+    def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
+        if self.value() is None:
+            return queryset
+        span = next((one.span for one in Range if one == self.value()), None)
+        return queryset.none() if span is None else self.since(queryset, clock.now() - span)
+
+    def since(self, queryset: "QuerySet[Any]", start: datetime) -> "QuerySet[Any]":
+        bound = {"pk__gte": at_least(start)} if not self.column or self.column.startswith("-") else {}
+        return queryset.filter(**bound, **({f"{self.column.lstrip('-')}__gte": start} if self.column else {}))
+
+
+def recent_by(name: str, *, ordered_by_id: bool = True) -> type[RecentFilter]:
+    """Return the filter for a column of moments; ids made of time narrow it, where the rows have such."""
+    return type("RecentFilter", (RecentFilter,), {"column": f"-{name}" if ordered_by_id else name})
+
+
+def one_line(text: Any) -> str:
+    return format_html('<span class="bs-first-line">{}</span>', text)
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A chart as the page needs it: data for the script, and the same as rows of a table."""
+
+    data: dict[str, Any]
+    headings: list[str]
+    rows: list[tuple[str, list[Any]]]
+
+
+def chart_of(found: Chart, *, kind: str = "bar", tones: Sequence[str] = ("good", "bad")) -> Drawn | None:
+    """Return what draws a chart; nothing where there is nothing to draw."""
+    if found.is_empty:
+        return None
+    labels = [f"{at.astimezone(UTC):%H:%M}" for at in found.labels]
+    datasets = [
+        {"label": one.label, "data": list(one.values), "tone": tone}
+        for one, tone in zip(found.datasets, tones, strict=False)
+    ]
+    lines = [(label, [one.values[place] for one in found.datasets]) for place, label in enumerate(labels)]
+    data = {"labels": labels, "datasets": datasets, "type": kind, "stacked": True}
+    return Drawn(data, [one.label for one in found.datasets], [line for line in lines if any(line[1])])
