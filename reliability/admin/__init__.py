@@ -11,6 +11,7 @@ from . import (
     reports,
     sign_ins,
     stripe,
+    stripe_events,
     switches,
     workflows,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "reports",
     "sign_ins",
     "stripe",
+    "stripe_events",
     "switches",
     "workflows",
 ]

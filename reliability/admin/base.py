@@ -9,11 +9,13 @@ from uuid import UUID
 
 from django.contrib import admin
 from django.core.paginator import Paginator
+from django.db import models
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.views import ChangeList
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from reliability.pipeline import clock
 from reliability.pipeline.audit import Hand
@@ -54,6 +56,8 @@ class Screen(ModelAdmin):
     list_per_page = 50
     list_fullwidth = True
     compressed_fields = True
+    # Text of the models is of one line, but for what a form says otherwise.
+    formfield_overrides = {models.TextField: {"widget": UnfoldAdminTextInputWidget}}
 
     class Media:
         css = {"all": ("reliability/screens.css",)}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -34,6 +35,13 @@ def link_to(model: str, pk: Any, text: Any = "") -> str:
         return ""
     where = reverse(f"admin:{model.replace('.', '_')}_change", args=[pk])
     return format_html('<a class="bs-link" href="{}">{}</a>', where, text or pk)
+
+
+def link_to_list(model: str, text: Any, **filters: str) -> str:
+    """Show the way to a list, filtered."""
+    name = model.replace(".", "_")
+    where = f"{reverse(f'admin:{name}_changelist')}?{urlencode(filters)}"
+    return format_html('<a class="bs-link" href="{}">{}</a>', where, text)
 
 
 class RecentFilter(admin.SimpleListFilter):

@@ -1,18 +1,21 @@
-"""Stripe: endpoints and their secrets, the ledger, what was refused, what was claimed."""
+"""Stripe's endpoints: their addresses, their secrets and how these are rotated, what they refused."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.db import transaction
 from django.db.models import Count, Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from unfold.widgets import UnfoldAdminPasswordWidget
 
-from reliability.models import StripeClaim, StripeEndpoint, StripeEvent, StripeRefusal, StripeSecret
-from reliability.pipeline import audit, clock, endpoints
+from reliability.models import StripeEndpoint, StripeSecret
+from reliability.pipeline import audit, clock, endpoints, event_figures
 
-from .base import ReadOnly, ReadOnlyInline, ReadOnlyScreen, WithPayload, as_uuid, hand_of
+from . import cells
+from .base import ReadOnly, ReadOnlyInline, Telling, hand_of
 from .confirm import ActingScreen, ReasonForm, Verb
 
 WRITE_ONLY = UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"})
@@ -66,13 +69,15 @@ class SecretInline(ReadOnlyInline):
 
 
 @admin.register(StripeEndpoint)
-class StripeEndpointAdmin(ActingScreen):
+class StripeEndpointAdmin(Telling, ActingScreen):
     verbs = (ADD_SECRET,)
     form = EndpointForm
-    list_display = ("slug", "address", "tenant", "mode", "account", "active_secrets", "enabled")
+    list_display = ("slug", "address", "tenant", "mode", "rotation", "last_event", "refused", "enabled")
     list_filter = ("mode", "enabled")
     search_fields = ("slug", "tenant", "account")
     inlines = (SecretInline,)
+    sortable_by = ("slug", "tenant")
+    change_form_outer_before_template = "admin/reliability/screens/endpoint.html"
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[Any]":
         active = Count("secrets", filter=Q(secrets__active=True))
@@ -83,9 +88,36 @@ class StripeEndpointAdmin(ActingScreen):
     def address(self, endpoint: StripeEndpoint) -> str:
         return f"/stripe/webhook/{endpoint.slug}/"
 
-    @admin.display(description="active secrets")
-    def active_secrets(self, endpoint: Any) -> int:
-        return int(endpoint.active)
+    def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
+        super().describe(rows, now=now)
+        found = event_figures.heard(endpoints=rows, now=now)
+        for row in rows:
+            row.heard = found[row.pk]
+
+    @admin.display(description="secrets")
+    def rotation(self, endpoint: Any) -> str:
+        said = {0: "none: everything is refused", 1: "1 active"}.get(endpoint.active, f"{endpoint.active} active")
+        tone = "bad" if not endpoint.active else "warn" if endpoint.active > 1 else "good"
+        return cells.status_badge(said, label=said, tone=tone)
+
+    @admin.display(description="last event")
+    def last_event(self, row: Any) -> str:
+        return cells.moment(row.heard.last_event_at, never="none yet", now=row.seen_at)
+
+    @admin.display(description="refused, 24 h")
+    def refused(self, row: Any) -> str:
+        if not row.heard.refused:
+            return cells.quiet("0")
+        return cells.link_to_list("reliability.striperefusal", f"{row.heard.refused:,}", q=row.slug)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        pk = self.key_of(object_id)
+        row = self.get_queryset(request).filter(pk=pk).first() if pk else None
+        more = _summary(request, row, now=clock.now()) if row is not None else {}
+        answer: HttpResponse = super().change_view(request, object_id, form_url, {**more, **(extra_context or {})})
+        return answer
 
     def save_model(self, request: HttpRequest, obj: StripeEndpoint, form: Any, change: bool) -> None:
         with transaction.atomic():
@@ -93,6 +125,18 @@ class StripeEndpointAdmin(ActingScreen):
             name = f"{'change' if change else 'create'}_stripe_endpoint"
             details = {"fields": form.changed_data}
             audit.record(hand=hand_of(request), action=name, now=clock.now(), target=obj, details=details)
+
+
+def _summary(request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]:
+    """Return what the page shows above the form: the address for Stripe, and how it goes there."""
+    return {
+        "row": row,
+        "now": now,
+        "url": request.build_absolute_uri(f"/stripe/webhook/{row.slug}/"),
+        "heard": event_figures.heard(endpoints=[row], now=now)[row.pk],
+        "active": row.active,
+        "refusals": event_figures.refusals(endpoint=row),
+    }
 
 
 @admin.register(StripeSecret)
@@ -107,55 +151,3 @@ class StripeSecretAdmin(ReadOnly, ActingScreen):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
-
-
-@admin.register(StripeEvent)
-class StripeEventAdmin(WithPayload, ReadOnlyScreen):
-    list_display = ("event_id", "type", "livemode", "endpoint", "occurred_at", "lag", "stale", "ignored", "led_to")
-    list_filter = ("livemode", "source", "stale", "ignored", "endpoint")
-    list_select_related = ("endpoint",)
-    search_fields = ("event_id",)
-    search_help_text = "A whole event id (evt_…), or the id of what it is about (in_…, cus_…)"
-    fields = (
-        *("event_id", "type", "livemode", "tenant", "account", "endpoint", "secret", "api_version", "object_id"),
-        *("occurred_at", "received_at", "source", "stale", "ignored", "arrivals", "delivery_ids", "scrubbed_at"),
-        "document",
-    )
-    readonly_fields = ("document", "arrivals", "delivery_ids")
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
-    ) -> "tuple[QuerySet[Any], bool]":
-        """Search by what an index answers."""
-        term = search_term.strip()
-        if not term:
-            return queryset, False
-        wanted = as_uuid(term)
-        by_name = Q(event_id=term) | (Q(object_id=term) & ~Q(object_id=""))
-        return queryset.filter(Q(pk=wanted) if wanted else by_name), False
-
-    @admin.display(description="lag")
-    def lag(self, event: StripeEvent) -> str:
-        return f"{(event.received_at - event.occurred_at).total_seconds():.0f} s"
-
-    @admin.display(description="deliveries")
-    def led_to(self, event: StripeEvent) -> int:
-        return len(event.delivery_ids)
-
-    @admin.display(description="arrivals")
-    def arrivals(self, event: StripeEvent) -> int:
-        return 1 + event.repeats.count()
-
-
-@admin.register(StripeRefusal)
-class StripeRefusalAdmin(ReadOnlyScreen):
-    list_display = ("at", "slug", "reason", "address", "count")
-    list_filter = ("reason", "slug", "at")
-    search_fields = ("slug", "reason", "address")
-
-
-@admin.register(StripeClaim)
-class StripeClaimAdmin(ReadOnlyScreen):
-    list_display = ("event_id", "workflow", "tenant", "status", "fencing_token", "lease_until", "holder", "created_at")
-    list_filter = ("status", "livemode", "created_at")
-    search_fields = ("event_id",)

@@ -1,25 +1,29 @@
 """Workflows and lanes: the policy, and the hand that pauses."""
 
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.db import transaction
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from unfold.widgets import UnfoldAdminPasswordWidget
 
 from reliability import engine
 from reliability.models import Lane, Workflow
 from reliability.models.policy import POLICY_FIELDS
-from reliability.pipeline import audit, clock, control
+from reliability.pipeline import audit, clock, control, workflow_figures
 
-from .base import hand_of
+from . import cells, words
+from .base import Telling, hand_of
 from .confirm import ActingScreen, Verb
 from .ends import EndForm
 
 PAUSE = Verb("pause", "Pause", "workflows paused: what arrives waits", control.pause, "workflow_id", form=EndForm)
 RESUME = Verb("resume", "Resume", "workflows resumed", control.resume, "workflow_id", permission="pause")
 SECRETS = ("auth_value", "signing_secret")
+IN_MILLISECONDS = "_ms"
 
 
 class WorkflowForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for the type checker alone
@@ -59,11 +63,13 @@ class PolicyScreen(ActingScreen):
 
 
 @admin.register(Workflow)
-class WorkflowAdmin(PolicyScreen):
+class WorkflowAdmin(Telling, PolicyScreen):
     verbs = (PAUSE, RESUME)
     form = WorkflowForm
-    list_display = ("name", "slug", "path", "paused", "paused_reason", "concurrency_limit", "max_retries", "updated_at")
+    list_display = ("name", "standing", "success", "p95", "dead", "waits", "last_success", "slug")
     list_filter = ("paused", "completion")
+    sortable_by = ("name", "slug")
+    change_form_outer_before_template = "admin/reliability/screens/workflow.html"
     search_fields = ("slug", "name", "path")
     prepopulated_fields = {"slug": ("name",)}
     readonly_fields = ("paused", "paused_reason", "paused_until", "created_at", "updated_at")
@@ -73,6 +79,96 @@ class WorkflowAdmin(PolicyScreen):
         ("Authentication and signing", {"fields": ("auth_header", *SECRETS)}),
         ("State", {"fields": readonly_fields}),
     )
+
+    def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
+        super().describe(rows, now=now)
+        found = workflow_figures.of(workflows=rows, now=now)
+        for row in rows:
+            row.figures = found[row.pk]
+
+    @admin.display(description="state")
+    def standing(self, row: Any) -> str:
+        return _standing(row, row.seen_at)
+
+    @admin.display(description="success, 24 h")
+    def success(self, row: Any) -> str:
+        return percent(row.figures.success)
+
+    @admin.display(description="p95")
+    def p95(self, row: Any) -> str:
+        return _latency(row.figures.p95_ms)
+
+    @admin.display(description="dead")
+    def dead(self, row: Any) -> str:
+        return _counted("deadletter", row, "dead", row.figures.dead)
+
+    @admin.display(description="waiting")
+    def waits(self, row: Any) -> str:
+        return _counted("delivery", row, "pending", row.figures.waiting)
+
+    @admin.display(description="last success")
+    def last_success(self, row: Any) -> str:
+        return cells.moment(row.figures.last_success_at, never="none lately", now=row.seen_at)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        pk = self.key_of(object_id)
+        row = Workflow.objects.filter(pk=pk).first() if pk else None
+        more = _summary(row, now=clock.now()) if row is not None and request.method == "GET" else {}
+        answer: HttpResponse = super().change_view(request, object_id, form_url, {**more, **(extra_context or {})})
+        return answer
+
+
+def percent(share: float | None) -> str:
+    """Return a share as people read it; all but a few is not all."""
+    if share is None:
+        return "—"
+    return "100 %" if share == 1 else f"{min(share, 0.9999) * 100:.{2 if share > 0.99 else 1}f} %"
+
+
+def _latency(milliseconds: float | None) -> str:
+    return words.span(timedelta(milliseconds=milliseconds) if milliseconds is not None else None)
+
+
+def _standing(row: Workflow, now: datetime) -> str:
+    if row.is_paused(now=now):
+        end = f"; it goes on {words.until(row.paused_until, now=now)}" if row.paused_until else ""
+        return cells.two_lines(cells.status_badge("paused"), f"{words.short(row.paused_reason) or 'by hand'}{end}")
+    return cells.status_badge("active")
+
+
+def _counted(model: str, row: Workflow, state: str, count: int) -> str:
+    """Show a count as the way to what it counts."""
+    if not count:
+        return cells.quiet("0")
+    field = "status" if model == "deadletter" else "state"
+    return cells.link_to_list(f"reliability.{model}", f"{count:,}", workflow=row.slug, **{f"{field}__exact": state})
+
+
+def _summary(row: Workflow, *, now: datetime) -> dict[str, Any]:
+    """Return what the page shows above the form: how it goes, and what policy applies."""
+    tenants = workflow_figures.tenants_of(workflow=row)
+    return {
+        "row": row,
+        "now": now,
+        "figures": workflow_figures.of(workflows=[row], now=now)[row.pk],
+        "standing": _standing(row, now),
+        "policy": [(_label(one.name), _shown(one), one.origin) for one in workflow_figures.policy_of(workflow=row)],
+        "tenants": [(one.lane, [f"{_label(v.name)}: {_shown(v)}" for v in one.values]) for one in tenants],
+    }
+
+
+def _label(name: str) -> str:
+    return name.removesuffix(IN_MILLISECONDS).replace("_", " ")
+
+
+def _shown(one: workflow_figures.Value) -> str:
+    if one.value is None:
+        return "no limit"
+    if one.name.endswith(IN_MILLISECONDS):
+        return words.span(timedelta(milliseconds=one.value))
+    return {True: "yes", False: "no"}.get(one.value, str(one.value)) if isinstance(one.value, bool) else str(one.value)
 
 
 @admin.register(Lane)

@@ -1,0 +1,199 @@
+"""Stripe's events: what came in, what it led to, what was refused, what was claimed."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+
+from reliability.models import FINAL, DeliveryState, StripeClaim, StripeEvent, StripeRefusal
+from reliability.pipeline import event_figures
+from reliability.pipeline.event_figures import Seen
+
+from . import cells, words
+from .base import ReadOnlyScreen, Telling, WithPayload, as_uuid
+from .page import PageScreen
+
+DASHBOARD = "https://dashboard.stripe.com/"
+REPEATS_SHOWN = 50
+REASONS = {
+    "missing": "The header Stripe-Signature was missing",
+    "signature": "No active secret fits the signature",
+    "stale": "The signature's timestamp was too old",
+    "future": "The signature's timestamp lay ahead",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """One station on an event's way: `passed`, `going`, `failed`, or not reached (empty)."""
+
+    title: str
+    state: str
+    at: datetime | None = None
+    said: str = ""
+
+
+def dashboard(event: StripeEvent) -> str:
+    """Return the event's address in Stripe's dashboard."""
+    ours = re.fullmatch(r"acct_[A-Za-z0-9]+", event.account)
+    account = f"{event.account}/" if ours else ""
+    return f"{DASHBOARD}{account}{'' if event.livemode else 'test/'}events/{quote(event.event_id, safe='')}"
+
+
+@admin.register(StripeEvent)
+class StripeEventAdmin(WithPayload, Telling, PageScreen):
+    page_template = "admin/reliability/screens/event.html"
+    texts = ("payload",)
+    list_display = ("type", "event", "mode", "created", "lag", "arrivals", "led_to", "endpoint")
+    list_filter = ("livemode", "type", "source", "stale", "ignored", "endpoint", cells.recent_by("received_at"))
+    list_select_related = ("endpoint",)
+    search_fields = ("event_id",)
+    search_help_text = "A whole event id (evt_…), or the id of what it is about (in_…, cus_…)"
+    ordering = ("-id",)
+    sortable_by = ()
+
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[Any]":
+        return super().get_queryset(request).select_related("endpoint", "secret")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
+    ) -> "tuple[QuerySet[Any], bool]":
+        """Search by what an index answers."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        wanted = as_uuid(term)
+        by_name = Q(event_id=term) | (Q(object_id=term) & ~Q(object_id=""))
+        return queryset.filter(Q(pk=wanted) if wanted else by_name), False
+
+    def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
+        super().describe(rows, now=now)
+        found = event_figures.of(events=rows)
+        for row in rows:
+            row.seen = found[row.pk]
+
+    @admin.display(description="event")
+    def event(self, row: StripeEvent) -> str:
+        return cells.copyable(row.event_id, name="the event's id")
+
+    @admin.display(description="mode")
+    def mode(self, row: StripeEvent) -> str:
+        return cells.status_badge("live" if row.livemode else "test", tone="busy" if row.livemode else "off")
+
+    @admin.display(description="created")
+    def created(self, row: Any) -> str:
+        return cells.moment(row.occurred_at, now=row.seen_at)
+
+    @admin.display(description="lag")
+    def lag(self, row: StripeEvent) -> str:
+        return words.span(row.received_at - row.occurred_at)
+
+    @admin.display(description="duplicates")
+    def arrivals(self, row: Any) -> int:
+        return int(row.seen.repeats)
+
+    @admin.display(description="deliveries")
+    def led_to(self, row: Any) -> str:
+        if row.seen.state:
+            return cells.status_badge(row.seen.state)
+        return cells.quiet(row.get_ignored_display() or "no workflow wants it")
+
+    def page(self, request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]:
+        seen = event_figures.of(events=[row])[row.pk]
+        return {
+            "title": f"Stripe event {row.event_id}",
+            "seen": seen,
+            "way": _way(row, seen),
+            "lag": words.span(row.received_at - row.occurred_at),
+            "dashboard": dashboard(row),
+            "repeats": list(row.repeats.order_by("-id")[:REPEATS_SHOWN]),
+            "payload_address": self.text_address(row, "payload"),
+            "is_running": any(one.state not in FINAL for one in seen.deliveries),
+        }
+
+
+def _way(row: StripeEvent, seen: Seen) -> list[Station]:
+    """Return the stations: received, verified, stored, delivered."""
+    lag = words.span(row.received_at - row.occurred_at)
+    by_webhook = row.source == "webhook"
+    signed = f"by the secret …{row.secret.hint}" if row.secret is not None else "by the endpoint's secret"
+    return [
+        Station("Received", "passed", row.received_at, f"{lag} after Stripe made it"),
+        Station("Verified", "passed", None, signed if by_webhook else "fetched from Stripe itself, not sent by it"),
+        Station("Stored", "passed", None, _stored(row, seen)),
+        _delivered(row, seen),
+    ]
+
+
+def _stored(row: StripeEvent, seen: Seen) -> str:
+    said = "once" if not seen.repeats else f"once; {seen.repeats} further arrivals changed nothing"
+    return f"{said}, though a newer event about the same was there" if row.stale else said
+
+
+def _delivered(row: StripeEvent, seen: Seen) -> Station:
+    if not seen.deliveries:
+        why = row.get_ignored_display() if row.ignored else "no workflow wants this type"
+        return Station("Delivered", "", None, f"to none: {why}")
+    states = [one.state for one in seen.deliveries]
+    done = states.count(DeliveryState.DELIVERED)
+    ends = [one.finished_at for one in seen.deliveries if one.finished_at is not None]
+    said = f"{done} of {len(states)} workflow{'' if len(states) == 1 else 's'}"
+    if DeliveryState.DEAD in states:
+        return Station("Delivered", "failed", max(ends, default=None), said)
+    passed = done == len(states)
+    return Station("Delivered", "passed" if passed else "going", max(ends, default=None) if passed else None, said)
+
+
+@admin.register(StripeRefusal)
+class StripeRefusalAdmin(Telling, ReadOnlyScreen):
+    list_display = ("number", "slug", "why", "address", "count", "when")
+    list_filter = ("reason", cells.recent_by("at", ordered_by_id=False))
+    search_fields = ("=slug", "=address")
+    search_help_text = "An endpoint's slug, or an address"
+    ordering = ("-id",)
+    sortable_by = ()
+
+    @admin.display(description="number")
+    def number(self, row: StripeRefusal) -> int:
+        return row.pk
+
+    @admin.display(description="why")
+    def why(self, row: StripeRefusal) -> str:
+        return cells.two_lines(cells.status_badge(row.reason, tone="bad"), REASONS.get(row.reason, ""))
+
+    @admin.display(description="when")
+    def when(self, row: Any) -> str:
+        return cells.moment(row.at, now=row.seen_at)
+
+
+@admin.register(StripeClaim)
+class StripeClaimAdmin(Telling, ReadOnlyScreen):
+    list_display = ("event_id", "workflow", "tenant", "standing", "fencing_token", "lease", "holder", "created")
+    list_filter = ("status", "livemode", cells.recent_by("created_at"))
+    search_fields = ("event_id",)
+    search_help_text = "A whole event id"
+    ordering = ("-id",)
+    sortable_by = ()
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
+    ) -> "tuple[QuerySet[Any], bool]":
+        return (queryset.filter(event_id=search_term.strip()) if search_term.strip() else queryset), False
+
+    @admin.display(description="status")
+    def standing(self, row: StripeClaim) -> str:
+        return cells.status_badge(row.status)
+
+    @admin.display(description="lease ends")
+    def lease(self, row: Any) -> str:
+        return cells.moment(row.lease_until, now=row.seen_at)
+
+    @admin.display(description="claimed")
+    def created(self, row: Any) -> str:
+        return cells.moment(row.created_at, now=row.seen_at)
