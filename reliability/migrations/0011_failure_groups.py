@@ -222,9 +222,12 @@ class Migration(migrations.Migration):
         migrations.RunSQL("DROP INDEX IF EXISTS dead_letter_of_no_kind", migrations.RunSQL.noop),
         AddIndex(
             "deadletter",
-            models.Index(F("fingerprint"), F("status"), F("id").desc(), name="dead_letter_by_print"),
+            models.Index(F("fingerprint"), F("status"), F("id").desc(), include=("lane",), name="dead_letter_by_print"),
         ),
-        AddIndex("deadletter", models.Index(F("reason"), F("status"), F("id").desc(), name="dead_letter_by_reason")),
+        AddIndex(
+            "deadletter",
+            models.Index(F("reason"), F("status"), F("id").desc(), include=("lane",), name="dead_letter_by_reason"),
+        ),
         AddIndex("deadletter", models.Index(F("source"), F("status"), F("id").desc(), name="dead_letter_by_source")),
         AddIndex(
             "deadletter",
