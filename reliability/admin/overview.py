@@ -54,6 +54,7 @@ def _range(request: HttpRequest) -> Range:
 
 def _shown(request: HttpRequest, taken: Overview) -> dict[str, Any]:
     return {
+        "now": taken.now,
         "notices": [
             {
                 "tone": TONES[one.level],
