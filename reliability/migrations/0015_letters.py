@@ -35,7 +35,7 @@ def _wanted(apps):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("reliability", "0014_sign_ins")]
+    dependencies = [("reliability", "0013_console_groups")]
 
     operations = [
         migrations.AlterModelOptions(name="deadletter", options={"ordering": ("-id",), "permissions": PERMISSIONS}),
