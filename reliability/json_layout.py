@@ -3,7 +3,9 @@
 Text goes in that `json` can read; what it cannot read comes back as it was.
 """
 
+import json
 import re
+import unicodedata
 
 INDENT = "  "
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],:]|[^\s{}\[\],:"]++|\s++', re.DOTALL)
@@ -30,6 +32,15 @@ def indent(text: str) -> str:
 def compact(text: str) -> str:
     """Return the text without white space between its tokens."""
     return "".join(_tokens(text))
+
+
+def visible(text: str) -> str:
+    """Return the text with what cannot be seen, or would turn the reading round, as JSON's escape for it."""
+    return "".join(_escaped(one) if unicodedata.category(one) in ("Cf", "Cc") else one for one in text)
+
+
+def _escaped(character: str) -> str:
+    return character if character in "\n\r\t" else json.dumps(character)[1:-1]
 
 
 def _tokens(text: str) -> list[str]:

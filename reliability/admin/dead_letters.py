@@ -50,13 +50,21 @@ PURGE = Verb(
     done="dead letters purged",
     call=replay.purge,
     argument="dead_letter_id",
-    warning="What is purged is not sent again.",
+    warning="What is purged is not sent again. It can be undone for some days; then the payload is erased.",
+)
+UNDO_PURGE = Verb(
+    key="undo_purge",
+    title="Undo purge",
+    done="dead letters are dead again",
+    call=replay.restore,
+    argument="dead_letter_id",
+    permission="purge",
 )
 
 
 @admin.register(DeadLetter)
 class DeadLetterAdmin(ReadOnly, ActingScreen):
-    verbs = (REPLAY, RETRY, PURGE)
+    verbs = (REPLAY, RETRY, PURGE, UNDO_PURGE)
     list_display = ("id", "status")
     list_disable_select_all = True
     search_fields = ("id",)

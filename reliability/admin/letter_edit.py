@@ -18,12 +18,19 @@ from reliability.pipeline import clock, letters, replay
 
 from .base import hand_of
 from .confirm import ReasonForm, denial
-from .letter_page import EDIT_LIMIT, cannot_edit, difference
+from .letter_page import EDIT_LIMIT, cannot_edit, difference, readable
 
 if TYPE_CHECKING:
     from .dead_letters import DeadLetterAdmin
 
-MONOSPACE = {"rows": 24, "spellcheck": "false", "autocomplete": "off", "autocapitalize": "off", "class": "bs-editor"}
+MONOSPACE = {
+    "rows": 24,
+    "dir": "ltr",
+    "spellcheck": "false",
+    "autocomplete": "off",
+    "autocapitalize": "off",
+    "class": "bs-editor",
+}
 
 
 class EditForm(ReasonForm):
@@ -85,7 +92,7 @@ def _refusal(letter: DeadLetter) -> str:
 
 
 def _initial(before: str) -> dict[str, str]:
-    return {"payload": json_layout.indent(before)}
+    return {"payload": readable(before)}
 
 
 def is_same(before: str, after: str) -> bool:
@@ -100,7 +107,7 @@ def _compared(before: str, form: EditForm) -> dict[str, Any]:
     after = form.cleaned_data["payload"]
     same = is_same(before, after)
     lines = [] if same else difference(before, after)
-    return {"form": form, "is_preview": True, "is_same": same, "lines": lines, "after": json_layout.indent(after)}
+    return {"form": form, "is_preview": True, "is_same": same, "lines": lines, "after": readable(after)}
 
 
 def _send(

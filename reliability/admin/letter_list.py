@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.http import HttpRequest, QueryDict
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from unfold.views import ChangeList
 
 from reliability.models import Breaker, BreakerState, DeadLetter, DeadLetterStatus, Lane, StripeEvent, Workflow
@@ -24,6 +24,7 @@ PILLS = (
     *((DeadLetterStatus.ARCHIVED, "Archived"), (ALL, "All")),
 )
 CHOICES_SHOWN = 500
+SOURCES = {"delivery": "Delivery", "n8n": "Reported by n8n", "api": "Reported by the API"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Row:
     letter: DeadLetter
     what: str
     kind: str
+    source: str
     reason: str
     tries: int
 
@@ -79,7 +81,7 @@ class LetterList(ChangeList):
         self.result_count = len(rows)
         if self.next_address or self.previous_address:
             self.result_count = int(self.queryset.order_by()[: COUNT_LIMIT + 1].count())
-        self.full_result_count = None
+        self.full_result_count = self.result_count
         self.show_full_result_count = False
         self.show_admin_actions = True
         self.can_show_all = False
@@ -129,6 +131,7 @@ def _row(letter: DeadLetter, kinds: dict[str, str]) -> Row:
         letter=letter,
         what=key or letter.execution_id or str(letter.pk),
         kind=kinds.get(key, ""),
+        source=SOURCES.get(letter.source, letter.source),
         reason=reason_in_words(letter.reason),
         tries=letter.retry_count + (1 if letter.delivery_id or letter.execution_id else 0),
     )
@@ -153,7 +156,7 @@ def context(request: HttpRequest, reading: Reading) -> dict[str, Any]:
         "workflows": workflows,
         "tenants": Lane.objects.order_by("tenant").values_list("tenant", flat=True).distinct()[:CHOICES_SHOWN],
         "reasons": [(str(reason), label) for reason, label in LABELS.items()],
-        "sources": DeadLetter._meta.get_field("source").choices,
+        "sources": list(SOURCES.items()),
         "bulk_replay": bulk_address("replay", reading),
         "bulk_purge": bulk_address("purge", reading),
     }
@@ -163,8 +166,5 @@ def bulk_address(kind: str, reading: Reading) -> str:
     """Return where all that matches is replayed or purged: nowhere for what is not dead, or makes no sense."""
     if reading.problems or reading.status not in (DeadLetterStatus.DEAD, ALL):
         return ""
-    try:
-        where = reverse(f"admin:reliability_bulk_{kind}")
-    except NoReverseMatch:
-        return ""
+    where = reverse(f"admin:reliability_bulk_{kind}")
     return f"{where}?{reading.address(**{'order': None, STATUS: None})}"

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 
 from reliability import json_layout, json_text
 from reliability.models import Attempt, DeadLetter, DeadLetterSource, DeadLetterStatus, Delivery
@@ -19,7 +19,7 @@ from .base import as_uuid
 from .confirm import denial
 from .diff import Line, lines_of
 from .letter_filter import STATUS
-from .letter_list import reason_in_words
+from .letter_list import SOURCES, reason_in_words
 
 if TYPE_CHECKING:
     from .dead_letters import DeadLetterAdmin
@@ -80,6 +80,7 @@ def _context(screen: "DeadLetterAdmin", request: HttpRequest, account: Account) 
         "account": account,
         "letter": letter,
         "reason": reason_in_words(letter.reason),
+        "source": SOURCES.get(letter.source, letter.source),
         "payload": _shown(account.payload, reverse("admin:reliability_deadletter_payload", args=[letter.pk])),
         "tries": [(one, _body(letter, one)) for one in account.tries],
         "buttons": _buttons(screen, request, account),
@@ -144,10 +145,6 @@ def _buttons(screen: "DeadLetterAdmin", request: HttpRequest, account: Account) 
 def _purging(letter: DeadLetter, here: Callable[[str], str], unless: Callable[..., str], not_dead: str) -> list[Button]:
     """Offer the purge; or, while it can be undone, that."""
     if letter.status == DeadLetterStatus.PURGED:
-        try:
-            reverse("admin:reliability_deadletter_undo_purge_one", args=[letter.pk])
-        except NoReverseMatch:
-            return []
         why = "" if letter.erase_at else "Its payload has been erased."
         return [Button("Undo purge", "undo", here("undo-purge/"), unless("purge", why))]
     return [Button("Purge", "delete", here("purge/"), unless("purge", not_dead))]
@@ -237,4 +234,9 @@ def difference(before: str, after: str) -> list[Line]:
     """Compare two payloads, each with one member a line. What is too long to compare is not."""
     if max(len(before), len(after)) > 2 * EDIT_LIMIT:
         return [Line("hunk", "Too long to compare here.")]
-    return lines_of(before=json_layout.indent(before), after=json_layout.indent(after))
+    return lines_of(before=readable(before), after=readable(after))
+
+
+def readable(payload: str) -> str:
+    """Lay a payload out for people: it stays the same JSON."""
+    return json_layout.visible(json_layout.indent(payload))

@@ -4,7 +4,7 @@ from django.apps import apps as installed
 from django.contrib.auth.management import create_permissions
 from django.db import migrations
 
-GROUPS = ("operators", "leads")
+GROUPS = {"operators": ("export_deadletter",), "leads": ("export_deadletter",)}
 PERMISSIONS = [
     ("replay_deadletter", "Can replay dead letters"),
     ("edit_deadletter", "Can edit a payload and replay it"),
@@ -16,22 +16,19 @@ PERMISSIONS = [
 def grant(apps, schema_editor):
     """Permissions are otherwise made after the last migration, so they are made here first."""
     create_permissions(installed.get_app_config("reliability"), verbosity=0, using=schema_editor.connection.alias)
-    for group in _groups(apps):
-        group.permissions.add(*_wanted(apps))
+    for group, wanted in _groups(apps):
+        group.permissions.add(*wanted)
 
 
 def revoke(apps, schema_editor):
-    for group in _groups(apps):
-        group.permissions.remove(*_wanted(apps))
+    for group, wanted in _groups(apps):
+        group.permissions.remove(*wanted)
 
 
 def _groups(apps):
-    return apps.get_model("auth", "Group").objects.filter(name__in=GROUPS)
-
-
-def _wanted(apps):
-    found = apps.get_model("auth", "Permission").objects.filter(content_type__app_label="reliability")
-    return found.filter(codename="export_deadletter")
+    permission = apps.get_model("auth", "Permission").objects.filter(content_type__app_label="reliability")
+    for group in apps.get_model("auth", "Group").objects.filter(name__in=GROUPS):
+        yield group, permission.filter(codename__in=GROUPS[group.name])
 
 
 class Migration(migrations.Migration):

@@ -381,6 +381,28 @@ def test_what_cannot_be_done_is_disabled_and_says_why(bury, settings):
     assert "there is no payload for the webhook" in text
 
 
+def test_a_purge_is_undone_on_the_page(bury):
+    letter, client = bury(), signed_in("leads")
+    client.post(f"{act_of(letter, 'purge')}?stay=1", {"confirmed": "1", "reason": "by mistake"})
+    assert "Its payload will be erased" in client.get(page_of(letter)).content.decode()
+    assert signed_in("operators").post(act_of(letter, "undo-purge"), {"confirmed": "1"}).status_code == 403
+    client.post(f"{act_of(letter, 'undo-purge')}?stay=1", {"confirmed": "1", "reason": "it was wanted"})
+    letter.refresh_from_db()
+    assert letter.status == "dead"
+    assert "it was wanted" in client.get(page_of(letter)).content.decode()
+
+
+def test_all_that_match_leads_to_the_bulk_pages_with_the_same_filter(bury):
+    bury(reason="timeout")
+    client = signed_in("leads")
+    shown = client.get(LIST, {"reason": "timeout", "workflow": "echo"})
+    for kind in ("replay", "purge"):
+        address = shown.context[f"bulk_{kind}"]
+        assert address.endswith("?workflow=echo&reason=timeout")
+        assert client.get(address).status_code == 200
+    assert not client.get(LIST, {"status__exact": "recovered"}).context["bulk_replay"]
+
+
 def test_curl_has_the_request_and_no_secret(delivered_badly):
     letter = delivered_badly(
         {"it": "isn't"}, auth_header="X-Auth", auth_value="s3cret", signing_secret="whsec_" + "A" * 32
@@ -470,6 +492,15 @@ def test_an_unchanged_payload_is_a_plain_replay(delivered_badly):
     edit(client, letter, same, confirmed="1")
     new = Delivery.objects.get(source="replay")
     assert (new.payload, new.idempotency_key) == (letter.payload, "order-1")
+
+
+def test_what_cannot_be_seen_is_an_escape_in_the_editor_and_no_change(bury):
+    letter, client = bury(json.dumps({"a": RTL, "é": "\U000e0041"}, ensure_ascii=False)), signed_in("leads")
+    field = client.get(act_of(letter, "edit")).context["form"]["payload"].value()
+    assert field == '{\n  "a": "\\u202egnp.exe",\n  "é": "\\udb40\\udc41"\n}'
+    assert "this is a plain replay" in edit(client, letter, field).content.decode()
+    changed = edit(client, letter, field.replace("gnp", "gpj"))
+    assert [line.kind for line in changed.context["lines"]] == ["hunk", "same", "removed", "added", "same", "same"]
 
 
 def test_an_edit_sent_twice_goes_out_once(delivered_badly):
