@@ -89,7 +89,7 @@ class CronJobAdmin(ActingScreen):
 
     @admin.display(description="next expected")
     def expected_at(self, job: CronJob) -> Any:
-        return _standing(job).expected_at if not job._state.adding else None
+        return cells.moment(_standing(job).expected_at) if not job._state.adding else None
 
     @admin.display(description="late by")
     def late_by(self, job: CronJob) -> str:

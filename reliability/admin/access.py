@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.db import transaction
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
@@ -13,7 +14,8 @@ from reliability.models import ApiKey, KeyScope
 from reliability.models.access import PREFIX_LENGTH, hash_key, make_key
 from reliability.pipeline import audit, clock, keys
 
-from .base import hand_of
+from . import cells
+from .base import Telling, hand_of
 from .confirm import ActingScreen, Verb
 
 REVOKE = Verb(
@@ -34,17 +36,65 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for the typ
         fields = ("name", "tenant", "scopes", "expires_at")
 
 
+class StandingFilter(admin.SimpleListFilter):
+    """Those that open something, or those that do no longer."""
+
+    title = "state"
+    parameter_name = "is"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("active", "Active"), ("over", "Revoked or expired"), ("unused", "Never used")]
+
+    def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
+        now = clock.now()
+        over = Q(revoked_at__isnull=False) | Q(expires_at__lte=now)
+        wanted = {None: Q(), "active": ~over, "over": over, "unused": Q(last_used_at__isnull=True)}
+        return queryset.filter(wanted[self.value()]) if self.value() in wanted else queryset.none()
+
+
 @admin.register(ApiKey)
-class ApiKeyAdmin(ActingScreen):
+class ApiKeyAdmin(Telling, ActingScreen):
     verbs = (REVOKE,)
     form = KeyForm
-    list_display = ("name", "prefix", "tenant", "scopes", "created_at", "last_used_at", "expires_at", "revoked_at")
-    list_filter = ("tenant", "revoked_at", "last_used_at")
+    list_display = ("name", "begins", "standing", "for_whom", "may_do", "used", "made", "expires")
+    list_filter = (StandingFilter,)
+    sortable_by = ("name",)
     search_fields = ("name", "prefix", "tenant")
     fields = ("name", "tenant", "scopes", "expires_at")
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    @admin.display(description="begins with")
+    def begins(self, key: ApiKey) -> str:
+        return cells.copyable(key.prefix, name="its beginning")
+
+    @admin.display(description="state")
+    def standing(self, key: Any) -> str:
+        if key.revoked_at is not None:
+            return cells.status_badge("revoked", tone="off")
+        over = key.expires_at is not None and key.expires_at <= key.seen_at
+        return cells.status_badge("expired", tone="off") if over else cells.status_badge("active")
+
+    @admin.display(description="tenant")
+    def for_whom(self, key: ApiKey) -> str:
+        return key.tenant or cells.quiet("all")
+
+    @admin.display(description="scopes")
+    def may_do(self, key: ApiKey) -> str:
+        return ", ".join(key.scopes) or cells.quiet("all")
+
+    @admin.display(description="last used")
+    def used(self, key: Any) -> str:
+        return cells.moment(key.last_used_at, never="never", now=key.seen_at)
+
+    @admin.display(description="made")
+    def made(self, key: Any) -> str:
+        return cells.moment(key.created_at, now=key.seen_at)
+
+    @admin.display(description="expires")
+    def expires(self, key: Any) -> str:
+        return cells.moment(key.expires_at, never="never", now=key.seen_at)
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         """Issue the key, and show it this once."""
@@ -53,5 +103,6 @@ class ApiKeyAdmin(ActingScreen):
         with transaction.atomic():
             super().save_model(request, obj, form, change)
             audit.record(hand=hand_of(request), action="issue_key", now=clock.now(), target=obj)
-        text = format_html("The key, shown this once: <code>{}</code>", plain)
+        copy = cells.copy_button(plain, "the key")
+        text = format_html("The key, shown this once: <code>{}</code> {}", plain, copy)
         messages.warning(request, text)

@@ -29,6 +29,10 @@ def quiet(text: Any) -> str:
     return format_html('<span class="bs-quiet">{}</span>', text)
 
 
+def copy_button(text: str, name: str) -> str:
+    return copyable(text, shown=" ", name=name)
+
+
 def link_to(model: str, pk: Any, text: Any = "") -> str:
     """Show the way to a row; `model` is as in `reliability.delivery`."""
     if pk is None:

@@ -1,14 +1,69 @@
 """What happened: the audit log."""
 
+from datetime import datetime
+from typing import Any
+
+from django.apps import apps
 from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
 
 from reliability.models import AuditEntry
 
-from .base import ReadOnlyScreen
+from . import cells, words
+from .base import Telling
+from .page import PageScreen
+
+LABELS = ("reliability", "scheduling", "axes")
+OTHERS_SHOWN = 20
+KINDS = {model._meta.model_name: model for label in LABELS for model in apps.get_app_config(label).get_models()}
+
+
+def touched(entry: AuditEntry) -> str:
+    """Show what an action touched, as the way to it."""
+    model = KINDS.get(entry.target_type)
+    if model is None or model not in admin.site._registry:
+        return entry.target_id or "—"
+    name = f"{model._meta.verbose_name} …{entry.target_id[-8:]}"
+    return cells.link_to(model._meta.label_lower, entry.target_id, name) if entry.target_id else "—"
 
 
 @admin.register(AuditEntry)
-class AuditEntryAdmin(ReadOnlyScreen):
-    list_display = ("at", "actor", "action", "target_type", "target_id", "count", "reason")
-    list_filter = ("action", "target_type", "at")
-    search_fields = ("actor", "target_id", "reason", "action")
+class AuditEntryAdmin(Telling, PageScreen):
+    page_template = "admin/reliability/screens/entry.html"
+    list_display = ("action", "actor", "what", "count", "why", "when")
+    list_filter = ("action", "target_type", cells.recent_by("at", ordered_by_id=False))
+    search_fields = ("actor", "target_id")
+    search_help_text = "A whole actor, such as user:ada, or the id of what was touched"
+    ordering = ("-id",)
+    sortable_by = ()
+
+    def key_of(self, text: str) -> Any:
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
+    ) -> "tuple[QuerySet[Any], bool]":
+        """Search by what an index answers."""
+        term = search_term.strip()
+        return (queryset.filter(Q(actor=term) | Q(target_id=term)) if term else queryset), False
+
+    @admin.display(description="what it touched")
+    def what(self, entry: AuditEntry) -> str:
+        return touched(entry)
+
+    @admin.display(description="reason")
+    def why(self, entry: AuditEntry) -> str:
+        return words.short(entry.reason)
+
+    @admin.display(description="when")
+    def when(self, entry: Any) -> str:
+        return cells.moment(entry.at, now=entry.seen_at)
+
+    def page(self, request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]:
+        others = AuditEntry.objects.filter(target_type=row.target_type, target_id=row.target_id).exclude(pk=row.pk)
+        return {
+            "title": f"{row.action} by {row.actor}",
+            "touched": touched(row),
+            "others": list(others.order_by("-id")[:OTHERS_SHOWN]) if row.target_id else [],
+        }

@@ -1,5 +1,6 @@
 """What n8n reported: failures, executions, and the retries that it was asked for."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import admin
@@ -9,7 +10,9 @@ from django.utils.html import format_html
 
 from reliability.models import Execution, ExecutionRetry, FailureReport
 
-from .base import LaneWorkflowFilter, ReadOnlyScreen, as_uuid, pretty
+from . import cells, words
+from .base import LaneWorkflowFilter, ReadOnlyScreen, Telling, as_uuid
+from .page import PageScreen
 
 
 def link(address: str, text: str) -> str:
@@ -19,9 +22,11 @@ def link(address: str, text: str) -> str:
     return format_html('<a href="{}" target="_blank" rel="noopener noreferrer">{}</a>', address, text)
 
 
-class ByExecution(ReadOnlyScreen):
+class ByExecution(Telling, ReadOnlyScreen):
     """Found by n8n's id of the execution, or our own."""
 
+    ordering = ("-id",)
+    sortable_by = ()
     search_fields = ("execution_id",)
     search_help_text = "n8n's id of an execution, or an id"
 
@@ -35,42 +40,87 @@ class ByExecution(ReadOnlyScreen):
 
 
 @admin.register(FailureReport)
-class FailureReportAdmin(ByExecution):
-    list_display = ("id", "n8n_workflow_name", "execution", "state", "error_code", "error", "origin", "reported_at")
-    list_filter = ("state", "error_code", "origin", "reported_at")
-    fields = (
-        *("id", "origin", "state", "tenant", "for_tenant", "execution", "retry_of", "n8n_workflow_id"),
-        *("n8n_workflow_name", "status", "mode", "node", "error_code", "error_message", "delivery", "attempt"),
-        *("dead_letter", "lookups", "look_up_at", "reported_at", "document"),
-    )
-    readonly_fields = ("execution", "document")
+class FailureReportAdmin(ByExecution, PageScreen):
+    page_template = "admin/reliability/screens/report.html"
+    texts = ("report",)
+    list_display = ("what", "standing", "execution", "error", "became", "origin", "when")
+    list_filter = ("state", "error_code", "origin", cells.recent_by("reported_at"))
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[Any]":
         found: QuerySet[Any] = super().get_queryset(request)
         one = request.resolver_match is not None and "object_id" in request.resolver_match.kwargs
         return found if one else found.defer("report")
 
+    @admin.display(description="workflow in n8n")
+    def what(self, report: FailureReport) -> str:
+        return words.short(report.n8n_workflow_name) or str(report.pk)
+
+    @admin.display(description="state")
+    def standing(self, report: FailureReport) -> str:
+        return cells.status_badge(report.state)
+
     @admin.display(description="error")
     def error(self, report: FailureReport) -> str:
-        return report.error_message[:120]
+        return cells.two_lines(report.error_code or "—", words.short(report.error_message))
 
     @admin.display(description="execution")
     def execution(self, report: FailureReport) -> str:
         return link(report.execution_url, report.execution_id)
 
-    @admin.display(description="report")
-    def document(self, report: FailureReport) -> str:
-        return pretty(report.report)
+    @admin.display(description="became")
+    def became(self, report: FailureReport) -> str:
+        if report.dead_letter_id is not None:
+            return cells.link_to("reliability.deadletter", report.dead_letter_id, "its dead letter")
+        return cells.link_to("reliability.delivery", report.delivery_id, "its delivery") or "—"
+
+    @admin.display(description="reported")
+    def when(self, report: Any) -> str:
+        return cells.moment(report.reported_at, now=report.seen_at)
+
+    def page(self, request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]:
+        return {
+            "title": f"Failure of execution {row.execution_id or 'that could not start'}",
+            "execution": link(row.execution_url, row.execution_id),
+            "report_address": self.text_address(row, "report"),
+        }
 
 
 @admin.register(Execution)
 class ExecutionAdmin(ByExecution):
-    list_display = ("execution_id", "lane", "status", "duration_ms", "delivery_id", "reported_at")
-    list_filter = ("status", LaneWorkflowFilter, "reported_at")
+    list_display = ("execution_id", "lane", "standing", "took", "way", "when")
+    list_filter = ("status", LaneWorkflowFilter, cells.recent_by("reported_at"))
     list_select_related = ("lane__workflow",)
+
+    @admin.display(description="status")
+    def standing(self, row: Execution) -> str:
+        return cells.status_badge(row.status)
+
+    @admin.display(description="took")
+    def took(self, row: Execution) -> str:
+        return words.span(timedelta(milliseconds=row.duration_ms) if row.duration_ms is not None else None)
+
+    @admin.display(description="delivery")
+    def way(self, row: Execution) -> str:
+        return cells.link_to("reliability.delivery", row.delivery_id, "its delivery") or "—"
+
+    @admin.display(description="reported")
+    def when(self, row: Any) -> str:
+        return cells.moment(row.reported_at, now=row.seen_at)
 
 
 @admin.register(ExecutionRetry)
 class ExecutionRetryAdmin(ByExecution):
-    list_display = ("id", "execution_id", "state", "new_execution_id", "dead_letter_id", "looks", "due_at", "error")
-    list_filter = ("state", "created_at")
+    list_display = ("execution_id", "standing", "new_execution_id", "way", "looks", "due", "error")
+    list_filter = ("state", cells.recent_by("created_at"))
+
+    @admin.display(description="state")
+    def standing(self, row: ExecutionRetry) -> str:
+        return cells.status_badge(row.state)
+
+    @admin.display(description="dead letter")
+    def way(self, row: ExecutionRetry) -> str:
+        return cells.link_to("reliability.deadletter", row.dead_letter_id, "its dead letter")
+
+    @admin.display(description="due")
+    def due(self, row: Any) -> str:
+        return cells.moment(None if row.finished_at else row.due_at, never="ended", now=row.seen_at)

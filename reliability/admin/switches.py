@@ -8,7 +8,8 @@ from django.http import HttpRequest
 from reliability.models import Flag, FlagName, Slot
 from reliability.pipeline import flags
 
-from .base import ReadOnly, ReadOnlyScreen
+from . import cells
+from .base import ReadOnly, ReadOnlyScreen, Telling
 from .confirm import ActingScreen, Verb
 
 ON = Verb("switch_on", "Switch on", "switched on", flags.switch_on, "name", permission="switch")
@@ -24,9 +25,10 @@ OFF = Verb(
 
 
 @admin.register(Flag)
-class FlagAdmin(ReadOnly, ActingScreen):
+class FlagAdmin(Telling, ReadOnly, ActingScreen):
     verbs = (OFF, ON)
-    list_display = ("name", "enabled", "what", "reason", "changed_at", "changed_by")
+    list_display = ("name", "standing", "what", "reason", "changed", "changed_by")
+    sortable_by = ()
     ordering = ("name",)
 
     def key_of(self, text: str) -> Any:
@@ -36,6 +38,14 @@ class FlagAdmin(ReadOnly, ActingScreen):
     def what(self, flag: Flag) -> str:
         return FlagName(flag.name).label
 
+    @admin.display(description="state")
+    def standing(self, flag: Flag) -> str:
+        return cells.status_badge("on") if flag.enabled else cells.status_badge("off", tone="bad")
+
+    @admin.display(description="changed")
+    def changed(self, flag: Any) -> str:
+        return cells.moment(flag.changed_at, never="never", now=flag.seen_at)
+
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         """Show every switch, those that nobody touched yet included."""
         Flag.objects.bulk_create([Flag(name=name) for name in FlagName.values], ignore_conflicts=True)
@@ -43,7 +53,16 @@ class FlagAdmin(ReadOnly, ActingScreen):
 
 
 @admin.register(Slot)
-class SlotAdmin(ReadOnlyScreen):
-    list_display = ("id", "lane", "holder", "taken_at", "expires_at")
+class SlotAdmin(Telling, ReadOnlyScreen):
+    list_display = ("id", "lane", "holder", "taken", "expires")
     list_select_related = ("lane__workflow",)
-    list_filter = ("taken_at",)
+    ordering = ("-id",)
+    sortable_by = ()
+
+    @admin.display(description="taken")
+    def taken(self, slot: Any) -> str:
+        return cells.moment(slot.taken_at, now=slot.seen_at)
+
+    @admin.display(description="ends")
+    def expires(self, slot: Any) -> str:
+        return cells.moment(slot.expires_at, now=slot.seen_at)
