@@ -1,20 +1,24 @@
 """The console's screens of cron jobs: how they stand, what they did, and the operator's hand."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import admin
 from django.db import transaction
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.html import format_html_join
-from unfold.views import ChangeList
+from django.utils.html import format_html, format_html_join
 
-from reliability.admin.base import ReadOnlyScreen, hand_of
+from reliability.admin import cells, words
+from reliability.admin.base import ReadOnlyScreen, Telling, hand_of
 from reliability.admin.confirm import ActingScreen, Verb
 from reliability.pipeline import audit, clock
+from reliability.templatetags.console import duration, relative
 
-from . import health, jobs
+from . import figures, health, jobs
+from .figures import Past
 from .models import CronJob, Ping, Run
 
 RUN = Verb("run", "Run now", "cron jobs run", jobs.run_now, "job_id", warning="Beside the schedule, and at once.")
@@ -29,14 +33,7 @@ DISABLE = Verb(
     warning="Its pings are refused from now on; what was accepted goes on.",
 )
 SCHEDULE = ("schedule", "timezone", "period_seconds")
-
-
-class Standings(ChangeList):
-    """A page of jobs, each with how it stands."""
-
-    def get_results(self, request: HttpRequest) -> None:
-        super().get_results(request)
-        _stand(self.result_list)
+TONES = {"ok": "good", "failed": "bad", "running": "busy", "skipped": "off"}
 
 
 def _stand(rows: Iterable[CronJob]) -> None:
@@ -45,10 +42,12 @@ def _stand(rows: Iterable[CronJob]) -> None:
 
 
 @admin.register(CronJob)
-class CronJobAdmin(ActingScreen):
+class CronJobAdmin(Telling, ActingScreen):
     verbs = (RUN, ENABLE, DISABLE)
-    list_display = ("slug", "name", "state", "expected_at", "late_by", "when", "enabled", "tenant", "overlap")
+    list_display = ("slug", "state", "strip", "next_run", "late_by", "lasted", "when", "tenant")
     list_filter = ("health", "enabled", "tenant", "overlap", "catch_up", "workflows")
+    sortable_by = ("slug", "tenant")
+    change_form_outer_before_template = "admin/reliability/screens/cron_job.html"
     search_fields = ("slug", "name", "tenant", "workflows__slug")
     autocomplete_fields = ("workflows",)
     readonly_fields = (
@@ -62,8 +61,12 @@ class CronJobAdmin(ActingScreen):
         ("State", {"fields": readonly_fields}),
     )
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return Standings
+    def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
+        super().describe(rows, now=now)
+        _stand(rows)
+        pasts = figures.of(jobs=rows)
+        for row in rows:
+            row.pasts = pasts[row.pk]
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> CronJob | None:
         found: CronJob | None = super().get_object(request, object_id, from_field)
@@ -83,9 +86,30 @@ class CronJobAdmin(ActingScreen):
             details = {"fields": form.changed_data}
             audit.record(hand=hand_of(request), action=action, now=clock.now(), target=obj, details=details)
 
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        pk = self.key_of(object_id)
+        job = CronJob.objects.filter(pk=pk).first() if pk else None
+        more = _summary(job, now=clock.now()) if job is not None else {}
+        answer: HttpResponse = super().change_view(request, object_id, form_url, {**more, **(extra_context or {})})
+        return answer
+
     @admin.display(description="state")
     def state(self, job: CronJob) -> str:
-        return str(_standing(job).state) if job.pk and not job._state.adding else ""
+        return cells.status_badge(_standing(job).state) if job.pk and not job._state.adding else ""
+
+    @admin.display(description="last runs")
+    def strip(self, job: Any) -> str:
+        return _strip(job.pasts, job.seen_at)
+
+    @admin.display(description="next")
+    def next_run(self, job: Any) -> str:
+        return cells.moment(_standing(job).expected_at, now=job.seen_at)
+
+    @admin.display(description="took")
+    def lasted(self, job: Any) -> str:
+        return words.span(next((one.took for one in job.pasts if one.took is not None), None))
 
     @admin.display(description="next expected")
     def expected_at(self, job: CronJob) -> Any:
@@ -94,14 +118,14 @@ class CronJobAdmin(ActingScreen):
     @admin.display(description="late by")
     def late_by(self, job: CronJob) -> str:
         lateness = _standing(job).lateness if not job._state.adding else None
-        return str(lateness).partition(".")[0] if lateness else ""
+        return words.span(lateness) if lateness else "—"
 
     @admin.display(description="schedule")
     def when(self, job: CronJob) -> str:
         if job.schedule:
             return f"{job.schedule} ({job.timezone})"
         period = job.expected.period
-        return f"every {period}" if period is not None else ""
+        return f"every {duration(period)}" if period is not None else "not expected"
 
     @admin.display(description="runs and pings")
     def history(self, job: CronJob) -> str:
@@ -111,6 +135,40 @@ class CronJobAdmin(ActingScreen):
         return format_html_join(", ", '<a href="{}?job__id__exact={}">{}</a>', lists)
 
 
+def _strip(pasts: Sequence[Past], now: datetime) -> str:
+    """Show the last runs as a strip, the oldest first; each says in words how it went."""
+    if not pasts:
+        return cells.quiet("never ran")
+    said = [(TONES[one.went], f"{one.went}, {relative(at=one.run.started_at, now=now)}") for one in reversed(pasts)]
+    counts = Counter(one.went for one in pasts)
+    summary = f"The last {len(pasts)} runs: " + ", ".join(f"{count} {went}" for went, count in counts.items())
+    bars = format_html_join("", '<span class="bs-{}" title="{}"></span>', said)
+    return format_html('<span class="bs-strip" role="img" aria-label="{}">{}</span>', summary, bars)
+
+
+def _summary(job: CronJob, *, now: datetime) -> dict[str, Any]:
+    """Return what the page shows above the form: how it stands, and its last runs."""
+    _stand([job])
+    pasts = figures.of(jobs=[job])[job.pk]
+    standing = _standing(job)
+    return {
+        "job": job,
+        "now": now,
+        "standing": standing,
+        "lateness": words.span(standing.lateness) if standing.lateness else "",
+        "strip": _strip(pasts, now),
+        "runs": [(one, TONES[one.went], _optional(one.lateness), _optional(one.took)) for one in pasts],
+        "lists": [
+            (f"{reverse(f'admin:scheduling_{one}_changelist')}?job__id__exact={job.pk}", title)
+            for one, title in (("run", "All runs"), ("ping", "All pings"))
+        ],
+    }
+
+
+def _optional(found: timedelta | None) -> str:
+    return words.span(found) if found is not None else "—"
+
+
 def _standing(job: CronJob) -> Any:
     if not hasattr(job, "standing"):
         _stand([job])
@@ -118,26 +176,73 @@ def _standing(job: CronJob) -> Any:
 
 
 @admin.register(Run)
-class RunAdmin(ReadOnlyScreen):
-    list_display = ("started_at", "job", "key", "slot", "result", "missed", "finished_at", "error")
-    list_filter = ("result", "job", "started_at")
+class RunAdmin(Telling, ReadOnlyScreen):
+    list_display = ("key", "job", "went", "slot_at", "lateness", "took", "missed", "started", "error")
+    list_filter = ("result", "job", cells.recent_by("started_at"))
     list_select_related = ("job",)
-    search_fields = ("job__slug", "key")
+    search_fields = ("=job__slug", "=key")
+    search_help_text = "A job's slug, or a run's whole key"
+    ordering = ("-id",)
+    sortable_by = ()
     fields = (
         *("id", "job", "key", "slot", "started_at", "finished_at", "result", "missed", "caught_up_by", "deliveries"),
         "error",
     )
     readonly_fields = ("caught_up_by", "deliveries")
 
+    def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
+        super().describe(rows, now=now)
+        for row, found in zip(rows, figures.past(runs=rows), strict=True):
+            row.past = found
+
+    @admin.display(description="how it went")
+    def went(self, run: Any) -> str:
+        return cells.status_badge(run.past.went, tone=TONES[run.past.went])
+
+    @admin.display(description="slot")
+    def slot_at(self, run: Any) -> str:
+        return cells.moment(run.slot, never="by hand or key", now=run.seen_at)
+
+    @admin.display(description="late by")
+    def lateness(self, run: Any) -> str:
+        return _optional(run.past.lateness)
+
+    @admin.display(description="took")
+    def took(self, run: Any) -> str:
+        return _optional(run.past.took)
+
+    @admin.display(description="started")
+    def started(self, run: Any) -> str:
+        return cells.moment(run.started_at, now=run.seen_at)
+
     @admin.display(description="deliveries")
     def deliveries(self, run: Run) -> str:
         links = [(reverse("admin:reliability_delivery_change", args=[one]), one) for one in run.delivery_ids]
-        return format_html_join(", ", '<a href="{}">{}</a>', links)
+        return format_html_join(", ", '<a class="bs-link" href="{}">{}</a>', links)
 
 
 @admin.register(Ping)
-class PingAdmin(ReadOnlyScreen):
-    list_display = ("at", "job", "result", "duration_ms", "address", "run_id")
-    list_filter = ("result", "job", "at")
+class PingAdmin(Telling, ReadOnlyScreen):
+    list_display = ("number", "job", "outcome", "way", "duration_ms", "address", "when")
+    list_filter = ("result", "job", cells.recent_by("at", ordered_by_id=False))
     list_select_related = ("job",)
-    search_fields = ("job__slug", "address")
+    search_fields = ("=job__slug", "=address")
+    search_help_text = "A job's slug, or an address"
+    ordering = ("-id",)
+    sortable_by = ()
+
+    @admin.display(description="number")
+    def number(self, ping: Ping) -> int:
+        return ping.pk
+
+    @admin.display(description="result")
+    def outcome(self, ping: Ping) -> str:
+        return cells.status_badge(ping.result)
+
+    @admin.display(description="run")
+    def way(self, ping: Ping) -> str:
+        return cells.link_to("scheduling.run", ping.run_id, f"…{str(ping.run_id)[-8:]}") or "—"
+
+    @admin.display(description="when")
+    def when(self, ping: Any) -> str:
+        return cells.moment(ping.at, now=ping.seen_at)

@@ -11,7 +11,7 @@ from django.db.models import Count
 
 from reliability.models import Delivery, DeliveryState, StripeEndpoint, StripeEvent, StripeRefusal, StripeRepeat
 
-REFUSALS_SHOWN = 20
+REFUSALS_SHOWN = 8
 DAY = timedelta(days=1)
 # Per endpoint: the newest event, and how many were refused within a day.
 ENDPOINTS = """

@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -87,6 +87,8 @@ class Book:
             one.status = DeadLetterStatus.DEAD
         for model, rows in self.rows.items():
             model._default_manager.bulk_create(rows, batch_size=1000)
+            if any(one.name == "created_at" and getattr(one, "auto_now_add", False) for one in model._meta.fields):
+                _date_back(model, rows)
         self._bury_or_bring_back(fates)
 
     def _bury_or_bring_back(self, fates: dict[UUID, str]) -> None:
@@ -240,6 +242,13 @@ class Book:
                 details={"demo": True},
             )
         )
+
+
+def _date_back(model: type[models.Model], rows: Sequence[models.Model]) -> None:
+    """Have rows made when their ids say, where the model would say: now."""
+    for one in rows:
+        at = datetime.fromtimestamp((one.pk.int >> 80) / 1000, UTC)
+        model._default_manager.filter(pk=one.pk).update(created_at=at)
 
 
 def _accepted(book: Book, wish: Wish) -> Delivery:
