@@ -3,7 +3,7 @@
   "use strict";
   const ICON = ".material-symbols-outlined";
   const set = (element, values) => {
-    for (const [name, value] of Object.entries(values)) if (element && !element.hasAttribute(name)) element.setAttribute(name, value);
+    for (const [name, value] of Object.entries(values)) if (element && value !== "" && !element.hasAttribute(name)) element.setAttribute(name, value);
   };
 
   const NAMES = { dock_to_right: "Show or hide the navigation", close: "Close", clear: "Clear", filter_list: "Filters" };
@@ -79,14 +79,10 @@
     event.preventDefault();
     event.target.click();
   });
-  document.addEventListener("DOMContentLoaded", () => {
-    landmarks();
-    mend();
-    current();
-  });
-  /* What other scripts put in later, such as the fields of Select2, is mended too. */
+
+  /* What other scripts put in later, such as the fields of Select2, is mended too: once the page is read, not amid it. */
   let waiting = false;
-  new MutationObserver(() => {
+  const watch = new MutationObserver(() => {
     if (waiting) return;
     waiting = true;
     requestAnimationFrame(() => {
@@ -94,5 +90,11 @@
       mend();
       current();
     });
-  }).observe(document, { childList: true, subtree: true });
+  });
+  document.addEventListener("DOMContentLoaded", () => {
+    landmarks();
+    mend();
+    current();
+    watch.observe(document.body, { childList: true, subtree: true });
+  });
 })();
