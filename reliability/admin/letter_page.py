@@ -72,6 +72,7 @@ def may_view(screen: "DeadLetterAdmin", request: HttpRequest) -> None:
 
 def _context(screen: "DeadLetterAdmin", request: HttpRequest, account: Account) -> dict[str, Any]:
     letter, now = account.letter, clock.now()
+    buttons = _buttons(screen, request, account)
     return {
         **screen.admin_site.each_context(request),
         "opts": screen.opts,
@@ -83,7 +84,8 @@ def _context(screen: "DeadLetterAdmin", request: HttpRequest, account: Account) 
         "source": SOURCES.get(letter.source, letter.source),
         "payload": _shown(account.payload, reverse("admin:reliability_deadletter_payload", args=[letter.pk])),
         "tries": [(one, _body(letter, one)) for one in account.tries],
-        "buttons": _buttons(screen, request, account),
+        "buttons": buttons,
+        "hindrances": _hindrances(buttons),
         "is_paused": letter.lane.workflow.is_paused(now=now),
         "group": _group(account),
         "back": _list_address(screen, request),
@@ -140,6 +142,14 @@ def _buttons(screen: "DeadLetterAdmin", request: HttpRequest, account: Account) 
         *_purging(letter, here, unless, not_dead),
         _curl(account),
     ]
+
+
+def _hindrances(buttons: list[Button]) -> list[tuple[str, str]]:
+    """Return each reason once, with the titles of what it keeps from being done."""
+    titles: dict[str, list[str]] = {}
+    for button in buttons:
+        titles.setdefault(button.why, []).append(button.title)
+    return [(", ".join(names), why) for why, names in titles.items() if why]
 
 
 def _purging(letter: DeadLetter, here: Callable[[str], str], unless: Callable[..., str], not_dead: str) -> list[Button]:

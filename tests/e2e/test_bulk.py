@@ -9,7 +9,7 @@ from reliability.models import AuditEntry, DeadLetter, Operation
 from reliability.pipeline import clock, intake
 
 from ..support.receiver import until
-from .browser import SCHEMES, SIZES, axe, chromium, console  # noqa: F401  # fixtures
+from .browser import SCHEMES, SIZES, axe
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 NASTY = "</script><img src=x onerror=alert(1)>"
@@ -39,7 +39,7 @@ def errors(shown) -> list[str]:
     return [text for text in shown.complaints if "400 (Bad Request)" not in text]
 
 
-def test_a_group_is_replayed_watched_paused_and_gone_on_with(console, letters, receiver, workers):  # noqa: F811
+def test_a_group_is_replayed_watched_paused_and_gone_on_with(console, letters, receiver, workers):
     receiver.always(200)
     shown = console("operator")
     allow("control_operation")
@@ -87,7 +87,7 @@ def test_a_group_is_replayed_watched_paused_and_gone_on_with(console, letters, r
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("size", SIZES)
-def test_its_pages_fit_and_can_be_read(console, letters, size, scheme):  # noqa: F811
+def test_its_pages_fit_and_can_be_read(console, letters, size, scheme):
     shown = console("lead", size, scheme)
     running = Operation.objects.create(
         kind="replay", filter={"q": NASTY}, cutoff=clock.now(), created_at=clock.now(), actor=NASTY, matched=3, done=1
@@ -101,7 +101,7 @@ def test_its_pages_fit_and_can_be_read(console, letters, size, scheme):  # noqa:
     assert not errors(shown)
 
 
-def test_by_keyboard_alone(console, letters):  # noqa: F811
+def test_by_keyboard_alone(console, letters):
     shown = console("lead")
     page = shown.page
     shown.go("/admin/reliability/operation/purge/?error_code=other")

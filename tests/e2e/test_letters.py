@@ -9,7 +9,7 @@ from reliability.models import Attempt, AuditEntry, DeadLetter, Delivery
 from reliability.pipeline import burial, clock, intake
 from reliability.pipeline.intake import Trigger
 
-from .browser import SCHEMES, SIZES, axe, chromium, console  # noqa: F401  # the last two are fixtures
+from .browser import SCHEMES, SIZES, axe
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 LIST = "/admin/reliability/deadletter/"
@@ -66,7 +66,7 @@ def letters(workflow):
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("size", SIZES)
-def test_each_page_is_readable(console, letters, size, scheme):  # noqa: F811
+def test_each_page_is_readable(console, letters, size, scheme):
     opened = console("lead", size, scheme)
     page = opened.page
     for name, path in {
@@ -86,7 +86,7 @@ def test_each_page_is_readable(console, letters, size, scheme):  # noqa: F811
     assert opened.complaints == []
 
 
-def test_a_letter_is_edited_compared_and_sent(console, letters):  # noqa: F811
+def test_a_letter_is_edited_compared_and_sent(console, letters):
     opened = console("lead")
     page = opened.page
     opened.go(LIST)
@@ -113,7 +113,7 @@ def test_a_letter_is_edited_compared_and_sent(console, letters):  # noqa: F811
     assert opened.complaints == []
 
 
-def test_rows_are_chosen_and_purged_and_one_comes_back(console, letters):  # noqa: F811
+def test_rows_are_chosen_and_purged_and_one_comes_back(console, letters):
     opened = console("lead")
     page = opened.page
     opened.go(f"{LIST}?error_code=E1")
@@ -135,7 +135,7 @@ def test_rows_are_chosen_and_purged_and_one_comes_back(console, letters):  # noq
     assert opened.complaints == []
 
 
-def test_the_list_is_exported_and_the_request_copied(console, letters):  # noqa: F811
+def test_the_list_is_exported_and_the_request_copied(console, letters):
     opened = console("operator")
     page = opened.page
     opened.go(f"{LIST}?error_code=E1")
