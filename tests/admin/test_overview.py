@@ -75,7 +75,7 @@ def test_the_banner_is_there_when_something_is_wrong_alone(workflow, monkeypatch
     monkeypatch.setattr("reliability.engine.workers_alive", lambda: 0)
     assert "No worker is alive" in page_of("viewers")
     control.pause(workflow_id=made.pk, hand=Hand("a", "release"), now=clock.now())
-    assert '<span class="bs-card-note">echo</span>' in page_of("leads")
+    assert '<span class="bs-tile-note">echo</span>' in page_of("leads")
 
 
 def test_a_running_operation_has_a_bar_and_is_looked_at_often(db):
