@@ -23,6 +23,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
 from reliability import engine
+from reliability.models import Lane
 
 from . import dispatch, sending
 from .messages import Claim, Sent
@@ -169,6 +170,12 @@ class Dispatcher:
         try:
             self._round(turn)
             turn.failures = 0
+        except Lane.DoesNotExist as error:
+            # A wake-up outlived its lane: there is nothing to look at, now or later.
+            if turn.in_flight:
+                self._retry(turn, error)
+            else:
+                self._end(turn)
         except (OperationalError, InterfaceError) as error:
             self._retry(turn, error)
         except DatabaseError as error:

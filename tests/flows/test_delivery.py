@@ -1,6 +1,7 @@
 """From intake to n8n and back, through a real dispatcher and a real socket."""
 
 import json
+import time
 
 import pytest
 
@@ -138,3 +139,9 @@ def test_the_signing_secret_adds_the_headers_of_standard_webhooks(workflow, rece
     drain()
     got = receiver.got[0]
     assert Webhook(secret).verify(got.body, got.headers) == {"a": 1}
+
+
+def test_a_wake_up_that_outlived_its_lane_holds_nobody_up(db, drain):
+    begun = time.monotonic()
+    drain(2**31 - 1)
+    assert time.monotonic() - begun < 5

@@ -19,7 +19,7 @@ from reliability.models import (
     FailureReport,
     Operation,
 )
-from reliability.pipeline import clock, lookup, n8n_api, replay, retry
+from reliability.pipeline import bulk, clock, lookup, n8n_api, replay, retry
 from reliability.pipeline.audit import Hand
 
 from ..support.bodies import failed
@@ -465,7 +465,7 @@ def test_many_come_back_each_its_own_way_at_the_rate(n8n, letter, report, send, 
     assert answer.json()["count"] == 5
     operation = Operation.objects.get()
     now = clock.now()
-    while (now := replay.step(operation_id=operation.pk, now=now)) is not None:
+    while (now := bulk.step(operation_id=operation.pk, now=now)) is not None:
         pass
     operation.refresh_from_db()
     assert (operation.done, operation.skipped) == (4, 1)
