@@ -10,7 +10,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 
-from reliability.models import Attempt, DeadLetter, Delivery, DeliveryState, Lane
+from reliability.models import Attempt, DeadLetter, Delivery, DeliveryState, Lane, Source
 from reliability.pipeline import control, waiting
 
 from . import cells, words
@@ -95,7 +95,7 @@ class DeliveryAdmin(WithPayload, Telling, PageScreen):
             "letters": list(DeadLetter.objects.defer("payload").filter(Q(delivery=row) | Q(pk=row.dead_letter_id))),
             "replays": list(row.replays.defer("payload").order_by("-id")[:RELATED_SHOWN]),
             "executions": _executions(row),
-            "held": list(Delivery.objects.filter(waits_for=row.pk).values_list("pk", flat=True)[:RELATED_SHOWN]),
+            "held": _held(row),
             "entries": entries_of(row),
             "payload_address": self.text_address(row, "payload"),
             "is_running": row.state not in ("delivered", "dead", "cancelled", "skipped"),
@@ -114,10 +114,17 @@ def _with_waits(found: list[Attempt]) -> list[tuple[Attempt, timedelta | None]]:
     return list(zip(found, [*lasts, None], strict=False))[:ATTEMPTS_SHOWN]
 
 
+def _held(row: Delivery) -> list[Any]:
+    """Return what waits for it to end: runs of cron jobs, and nothing else, are held so."""
+    if row.source != Source.CRON:
+        return []
+    return list(Delivery.objects.filter(waits_for=row.pk).values_list("pk", flat=True)[:RELATED_SHOWN])
+
+
 def _executions(row: Delivery) -> list[tuple[str, str]]:
     """Return the newest executions that n8n reported, each with the way there where it is known."""
-    addresses = dict(row.failure_reports.values_list("execution_id", "execution_url"))
-    found = row.executions.order_by("-id").values_list("execution_id", "status")[:RELATED_SHOWN]
+    found = list(row.executions.order_by("-id").values_list("execution_id", "status")[:RELATED_SHOWN])
+    addresses = dict(row.failure_reports.values_list("execution_id", "execution_url")) if found else {}
     return [(link(addresses.get(name, ""), name), status) for name, status in found]
 
 
