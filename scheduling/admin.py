@@ -7,6 +7,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -175,13 +176,32 @@ def _standing(job: CronJob) -> Any:
     return job.standing  # type: ignore[attr-defined]  # as above
 
 
+class OfJob(Telling):
+    """Rows of jobs, found by what an index answers: the job's slug, or within every job the row's own `found_by`."""
+
+    found_by = ""
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
+    ) -> "tuple[QuerySet[Any], bool]":
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        ids = dict(CronJob.objects.values_list("slug", "pk"))
+        if term in ids:
+            return queryset.filter(job_id=ids[term]), False
+        own = {self.found_by: term, "job_id__in": list(ids.values())} if self.found_by else None
+        return (queryset.filter(**own) if own else queryset.none()), False
+
+
 @admin.register(Run)
-class RunAdmin(Telling, ReadOnlyScreen):
+class RunAdmin(OfJob, ReadOnlyScreen):
     list_display = ("key", "job", "went", "slot_at", "lateness", "took", "missed", "started", "error")
     list_filter = ("result", "job", cells.recent_by("started_at"))
     list_select_related = ("job",)
-    search_fields = ("=job__slug", "=key")
+    search_fields = ("key",)
     search_help_text = "A job's slug, or a run's whole key"
+    found_by = "key"
     ordering = ("-id",)
     sortable_by = ()
     fields = (
@@ -222,12 +242,12 @@ class RunAdmin(Telling, ReadOnlyScreen):
 
 
 @admin.register(Ping)
-class PingAdmin(Telling, ReadOnlyScreen):
+class PingAdmin(OfJob, ReadOnlyScreen):
     list_display = ("number", "job", "outcome", "way", "duration_ms", "address", "when")
     list_filter = ("result", "job", cells.recent_by("at", ordered_by_id=False))
     list_select_related = ("job",)
-    search_fields = ("=job__slug", "=address")
-    search_help_text = "A job's slug, or an address"
+    search_fields = ("address",)
+    search_help_text = "A job's whole slug"
     ordering = ("-id",)
     sortable_by = ()
 

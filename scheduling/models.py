@@ -173,6 +173,8 @@ class Run(models.Model):
         indexes = [
             models.Index(F("job"), F("started_at").desc(), name="cron_run_by_job"),
             models.Index(F("job"), F("slot").desc(), name="cron_run_by_slot", condition=Q(slot__isnull=False)),
+            models.Index(F("job"), F("id").desc(), name="cron_run_newest"),
+            models.Index(F("result"), F("id").desc(), name="cron_run_by_result", condition=~Q(result="accepted")),
             models.Index(F("caught_up_by"), name="cron_run_caught_up", condition=Q(caught_up_by__isnull=False)),
         ]
 
@@ -204,6 +206,10 @@ class Ping(models.Model):
     class Meta:
         ordering = ("-id",)
         constraints = [models.CheckConstraint(condition=Q(result__in=PingResult.values), name="cron_ping_result_known")]
+        indexes = [
+            models.Index(F("job"), F("id").desc(), name="cron_ping_newest"),
+            models.Index(F("result"), F("id").desc(), name="cron_ping_by_result", condition=~Q(result="run")),
+        ]
 
     def __str__(self) -> str:
         return f"{self.job_id and self.job.slug} at {self.at}"

@@ -17,6 +17,8 @@ from reliability.pipeline import clock
 from reliability.pipeline.charts import Chart, Range
 from reliability.templatetags.console import copyable, moment, status_badge
 
+# Of so many of the newest rows a filter offers the values.
+LOOKED_AT = 2_000
 __all__ = ["RecentFilter", "copyable", "link_to", "moment", "quiet", "status_badge", "two_lines"]
 
 
@@ -68,6 +70,28 @@ class RecentFilter(admin.SimpleListFilter):
     def since(self, queryset: "QuerySet[Any]", start: datetime) -> "QuerySet[Any]":
         bound = {"pk__gte": at_least(start)} if not self.column or self.column.startswith("-") else {}
         return queryset.filter(**bound, **({f"{self.column.lstrip('-')}__gte": start} if self.column else {}))
+
+
+class SeenFilter(admin.SimpleListFilter):
+    """By a column's value, of those that the newest rows have: all there ever were would take reading the table."""
+
+    column = ""
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        newest = model_admin.model._default_manager.order_by("-pk").values_list(self.column, flat=True)[:LOOKED_AT]
+        return [(one, one) for one in sorted({str(one) for one in newest if one})]
+
+    def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
+        return queryset if self.value() is None else queryset.filter(**{self.column: self.value()})
+
+    def has_output(self) -> bool:
+        return True
+
+
+def seen_by(name: str) -> type[SeenFilter]:
+    """Return the filter for a column of many values."""
+    values = {"column": name, "parameter_name": name, "title": name.replace("_", " ")}
+    return type("SeenFilter", (SeenFilter,), values)
 
 
 def recent_by(name: str, *, ordered_by_id: bool = True) -> type[RecentFilter]:

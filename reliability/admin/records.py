@@ -32,7 +32,7 @@ def touched(entry: AuditEntry) -> str:
 class AuditEntryAdmin(Telling, PageScreen):
     page_template = "admin/reliability/screens/entry.html"
     list_display = ("action", "actor", "what", "count", "why", "when")
-    list_filter = ("action", "target_type", cells.recent_by("at", ordered_by_id=False))
+    list_filter = (cells.seen_by("action"), cells.recent_by("at", ordered_by_id=False))
     search_fields = ("actor", "target_id")
     search_help_text = "A whole actor, such as user:ada, or the id of what was touched"
     ordering = ("-id",)

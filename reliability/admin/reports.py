@@ -44,7 +44,7 @@ class FailureReportAdmin(ByExecution, PageScreen):
     page_template = "admin/reliability/screens/report.html"
     texts = ("report",)
     list_display = ("what", "standing", "execution", "error", "became", "origin", "when")
-    list_filter = ("state", "error_code", "origin", cells.recent_by("reported_at"))
+    list_filter = ("state", cells.seen_by("error_code"), cells.recent_by("reported_at"))
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[Any]":
         found: QuerySet[Any] = super().get_queryset(request)

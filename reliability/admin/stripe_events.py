@@ -51,7 +51,15 @@ class StripeEventAdmin(WithPayload, Telling, PageScreen):
     page_template = "admin/reliability/screens/event.html"
     texts = ("payload",)
     list_display = ("type", "event", "mode", "created", "lag", "arrivals", "led_to", "endpoint")
-    list_filter = ("livemode", "type", "source", "stale", "ignored", "endpoint", cells.recent_by("received_at"))
+    list_filter = (
+        "livemode",
+        cells.seen_by("type"),
+        "source",
+        "stale",
+        "ignored",
+        "endpoint",
+        cells.recent_by("received_at"),
+    )
     list_select_related = ("endpoint",)
     search_fields = ("event_id",)
     search_help_text = "A whole event id (evt_…), or the id of what it is about (in_…, cus_…)"
@@ -154,10 +162,15 @@ def _delivered(row: StripeEvent, seen: Seen) -> Station:
 class StripeRefusalAdmin(Telling, ReadOnlyScreen):
     list_display = ("number", "slug", "why", "address", "count", "when")
     list_filter = ("reason", cells.recent_by("at", ordered_by_id=False))
-    search_fields = ("=slug", "=address")
-    search_help_text = "An endpoint's slug, or an address"
+    search_fields = ("slug",)
+    search_help_text = "An endpoint's whole slug"
     ordering = ("-id",)
     sortable_by = ()
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
+    ) -> "tuple[QuerySet[Any], bool]":
+        return (queryset.filter(slug=search_term.strip()) if search_term.strip() else queryset), False
 
     @admin.display(description="number")
     def number(self, row: StripeRefusal) -> int:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from .fields import SlugTextField
 from .ids import uuid7
@@ -96,7 +96,12 @@ class AuditEntry(models.Model):
     class Meta:
         ordering = ("-id",)
         verbose_name_plural = "audit log"
-        indexes = [models.Index(fields=("target_type", "target_id"), name="audit_by_target")]
+        indexes = [
+            models.Index(fields=("target_type", "target_id"), name="audit_by_target"),
+            models.Index(F("target_id"), F("id").desc(), name="audit_by_target_alone"),
+            models.Index(F("actor"), F("id").desc(), name="audit_by_actor"),
+            models.Index(F("action"), F("id").desc(), name="audit_by_action"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.actor} {self.action} {self.target_type}"

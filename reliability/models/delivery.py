@@ -145,6 +145,7 @@ class Delivery(models.Model):
             ),
             models.Index(F("waits_for"), name="delivery_held", condition=Q(waits_for__isnull=False)),
             models.Index(F("replay_of"), name="delivery_replays", condition=Q(replay_of__isnull=False)),
+            models.Index(F("source"), F("id").desc(), name="delivery_by_source", condition=~Q(source="api")),
             models.Index(F("dead_letter"), name="delivery_of_dead_letter", condition=Q(dead_letter__isnull=False)),
             models.Index(
                 F("operation"),
@@ -199,6 +200,12 @@ class Attempt(models.Model):
         ordering = ("-id",)
         constraints = [
             models.UniqueConstraint(fields=("delivery", "number", "result"), name="attempt_once_per_result"),
+        ]
+        indexes = [
+            models.Index(
+                F("result"), F("id").desc(), name="attempt_by_result", condition=~Q(result=AttemptResult.DELIVERED)
+            ),
+            models.Index(F("id").desc(), name="attempt_probes", condition=Q(probe=True)),
         ]
 
     def __str__(self) -> str:

@@ -50,6 +50,7 @@ class Execution(models.Model):
         ]
         indexes = [
             models.Index(F("lane"), F("id").desc(), name="execution_by_lane"),
+            models.Index(F("status"), F("id").desc(), name="execution_by_status", condition=~Q(status="success")),
             models.Index(F("delivery"), name="execution_by_delivery", condition=Q(delivery__isnull=False)),
         ]
 
@@ -125,6 +126,8 @@ class FailureReport(models.Model):
             ),
             models.Index(F("dead_letter"), name="failure_by_dead_letter", condition=Q(dead_letter__isnull=False)),
             models.Index(F("look_up_at"), name="failure_looking_up", condition=Q(state="looking_up")),
+            models.Index(F("state"), F("id").desc(), name="failure_by_state"),
+            models.Index(F("error_code"), F("id").desc(), name="failure_by_code"),
             models.Index(F("n8n_workflow_id"), name="failure_of_trigger", condition=Q(execution_id="")),
         ]
 

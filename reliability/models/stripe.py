@@ -133,6 +133,12 @@ class StripeEvent(models.Model):
                 condition=~Q(object_id=""),
             ),
             models.Index(F("id"), name="stripe_event_unscrubbed", condition=Q(scrubbed_at__isnull=True)),
+            models.Index(F("type"), F("id").desc(), name="stripe_event_by_type"),
+            models.Index(F("endpoint"), F("id").desc(), name="stripe_event_by_endpoint"),
+            models.Index(F("id").desc(), name="stripe_event_test", condition=Q(livemode=False)),
+            models.Index(F("id").desc(), name="stripe_event_stale", condition=Q(stale=True)),
+            models.Index(F("ignored"), F("id").desc(), name="stripe_event_ignored", condition=~Q(ignored="")),
+            models.Index(F("id").desc(), name="stripe_event_reconciled", condition=Q(source="reconciled")),
         ]
 
     def __str__(self) -> str:
@@ -170,7 +176,10 @@ class StripeRefusal(models.Model):
     class Meta:
         ordering = ("-id",)
         verbose_name = "Stripe refusal"
-        indexes = [models.Index(F("reason"), F("at").desc(), name="stripe_refusal_by_kind")]
+        indexes = [
+            models.Index(F("reason"), F("at").desc(), name="stripe_refusal_by_kind"),
+            models.Index(F("slug"), F("at").desc(), name="stripe_refusal_by_slug"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.slug}: {self.reason}"
@@ -211,6 +220,9 @@ class StripeClaim(models.Model):
         constraints = [
             models.UniqueConstraint(fields=(*EVENT_KEY, "workflow"), name="stripe_claim_once"),
             models.CheckConstraint(condition=Q(status__in=ClaimStatus.values), name="stripe_claim_status_known"),
+        ]
+        indexes = [
+            models.Index(F("status"), F("id").desc(), name="stripe_claim_open", condition=~Q(status="processed")),
         ]
 
     def __str__(self) -> str:
