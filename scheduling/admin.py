@@ -52,8 +52,7 @@ class CronJobAdmin(Telling, ActingScreen):
     search_fields = ("slug", "name", "tenant", "workflows__slug")
     autocomplete_fields = ("workflows",)
     readonly_fields = (
-        *("enabled", "disabled_reason", "builtin", "state", "expected_at", "late_by", "health", "health_changed_at"),
-        *("active_since", "created_at", "history"),
+        *("enabled", "disabled_reason", "builtin", "health", "health_changed_at", "active_since", "created_at"),
     )
     fieldsets = (
         (None, {"fields": ("slug", "name", "tenant", "workflows", "payload")}),
@@ -68,12 +67,6 @@ class CronJobAdmin(Telling, ActingScreen):
         pasts = figures.of(jobs=rows)
         for row in rows:
             row.pasts = pasts[row.pk]
-
-    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> CronJob | None:
-        found: CronJob | None = super().get_object(request, object_id, from_field)
-        if found is not None:
-            _stand([found])
-        return found
 
     def save_model(self, request: HttpRequest, obj: CronJob, form: Any, change: bool) -> None:
         """Save what was changed, on record. A new schedule counts from now: nothing before was missed under it."""
@@ -98,7 +91,7 @@ class CronJobAdmin(Telling, ActingScreen):
 
     @admin.display(description="state")
     def state(self, job: CronJob) -> str:
-        return cells.status_badge(_standing(job).state) if job.pk and not job._state.adding else ""
+        return cells.status_badge(_standing(job).state)
 
     @admin.display(description="last runs")
     def strip(self, job: Any) -> str:
@@ -112,13 +105,9 @@ class CronJobAdmin(Telling, ActingScreen):
     def lasted(self, job: Any) -> str:
         return words.span(next((one.took for one in job.pasts if one.took is not None), None))
 
-    @admin.display(description="next expected")
-    def expected_at(self, job: CronJob) -> Any:
-        return cells.moment(_standing(job).expected_at) if not job._state.adding else None
-
     @admin.display(description="late by")
     def late_by(self, job: CronJob) -> str:
-        lateness = _standing(job).lateness if not job._state.adding else None
+        lateness = _standing(job).lateness
         return words.span(lateness) if lateness else "—"
 
     @admin.display(description="schedule")
@@ -127,13 +116,6 @@ class CronJobAdmin(Telling, ActingScreen):
             return f"{job.schedule} ({job.timezone})"
         period = job.expected.period
         return f"every {duration(period)}" if period is not None else "not expected"
-
-    @admin.display(description="runs and pings")
-    def history(self, job: CronJob) -> str:
-        if job._state.adding:
-            return ""
-        lists = [(reverse(f"admin:scheduling_{one}_changelist"), job.pk, f"{one}s") for one in ("run", "ping")]
-        return format_html_join(", ", '<a href="{}?job__id__exact={}">{}</a>', lists)
 
 
 def _strip(pasts: Sequence[Past], now: datetime) -> str:

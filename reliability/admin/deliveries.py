@@ -10,8 +10,8 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 
-from reliability.models import Attempt, DeadLetter, Delivery, DeliveryState, Lane, Source
-from reliability.pipeline import control, waiting
+from reliability.models import Attempt, DeadLetter, Delivery, DeliveryState, Source
+from reliability.pipeline import control, selection, waiting
 
 from . import cells, words
 from .base import LaneWorkflowFilter, ReadOnlyScreen, Telling, WithPayload, as_uuid
@@ -43,12 +43,13 @@ class DeliveryAdmin(WithPayload, Telling, PageScreen):
     def get_search_results(
         self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
     ) -> "tuple[QuerySet[Any], bool]":
-        """Search by what an index answers: the id, or the key within every lane."""
-        if not search_term.strip():
+        """Search by what an index answers: the id, or the key; replays are found by what they replay."""
+        term = search_term.strip()
+        if not term:
             return queryset, False
-        by_key = Q(lane_id__in=list(Lane.objects.values_list("pk", flat=True)), idempotency_key=search_term.strip())
-        wanted = as_uuid(search_term)
-        return queryset.filter(by_key | Q(pk=wanted) if wanted else by_key), False
+        wanted = as_uuid(term)
+        ids = [*selection.deliveries_of(key=term), *([wanted] if wanted else [])]
+        return queryset.filter(Q(pk__in=ids) | Q(replay_of_id__in=ids)), False
 
     def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
         super().describe(rows, now=now)

@@ -10,6 +10,7 @@ from django.urls import reverse
 from unfold.dataclasses import SearchResult
 
 from reliability.models import DeadLetter, Delivery, StripeEvent, Workflow
+from reliability.pipeline import selection
 
 from .base import as_uuid
 
@@ -32,12 +33,13 @@ def find(request: HttpRequest, term: str) -> list[SearchResult]:
 
 
 def _deliveries(term: str, pk: UUID | None) -> Rows:
-    return Delivery.objects.defer("payload").filter(Q(pk=pk) if pk else Q(idempotency_key=term)).order_by()
+    ids = [pk] if pk else selection.deliveries_of(key=term)
+    return Delivery.objects.defer("payload").filter(pk__in=ids).order_by()
 
 
 def _dead_letters(term: str, pk: UUID | None) -> Rows:
     rows = DeadLetter.objects.defer("payload").order_by()
-    return rows.filter(Q(pk=pk) | Q(delivery_id=pk)) if pk else rows.filter(delivery__idempotency_key=term)
+    return rows.filter(Q(pk=pk) | Q(delivery_id=pk) if pk else Q(delivery_id__in=selection.deliveries_of(key=term)))
 
 
 def _events(term: str, pk: UUID | None) -> Rows:

@@ -119,7 +119,7 @@ def lanes_of(*, workflow: str = "", tenant: str = "") -> list[int]:
 def _names(text: str) -> Q:
     """Return the condition that `text` names an entry: by what an index finds."""
     condition = Q(error_code__in={text, text.lower()}) | Q(execution_id=text) | Q(fingerprint=text)
-    if deliveries := _by_key(text):
+    if deliveries := deliveries_of(key=text):
         condition |= Q(delivery_id__in=deliveries)
     if (span := _span(text)) is not None:
         low, high = span
@@ -134,8 +134,8 @@ def _told(rows: Any, text: str) -> tuple[list[UUID], bool]:
     return _ids(newest.filter(error_message__icontains=text)), before is not None
 
 
-def _by_key(key: str) -> list[UUID]:
-    """Return the deliveries of an idempotency key, one a lane."""
+def deliveries_of(*, key: str) -> list[UUID]:
+    """Return the deliveries of an idempotency key, one a lane; their replays have the same, and are not among them."""
     lanes = Lane.objects.order_by().values("pk")
     rows = Delivery.objects.filter(lane_id__in=lanes, idempotency_key=key).exclude(source=Source.REPLAY)
     return list(rows.order_by().values_list("pk", flat=True)[:MATCHES_SHOWN])

@@ -37,7 +37,7 @@ def test_the_list_says_how_each_job_stands(job, post, django_assert_max_num_quer
     client.get("/admin/scheduling/run/")  # the session's use is written down once a minute
     with django_assert_max_num_queries(15):
         page = client.get("/admin/scheduling/cronjob/").content.decode()
-    assert "missing" in page
+    assert "Missing" in page
     assert "0 9 * * MON (UTC)" in page
 
 
