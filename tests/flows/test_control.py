@@ -90,9 +90,10 @@ def test_the_rate_limit_holds(workflow, receiver, workers, accept_many):
     accept_many(7)
     workers.start(N8N_WEBHOOK_URL=receiver.url)
     receiver.wait_for(7, within=20)
-    stamps = sorted(one.at for one in receiver.got)
+    # By the clock that grants them, since on the way a busy machine may delay the first more than the last.
+    starts = sorted(Delivery.objects.values_list("sent_at", flat=True))
     # Two may go at once (a second's share); then one every half second.
-    assert stamps[-1] - stamps[0] >= 0.5 * 5 - 0.2
+    assert starts[-1] - starts[0] >= timedelta(seconds=0.5 * 5)
 
 
 def test_an_unchanged_payload_is_skipped_where_the_workflow_asks_for_it(workflow, receiver, drain, accept):
