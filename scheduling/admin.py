@@ -68,6 +68,13 @@ class CronJobAdmin(Telling, ActingScreen):
         for row in rows:
             row.pasts = pasts[row.pk]
 
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Do without the button that clears all: the list of the chosen ones would hold what is no list item."""
+        field = super().formfield_for_manytomany(db_field, request, **kwargs)
+        if field is not None:
+            field.widget.is_required = True
+        return field
+
     def save_model(self, request: HttpRequest, obj: CronJob, form: Any, change: bool) -> None:
         """Save what was changed, on record. A new schedule counts from now: nothing before was missed under it."""
         names = [name for name in form.changed_data if name != "workflows"]

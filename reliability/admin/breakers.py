@@ -64,7 +64,7 @@ class BreakerAdmin(Telling, PageScreen):
 
     @admin.display(description="guards")
     def name(self, row: Breaker) -> str:
-        return str(row)
+        return cells.name_of(row.lane) if row.lane is not None else str(row)
 
     @admin.display(description="state")
     def standing(self, row: Breaker) -> str:

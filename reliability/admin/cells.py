@@ -12,6 +12,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
+from reliability.models import Lane
 from reliability.models.ids import at_least
 from reliability.pipeline import clock
 from reliability.pipeline.charts import Chart, Range
@@ -25,6 +26,12 @@ __all__ = ["RecentFilter", "copyable", "link_to", "moment", "quiet", "status_bad
 def two_lines(first: Any, second: Any) -> str:
     """Show what matters, and below it, more quietly, what explains it."""
     return format_html('<span class="bs-first-line">{}</span><span class="bs-second">{}</span>', first, second)
+
+
+def name_of(lane: Lane) -> str:
+    """Show a lane by its workflow, and below it the tenant."""
+    html = '<span class="bs-name">{}<span class="bs-second">{}</span></span>'
+    return format_html(html, lane.workflow.slug, lane.tenant)
 
 
 def quiet(text: Any) -> str:

@@ -29,7 +29,7 @@ class DeliveryAdmin(WithPayload, Telling, PageScreen):
     verbs = (SEND_NOW, CANCEL)
     page_template = "admin/reliability/screens/delivery.html"
     texts = ("payload",)
-    list_display = ("key", "copy_id", "lane", "standing", "then", "source", "tries", "created")
+    list_display = ("key", "copy_id", "for_whom", "standing", "then", "source", "tries", "created")
     list_filter = ("state", "source", LaneWorkflowFilter, cells.recent_by("created_at"))
     list_select_related = ("lane__workflow", "lane__breaker")
     search_fields = ("id",)
@@ -61,11 +61,15 @@ class DeliveryAdmin(WithPayload, Telling, PageScreen):
     def key(self, row: Delivery) -> str:
         return words.short(row.idempotency_key)
 
+    @admin.display(description="workflow")
+    def for_whom(self, row: Delivery) -> str:
+        return cells.name_of(row.lane)
+
     @admin.display(description="state")
     def standing(self, row: Delivery) -> str:
         return cells.status_badge(row.state)
 
-    @admin.display(description="what comes next, or came of it")
+    @admin.display(description="how it stands")
     def then(self, row: Any) -> str:
         return cells.two_lines(row.sentence, words.short(row.last_error))
 

@@ -87,9 +87,13 @@ class FailureReportAdmin(ByExecution, PageScreen):
 
 @admin.register(Execution)
 class ExecutionAdmin(ByExecution):
-    list_display = ("execution_id", "lane", "standing", "took", "way", "when")
+    list_display = ("execution_id", "for_whom", "standing", "took", "way", "when")
     list_filter = ("status", LaneWorkflowFilter, cells.recent_by("reported_at"))
     list_select_related = ("lane__workflow",)
+
+    @admin.display(description="workflow")
+    def for_whom(self, row: Execution) -> str:
+        return cells.name_of(row.lane)
 
     @admin.display(description="status")
     def standing(self, row: Execution) -> str:

@@ -50,7 +50,7 @@ def dashboard(event: StripeEvent) -> str:
 class StripeEventAdmin(WithPayload, Telling, PageScreen):
     page_template = "admin/reliability/screens/event.html"
     texts = ("payload",)
-    list_display = ("type", "event", "mode", "created", "lag", "arrivals", "led_to", "endpoint")
+    list_display = ("type", "event", "mode", "created", "lag", "arrivals", "led_to")
     list_filter = (
         "livemode",
         cells.seen_by("type"),
@@ -110,7 +110,7 @@ class StripeEventAdmin(WithPayload, Telling, PageScreen):
     def led_to(self, row: Any) -> str:
         if row.seen.state:
             return cells.status_badge(row.seen.state)
-        return cells.quiet(row.get_ignored_display() or "no workflow wants it")
+        return cells.quiet(row.get_ignored_display() or "to none")
 
     def page(self, request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]:
         seen = event_figures.of(events=[row])[row.pk]

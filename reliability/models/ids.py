@@ -33,6 +33,7 @@ def _bound(seconds: float) -> UUID:
 # Demo data's ids carry these bits where others carry random ones, so that it is told from all else by its id alone,
 # whatever anyone names it later.
 DEMO = 0x7DE0_8DE0
+DEMO_PATTERN = "%-7de0-8de0-%"  # the same, for SQL's LIKE
 
 
 def demo_id(*, moment: datetime, bits: int) -> UUID:

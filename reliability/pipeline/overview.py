@@ -14,6 +14,7 @@ from django.db import connection
 
 from reliability import engine
 from reliability.models import AuditEntry, BreakerState
+from reliability.models.ids import DEMO_PATTERN
 
 from . import charts
 from .charts import Range, Series
@@ -53,7 +54,8 @@ SELECT {{dead}},
     (SELECT coalesce(sum(count), 0) FROM reliability_striperefusal WHERE at > %(hour_ago)s
         AND (%(tenant)s::text IS NULL
             OR slug IN (SELECT slug FROM reliability_stripeendpoint WHERE tenant = %(tenant)s))),
-    (SELECT coalesce(array_agg(name ORDER BY name), '{{{{}}}}') FROM reliability_flag WHERE NOT enabled)
+    (SELECT coalesce(array_agg(name ORDER BY name), '{{{{}}}}') FROM reliability_flag WHERE NOT enabled),
+    EXISTS (SELECT 1 FROM reliability_workflow WHERE id::text LIKE %(demo)s)
 """  # noqa: S608  # our own text
 # What does not run as it should, of three kinds in one look.
 TROUBLES = """
@@ -240,9 +242,10 @@ def take(*, now: datetime, range_: Range, tenant: str | None = None) -> Overview
     """Look at all of it, or at what is one tenant's; pauses, workers and switches are the whole service's."""
     lanes = lanes_of(tenant=tenant) if tenant else None
     values: dict[str, Any] = {"lanes": lanes, "tenant": tenant, "now": now, "cap": CAP}
+    values["demo"] = DEMO_PATTERN
     values |= {"hour_ago": now - timedelta(hours=1), "shown": GROUPS_SHOWN, "rows": TENANT_ROWS}
     standing = _rows(STANDING.format(dead=DEAD if lanes is None else DEAD_OF_TENANT), values)[0]
-    count, oldest, waiting, due, sent, counted, event, refused, off = standing
+    count, oldest, waiting, due, sent, counted, event, refused, off, is_demo = standing
     series = charts.take(now=now, range_=range_, lanes=lanes)
     troubles = _rows(TROUBLES, values)
     ended = series.delivered + series.failed
@@ -262,7 +265,7 @@ def take(*, now: datetime, range_: Range, tenant: str | None = None) -> Overview
     return Overview(
         now=now,
         range=range_,
-        banner=_banner(cards, off),
+        banner=_banner(cards, off, is_demo=is_demo),
         cards=cards,
         series=series,
         groups=[Group(*row) for row in _rows(GROUPS if lanes is None else GROUPS_OF_TENANT, values)],
@@ -271,7 +274,7 @@ def take(*, now: datetime, range_: Range, tenant: str | None = None) -> Overview
     )
 
 
-def _banner(cards: Cards, off: Sequence[str]) -> list[Notice]:
+def _banner(cards: Cards, off: Sequence[str], *, is_demo: bool) -> list[Notice]:
     """Return what is wrong, the worst first."""
     shut = [one for one in cards.breakers if one.state in (BreakerState.OPEN, BreakerState.FORCED_OPEN)]
     breakers, lines = "admin:reliability_breaker_changelist", []
@@ -291,6 +294,9 @@ def _banner(cards: Cards, off: Sequence[str]) -> list[Notice]:
         text = f"The dead-letter queue grows: {dead.died:,} died, after {dead.died_before:,} in as long a time before."
         where = {"status__exact": "dead"}
         lines.append(Notice("warning", text, "admin:reliability_deadletter_changelist", where))
+    if is_demo:
+        text = "Demo data is shown, none of which is ever sent: 'manage.py demo --remove' takes it out."
+        lines.append(Notice("warning", text, "admin:reliability_workflow_changelist"))
     return lines
 
 

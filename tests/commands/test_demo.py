@@ -25,7 +25,7 @@ from reliability.models import (
     Workflow,
 )
 from reliability.models.ids import is_demo, uuid7
-from reliability.pipeline import clock, control, retry
+from reliability.pipeline import clock, control, overview, retry
 from reliability.pipeline.audit import Hand
 from scheduling.models import CronJob, Run
 
@@ -105,6 +105,16 @@ def test_it_is_marked_throughout(week):
     assert not Workflow.objects.exclude(slug__startswith="demo-").exists()
     assert not Lane.objects.exclude(tenant__startswith="demo-").exists()
     assert not is_demo(uuid7())
+
+
+def test_the_overview_says_that_it_is_the_demo(week):
+    def said() -> bool:
+        found = overview.take(now=NOW, range_=overview.Range.WEEK)
+        return any("Demo data" in notice.text for notice in found.banner)
+
+    assert said()
+    demo.remove()
+    assert not said()
 
 
 def test_it_goes_without_a_trace_and_takes_nothing_else(workflow, accept):

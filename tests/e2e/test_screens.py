@@ -82,9 +82,9 @@ def test_a_breaker_is_held_open_with_an_end_and_reset(console, week):  # noqa: F
     page.wait_for_url("**/change/**")
     assert page.get_by_text("Held open by hand").is_visible()
     assert page.get_by_text("user:lead").first.is_visible()
-    page.get_by_role("link", name="Reset").click()
+    page.get_by_role("link", name="Reset", exact=True).click()
     page.get_by_label("Reason").fill("it has moved")
-    page.get_by_role("button", name="Reset").click()
+    page.get_by_role("button", name="Reset", exact=True).click()
     page.wait_for_url("**/change/**")
     assert page.get_by_text("Closed: 0 failures").is_visible()
     assert not shown.complaints
