@@ -170,17 +170,12 @@ class OfJob(Telling):
 
     found_by = ""
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
-    ) -> "tuple[QuerySet[Any], bool]":
-        term = search_term.strip()
-        if not term:
-            return queryset, False
+    def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any]":
         ids = dict(CronJob.objects.values_list("slug", "pk"))
         if term in ids:
-            return queryset.filter(job_id=ids[term]), False
+            return rows.filter(job_id=ids[term])
         own = {self.found_by: term, "job_id__in": list(ids.values())} if self.found_by else None
-        return (queryset.filter(**own) if own else queryset.none()), False
+        return rows.filter(**own) if own else rows.none()
 
 
 @admin.register(Run)

@@ -69,6 +69,22 @@ class Screen(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any] | None":
+        """Return what a term finds, by what an index answers; `None`: what `search_fields` find."""
+        return None
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
+    ) -> "tuple[QuerySet[Any], bool]":
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        found = self.searched(queryset, term)
+        if found is not None:
+            return found, False
+        fallback: tuple[QuerySet[Any], bool] = super().get_search_results(request, queryset, search_term)
+        return fallback
+
 
 class ReadOnlyScreen(ReadOnly, Screen):
     """A screen that shows, and whose only ways to change anything are its actions."""

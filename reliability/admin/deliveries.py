@@ -40,16 +40,11 @@ class DeliveryAdmin(WithPayload, Telling, PageScreen):
     def get_queryset(self, request: HttpRequest) -> "QuerySet[Any]":
         return super().get_queryset(request).select_related("lane__workflow", "lane__breaker")
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
-    ) -> "tuple[QuerySet[Any], bool]":
+    def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any]":
         """Search by what an index answers: the id, or the key; replays are found by what they replay."""
-        term = search_term.strip()
-        if not term:
-            return queryset, False
         wanted = as_uuid(term)
         ids = [*selection.deliveries_of(key=term), *([wanted] if wanted else [])]
-        return queryset.filter(Q(pk__in=ids) | Q(replay_of_id__in=ids)), False
+        return rows.filter(Q(pk__in=ids) | Q(replay_of_id__in=ids))
 
     def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
         super().describe(rows, now=now)
@@ -142,13 +137,9 @@ class AttemptAdmin(Telling, ReadOnlyScreen):
     ordering = ("-id",)
     sortable_by = ()
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
-    ) -> "tuple[QuerySet[Any], bool]":
-        if not search_term.strip():
-            return queryset, False
-        wanted = as_uuid(search_term)
-        return (queryset.filter(delivery_id=wanted) if wanted else queryset.none()), False
+    def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any]":
+        wanted = as_uuid(term)
+        return rows.filter(delivery_id=wanted) if wanted else rows.none()
 
     @admin.display(description="delivery")
     def way(self, row: Attempt) -> str:

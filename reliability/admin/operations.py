@@ -59,14 +59,9 @@ class OperationAdmin(ReadOnlyScreen):
         found = super().get_queryset(request).annotate(asked_at=Value(clock.now(), DateTimeField()))
         return found.prefetch_related("tallies")  # type: ignore[no-any-return]  # Unfold has no types
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
-    ) -> "tuple[QuerySet[Any], bool]":
-        term = search_term.strip()
-        if not term:
-            return queryset, False
+    def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any]":
         wanted = as_uuid(term)
-        return queryset.filter(pk=wanted) if wanted else queryset.filter(actor__icontains=term), False
+        return rows.filter(pk=wanted) if wanted else rows.filter(actor__icontains=term)
 
     def get_urls(self) -> list[URLPattern]:
         """Add the pages that are ours. Each checks its permissions itself."""

@@ -41,12 +41,8 @@ class AuditEntryAdmin(Telling, PageScreen):
     def key_of(self, text: str) -> Any:
         return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
-    ) -> "tuple[QuerySet[Any], bool]":
-        """Search by what an index answers."""
-        term = search_term.strip()
-        return (queryset.filter(Q(actor=term) | Q(target_id=term)) if term else queryset), False
+    def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any]":
+        return rows.filter(Q(actor=term) | Q(target_id=term))
 
     @admin.display(description="what it touched")
     def what(self, entry: AuditEntry) -> str:

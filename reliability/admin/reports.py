@@ -30,13 +30,9 @@ class ByExecution(Telling, ReadOnlyScreen):
     search_fields = ("execution_id",)
     search_help_text = "n8n's id of an execution, or an id"
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
-    ) -> "tuple[QuerySet[Any], bool]":
-        if not search_term.strip():
-            return queryset, False
-        wanted = as_uuid(search_term)
-        return queryset.filter(**{"pk": wanted} if wanted else {"execution_id": search_term.strip()}), False
+    def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any]":
+        wanted = as_uuid(term)
+        return rows.filter(**{"pk": wanted} if wanted else {"execution_id": term})
 
 
 @admin.register(FailureReport)

@@ -69,16 +69,10 @@ class StripeEventAdmin(WithPayload, Telling, PageScreen):
     def get_queryset(self, request: HttpRequest) -> "QuerySet[Any]":
         return super().get_queryset(request).select_related("endpoint", "secret")
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
-    ) -> "tuple[QuerySet[Any], bool]":
-        """Search by what an index answers."""
-        term = search_term.strip()
-        if not term:
-            return queryset, False
+    def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any]":
         wanted = as_uuid(term)
         by_name = Q(event_id=term) | (Q(object_id=term) & ~Q(object_id=""))
-        return queryset.filter(Q(pk=wanted) if wanted else by_name), False
+        return rows.filter(Q(pk=wanted) if wanted else by_name)
 
     def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
         super().describe(rows, now=now)
@@ -167,10 +161,8 @@ class StripeRefusalAdmin(Telling, ReadOnlyScreen):
     ordering = ("-id",)
     sortable_by = ()
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
-    ) -> "tuple[QuerySet[Any], bool]":
-        return (queryset.filter(slug=search_term.strip()) if search_term.strip() else queryset), False
+    def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any]":
+        return rows.filter(slug=term)
 
     @admin.display(description="number")
     def number(self, row: StripeRefusal) -> int:
@@ -194,10 +186,8 @@ class StripeClaimAdmin(Telling, ReadOnlyScreen):
     ordering = ("-id",)
     sortable_by = ()
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
-    ) -> "tuple[QuerySet[Any], bool]":
-        return (queryset.filter(event_id=search_term.strip()) if search_term.strip() else queryset), False
+    def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any]":
+        return rows.filter(event_id=term)
 
     @admin.display(description="status")
     def standing(self, row: StripeClaim) -> str:
