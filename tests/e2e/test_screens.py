@@ -7,7 +7,7 @@ from reliability.models import Breaker, Delivery, FailureReport, StripeEndpoint,
 from reliability.pipeline import clock
 from scheduling.models import CronJob
 
-from .browser import SCHEMES, SIZES, axe, chromium, console  # noqa: F401  # fixtures
+from .browser import SCHEMES, SIZES, axe
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 LISTS = (
@@ -39,7 +39,7 @@ def pages() -> list[str]:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("size", SIZES)
-def test_every_screen_is_readable_at_every_size(console, week, size, scheme):  # noqa: F811  # the fixture
+def test_every_screen_is_readable_at_every_size(console, week, size, scheme):
     shown = console("superuser", size, scheme)
     wrong = {}
     for path in pages():
@@ -51,7 +51,7 @@ def test_every_screen_is_readable_at_every_size(console, week, size, scheme):  #
     assert not {path: found for path, found in wrong.items() if found}
 
 
-def test_a_delivery_is_cancelled_from_its_page_by_the_keyboard(console, week):  # noqa: F811  # the fixture
+def test_a_delivery_is_cancelled_from_its_page_by_the_keyboard(console, week):
     waits = Delivery.objects.filter(state="pending", lane__workflow__slug="demo-lead-enrich").first()
     shown = console("operator")
     page = shown.page
@@ -70,7 +70,7 @@ def test_a_delivery_is_cancelled_from_its_page_by_the_keyboard(console, week):  
     assert waits.state == "cancelled"
 
 
-def test_a_breaker_is_held_open_with_an_end_and_reset(console, week):  # noqa: F811  # the fixture
+def test_a_breaker_is_held_open_with_an_end_and_reset(console, week):
     breaker = Breaker.objects.get(lane__workflow__slug="demo-order-sync", lane__tenant="demo-acme")
     shown = console("lead")
     page = shown.page
@@ -90,7 +90,7 @@ def test_a_breaker_is_held_open_with_an_end_and_reset(console, week):  # noqa: F
     assert not shown.complaints
 
 
-def test_an_id_is_copied(console, week):  # noqa: F811  # the fixture
+def test_an_id_is_copied(console, week):
     event = StripeEvent.objects.order_by("-pk").first()
     shown = console("viewer")
     shown.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
