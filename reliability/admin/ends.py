@@ -1,6 +1,6 @@
 """Asks for how long: what is held by hand has an end, unless somebody says that it has none."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django import forms
@@ -42,9 +42,12 @@ class EndForm(ReasonForm):
         return values
 
 
-def _moment(text: str) -> Any:
+def _moment(text: str) -> datetime | None:
+    """Read a moment, in UTC where it names no zone. One that UTC cannot tell would be kept, and never be read again."""
     try:
         found = parse_datetime(text)
-    except ValueError:
+        if found is None:
+            return None
+        return make_aware(found) if is_naive(found) else found.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return make_aware(found) if found is not None and is_naive(found) else found

@@ -3,7 +3,7 @@
 import getpass
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,8 @@ def _moment(text: str, name: str) -> Any:
         return None
     try:
         found = parse_datetime(text)
-    except ValueError:
+        found = found if found is None or is_naive(found) else found.astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter: a time that UTC cannot tell
         found = None
     if found is None or is_naive(found):
         raise CommandError(f"--{name.replace('_', '-')}: a time with its offset is needed, such as 2026-01-31T12:00Z.")

@@ -52,7 +52,7 @@ def test_workflows_are_paused_with_an_end_and_resumed(workflow):
     assert not Workflow.objects.get().paused
 
 
-@pytest.mark.parametrize("until", ["2001-01-01T00:00Z", "soon", "2030-01-01T00:00"])
+@pytest.mark.parametrize("until", ["2001-01-01T00:00Z", "soon", "2030-01-01T00:00", "9999-12-31T23:59-12:00"])
 def test_an_end_that_makes_no_sense_is_refused(workflow, until):
     workflow()
     with pytest.raises(CommandError, match="--until"):
