@@ -7,11 +7,13 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ERROR_FLAG
 from django.core.paginator import Paginator
 from django.db import models
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.views import ChangeList
@@ -69,6 +71,22 @@ class Screen(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def is_senseless(self, params: QueryDict) -> bool:
+        """Whether an address asks for what no row can hold."""
+        return any("\x00" in text for name, values in params.lists() for text in (name, *values))
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        if self.is_senseless(request.GET):
+            raise IncorrectLookupParameters
+        return super().get_changelist_instance(request)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the list. An address that makes no sense, which Django leads to `?e=1`, matches nothing."""
+        if ERROR_FLAG in request.GET:
+            messages.error(request, "That address asks for a filter or a page that there is not: it matches nothing.")
+        response: HttpResponse = super().changelist_view(request, extra_context)
+        return response
+
     def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any] | None":
         """Return what a term finds, by what an index answers; `None`: what `search_fields` find."""
         return None
@@ -77,6 +95,8 @@ class Screen(ModelAdmin):
         self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
     ) -> "tuple[QuerySet[Any], bool]":
         term = search_term.strip()
+        if ERROR_FLAG in request.GET or "\x00" in term:  # the latter: of what completes a field
+            return queryset.none(), False
         if not term:
             return queryset, False
         found = self.searched(queryset, term)

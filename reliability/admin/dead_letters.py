@@ -9,7 +9,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, QueryDict
 from django.urls import URLPattern, path
 from unfold.widgets import UnfoldBooleanSwitchWidget
 
@@ -76,6 +76,10 @@ class DeadLetterAdmin(ReadOnly, ActingScreen):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[letter_list.LetterList]:
         return letter_list.LetterList
+
+    def is_senseless(self, params: QueryDict) -> bool:
+        """Leave it to the list, which names what makes no sense."""
+        return False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the list, with what this person may do."""

@@ -6,6 +6,7 @@ The list, its export and the bulk pages read the same parameters, so that an add
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time
 from urllib.parse import urlencode
+from uuid import UUID
 
 from django.http import QueryDict
 from django.utils.dateparse import parse_date, parse_datetime
@@ -28,7 +29,8 @@ TEXTS = {
 TIMES = {"after": "created_after", "before": "created_before"}
 FILTERS = (STATUS, *TEXTS, *TIMES)
 # What an address may carry besides.
-BESIDES = {"p", "o", "e", "order", "next", "prev", "_changelist_filters", "_popup", "_to_field", "_facets", "stay"}
+CURSORS = ("next", "prev")
+BESIDES = {"order", *CURSORS, "_changelist_filters", "_popup", "_to_field", "_facets", "stay"}
 CHOICES = {
     STATUS: (*DeadLetterStatus.values, ALL),
     "reason": tuple(Reason),
@@ -71,6 +73,8 @@ def read(params: QueryDict) -> Reading:
     problems += [f"'{name}' is given more than once." for name in params if len(params.getlist(name)) > 1]
     values = {name: (params.get(name) or "").strip() for name in (*FILTERS, "order") if params.get(name)}
     problems += [text for name, value in values.items() if (text := _wrong(name, value))]
+    problems += [f"'{name}' is blank." for name in (*FILTERS, "order") if (params.get(name) or "x").isspace()]
+    problems += [f"'{name}' names no place in the list." for name in CURSORS if not _is_id(params.get(name))]
     chosen: dict[str, str | datetime] = {TEXTS[name]: values[name] for name in TEXTS if values.get(name)}
     for name, ours in TIMES.items():
         if values.get(name):
@@ -105,6 +109,13 @@ def _wrong(name: str, value: str) -> str:
     if name in CHOICES and value not in CHOICES[name]:
         return f"'{value[:40]}' is no {name.removesuffix('__exact')} of a dead letter."
     return ""
+
+
+def _is_id(text: str | None) -> bool:
+    try:
+        return not text or bool(UUID(text))
+    except ValueError:
+        return False
 
 
 def _moment(text: str) -> datetime | None:
