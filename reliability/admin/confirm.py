@@ -9,9 +9,10 @@ from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from unfold.decorators import action
@@ -23,7 +24,8 @@ from reliability.pipeline.audit import Hand
 
 from .base import Screen, as_uuid, hand_of
 
-LIMIT = 1000
+# With what else the form holds, below Django's bound for the fields of one (1,000).
+LIMIT = 900
 
 
 class ReasonForm(forms.Form):
@@ -75,6 +77,14 @@ class ActingScreen(Screen):
     def key_of(self, text: str) -> Any:
         """Return the primary key that an address names, if it is one."""
         return as_uuid(text)
+
+    def response_action(self, request: HttpRequest, queryset: "QuerySet[Any]") -> HttpResponseBase | None:
+        """Act on the rows chosen, unless what was chosen is none."""
+        if any(self.key_of(one) is None for one in request.POST.getlist(ACTION_CHECKBOX_NAME)):
+            messages.error(request, f"What was chosen is no {self.opts.verbose_name}. Nothing was done.")
+            return HttpResponseRedirect(request.get_full_path())
+        response: HttpResponseBase | None = super().response_action(request, queryset)
+        return response
 
 
 def _for_chosen(verb: Verb) -> Callable[..., HttpResponse | None]:

@@ -6,7 +6,6 @@ from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, QueryDict
@@ -17,7 +16,7 @@ from reliability.models import DeadLetter
 from reliability.pipeline import letters, replay, retry
 
 from . import letter_edit, letter_export, letter_list, letter_page
-from .base import ReadOnly, as_uuid
+from .base import ReadOnly
 from .confirm import ActingScreen, ReasonForm, Verb, denial
 
 
@@ -94,8 +93,8 @@ class DeadLetterAdmin(ReadOnly, ActingScreen):
 
     def response_action(self, request: HttpRequest, queryset: "QuerySet[DeadLetter]") -> HttpResponseBase | None:
         """Act on the rows chosen, whatever became of them meanwhile: each says why it was left as it is."""
-        if any(as_uuid(one) is None for one in request.POST.getlist(ACTION_CHECKBOX_NAME)):
-            messages.error(request, "What was chosen is no dead letter. Nothing was done.")
+        if request.POST.get("select_across", "0") != "0":
+            messages.error(request, "All that match are replayed or purged by a bulk operation. Nothing was done.")
             return HttpResponseRedirect(request.get_full_path())
         response: HttpResponseBase | None = super().response_action(request, self.get_queryset(request))
         return response

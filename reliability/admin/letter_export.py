@@ -8,7 +8,6 @@ from django.core.exceptions import PermissionDenied
 from django.http import (
     HttpRequest,
     HttpResponseBase,
-    HttpResponseNotAllowed,
     HttpResponseRedirect,
     StreamingHttpResponse,
 )
@@ -38,13 +37,15 @@ def export(screen: "DeadLetterAdmin", request: HttpRequest) -> HttpResponseBase:
     """Answer a POST with the file. Raises `PermissionDenied`, which names the permission."""
     if not screen.may(request, "export"):
         raise PermissionDenied(denial(screen, "export"))
-    if request.method != "POST":
-        return HttpResponseNotAllowed(["POST"])
+    back = HttpResponseRedirect(f"{reverse('admin:reliability_deadletter_changelist')}?{request.GET.urlencode()}")
+    if request.method != "POST":  # as who had to sign in amid it comes back
+        messages.warning(request, "Nothing was exported: press it again.")
+        return back
     form, reading = ExportForm(request.POST), read(request.GET)
     wrong = [*reading.problems, *([] if form.is_valid() else ["Say as what, and why."])]
     if wrong:
         messages.error(request, f"Nothing was exported. {' '.join(wrong)}")
-        return HttpResponseRedirect(f"{reverse('admin:reliability_deadletter_changelist')}?{request.GET.urlencode()}")
+        return back
     kind, hand, now = form.cleaned_data["kind"], hand_of(request, form.cleaned_data["reason"]), clock.now()
     pieces = out.begin(selection=reading.selection, kind=kind, hand=hand, now=now)
     response = StreamingHttpResponse(pieces, content_type=f"{TYPES[kind]}; charset=utf-8")

@@ -8,7 +8,7 @@ from uuid import UUID
 from django import forms
 from django.contrib import admin, messages
 from django.db.models import DateTimeField, QuerySet, Value
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from unfold.widgets import UnfoldAdminDecimalFieldWidget
@@ -100,14 +100,21 @@ class OperationAdmin(ReadOnlyScreen):
         return TemplateResponse(request, "admin/reliability/operation.html", context, status=400 if form else 200)
 
     def control(self, request: HttpRequest, operation_id: UUID) -> HttpResponse:
-        """Pause, go on, cancel, change the rate, undo: by POST, with a reason."""
+        """Pause, go on, cancel, change the rate, undo: by POST, with a reason.
+
+        Who had to sign in amid it comes back by GET, to the page that it was pressed on.
+        """
+        page = HttpResponseRedirect(reverse("admin:reliability_operation_page", args=[operation_id]))
         if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+            messages.warning(request, "Nothing was done: press it again.")
+            return page
         verb = request.POST.get("verb", "")
         if verb not in VERBS:
             raise Http404
         act, permission = VERBS[verb]
         bulk.need(request, permission)
+        if not Operation.objects.filter(pk=operation_id).exists():
+            raise Http404("There is no such operation.")
         form = RateForm(request.POST) if verb == "rate" else ReasonForm(request.POST)
         if not form.is_valid():
             return self.page(request, operation_id, _with_rate(form, operation_id))
@@ -117,9 +124,8 @@ class OperationAdmin(ReadOnlyScreen):
             done = act(operation_id=operation_id, hand=hand, now=clock.now(), **values)
         except BackstopError as refusal:
             messages.error(request, str(refusal))
-            done = None
-        target = done.pk if done is not None else operation_id
-        return HttpResponseRedirect(reverse("admin:reliability_operation_page", args=[target]))
+            return page
+        return HttpResponseRedirect(reverse("admin:reliability_operation_page", args=[done.pk])) if done else page
 
     @admin.display(description="begun", ordering="id")
     def begun(self, one: Any) -> str:

@@ -99,7 +99,8 @@ class PageScreen(ReadOnly, ActingScreen):
         """Answer with the whole of a stranger's text, in such a way that no browser takes it for a page."""
         if name not in self.texts:
             raise Http404("There is no such text.")
-        return plain(str(getattr(self.row_of(request, object_id), name)), f"{object_id}-{name}.txt")
+        row = self.row_of(request, object_id)
+        return plain(str(getattr(row, name)), f"{row.pk}-{name}.txt")
 
 
 def plain(text: str, name: str) -> HttpResponse:

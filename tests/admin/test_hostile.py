@@ -1,11 +1,18 @@
 """What people, browsers and strangers send to the console that makes no sense: nothing breaks, and nothing is done."""
 
+import re
+
 import pytest
 from django.contrib.admin import site
+from django.contrib.auth.models import User
 from django.urls import reverse
 
-from reliability.models import Workflow
-from reliability.pipeline import burial, clock
+from reliability.admin.confirm import LIMIT
+from reliability.models import AuditEntry, DeadLetter, Delivery, Workflow
+from reliability.models.ids import uuid7
+from reliability.pipeline import burial, clock, operations
+from reliability.pipeline.audit import Hand
+from reliability.pipeline.selection import DeadLetterFilter
 
 from .test_console import change, signed_in
 
@@ -95,3 +102,79 @@ def test_blank_filters_and_places_that_are_none_match_no_dead_letter(rows, param
         answer = client.get(f"/admin/reliability/{path}?{params}")
         assert 'role="alert"' in answer.content.decode()
     assert not client.get(f"/admin/reliability/deadletter/?{params}").context["cl"].result_list
+
+
+ACTING = [model for model in LISTS if any(one.many for one in getattr(site._registry[model], "verbs", ()))]
+IDS = ("junk", "a\x00b", "9" * 23, "{", "01890a5d-ac96-774b-bcce-b302099a805")
+
+
+@pytest.mark.parametrize("model", ACTING, ids=lambda model: model.__name__)
+def test_an_action_on_what_is_no_row_does_nothing(rows, model):
+    client, screen = signed_in(), site._registry[model]
+    client.get(where(model))  # which makes the switches
+    for chosen in IDS:
+        asked = {"action": screen.actions[0], "_selected_action": chosen, "confirmed": "1", "reason": "a test"}
+        answer = client.post(where(model), asked, follow=True)
+        assert answer.status_code == 200, chosen
+        assert "Nothing was done" in answer.content.decode(), chosen
+    assert not AuditEntry.objects.exists()
+
+
+def test_all_rows_of_the_queue_are_not_an_action_of_its_list(rows):
+    asked = {
+        "action": "purge_selected",
+        "_selected_action": str(rows.pk),
+        "select_across": "1",
+        "confirmed": "1",
+        "reason": "x",
+    }
+    answer = signed_in().post("/admin/reliability/deadletter/?workflow=other", asked, follow=True)
+    assert "Nothing was done" in answer.content.decode()
+    assert DeadLetter.objects.get().status == "dead"
+
+
+def test_the_most_rows_that_can_be_asked_about_can_be_answered_for(workflow, accept_many):
+    workflow(paused=True)
+    client = signed_in()
+    accept_many(LIMIT)
+    chosen = {"action": "cancel_selected", "_selected_action": str(Delivery.objects.first().pk), "select_across": "1"}
+    page = client.post("/admin/reliability/delivery/", chosen).content.decode()
+    fields = re.findall(r'name="(_selected_action|action)" value="([^"]+)"', page)
+    answered = {"confirmed": "1", "reason": "a test", "csrfmiddlewaretoken": "a token", "action": "cancel_selected"}
+    answered["_selected_action"] = [value for name, value in fields if name == "_selected_action"]
+    assert len(answered["_selected_action"]) == LIMIT
+    assert client.post("/admin/reliability/delivery/", answered).status_code == 302
+    assert Delivery.objects.filter(state="cancelled").count() == LIMIT
+
+
+def test_the_hand_on_an_operation_that_is_not_there_is_told_so(db):
+    client, control = signed_in(), f"/admin/reliability/operation/{uuid7()}/control/"
+    assert [client.post(control, {"verb": "pause", **more}).status_code for more in ({}, {"reason": "x"})] == [404, 404]
+
+
+def test_who_signs_in_amid_an_action_comes_back_to_its_page_and_nothing_is_done(rows, client):
+    operation = operations.submit(
+        kind="replay", selection=DeadLetterFilter(workflow="echo"), hand=Hand("user:a"), now=clock.now()
+    )
+    User.objects.create_superuser("ada", password="a-password-1")
+    for path, back in [
+        (f"operation/{operation.pk}/control/", f"operation/{operation.pk}/"),
+        ("deadletter/export/?workflow=echo", "deadletter/?workflow=echo"),
+    ]:
+        client.logout()
+        refused = client.post(f"/admin/reliability/{path}", {"verb": "cancel", "kind": "csv", "reason": "a test"})
+        signed = {"username": "ada", "password": "a-password-1", "next": f"/admin/reliability/{path}"}
+        answer = client.post(refused["Location"], signed, follow=True)
+        assert answer.redirect_chain[-1][0] == f"/admin/reliability/{back}"
+        assert "press it again" in answer.content.decode()
+    operation.refresh_from_db()
+    assert operation.state == "running"
+    assert not AuditEntry.objects.filter(actor="user:ada").exists()
+
+
+def test_a_text_is_named_by_its_row_and_not_by_the_address(rows):
+    pk = Delivery.objects.first().pk
+    client = signed_in()
+    for address in (f"urn:uuid:{pk}", f"{{{pk}}}", f"%0d{pk}"):
+        answer = client.get(f"/admin/reliability/delivery/{address}/text/payload/")
+        assert answer["Content-Disposition"] == f'inline; filename="{pk}-payload.txt"'
