@@ -184,6 +184,7 @@ AXES_COOLOFF_TIME = timedelta(minutes=env.integer("SIGN_IN_LOCKOUT_MINUTES", 30,
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # both together: a stranger cannot lock an operator out
 AXES_LOCKOUT_CALLABLE = "reliability.admin.sign_ins.locked_out"
 AXES_CLIENT_IP_CALLABLE = "reliability.admin.sign_ins.address"
+AXES_USERNAME_CALLABLE = "reliability.admin.sign_ins.name_of"
 AXES_RESET_ON_SUCCESS = AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = AXES_VERBOSE = False
 

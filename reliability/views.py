@@ -7,8 +7,9 @@ from django.contrib.staticfiles.storage import staticfiles_storage
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.shortcuts import render
 from django.urls import reverse
-from django.views import csrf, defaults
+from django.views import defaults
 
 from reliability.api.problems import problem
 
@@ -50,9 +51,10 @@ def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """Answer a request that CSRF protection refused: the console's by Django's page, any other as a problem."""
+    """Answer a request that CSRF protection refused: the console's by a page, any other as a problem."""
     if request.path.startswith("/admin"):
-        return csrf.csrf_failure(request, reason)
+        text = "The page was too old, as after a sign-in elsewhere, or not ours: go back, reload it, and try again."
+        return render(request, "403.html", {"exception": text}, status=HTTPStatus.FORBIDDEN)
     return problem(status=HTTPStatus.FORBIDDEN)
 
 

@@ -1,5 +1,6 @@
 """Signing in: what failed, who is locked out, and what they are told."""
 
+from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any
 
@@ -16,6 +17,7 @@ from reliability.pipeline import sign_ins
 from .base import ReadOnly
 from .confirm import ActingScreen, Verb
 
+NAME_KEPT = 255
 UNLOCK = Verb("unlock", "Unlock", "sign-ins unlocked", sign_ins.unlock, "attempt_id")
 
 
@@ -41,6 +43,12 @@ def address(request: HttpRequest) -> str | None:
         return str(ip_address(address_of(request.META)))
     except ValueError:
         return None
+
+
+def name_of(request: HttpRequest, credentials: Mapping[str, Any] | None) -> str:
+    """Return the name that failures are counted by, as far as it is kept: a longer one is nobody's."""
+    given = credentials.get("username") if credentials else request.POST.get("username")
+    return str(given or "")[:NAME_KEPT]
 
 
 def locked_out(request: HttpRequest, response: HttpResponse, credentials: Any) -> HttpResponse:

@@ -5,6 +5,7 @@ import re
 import pytest
 from django.contrib.admin import site
 from django.contrib.auth.models import User
+from django.test import Client
 from django.urls import reverse
 
 from reliability.admin.confirm import LIMIT
@@ -178,3 +179,27 @@ def test_a_text_is_named_by_its_row_and_not_by_the_address(rows):
     for address in (f"urn:uuid:{pk}", f"{{{pk}}}", f"%0d{pk}"):
         answer = client.get(f"/admin/reliability/delivery/{address}/text/payload/")
         assert answer["Content-Disposition"] == f'inline; filename="{pk}-payload.txt"'
+
+
+def test_a_page_that_is_too_old_is_told_so(rows):
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(User.objects.create_superuser("ada", password="a-password-1"))
+    answer = strict.post(change(DeadLetter, rows.pk, "purge"), {"confirmed": "1", "reason": "x"})
+    assert answer.status_code == 403
+    assert "Nothing was done" in answer.content.decode()
+    assert DeadLetter.objects.get().status == "dead"
+
+
+def test_what_is_not_there_or_is_broken_has_a_page_with_a_way_back(rows, settings):
+    client = signed_in()
+    gone = client.get(change(DeadLetter, uuid7()))
+    settings.DATA_UPLOAD_MAX_NUMBER_FIELDS = 1
+    broken = client.post("/admin/reliability/delivery/", {"a": "1", "b": "2"})
+    assert (gone.status_code, broken.status_code) == (404, 400)
+    assert all('href="/admin/"' in answer.content.decode() for answer in (gone, broken))
+
+
+@pytest.mark.parametrize("name", ["x" * 10_000, "\u202e" * 256])
+def test_a_name_longer_than_any_is_counted_like_others(db, client, name):
+    answers = [client.post("/admin/login/", {"username": name, "password": "wrong"}).status_code for _ in range(5)]
+    assert answers == [200, 200, 200, 200, 429]
