@@ -1,7 +1,7 @@
 """Signing in: what failed, who is locked out, and what they are told."""
 
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Any
 
 from axes.helpers import get_cool_off
@@ -18,6 +18,7 @@ from .base import ReadOnly
 from .confirm import ActingScreen, Verb
 
 NAME_KEPT = 255
+HOME = 64  # bits of an IPv6 address that are one subscriber's
 UNLOCK = Verb("unlock", "Unlock", "sign-ins unlocked", sign_ins.unlock, "attempt_id")
 
 
@@ -38,11 +39,17 @@ class FailedSignInAdmin(ReadOnly, ActingScreen):
 
 
 def address(request: HttpRequest) -> str | None:
-    """Return the address that failures are counted by: the one that our own proxies saw."""
+    """Return the address that failures are counted by: the one that our own proxies saw.
+
+    Of IPv6 it is the /64: whoever has one of its addresses has them all.
+    """
     try:
-        return str(ip_address(address_of(request.META)))
+        found = ip_address(address_of(request.META))
     except ValueError:
         return None
+    if isinstance(found, IPv4Address):
+        return str(found)
+    return str(found.ipv4_mapped or ip_network((found.packed, HOME), strict=False).network_address)
 
 
 def name_of(request: HttpRequest, credentials: Mapping[str, Any] | None) -> str:

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from axes.models import AccessAttempt
 from django.contrib.admin import site
 from django.contrib.auth.models import User
 from django.test import Client
@@ -203,3 +204,12 @@ def test_what_is_not_there_or_is_broken_has_a_page_with_a_way_back(rows, setting
 def test_a_name_longer_than_any_is_counted_like_others(db, client, name):
     answers = [client.post("/admin/login/", {"username": name, "password": "wrong"}).status_code for _ in range(5)]
     assert answers == [200, 200, 200, 200, 429]
+
+
+@pytest.mark.parametrize(
+    ("seen", "counted"),
+    [("2001:db8:1:2:aaaa::1", "2001:db8:1:2::"), ("::ffff:192.0.2.7", "192.0.2.7"), ("fe80::1%eth0", "fe80::")],
+)
+def test_who_has_many_addresses_of_one_network_is_one(db, seen, counted):
+    Client(REMOTE_ADDR=seen).post("/admin/login/", {"username": "ada", "password": "wrong"})
+    assert AccessAttempt.objects.get().ip_address == counted
