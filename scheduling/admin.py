@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.db import transaction
 from django.db.models import QuerySet
@@ -14,7 +15,8 @@ from django.utils.html import format_html, format_html_join
 
 from reliability.admin import cells, words
 from reliability.admin.base import ReadOnlyScreen, Telling, hand_of
-from reliability.admin.confirm import ActingScreen, Verb
+from reliability.admin.confirm import ActingScreen, ReasonForm, Verb
+from reliability.models.ids import uuid7
 from reliability.pipeline import audit, clock
 from reliability.templatetags.console import duration, relative
 
@@ -22,7 +24,22 @@ from . import figures, health, jobs
 from .figures import Past
 from .models import CronJob, Ping, Run
 
-RUN = Verb("run", "Run now", "cron jobs run", jobs.run_now, "job_id", warning="Beside the schedule, and at once.")
+
+class RunForm(ReasonForm):
+    """Why; and the question's own id, so that an answer that is given twice runs a job once."""
+
+    once = forms.UUIDField(required=False, initial=uuid7, widget=forms.HiddenInput)
+
+
+RUN = Verb(
+    key="run",
+    title="Run now",
+    done="cron jobs run",
+    call=jobs.run_now,
+    argument="job_id",
+    form=RunForm,
+    warning="Beside the schedule, and at once.",
+)
 ENABLE = Verb("enable", "Enable", "cron jobs enabled", jobs.enable, "job_id")
 DISABLE = Verb(
     key="disable",

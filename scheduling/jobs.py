@@ -58,6 +58,12 @@ class Overlapping(Conflict):
     code = "overlapping"
 
 
+class AnsweredAlready(Conflict):
+    """This was asked for already: the job ran once for it."""
+
+    code = "answered_already"
+
+
 @dataclass(frozen=True, slots=True)
 class Ran:
     """What a ping led to: `deliveries` are those of its run, after those of the runs for missed slots."""
@@ -123,18 +129,23 @@ def ping(*, slug: str, key: str | None, caller: Caller) -> Ran:
     raise Unavailable("Other runs of the job came in between.")
 
 
-def run_now(*, job_id: UUID, hand: Hand, now: datetime) -> Ran:
-    """Run a job by hand, beside its schedule. Raises `NotFound`, `Disabled`, `Overlapping` and `Unavailable`."""
+def run_now(*, job_id: UUID, hand: Hand, now: datetime, once: UUID | None = None) -> Ran:
+    """Run a job by hand, beside its schedule; `once` is good for one run, however often it comes.
+
+    Raises `NotFound`, `Disabled`, `Overlapping`, `AnsweredAlready` and `Unavailable`.
+    """
     job = find(job_id=job_id)
     with transaction.atomic():
         for _ in range(TRIES):
-            ran = _run(_look(job.slug), Due(None), key=f"manual:{uuid7()}", caller=None)
+            ran = _run(_look(job.slug), Due(None), key=f"manual:{once or uuid7()}", caller=None)
             if ran is not None:
                 break
         else:
             raise Unavailable
         if ran.skipped:
             raise Overlapping
+        if ran.repeated:
+            raise AnsweredAlready
         audit.record(hand=hand, action="run_cron_job", now=now, target=job, details={"run": str(ran.run)})
     return ran
 

@@ -87,6 +87,9 @@ def undo_purge(
         if purged.kind != OperationKind.PURGE or purged.state in OPEN:
             raise Conflict("Only a purge that is over can be undone: cancel it first.")
         frozen = {"operation": str(purged.pk)}
+        restores = Operation.objects.filter(kind=OperationKind.RESTORE, state__in=OPEN)
+        if restores.filter(filter__operation=frozen["operation"]).exists():
+            raise Conflict("It is being undone already.")
         if tenant := purged.filter.get("tenant"):
             frozen["tenant"] = tenant
         values = {"kind": OperationKind.RESTORE, "filter": frozen, "cutoff": now}

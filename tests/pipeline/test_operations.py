@@ -285,6 +285,8 @@ def test_a_bulk_purge_is_undone_by_an_operation_of_its_own(letters):
     assert operations.undoable(operation=purge, now=clock.now()) == 12
     operations.undo_purge(dead_letter_id=made[0].pk, hand=HAND, now=clock.now())
     undo = operations.undo_purge(operation_id=purge.pk, hand=HAND, now=clock.now())
+    with pytest.raises(Conflict, match="being undone already"):  # as a button that is pressed twice
+        operations.undo_purge(operation_id=purge.pk, hand=HAND, now=clock.now())
     undo = work(undo)
     assert (undo.kind, undo.state, undo.matched, undo.done) == ("restore", "done", 11, 11)
     assert DeadLetter.objects.filter(status=DeadLetterStatus.DEAD, purged_by=None).count() == 12

@@ -41,6 +41,17 @@ def test_the_list_says_how_each_job_stands(job, post, django_assert_max_num_quer
     assert "0 9 * * MON (UTC)" in page
 
 
+def test_an_answer_that_is_given_twice_runs_a_job_once(job):
+    made = job(overlap="queue")
+    client = signed_in("operators")
+    question = client.get(change(made, "run")).context["form"]
+    answer = {"confirmed": "1", "reason": "a customer waits", "once": str(question["once"].value())}
+    client.post(change(made, "run"), answer)
+    again = client.post(change(made, "run"), answer, follow=True)
+    assert "asked for already" in again.content.decode()
+    assert len(runs(made)) == Delivery.objects.count() == AuditEntry.objects.count() == 1
+
+
 def test_a_job_is_run_disabled_and_enabled_by_hand(job):
     made = job()
     client = signed_in("operators")
