@@ -1,0 +1,1 @@
+"""The database engine: Django's own for PostgreSQL, whose connections are looked at before they are asked."""
