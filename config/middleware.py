@@ -1,12 +1,9 @@
-"""Django's middleware for pages, which the API's requests pass by: they bring a key, and no session."""
+"""The fork between pages and the API, whose requests bring a key and no session; and the end of idle sessions."""
 
 import time
+from collections.abc import Callable
 
-from csp.middleware import CSPMiddleware
 from django.conf import settings
-from django.contrib.auth import middleware as auth
-from django.contrib.messages import middleware as messages
-from django.contrib.sessions import middleware as sessions
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 
@@ -15,30 +12,25 @@ CONSOLE = "/admin/"
 POLL = "X-Backstop-Poll"  # by which a page that looks for news says that nobody asked it to
 SEEN_EVERY = 60
 
+Handler = Callable[[HttpRequest], HttpResponseBase]
 
-class PagesOnly(MiddlewareMixin):
-    """Steps aside for the API."""
+
+class PagesOnly:
+    """Leads the API's requests past all middleware that follows, straight to their views."""
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+        self.view = _innermost(get_response)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if request.path_info.startswith(API):
-            return self.get_response(request)  # type: ignore[return-value]  # as above
-        return super().__call__(request)  # type: ignore[return-value]  # as above
+        return (self.view if request.path_info.startswith(API) else self.get_response)(request)
 
 
-class SessionMiddleware(PagesOnly, sessions.SessionMiddleware):
-    """Sessions, for pages."""
-
-
-class AuthenticationMiddleware(PagesOnly, auth.AuthenticationMiddleware):
-    """Signed-in users, for pages."""
-
-
-class MessageMiddleware(PagesOnly, messages.MessageMiddleware):
-    """Messages, for pages."""
-
-
-class ContentSecurityPolicyMiddleware(PagesOnly, CSPMiddleware):
-    """What a page may load and run, for pages."""
+def _innermost(handler: Handler) -> Handler:
+    """Return what calls the view: each middleware holds the next one as its `get_response`."""
+    while (following := getattr(handler, "get_response", None)) is not None:
+        handler = following
+    return handler
 
 
 class SessionEndMiddleware(MiddlewareMixin):
