@@ -22,7 +22,7 @@ ERRORS = [
     ),
     *(("http_503", f"{what} is overloaded, try %s later") for what in ("Mailer", "Database", "Search", "Ledger")),
     *(("http_422", f"Field {name} of order %s is missing") for name in ("name", "address", "country", "mail")),
-    *(("read_timeout", "No answer within %s ms"), ("connection_refused", "Connection refused by 10.0.0.%s")),
+    *(("read_timeout", "No answer within %s ms"), ("connection_refused", "Connection refused by 10.0.0.4:%s")),
     *(("outcome_unknown", "Nobody knows about %s"), ("expired", "It outlived its expiry by %s s")),
 ]
 
