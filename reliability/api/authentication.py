@@ -49,7 +49,7 @@ class KeyAuthentication(BaseAuthentication):
     """`Authorization: Bearer <key>` or `X-API-Key: <key>`. One query, which also reads the clock."""
 
     def authenticate(self, request: Any) -> tuple[Caller, Caller]:
-        plain = _shown(request.META)
+        plain = shown(request.META)
         if not plain or len(plain) > KEY_LENGTH_LIMIT or not plain.isascii() or not plain.isprintable():
             raise AuthenticationFailed("An API key is needed: 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.")
         row = _find(plain[:PREFIX_LENGTH])
@@ -79,7 +79,8 @@ def _find(prefix: str) -> tuple[ApiKey, datetime] | None:
     return (COLUMNS.instance(row[1:]), row[0]) if row else None
 
 
-def _shown(meta: dict[str, str]) -> str:
+def shown(meta: dict[str, str]) -> str:
+    """Return the key that a request shows, or nothing."""
     scheme, _, token = meta.get("HTTP_AUTHORIZATION", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else meta.get("HTTP_X_API_KEY", "").strip()
 

@@ -3,6 +3,8 @@
 from typing import Any
 from uuid import UUID
 
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -15,7 +17,7 @@ from reliability.pipeline import control, intake
 from reliability.pipeline.intake import Accepted, Trigger
 from reliability.pipeline.selection import lanes_of
 
-from . import pages, shapes
+from . import pages, quick, shapes
 from .authentication import Caller
 from .serializers import (
     BatchRequest,
@@ -27,7 +29,7 @@ from .serializers import (
     ProblemShape,
     ReasonRequest,
     check_expiry,
-    idempotency_key,
+    key_of,
 )
 from .views import PROBLEMS, View, caller, read, text_of
 
@@ -36,6 +38,11 @@ KEY_HEADER = OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER)
 
 class Deliveries(View):
     scopes = {"POST": "deliver", "GET": "read"}
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Answer what is usual at once; everything else goes through the steps."""
+        answered = quick.answer(request) if request.method == "POST" else None
+        return answered if answered is not None else super().dispatch(request, *args, **kwargs)
 
     @extend_schema(
         operation_id="create_delivery",
@@ -156,19 +163,10 @@ def _trigger(values: dict[str, Any], text: str, who: Caller, *, header: str | No
         tenant=who.tenant_for(values.get("tenant")),
         payload=text,
         digest=digest_of(values["payload"]),
-        idempotency_key=_key(values.get("idempotency_key"), header),
+        idempotency_key=key_of(values.get("idempotency_key"), header),
         deliver_at=values.get("deliver_at"),
         expires_at=values.get("expires_at"),
     )
-
-
-def _key(in_body: str | None, in_header: str | None) -> str | None:
-    if in_header is None:
-        return in_body
-    if in_body is not None and in_body != in_header:
-        text = "The header Idempotency-Key and the field idempotency_key differ."
-        raise InvalidInput(text, errors={"idempotency_key": [text]})
-    return idempotency_key(in_header)
 
 
 def _shape(accepted: Accepted, trigger: Trigger, document: Any) -> shapes.Shape:

@@ -9,14 +9,24 @@ from rest_framework.parsers import BaseParser
 
 from reliability import strict_json
 from reliability.errors import InvalidInput, PayloadTooLarge
+from reliability.strict_json import Value
 
 
 class Document(dict[str, Any]):
-    """A body that is a JSON object, with its text."""
+    """A body that is a JSON object, with the text of its members."""
 
-    def __init__(self, value: Mapping[str, Any], text: str) -> None:
+    def __init__(self, value: Mapping[str, Any], members: Mapping[str, Value]) -> None:
         super().__init__(value)
-        self.text = text
+        self.members = members
+
+
+def document_of(body: bytes) -> Document:
+    """Read a body. Raises `InvalidInput` where it is not a sound JSON object."""
+    text = strict_json.text_of(body)
+    value = strict_json.load(text)
+    if not isinstance(value, dict):
+        raise InvalidInput("The body is not a JSON object.")
+    return Document(value, strict_json.members(text))
 
 
 class StrictJSONParser(BaseParser):
@@ -26,12 +36,7 @@ class StrictJSONParser(BaseParser):
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Document:
         """Raises `PayloadTooLarge`, and `InvalidInput` where the body is not a sound JSON object."""
-        text = strict_json.text_of(_read(stream, parser_context["request"]))
-        value = strict_json.load(text)
-        if not isinstance(value, dict):
-            raise InvalidInput("The body is not a JSON object.")
-        strict_json.members(text)
-        return Document(value, text)
+        return document_of(_read(stream, parser_context["request"]))
 
 
 def _read(stream: Any, request: Any) -> bytes:

@@ -5,6 +5,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from reliability.errors import InvalidInput
 from reliability.models import (
     DeadLetterSource,
     DeadLetterStatus,
@@ -67,6 +68,16 @@ def idempotency_key(value: str) -> str:
             f"An idempotency key is 1 to {KEY_LENGTH} printable ASCII characters, without a space at its ends."
         )
     return value
+
+
+def key_of(in_body: str | None, in_header: str | None) -> str | None:
+    """Return the idempotency key that a request brings, in its body, its header, or both."""
+    if in_header is None:
+        return in_body
+    if in_body is not None and in_body != in_header:
+        text = "The header Idempotency-Key and the field idempotency_key differ."
+        raise InvalidInput(text, errors={"idempotency_key": [text]})
+    return idempotency_key(in_header)
 
 
 class DeliveryRequest(Strict):

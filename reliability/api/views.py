@@ -6,8 +6,6 @@ from typing import Any
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from reliability import strict_json
-
 from .authentication import Caller
 from .serializers import ProblemShape, Strict
 
@@ -32,7 +30,12 @@ def caller(request: Request) -> Caller:
 
 def read(request: Request, kind: type[Strict]) -> dict[str, Any]:
     """Read the body by a serializer. Raises `ValidationError`."""
-    values: dict[str, Any] = _reader(kind).run_validation(request.data)
+    return values_of(request.data, kind)
+
+
+def values_of(document: Any, kind: type[Strict]) -> dict[str, Any]:
+    """Read a body's document by a serializer. Raises `ValidationError`."""
+    values: dict[str, Any] = _reader(kind).run_validation(document)
     return values
 
 
@@ -45,4 +48,5 @@ def _reader(kind: type[Strict]) -> Strict:
 def text_of(request: Request, name: str) -> str:
     """Return the sender's own text of a member of the body."""
     body: Any = request.data
-    return strict_json.members(body.text)[name].text
+    text: str = body.members[name].text
+    return text

@@ -2,7 +2,7 @@
 
 The usual way through is a single statement, whose function (migration 0003) finds the lane, inserts the
 delivery and plans the wake-up. What it leaves out is looked at afterwards: a lane's first delivery, a repeat, a
-lane that skips unchanged payloads.
+lane that skips unchanged payloads. `accept_by_key` checks the caller's API key in the same statement.
 
 Call `accept` once per transaction: its locks are taken in an order that holds within one call.
 """
@@ -27,6 +27,8 @@ SELECT input.id, accepted.* FROM (SELECT * FROM unnest(%s::uuid[], %s::text[], %
     LATERAL backstop_accept(id, workflow, tenant, key, payload, digest, due, expires, source, stale, skipping, now)
     AS accepted
 """
+
+ACCEPT_BY_KEY = "SELECT * FROM backstop_accept_by_key(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,24 @@ def accept(*, triggers: Sequence[Trigger], now: datetime) -> list[Accepted]:
             return [Accepted(_made(line, found[line.id], now), created=True)]
     with transaction.atomic():
         return _accept(lines, now=now)
+
+
+def accept_by_key(
+    *, prefix: str, key_hash: str, trigger: Trigger, tenant: str | None
+) -> tuple[Delivery, Trigger] | None:
+    """Keep a new trigger for whoever has the API key, in one statement; return its delivery, and it with its tenant.
+
+    `None`: nothing was kept, and all is to be looked at closer, from the key on (migration 0021). `tenant` is the one
+    asked for, if any. The trigger has no expiry.
+    """
+    line = _line(trigger)
+    one = (prefix, key_hash, tenant, line.id, trigger.workflow, line.key)
+    with connection.cursor() as cursor:
+        cursor.execute(ACCEPT_BY_KEY, [*one, trigger.payload, trigger.digest, trigger.deliver_at])
+        accepted, lane_id, own, now = cursor.fetchone()
+    if not accepted:
+        return None
+    return _made(line, _Found(lane_id, accepted=True, skips=False), now), replace(trigger, tenant=own)
 
 
 def _line(trigger: Trigger) -> _Line:
