@@ -1,4 +1,4 @@
-"""What n8n reports by the API: failed executions, and figures."""
+"""Failed executions that n8n reports by the API."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -6,9 +6,8 @@ from uuid import uuid4
 
 import pytest
 from django.db import connection
-from django.test import Client
 
-from reliability.models import Attempt, DeadLetter, Delivery, DeliveryState, Execution, FailureReport, Workflow
+from reliability.models import Attempt, DeadLetter, DeliveryState, Execution, FailureReport, Workflow
 
 from ..support.bodies import TRIGGER, crashed, failed
 
@@ -28,31 +27,6 @@ def report(api):
         return (client or api).post(url, json.dumps(body), content_type="application/json", headers=headers)
 
     return call
-
-
-@pytest.fixture
-def client_of(key):
-    def make(tenant=None, *scopes):
-        return Client(headers={"X-API-Key": key(tenant=tenant, scopes=list(scopes))})
-
-    return make
-
-
-@pytest.fixture
-def sent(accept):
-    """Accept a delivery, and let it be as if it had been sent."""
-
-    def make(state, *, attempts=1, **values) -> Delivery:
-        from reliability.pipeline import clock
-
-        made = accept(**values)
-        leased = {"lease_token": uuid4(), "lease_until": clock.now()} if state == "sending" else {}
-        values = {"state": state, "attempt_count": attempts, "sent_at": clock.now(), **leased}
-        Delivery.objects.filter(pk=made.pk).update(**values)
-        made.refresh_from_db()
-        return made
-
-    return make
 
 
 def test_a_failure_without_a_delivery_is_buried_with_all_that_n8n_said(workflow, report):
@@ -382,85 +356,3 @@ def test_a_large_report_is_kept_and_cut_and_a_huge_one_refused(report, settings)
 def test_it_needs_the_scope_report(report, client_of):
     assert report(failed("2"), client_of(None, "read", "deliver", "operate")).status_code == 403
     assert report(failed("2"), client_of(None, "report")).status_code == 201
-
-
-FIGURE = {"workflow": "echo", "execution_id": "5", "status": "success", "duration_ms": 1200}
-
-
-def test_figures_are_kept_once_and_repeated(workflow, report):
-    workflow()
-    first, second = report(FIGURE, url=FIGURES), report({**FIGURE, "duration_ms": None}, url=FIGURES)
-    assert (first.status_code, second.status_code) == (201, 200)
-    shape = first.json()
-    assert {name: shape[name] for name in FIGURE} == FIGURE
-    assert second.json()["duration_ms"] == 1200
-    assert report({**FIGURE, "tenant": "acme"}, url=FIGURES).status_code == 201
-
-
-def test_what_is_told_late_does_not_undo_an_end(workflow, report):
-    workflow()
-    report(FIGURE, url=FIGURES)
-    assert report({**FIGURE, "status": "running"}, url=FIGURES).json()["status"] == "success"
-
-
-def test_figures_feed_the_lanes_breaker_once_each(workflow, report, lane_breaker):
-    workflow(circuit_breaker_threshold=2)
-    for status in ("running", "error", "error", "success"):
-        report({**FIGURE, "status": status}, url=FIGURES)
-    assert lane_breaker().state == "closed"
-    report({**FIGURE, "execution_id": "6", "status": "crashed"}, url=FIGURES)
-    assert lane_breaker().state == "open"
-
-
-def test_a_probes_figures_close_the_breaker(workflow, report, lane_breaker, accept):
-    from reliability.models import Breaker
-
-    workflow()
-    accept()
-    Breaker.objects.filter(pk=lane_breaker().pk).update(state="half_open")
-    report(FIGURE, url=FIGURES)
-    assert lane_breaker().state == "half_open"
-    report({**FIGURE, "execution_id": "6", "probe": True}, url=FIGURES)
-    assert lane_breaker().state == "closed"
-
-
-def test_figures_of_a_delivery_leave_the_breaker_to_its_attempts(workflow, report, sent, lane_breaker):
-    workflow(circuit_breaker_threshold=1)
-    made = sent("pending")
-    assert report({**FIGURE, "status": "error", "delivery": str(made.pk)}, url=FIGURES).status_code == 201
-    assert lane_breaker().state == "closed"
-    assert Execution.objects.get().delivery_id == made.pk
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"status": "nope"},
-        {"workflow": "nope"},
-        {"execution_id": ""},
-        {"execution_id": 5},
-        {"execution_id": "5" * 201},
-        {"duration_ms": -1},
-        {"duration_ms": 2**31},
-        {"duration_ms": "long"},
-        {"delivery": "no-uuid"},
-        {"probe": "maybe"},
-        {"more": 1},
-        {"status": None},
-    ],
-    ids=str,
-)
-def test_bad_figures(workflow, report, change):
-    workflow()
-    assert report({**FIGURE, **change}, url=FIGURES).status_code == 400
-    assert not Execution.objects.exists()
-
-
-def test_figures_name_no_other_tenants_or_workflows_delivery(workflow, report, sent, client_of):
-    workflow()
-    workflow("other")
-    made = sent("pending", tenant="acme")
-    body = {**FIGURE, "delivery": str(made.pk)}
-    assert report(body, client_of("beta"), FIGURES).status_code == 404
-    assert report({**body, "tenant": "acme", "workflow": "other"}, url=FIGURES).status_code == 400
-    assert report({**body, "tenant": "acme"}, url=FIGURES).status_code == 201
