@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from reliability import json_layout, json_text
 from reliability.models import Attempt, DeadLetter, DeadLetterSource, DeadLetterStatus, Delivery
-from reliability.pipeline import clock, curl, letters, n8n_api
+from reliability.pipeline import curl, letters, n8n_api
 from reliability.pipeline.letters import Account, Text, Try
 
 from .base import as_uuid
@@ -71,7 +71,7 @@ def may_view(screen: "DeadLetterAdmin", request: HttpRequest) -> None:
 
 
 def _context(screen: "DeadLetterAdmin", request: HttpRequest, account: Account) -> dict[str, Any]:
-    letter, now = account.letter, clock.now()
+    letter, now = account.letter, account.now
     buttons = _buttons(screen, request, account)
     return {
         **screen.admin_site.each_context(request),

@@ -51,8 +51,8 @@ class DeadLetter(models.Model):
     """What failed for good, with its full payload. It leaves only by a purge or into the archive.
 
     `reason` and `fingerprint` say what kind of failure it is: whoever writes an error writes them too, by
-    `error_fields`. A purge, by the operation `purged_by` or alone, can be undone until `erase_at`; then the payload
-    goes.
+    `error_fields`. A purge can be undone until `erase_at`; then the payload goes. `purged_by` is the operation that
+    did it last, if one did, also when it has been undone.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

@@ -1,14 +1,14 @@
-"""All that is known of one dead letter, for its page: a dozen queries, and no more of a long text than is shown."""
+"""All that is known of one dead letter, for its page: nine queries at most, and no more of a text than is shown."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
-from django.db.models import F, QuerySet
-from django.db.models.functions import Left, Length
+from django.db.models import Case, F, OuterRef, QuerySet, Subquery, When
+from django.db.models.functions import JSONObject, Left, Length, Now
 
 from reliability.models import (
     Attempt,
@@ -21,9 +21,13 @@ from reliability.models import (
     ExecutionRetry,
     FailureGroup,
     FailureReport,
+    Operation,
     Scope,
+    Source,
     StripeEvent,
 )
+
+from . import trail
 
 SHOWN = 64 * 1024
 OLDER_SHOWN = 2 * 1024
@@ -52,20 +56,31 @@ class Try:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A delivery that a replay made; `by` is whose hand it was, where one asked for this dead letter alone."""
+    """A delivery that a replay made, and whose hand it was; `operation` is the one that it went along with."""
 
     delivery: Delivery
     by: str
     is_edited: bool
+    operation: Operation | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The event of Stripe that a delivery carries, as far as a page shows it."""
+
+    id: UUID
+    type: str
+    livemode: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a dead letter's page shows. `others` failed the same way and are dead."""
+    """What a dead letter's page shows, as it was at `now`. `others` failed the same way and are dead."""
 
+    now: datetime
     letter: DeadLetter
     payload: Text
-    event: StripeEvent | None
+    event: Event | None
     tries: Sequence[Try]
     attempt_count: int
     lasted: timedelta | None
@@ -74,7 +89,7 @@ class Account:
     replays: Sequence[Replay]
     retries: Sequence[ExecutionRetry]
     reports: Sequence[FailureReport]
-    audit: Sequence[AuditEntry]
+    deeds: Sequence[trail.Deed]
 
     @property
     def key(self) -> str:
@@ -88,37 +103,62 @@ def with_its_people() -> "QuerySet[DeadLetter]":
 
 
 def find(*, dead_letter_id: UUID) -> DeadLetter | None:
-    """Return a dead letter whose `begin` and `size` are its payload's."""
-    found = with_its_people().select_related("lane__breaker")
-    return found.annotate(begin=Left("payload", SHOWN + 1), size=Length("payload")).filter(pk=dead_letter_id).first()
+    """Return a dead letter whose `begin` and `size` are its payload's.
+
+    What is one value of another table comes along: `event`, how many are `alike`, and the time, `asked_at`.
+    """
+    group = FailureGroup.objects.filter(workflow=OuterRef("lane__workflow"), fingerprint=OuterRef("fingerprint"))
+    event = StripeEvent.objects.filter(event_id=OuterRef("delivery__idempotency_key"), tenant=OuterRef("lane__tenant"))
+    shown = event.order_by("-id").values(shown=JSONObject(id="id", type="type", livemode="livemode"))[:1]
+    found = (
+        with_its_people()
+        .select_related("lane__breaker")
+        .annotate(
+            begin=Left("payload", SHOWN + 1),
+            size=Length("payload"),
+            alike=Subquery(group.values("dead")[:1]),
+            event=Case(When(delivery__source=Source.STRIPE, then=Subquery(shown))),
+            asked_at=Now(),
+        )
+    )
+    return found.filter(pk=dead_letter_id).first()
 
 
-def take(*, letter: DeadLetter) -> Account:
+def take(*, letter: Any) -> Account:
     """Gather what belongs to a dead letter that `find` returned."""
     audit = list(AuditEntry.objects.filter(target_type="deadletter", target_id=str(letter.pk))[:ROWS])
-    replays = _replays(letter, audit)
+    sent = list(letter.replays.defer("payload", "payload_digest").order_by("-id")[:ROWS])
+    retries = list(letter.execution_retries.all()[:ROWS])
+    named = {one.operation_id for one in [*sent, *retries] if one.operation_id}
+    operations = trail.operations_of(letter=letter, ids=named, alone=audit)
+    replays = _replays(sent, audit, operations)
     tries = _tries(letter, replays)
-    begin, size = letter.begin, letter.size  # type: ignore[attr-defined]  # of `find`
     return Account(
+        now=letter.asked_at,
         letter=letter,
-        payload=Text(begin, size),
-        event=_event(letter),
+        payload=Text(letter.begin, letter.size),
+        event=_event(letter.event),
         tries=tries,
         attempt_count=_attempts(letter, replays),
         lasted=tries[0].attempt.started_at - tries[-1].attempt.started_at if len(tries) > 1 else None,
         others=_others(letter),
         breakers=_breakers(letter),
         replays=replays,
-        retries=list(letter.execution_retries.all()[:ROWS]),
+        retries=retries,
         reports=_reports(letter),
-        audit=audit,
+        deeds=trail.deeds(alone=audit, operations=operations),
     )
 
 
-def _replays(letter: DeadLetter, audit: Sequence[AuditEntry]) -> list[Replay]:
+def _replays(sent: Sequence[Delivery], audit: Sequence[AuditEntry], operations: Sequence[Operation]) -> list[Replay]:
     hands = {entry.details.get("delivery"): entry.actor for entry in audit if isinstance(entry.details, dict)}
-    found = letter.replays.defer("payload", "payload_digest").order_by("-id")[:ROWS]
-    return [Replay(one, hands.get(str(one.pk), ""), one.idempotency_key == str(one.pk)) for one in found]
+    with_others = {one.pk: one for one in operations}
+    made = list[Replay]()
+    for one in sent:
+        operation = with_others.get(one.operation_id) if one.operation_id else None
+        by = operation.actor if operation else hands.get(str(one.pk), "")
+        made.append(Replay(one, by, one.idempotency_key == str(one.pk), operation))
+    return made
 
 
 def _attempts(letter: DeadLetter, replays: Sequence[Replay]) -> int:
@@ -161,18 +201,18 @@ def _trigger(attempt: Attempt, letter: DeadLetter, replay: Replay | None) -> str
     if attempt.number > 1:
         return "retry"
     if replay is not None:
-        return f"replay by {replay.by.removeprefix('user:')}" if replay.by else "bulk replay"
+        kind = "bulk replay" if replay.operation else "replay"
+        return f"{kind} by {replay.by.removeprefix('user:')}" if replay.by else kind
     return {"api": "API call", "cron": "cron job", "stripe": "Stripe event"}.get(
         letter.delivery.source if letter.delivery else "", "first delivery"
     )
 
 
-def _others(letter: DeadLetter) -> int:
+def _others(letter: Any) -> int:
     if not letter.fingerprint:
         return 0
-    groups = FailureGroup.objects.filter(workflow_id=letter.lane.workflow_id, fingerprint=letter.fingerprint)
-    dead = groups.values_list("dead", flat=True).first() or 0
-    return max(0, dead - (letter.status == DeadLetterStatus.DEAD))
+    alike: int = letter.alike or 0
+    return max(0, alike - bool(letter.status == DeadLetterStatus.DEAD))
 
 
 def _breakers(letter: DeadLetter) -> list[Breaker]:
@@ -192,9 +232,5 @@ def _reports(letter: DeadLetter) -> list[FailureReport]:
     return list(found.filter(dead_letter_id=letter.pk).order_by(F("id").desc())[:ROWS])
 
 
-def _event(letter: DeadLetter) -> StripeEvent | None:
-    delivery = letter.delivery
-    if delivery is None or delivery.source != "stripe":
-        return None
-    rows = StripeEvent.objects.defer("payload").filter(event_id=delivery.idempotency_key, tenant=letter.lane.tenant)
-    return rows.first()
+def _event(shown: dict[str, Any] | None) -> Event | None:
+    return Event(UUID(shown["id"]), shown["type"], shown["livemode"]) if shown else None

@@ -203,13 +203,15 @@ def restore(*, dead_letter_id: UUID, hand: Hand, now: datetime) -> None:
 
 
 def restore_each(*, dead_letter_ids: Sequence[UUID], now: datetime) -> int:
-    """Make those dead again whose purge can still be undone, for at least another TTL; return how many."""
+    """Make those dead again whose purge can still be undone, for at least another TTL; return how many.
+
+    Which operation purged them stays on them, for their trail.
+    """
     undoable = DeadLetter.objects.filter(pk__in=dead_letter_ids, status=DeadLetterStatus.PURGED, erase_at__gt=now)
     later = now + timedelta(hours=settings.N8N_DLQ_TTL_HOURS)
     return undoable.update(
         status=DeadLetterStatus.DEAD,
         closed_at=None,
         erase_at=None,
-        purged_by=None,
         expires_at=Greatest("expires_at", Value(later)),
     )

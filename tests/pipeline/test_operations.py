@@ -289,7 +289,7 @@ def test_a_bulk_purge_is_undone_by_an_operation_of_its_own(letters):
         operations.undo_purge(operation_id=purge.pk, hand=HAND, now=clock.now())
     undo = work(undo)
     assert (undo.kind, undo.state, undo.matched, undo.done) == ("restore", "done", 11, 11)
-    assert DeadLetter.objects.filter(status=DeadLetterStatus.DEAD, purged_by=None).count() == 12
+    assert DeadLetter.objects.filter(status=DeadLetterStatus.DEAD, purged_by=purge).count() == 12
     with pytest.raises(Conflict):
         operations.undo_purge(operation_id=purge.pk, hand=HAND, now=clock.now())
     with pytest.raises(Conflict):
