@@ -1,4 +1,4 @@
-"""The API of cron jobs: list, show, run, enable, disable. They are pinged elsewhere: `POST /cron/<job>/`."""
+"""The API of cron jobs: list, show, write, run, enable, disable. They are pinged elsewhere: `POST /cron/<job>/`."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from rest_framework.response import Response
 from reliability.api import pages
 from reliability.api.authentication import Caller
 from reliability.api.serializers import ProblemShape, ReasonRequest, Strict
-from reliability.api.views import PROBLEMS, View, caller, read
+from reliability.api.views import PROBLEMS, View, caller, document_of, of_all_tenants, read
 from reliability.errors import NotFound
 
-from . import health, jobs
+from . import health, job_files, jobs
 from .health import Health
 from .models import CatchUp, CronJob, Overlap, Run, RunResult
 from .slots import State
@@ -99,13 +99,44 @@ class CronJobs(View):
         return paginator.get_paginated_response([_shape(one) for one in health.of(jobs=found, now=who.now)])
 
 
+class CronJobDocument(serializers.Serializer[Any]):
+    """A job's file, and why it is written: what it leaves out goes back to its default."""
+
+    reason = serializers.CharField(required=False)
+    slug = serializers.CharField(required=False)
+    name = serializers.CharField(required=False)
+    schedule = serializers.CharField(required=False)
+    timezone = serializers.CharField(required=False)
+    period_seconds = serializers.IntegerField(required=False, allow_null=True)
+    grace_seconds = serializers.IntegerField(required=False)
+    tenant = serializers.CharField(required=False)
+    payload = serializers.DictField(required=False)
+    overlap = serializers.ChoiceField(choices=Overlap.choices, required=False)
+    catch_up = serializers.ChoiceField(choices=CatchUp.choices, required=False)
+    workflows = serializers.ListField(child=serializers.CharField(), required=False)
+    enabled = serializers.BooleanField(required=False)
+    disabled_reason = serializers.CharField(required=False)
+
+
 class OneCronJob(View):
-    scopes = {"GET": "read"}
+    scopes = {"GET": "read", "PUT": "operate"}
 
     @extend_schema(operation_id="get_cron_job", responses={200: CronJobShape, 404: ProblemShape, **PROBLEMS})
     def get(self, request: Request, job: str) -> Response:
         """Show a cron job, with its last runs."""
         return Response(_shown(job, caller(request)))
+
+    @extend_schema(
+        operation_id="put_cron_job",
+        request=CronJobDocument,
+        responses={200: CronJobShape, 201: CronJobShape, 409: ProblemShape, **PROBLEMS},
+    )
+    def put(self, request: Request, job: str) -> Response:
+        """Make a job, or bring it in line with a document, as `import_cron_jobs` does with its file."""
+        who = of_all_tenants(request, "write cron jobs, whose addresses all tenants share")
+        reason, document = document_of(request)
+        done = job_files.put(slug=job, document=document, hand=who.hand(reason), now=who.now)
+        return Response(_shown(job, who), status=201 if done.result == "created" else 200)
 
 
 class Enable(View):

@@ -45,6 +45,13 @@ def load(*, documents: Sequence[Mapping[str, Any]], hand: Hand, now: datetime) -
     return done
 
 
+def put(*, slug: str, document: Mapping[str, Any], hand: Hand, now: datetime) -> Imported:
+    """Bring one job in line with its document. Raises `InvalidInput`, and `Conflict` where two make it at once."""
+    if document.get("slug", slug) != slug:
+        raise InvalidInput(errors={"slug": [f"The address says '{slug}'."]})
+    return files.load_one(load, document={**document, "slug": slug}, hand=hand, now=now)
+
+
 def dump(*, job: CronJob) -> dict[str, Any]:
     """Return a job's document, in the shape that `load` reads, without what is as by default."""
     document: dict[str, Any] = {"slug": job.slug, "name": job.name}

@@ -1,18 +1,17 @@
 """API keys: issued here, shown once, revoked here."""
 
+from datetime import datetime
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from reliability.models import ApiKey, KeyScope
-from reliability.models.access import PREFIX_LENGTH, hash_key, make_key
-from reliability.pipeline import audit, clock, keys
+from reliability.pipeline import clock, keys
 
 from . import cells
 from .base import Telling, hand_of
@@ -34,6 +33,12 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for the typ
     class Meta:
         model = ApiKey
         fields = ("name", "tenant", "scopes", "expires_at")
+
+    def clean_expires_at(self) -> datetime | None:
+        end: datetime | None = self.cleaned_data["expires_at"]
+        if end is not None and end <= clock.now():
+            raise forms.ValidationError("It lies in the past.")
+        return end
 
 
 class StandingFilter(admin.SimpleListFilter):
@@ -98,11 +103,7 @@ class ApiKeyAdmin(Telling, ActingScreen):
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         """Issue the key, and show it this once."""
-        plain = make_key()
-        obj.prefix, obj.hash = plain[:PREFIX_LENGTH], hash_key(plain)
-        with transaction.atomic():
-            super().save_model(request, obj, form, change)
-            audit.record(hand=hand_of(request), action="issue_key", now=clock.now(), target=obj)
+        plain = keys.issue(key=obj, hand=hand_of(request), now=clock.now())
         copy = cells.copy_button(plain, "the key")
         text = format_html("The key, shown this once: <code>{}</code> {}", plain, copy)
         messages.warning(request, text)

@@ -10,8 +10,10 @@ from . import (
     deliveries,
     executions,
     guards,
+    keys,
     openapi,  # noqa: F401  # it registers itself
     status,
+    stripe_endpoints,
     workflows,
 )
 
@@ -35,6 +37,8 @@ urlpatterns = [
     path("v1/batches/<uuid:batch_id>/rate/", batches.Rate.as_view()),
     path("v1/batches/<uuid:batch_id>/undo/", batches.Undo.as_view()),
     path("v1/workflows/", workflows.Workflows.as_view()),
+    path("v1/workflows/<slug:workflow>/", workflows.OneWorkflow.as_view()),
+    path("v1/workflows/<slug:workflow>/secrets/", workflows.Secrets.as_view()),
     path("v1/workflows/<slug:workflow>/pause/", workflows.Pause.as_view()),
     path("v1/workflows/<slug:workflow>/resume/", workflows.Resume.as_view()),
     path("v1/breakers/", breakers.Breakers.as_view()),
@@ -46,6 +50,15 @@ urlpatterns = [
     path("v1/stripe-events/claim/", guards.Claim.as_view()),
     path("v1/stripe-events/<str:claim>/complete/", guards.Complete.as_view()),
     path("v1/stripe-events/<str:claim>/fail/", guards.Fail.as_view()),
+    path("v1/stripe-endpoints/", stripe_endpoints.Endpoints.as_view()),
+    path("v1/stripe-endpoints/<slug:endpoint>/", stripe_endpoints.OneEndpoint.as_view()),
+    path("v1/stripe-endpoints/<slug:endpoint>/secrets/", stripe_endpoints.Secrets.as_view()),
+    path(
+        "v1/stripe-endpoints/<slug:endpoint>/secrets/<uuid:secret_id>/retire/",
+        stripe_endpoints.RetireSecret.as_view(),
+    ),
+    path("v1/api-keys/", keys.Keys.as_view()),
+    path("v1/api-keys/<uuid:key_id>/revoke/", keys.Revoke.as_view()),
     path("v1/status/", status.Status.as_view()),
     path("v1/flags/", status.Flags.as_view()),
     path("v1/flags/<slug:name>/", status.OneFlag.as_view()),

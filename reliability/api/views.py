@@ -6,8 +6,10 @@ from typing import Any
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from reliability.errors import Forbidden
+
 from .authentication import Caller
-from .serializers import ProblemShape, Strict
+from .serializers import ProblemShape, ReasonRequest, Strict
 
 PROBLEMS = {400: ProblemShape, 401: ProblemShape, 403: ProblemShape}
 
@@ -28,6 +30,14 @@ def caller(request: Request) -> Caller:
     return found
 
 
+def of_all_tenants(request: Request, what: str) -> Caller:
+    """Return who calls. Raises `Forbidden` for a tenant's key, which cannot do `what` concerns all tenants."""
+    who = caller(request)
+    if who.key.tenant:
+        raise Forbidden(f"A tenant's key cannot {what}.")
+    return who
+
+
 def read(request: Request, kind: type[Strict]) -> dict[str, Any]:
     """Read the body by a serializer. Raises `ValidationError`."""
     return values_of(request.data, kind)
@@ -37,6 +47,13 @@ def values_of(document: Any, kind: type[Strict]) -> dict[str, Any]:
     """Read a body's document by a serializer. Raises `ValidationError`."""
     values: dict[str, Any] = _reader(kind).run_validation(document)
     return values
+
+
+def document_of(request: Request) -> tuple[str, dict[str, Any]]:
+    """Return why a document is written, and the document; what it has to be, its own reader says."""
+    body = dict(request.data)
+    given = {"reason": body.pop("reason")} if "reason" in body else {}
+    return str(_reader(ReasonRequest).run_validation(given).get("reason", "")), body
 
 
 @cache

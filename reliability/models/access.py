@@ -66,11 +66,17 @@ class ApiKey(models.Model):
     @classmethod
     def issue(cls, *, name: str, tenant: str | None = None, scopes: list[str] | None = None) -> "tuple[ApiKey, str]":
         """Create a key; return it with its plain text, which nothing can show again."""
-        plain = make_key()
-        key = cls(name=name, prefix=plain[:PREFIX_LENGTH], hash=hash_key(plain), tenant=tenant, scopes=scopes or [])
+        key = cls(name=name, tenant=tenant, scopes=scopes or [])
+        plain = key.cut()
         key.full_clean()
         key.save()
         return key, plain
+
+    def cut(self) -> str:
+        """Give a key that is not saved yet its secret; return the plain text."""
+        plain = make_key()
+        self.prefix, self.hash = plain[:PREFIX_LENGTH], hash_key(plain)
+        return plain
 
     def fits(self, plain: str) -> bool:
         """Compare in constant time."""

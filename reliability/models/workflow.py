@@ -1,12 +1,14 @@
 """Workflows of n8n, and the lanes by which tenants reach them."""
 
 import os
+from base64 import b64decode
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 
@@ -15,6 +17,21 @@ from .ids import is_demo, uuid7
 from .policy import POLICY_FIELDS, LanePolicy, PolicyFields, effective
 
 DEFAULT_TENANT = "default"
+
+
+def unsound_secrets(*, auth_value: str, signing_secret: str) -> dict[str, str]:
+    """Return what of a workflow's secrets nothing could be sent with, and why, by column. An empty one is none."""
+    wrong = dict[str, str]()
+    if auth_value and (not auth_value.isascii() or not auth_value.isprintable() or auth_value != auth_value.strip()):
+        wrong["auth_value"] = "A header holds printable ASCII characters alone, and no space at its ends."
+    if signing_secret:
+        try:
+            sound = signing_secret.startswith("whsec_") and b64decode(signing_secret[6:], validate=True)
+        except ValueError:
+            sound = False
+        if not sound:
+            wrong |= {"signing_secret": "Such a secret is 'whsec_' and base64."}
+    return wrong
 
 
 class WorkflowQuerySet(models.QuerySet["Workflow"]):
@@ -55,6 +72,11 @@ class Workflow(PolicyFields):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        super().clean()
+        if wrong := unsound_secrets(auth_value=self.auth_value, signing_secret=self.signing_secret):
+            raise ValidationError(wrong)
 
     @property
     def url(self) -> str:

@@ -1,10 +1,12 @@
-"""The operator's hand on Stripe endpoints: made, given a new secret, an old one retired."""
+"""The operator's hand on Stripe endpoints: made, changed, given a new secret, an old one retired."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from reliability.errors import InvalidInput, NotFound
 from reliability.models import StripeEndpoint, StripeSecret
@@ -12,22 +14,39 @@ from reliability.models import StripeEndpoint, StripeSecret
 from . import audit
 from .audit import Hand
 
+CHANGEABLE = ("tenant", "mode", "account", "api_key", "enabled")
+
 
 def create(*, endpoint: StripeEndpoint, hand: Hand, now: datetime) -> StripeEndpoint:
     """Keep a new endpoint. Raises `InvalidInput`."""
     _check(endpoint)
+    try:
+        with transaction.atomic():
+            endpoint.save(force_insert=True)
+            audit.record(hand=hand, action="create_stripe_endpoint", now=now, target=endpoint)
+    except IntegrityError:
+        raise InvalidInput(errors={"slug": ["Somebody else made it at the same moment."]}) from None
+    return endpoint
+
+
+def change(*, endpoint_id: UUID, values: Mapping[str, Any], hand: Hand, now: datetime) -> StripeEndpoint:
+    """Give an endpoint other values (`CHANGEABLE`). The audit log keeps which, and of the API key not even that it
+    was another. Raises `NotFound`, `InvalidInput`."""
     with transaction.atomic():
-        endpoint.save(force_insert=True)
-        audit.record(hand=hand, action="create_stripe_endpoint", now=now, target=endpoint)
+        endpoint = _locked(endpoint_id)
+        for name, value in values.items():
+            setattr(endpoint, name, value)
+        _check(endpoint)
+        endpoint.save(update_fields=list(values))
+        details = {"fields": sorted(values)}
+        audit.record(hand=hand, action="change_stripe_endpoint", now=now, target=endpoint, details=details)
     return endpoint
 
 
 def add_secret(*, endpoint_id: UUID, secret: str, hand: Hand, now: datetime) -> StripeSecret:
     """Have an endpoint accept what is signed by one more secret, from now on. Raises `NotFound`, `InvalidInput`."""
     with transaction.atomic():
-        endpoint = StripeEndpoint.objects.select_for_update().filter(pk=endpoint_id).first()
-        if endpoint is None:
-            raise NotFound("There is no such Stripe endpoint.")
+        endpoint = _locked(endpoint_id)
         made = StripeSecret(endpoint=endpoint, secret=secret.strip())
         _check(made)
         if any(one.secret == made.secret for one in endpoint.secrets.filter(active=True)):
@@ -47,6 +66,13 @@ def retire_secret(*, secret_id: UUID, hand: Hand, now: datetime) -> None:
             StripeSecret.objects.filter(pk=secret_id).update(active=False, retired_at=now)
             details = {"hint": secret.hint}
             audit.record(hand=hand, action="retire_stripe_secret", now=now, target=secret.endpoint, details=details)
+
+
+def _locked(endpoint_id: UUID) -> StripeEndpoint:
+    endpoint = StripeEndpoint.objects.select_for_update(no_key=True).filter(pk=endpoint_id).first()
+    if endpoint is None:
+        raise NotFound("There is no such Stripe endpoint.")
+    return endpoint
 
 
 def _check(row: StripeEndpoint | StripeSecret) -> None:

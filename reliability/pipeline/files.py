@@ -1,14 +1,17 @@
 """What the JSON files of workflows and of cron jobs have in common."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import IntegrityError, models
 
-from reliability.errors import InvalidInput
+from reliability.errors import Conflict, InvalidInput
+
+from .audit import Hand
 
 Errors = dict[str, list[str]]
 
@@ -31,6 +34,20 @@ def parse(text: str) -> list[dict[str, Any]]:
     if not all(isinstance(one, dict) for one in found):
         raise InvalidInput("Such a file is a JSON object, or a list of them.")
     return found
+
+
+def load_one(
+    load: "Callable[..., list[Imported]]", *, document: Mapping[str, Any], hand: Hand, now: datetime
+) -> Imported:
+    """Bring one row in line with one document. Raises `InvalidInput`, its errors named as the document's own."""
+    try:
+        (done,) = load(documents=[document], hand=hand, now=now)
+    except IntegrityError:
+        raise Conflict("Somebody else made it at the same moment. Nothing was changed: look again.") from None
+    except InvalidInput as refusal:
+        errors = {name.partition(".")[2] or "non_field_errors": said for name, said in refusal.errors.items()}
+        raise InvalidInput(errors=errors) from None
+    return done
 
 
 def refuse_twins(done: Sequence[Imported], errors: Errors) -> None:

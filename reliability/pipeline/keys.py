@@ -1,15 +1,48 @@
-"""The operator's hand on API keys."""
+"""The operator's hand on API keys: made, revoked."""
 
 from datetime import datetime
 from uuid import UUID
 
+from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from reliability.errors import NotFound
-from reliability.models import ApiKey
+from reliability.errors import Forbidden, InvalidInput, NotFound
+from reliability.models import ApiKey, KeyScope
 
 from . import audit
 from .audit import Hand
+
+
+def issue(*, key: ApiKey, hand: Hand, now: datetime, by: ApiKey | None = None) -> str:
+    """Keep a new key; return its plain text, which nothing can show again.
+
+    Raises `InvalidInput`, and `Forbidden` where it would open more, or longer, than the key `by` which it is made.
+    """
+    if key.expires_at is not None and key.expires_at <= now:
+        raise InvalidInput(errors={"expires_at": ["It lies in the past."]})
+    if by is not None:
+        _keep_within(key, by)
+    plain = key.cut()
+    try:
+        key.full_clean()
+    except ValidationError as error:
+        raise InvalidInput(errors=error.message_dict) from None
+    with transaction.atomic():
+        key.save(force_insert=True)
+        details = {"prefix": key.prefix, "tenant": key.tenant, "scopes": key.scopes}
+        audit.record(hand=hand, action="issue_key", now=now, target=key, details=details)
+    return plain
+
+
+def _keep_within(key: ApiKey, by: ApiKey) -> None:
+    """Raise `Forbidden` where a key would be worth more than the one that makes it."""
+    if by.tenant and key.tenant != by.tenant:
+        raise Forbidden(f"The key is for the tenant '{by.tenant}' alone.")
+    missing = [scope for scope in key.scopes or KeyScope.values if not by.allows(scope)]
+    if missing:
+        raise Forbidden(f"A key gives no scope that it does not have: {', '.join(missing)}.")
+    if by.expires_at is not None and (key.expires_at is None or key.expires_at > by.expires_at):
+        raise Forbidden("A key makes none that outlives it.")
 
 
 def revoke(*, key_id: UUID, hand: Hand, now: datetime) -> None:

@@ -42,6 +42,13 @@ def load(*, documents: Sequence[Mapping[str, Any]], hand: Hand, now: datetime) -
     return done
 
 
+def put(*, slug: str, document: Mapping[str, Any], hand: Hand, now: datetime) -> Imported:
+    """Bring one workflow in line with its document. Raises `InvalidInput`, and `Conflict` where two make it at once."""
+    if document.get("slug", slug) != slug:
+        raise InvalidInput(errors={"slug": [f"The address says '{slug}'."]})
+    return files.load_one(load, document={**document, "slug": slug}, hand=hand, now=now)
+
+
 def dump(*, workflows: Iterable[Workflow]) -> list[dict[str, Any]]:
     """Return the documents of workflows, in the shape that `load` reads."""
     return [_dump_one(workflow) for workflow in workflows]

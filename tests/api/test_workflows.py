@@ -107,3 +107,118 @@ def test_a_cron_job_is_run_by_hand(workflow, api):
     post(api, "/api/v1/cron-jobs/mine/disable/")
     assert post(api, "/api/v1/cron-jobs/mine/run/").status_code == 409
     assert post(api, "/api/v1/cron-jobs/none/run/").status_code == 404
+
+
+DOCUMENT = {
+    "name": "Gap Fill",
+    "path": "notify-gap-fill",
+    "concurrency_limit": 5,
+    "minimum_failure_rate": 0.5,
+    "retry_policy": {"max_retries": 3, "base_delay_ms": 1000, "jitter_factor": 0.1},
+    "stripe_events": ["invoice.*"],
+    "tenants": {"acme": {"concurrency_limit": 2}},
+}
+
+
+def put(api, slug, body):
+    return api.put(f"{URL}{slug}/", body, content_type="application/json")
+
+
+def test_a_workflow_is_written_as_its_file_is(api):
+    made = put(api, "gap-fill", {**DOCUMENT, "reason": "new"})
+    assert made.status_code == 201, made.json()
+    assert made.json()["document"] == {"slug": "gap-fill", **DOCUMENT}
+    assert api.get(f"{URL}gap-fill/").json() == made.json()
+    assert put(api, "gap-fill", made.json()["document"]).status_code == 200
+    assert AuditEntry.objects.count() == 1  # nothing was changed by what it is already
+    shorter = put(api, "gap-fill", {"path": "elsewhere"}).json()
+    assert "concurrency_limit" not in shorter["document"]
+    assert shorter["document"]["stripe_events"] == ["invoice.*"]
+    row = Workflow.objects.get()
+    assert (row.path, row.concurrency_limit, row.max_retries) == ("elsewhere", None, None)
+    entry = AuditEntry.objects.last()
+    assert (entry.actor, entry.action, entry.reason) == ("key:test", "import_workflow", "new")
+
+
+@pytest.mark.parametrize(
+    ("slug", "change", "field"),
+    [
+        ("gap-fill", {"path": None}, "path"),
+        ("gap-fill", {"path": "a b"}, "path"),
+        ("gap-fill", {"slug": "other"}, "slug"),
+        ("gap-fill", {"concurrency_limit": 0}, "concurrency_limit"),
+        ("gap-fill", {"concurrency_limit": "5"}, "concurrency_limit"),
+        ("gap-fill", {"retry_policy": {"base_delay_ms": 5, "max_delay_ms": 1}}, "base_delay_ms"),
+        ("gap-fill", {"retry_policy": {"tries": 1}}, "retry_policy.tries"),
+        ("gap-fill", {"tenants": {"acme": {"timeout": 1}}}, "tenants.acme.timeout"),
+        ("gap-fill", {"auth_value": "s3cret"}, "auth_value"),
+        ("gap-fill", {"reason": 5}, "reason"),
+        ("Gap_Fill", {}, "slug"),
+    ],
+)
+def test_a_document_that_makes_no_sense_is_refused_by_field(api, slug, change, field):
+    answer = put(api, slug, {**DOCUMENT, **change})
+    assert answer.status_code == 400
+    assert field in answer.json()["errors"], answer.json()
+    assert not Workflow.objects.exists()
+
+
+def test_a_workflow_is_written_by_operators_of_all_tenants(workflow, key):
+    workflow()
+    for values in ({"tenant": "acme"}, {"scopes": ["read"]}):
+        who = Client(headers={"Authorization": f"Bearer {key(**values)}"})
+        assert put(who, "echo", DOCUMENT).status_code == 403
+        assert post(who, f"{URL}echo/secrets/", {"auth_value": "x"}).status_code == 403
+    assert Client(headers={"Authorization": f"Bearer {key(tenant='acme')}"}).get(f"{URL}echo/").status_code == 403
+    row = Workflow.objects.get()
+    assert (row.path, row.auth_value) == ("echo", "")
+
+
+def test_what_the_api_documents_is_what_a_file_may_hold():
+    from reliability.api import workflows as shapes
+    from reliability.pipeline import workflow_files as files
+    from scheduling import api, job_files
+
+    known = {*files.IDENTITY, *files.FLAT, *files.OPERATORS, "retry_policy", "reason"}
+    assert shapes.WorkflowDocument().fields.keys() == known
+    assert set(shapes.RetryPolicy().fields) == set(files.IN_RETRY_POLICY)
+    assert api.CronJobDocument().fields.keys() == {*job_files.KINDS, "workflows", "reason"}
+
+
+def test_a_workflows_secrets_are_kept_and_never_answered_with(workflow, api):
+    workflow(auth_header="X-Auth")
+    signing = "whsec_" + "A" * 32
+    answer = post(api, f"{URL}echo/secrets/", {"auth_value": "s3cret", "signing_secret": signing, "reason": "set up"})
+    assert answer.status_code == 200, answer.json()
+    row = Workflow.objects.get()
+    assert (row.auth_value, row.signing_secret) == ("s3cret", signing)
+    told = answer.content.decode() + api.get(f"{URL}echo/").content.decode() + str(list(AuditEntry.objects.values()))
+    assert "s3cret" not in told
+    assert signing not in told
+    post(api, f"{URL}echo/secrets/", {"auth_value": ""})
+    row.refresh_from_db()
+    assert (row.auth_value, row.signing_secret) == ("", signing)
+    entries = AuditEntry.objects.order_by("id").values_list("action", "details")
+    assert list(entries) == [
+        ("set_workflow_secrets", {"fields": ["auth_value", "signing_secret"]}),
+        ("set_workflow_secrets", {"fields": ["auth_value"]}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("slug", "body", "status"),
+    [
+        ("echo", {}, 400),
+        ("echo", {"password": "x"}, 400),
+        ("echo", {"auth_value": 5}, 400),
+        ("echo", {"signing_secret": "nonsense"}, 400),
+        ("echo", {"signing_secret": "whsec_"}, 400),
+        ("echo", {"signing_secret": "whsec_ä"}, 400),
+        ("echo", {"auth_value": "a\r\nX-Other: b"}, 400),
+        ("none", {"auth_value": "x"}, 404),
+    ],
+)
+def test_secrets_that_make_no_sense_are_refused(workflow, api, slug, body, status):
+    workflow()
+    assert post(api, f"{URL}{slug}/secrets/", body).status_code == status
+    assert not AuditEntry.objects.exists()

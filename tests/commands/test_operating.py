@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from django.core.management import CommandError, call_command
 
-from reliability.models import ApiKey, AuditEntry, Breaker, BreakerState, Workflow
+from reliability.models import ApiKey, AuditEntry, Breaker, BreakerState, StripeEndpoint, Workflow
 from reliability.pipeline import circuit, clock
 from scheduling.models import CronJob, Run
 
@@ -119,3 +119,42 @@ def test_a_key_is_revoked_by_its_prefix(db):
     assert key.revoked_at is not None
     with pytest.raises(CommandError):
         run("revoke_api_key", "bsk_nothing")
+
+
+def typed(monkeypatch, text: str) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+
+
+def test_a_workflows_secret_is_read_and_taken_away(workflow, monkeypatch):
+    workflow()
+    typed(monkeypatch, "s3cret\n")
+    assert run("workflow_secret", "echo", "--auth-value", "--reason", "set up") == "echo: kept\n"
+    assert Workflow.objects.get().auth_value == "s3cret"
+    assert run("workflow_secret", "echo", "--auth-value", "--remove") == "echo: removed\n"
+    assert Workflow.objects.get().auth_value == ""
+    assert set(AuditEntry.objects.values_list("action", flat=True)) == {"set_workflow_secrets"}
+    refused = [("echo", "--signing-secret", "nonsense"), ("echo", "--auth-value", ""), ("none", "--auth-value", "x")]
+    for *words, text in refused:
+        typed(monkeypatch, text)
+        with pytest.raises(CommandError):
+            run("workflow_secret", *words)
+
+
+def test_a_stripe_endpoint_is_changed(db, monkeypatch):
+    run("stripe_endpoint", "shop", "--create", "--mode", "live")
+    out = run("stripe_endpoint", "shop", "--change", "--tenant", "acme", "--turn", "off")
+    assert "tenant acme  mode live" in out
+    assert "(turned off)" in out
+    typed(monkeypatch, "rk_1\n")
+    run("stripe_endpoint", "shop", "--api-key")
+    assert StripeEndpoint.objects.get().api_key == "rk_1"
+    with pytest.raises(CommandError, match="--create or --change"):
+        run("stripe_endpoint", "shop", "--mode", "any")
+
+
+def test_a_key_has_an_end(db):
+    run("create_api_key", "--name", "shop", "--until", "2999-01-01T00:00Z")
+    assert ApiKey.objects.get().expires_at.year == 2999
+    for words in (["--until", "2001-01-01T00:00Z"], ["--tenant", "No Slug"]):
+        with pytest.raises(CommandError):
+            run("create_api_key", "--name", "shop", *words)

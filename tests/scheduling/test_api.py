@@ -76,3 +76,48 @@ def test_scopes_hold(job, key):
     operator = Client(headers={"Authorization": f"Bearer {key(scopes=['operate'])}"})
     assert operator.get(URL).status_code == 403
     assert Client().get(URL).status_code == 401
+
+
+def put(api, job, **body):
+    return api.put(f"{URL}{job}/", body, content_type="application/json")
+
+
+def test_a_job_is_written_as_its_file_is(workflow, api):
+    workflow("one")
+    body = {"name": "Recap", "schedule": "0 9 * * MON", "workflows": ["one"], "payload": {"a": 1.5}}
+    made = put(api, "recap", **body, reason="new")
+    assert made.status_code == 201, made.json()
+    assert {name: made.json()[name] for name in body} == body
+    assert put(api, "recap", **body).status_code == 200
+    assert AuditEntry.objects.count() == 1
+    shorter = put(api, "recap", period_seconds=60).json()
+    assert (shorter["schedule"], shorter["period_seconds"], shorter["workflows"]) == ("", 60, [])
+    entry = AuditEntry.objects.first()
+    assert (entry.actor, entry.action) == ("key:test", "import_cron_job")
+
+
+@pytest.mark.parametrize(
+    ("slug", "change", "field"),
+    [
+        ("recap", {"schedule": "when I like"}, "schedule"),
+        ("recap", {"timezone": "Mars"}, "timezone"),
+        ("recap", {"workflows": ["none"]}, "workflows"),
+        ("recap", {"slug": "other"}, "slug"),
+        ("recap", {"secret": "x"}, "secret"),
+        ("recap", {"period_seconds": 0}, "period_seconds"),
+        ("re_cap", {}, "slug"),
+    ],
+)
+def test_a_job_that_makes_no_sense_is_refused_by_field(api, db, slug, change, field):
+    answer = put(api, slug, **change)
+    assert answer.status_code == 400
+    assert field in answer.json()["errors"], answer.json()
+    assert not CronJob.objects.filter(builtin="").exists()
+
+
+def test_jobs_are_written_by_operators_of_all_tenants(job, key):
+    job("theirs", tenant="acme")
+    for values in ({"tenant": "acme"}, {"scopes": ["read"]}):
+        who = Client(headers={"Authorization": f"Bearer {key(**values)}"})
+        assert put(who, "theirs", name="Other").status_code == 403
+        assert put(who, "new").status_code == 403

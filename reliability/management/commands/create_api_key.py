@@ -1,15 +1,14 @@
-"""`manage.py create_api_key --name N [--tenant T] [--scope S …]`"""
+"""`manage.py create_api_key --name N [--tenant T] [--scope S …] [--until TIME]`"""
 
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.core.management import CommandError
 from django.core.management.base import CommandParser
-from django.db import transaction
 
-from reliability.management.base import OperatorCommand
+from reliability.errors import BackstopError
+from reliability.management.base import OperatorCommand, add_until, until_of
 from reliability.models import ApiKey, KeyScope
-from reliability.pipeline import audit, clock
+from reliability.pipeline import clock, keys
 
 
 class Command(OperatorCommand):
@@ -26,14 +25,16 @@ class Command(OperatorCommand):
             choices=KeyScope.values,
             help="repeatable; without it, all",
         )
+        add_until(parser, "it opens until it is revoked")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        now = clock.now()
+        key = ApiKey(name=options["name"], tenant=options["tenant"], scopes=options["scope"])
+        key.expires_at = until_of(options, now=now)
         try:
-            with transaction.atomic():
-                key, plain = ApiKey.issue(name=options["name"], tenant=options["tenant"], scopes=options["scope"])
-                audit.record(hand=self.hand(options), action="create_api_key", now=clock.now(), target=key)
-        except ValidationError as error:
-            raise CommandError("; ".join(error.messages)) from None
+            plain = keys.issue(key=key, hand=self.hand(options), now=now)
+        except BackstopError as error:
+            raise CommandError(self.explain(error)) from None
         tenant, scopes = key.tenant or "all tenants", ", ".join(key.scopes) or "all scopes"
         self.stderr.write(f"Key '{key.name}' for {tenant}, {scopes}. It cannot be shown again:")
         self.stdout.write(plain)

@@ -1,4 +1,4 @@
-"""`manage.py stripe_endpoint SLUG`: make a Stripe endpoint, rotate its secrets, show them."""
+"""`manage.py stripe_endpoint SLUG`: make a Stripe endpoint, change it, rotate its secrets, show them."""
 
 from typing import Any
 
@@ -7,24 +7,32 @@ from django.core.management.base import CommandParser
 
 from reliability.errors import BackstopError
 from reliability.management.base import OperatorCommand
-from reliability.models import DEFAULT_TENANT, StripeEndpoint, StripeMode
+from reliability.models import StripeEndpoint, StripeMode
 from reliability.pipeline import clock, endpoints
 
 
 class Command(OperatorCommand):
     help = (
-        "Make a Stripe endpoint (--create), add a signing secret from standard input (--add-secret), retire one by"
-        " its last four characters (--retire), and show what there is. Without SLUG, list the endpoints."
+        "Make a Stripe endpoint (--create) or change it (--change), add a signing secret (--add-secret) or keep an API"
+        " key (--api-key) from standard input, retire a secret by its last four characters (--retire), and show what"
+        " there is. Without SLUG, list the endpoints."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("slug", nargs="?", metavar="SLUG")
-        parser.add_argument("--create", action="store_true")
-        parser.add_argument("--tenant", default=DEFAULT_TENANT, help="whose events come in there (with --create)")
-        parser.add_argument("--mode", choices=StripeMode.values, default="any", help="whose events go on")
-        parser.add_argument("--account", default="", help="the Stripe account (acct_…), with --create")
-        parser.add_argument("--add-secret", action="store_true", help="read a whsec_… from standard input")
+        made = parser.add_mutually_exclusive_group()
+        made.add_argument("--create", action="store_true")
+        made.add_argument("--change", action="store_true", help="to what the options below say; the rest stays")
+        parser.add_argument("--tenant", help="whose events come in there")
+        parser.add_argument("--mode", choices=StripeMode.values, help="whose events go on")
+        parser.add_argument("--account", help="the Stripe account (acct_…)")
+        parser.add_argument("--turn", choices=["on", "off"], help="whether anything comes in there")
+        read = parser.add_mutually_exclusive_group()
+        read.add_argument("--add-secret", action="store_true", help="read a whsec_… from standard input")
+        read.add_argument(
+            "--api-key", action="store_true", help="read a restricted key from standard input; nothing removes it"
+        )
         parser.add_argument("--retire", metavar="HINT", help="the last four characters of the secret to retire")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -39,12 +47,18 @@ class Command(OperatorCommand):
 
     def _act(self, options: dict[str, Any]) -> None:
         hand, now = self.hand(options), clock.now()
+        values = _values(options)
+        if values and not (options["create"] or options["change"]):
+            raise CommandError("Say --create or --change.")
         if options["create"]:
-            values = {name: options[name] for name in ("slug", "tenant", "mode", "account")}
-            endpoints.create(endpoint=StripeEndpoint(**values), hand=hand, now=now)
+            endpoints.create(endpoint=StripeEndpoint(slug=options["slug"], **values), hand=hand, now=now)
         found = StripeEndpoint.objects.filter(slug=options["slug"]).first()
         if found is None:
             raise CommandError(f"There is no Stripe endpoint '{options['slug']}'; --create makes it.")
+        if options["api_key"]:
+            values = {**values, "api_key": self.standard_input().strip()}
+        if (values and not options["create"]) or options["api_key"]:
+            endpoints.change(endpoint_id=found.pk, values=values, hand=hand, now=now)
         if options["add_secret"]:
             endpoints.add_secret(endpoint_id=found.pk, secret=self.standard_input(), hand=hand, now=now)
         if options["retire"]:
@@ -52,6 +66,12 @@ class Command(OperatorCommand):
             if len(wanted) != 1:
                 raise CommandError(f"{len(wanted)} active secrets end with '{options['retire']}'.")
             endpoints.retire_secret(secret_id=wanted[0].pk, hand=hand, now=now)
+
+
+def _values(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns that the options give."""
+    values = {name: options[name] for name in ("tenant", "mode", "account") if options[name] is not None}
+    return values | ({"enabled": options["turn"] == "on"} if options["turn"] else {})
 
 
 def _line(one: StripeEndpoint) -> str:

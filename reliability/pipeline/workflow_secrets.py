@@ -1,0 +1,37 @@
+"""A workflow's secrets: the value of its authentication header, and what its deliveries are signed with."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+
+from reliability.errors import InvalidInput, NotFound
+from reliability.models import Workflow
+from reliability.models.workflow import unsound_secrets
+
+from . import audit
+from .audit import Hand
+
+SECRETS = ("auth_value", "signing_secret")
+
+
+def keep(*, workflow_id: UUID, values: Mapping[str, str], hand: Hand, now: datetime) -> Workflow:
+    """Give a workflow new secrets, by name; an empty one takes the kept one away.
+
+    The audit log keeps their names alone. Raises `NotFound`, and `InvalidInput`.
+    """
+    if not values or not set(values) <= set(SECRETS):
+        raise InvalidInput(f"Which secret? One of {', '.join(SECRETS)}.")
+    with transaction.atomic():
+        workflow = Workflow.objects.select_for_update(no_key=True).filter(pk=workflow_id).first()
+        if workflow is None:
+            raise NotFound("There is no such workflow.")
+        for name, value in values.items():
+            setattr(workflow, name, value)
+        if wrong := unsound_secrets(auth_value=workflow.auth_value, signing_secret=workflow.signing_secret):
+            raise InvalidInput(errors={name: [said] for name, said in wrong.items()})
+        workflow.save(update_fields=[*values, "updated_at"])
+        details = {"fields": sorted(values)}
+        audit.record(hand=hand, action="set_workflow_secrets", now=now, target=workflow, details=details)
+    return workflow
