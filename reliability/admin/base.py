@@ -14,7 +14,7 @@ from django.core.paginator import Paginator
 from django.db import models
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict
-from django.utils.html import format_html
+from django.utils.html import conditional_escape, format_html
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextInputWidget
@@ -26,13 +26,21 @@ COUNT_LIMIT = 10_000
 SHOWN_LIMIT = 100_000
 
 
+class AtLeast(int):
+    """A count that went no further; pages say so, wherever they print it."""
+
+    def __str__(self) -> str:
+        return f"{int(self):,}+"
+
+
 class CappedPaginator(Paginator):  # type: ignore[type-arg]  # generic for the type checker alone
     """Counts no further than `COUNT_LIMIT`, so that a list of millions opens at once."""
 
     @cached_property
     def count(self) -> int:
         rows: Any = self.object_list
-        return int(rows.order_by()[:COUNT_LIMIT].count())
+        found = int(rows.order_by()[: COUNT_LIMIT + 1].count())
+        return found if found <= COUNT_LIMIT else AtLeast(COUNT_LIMIT)
 
 
 class ReadOnly:
@@ -86,6 +94,13 @@ class Screen(ModelAdmin):
             messages.error(request, "That address asks for a filter or a page that there is not: it matches nothing.")
         response: HttpResponse = super().changelist_view(request, extra_context)
         return response
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Return a form's field. Unfold prints a help text as HTML; ours are text."""
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field is not None:
+            field.help_text = conditional_escape(field.help_text)
+        return field
 
     def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any] | None":
         """Return what a term finds, by what an index answers; `None`: what `search_fields` find."""

@@ -94,7 +94,13 @@ def read(params: QueryDict) -> Reading:
 
 def in_words(reading: Reading) -> list[tuple[str, str, str]]:
     """Return what narrows the list: (parameter, what it is, its value in words)."""
-    names = {"error_code": "code", SEARCH: "search", "fingerprint": "failed the same way as group"}
+    names = {
+        "error_code": "code",
+        SEARCH: "search",
+        "fingerprint": "failed the same way as group",
+        "after": "first died after",
+        "before": "first died before",
+    }
     values = {name: reading.values[name] for name in (*TEXTS, *TIMES) if reading.values.get(name)}
     if "reason" in values and values["reason"] in tuple(Reason):
         values["reason"] = LABELS[Reason(values["reason"])]

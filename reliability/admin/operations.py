@@ -26,7 +26,12 @@ from .confirm import ReasonForm
 CONTROL = "reliability.control_operation"
 # Parameters of the list of dead letters, by the filter's own names.
 ADDRESS = {"status": "status__exact", "created_after": "after", "created_before": "before", "search": "q"}
-NAMES = {"error_code": "code", "created_after": "after", "created_before": "before", "operation": "purged by"}
+NAMES = {
+    "error_code": "code",
+    "created_after": "first died after",
+    "created_before": "first died before",
+    "operation": "purged by",
+}
 Act = Callable[..., Operation | None]
 # The verb of a button: what it calls, and the permission it needs.
 VERBS: dict[str, tuple[Act, str]] = {

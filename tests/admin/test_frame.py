@@ -126,3 +126,17 @@ def test_static_files_are_ours_first():
 
 def test_a_stranger_gets_the_sign_in_page(db):
     assert Client().get("/admin/").status_code == 302
+
+
+def test_a_count_that_went_no_further_says_so(accept_many, workflow, monkeypatch):
+    monkeypatch.setattr("reliability.admin.base.COUNT_LIMIT", 5)
+    workflow(paused=True)
+    accept_many(5)
+    client = Client()
+    client.force_login(User.objects.create_superuser("root"))
+    where = "/admin/reliability/delivery/"
+    assert "5+" not in client.get(where).content.decode()
+    accept_many(3, idempotency_key=None)
+    said = " ".join(client.get(where).content.decode().split())
+    assert "5+ deliveries" in said
+    assert "5+ results" in " ".join(client.get(where, {"state__exact": "pending"}).content.decode().split())

@@ -50,6 +50,7 @@ def test_each_filter_narrows_and_they_add_up(bury):
         assert found(client, **{name: value}) == [mine], name
     assert found(client, **wanted, after=(mine.created_at - timedelta(seconds=1)).isoformat(), source="api") == [mine]
     assert found(client, **wanted, after=(mine.created_at + timedelta(minutes=1)).isoformat()) == []
+    assert "first died before" in client.get(LIST, wanted).content.decode()
 
 
 @pytest.mark.parametrize(

@@ -119,3 +119,7 @@ def test_what_happened_is_not_changed_by_hand(job, post):
         assert client.post(f"{where}delete/", {"post": "yes"}).status_code == 403
         assert client.get(f"/admin/scheduling/{model._meta.model_name}/add/").status_code == 403
     assert client.post(change(made, "delete"), {"post": "yes"}).status_code == 403
+
+
+def test_a_help_text_is_text(db):
+    assert "POST /cron/&lt;slug&gt;/" in signed_in().get("/admin/scheduling/cronjob/add/").content.decode()
