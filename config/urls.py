@@ -11,6 +11,7 @@ urlpatterns = [
     path("favicon.ico", views.favicon),
     path("healthz", views.healthz),
     path("readyz", views.readyz),
+    path("admin/r/<path:rest>", views.nowhere),
     path("admin/", admin.site.urls),
     path("api/", include("reliability.api.urls")),
     path("api/", include("scheduling.api")),

@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib.staticfiles.storage import staticfiles_storage
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.views import defaults
@@ -35,6 +35,11 @@ def readyz(request: HttpRequest) -> HttpResponse:
 def home(request: HttpRequest) -> HttpResponse:
     """Lead to the console."""
     return HttpResponseRedirect(reverse("admin:index"))
+
+
+def nowhere(request: HttpRequest, rest: str) -> HttpResponse:
+    """Stand in for Django's way from an object to its page on a site: there is no such site."""
+    raise Http404
 
 
 def favicon(request: HttpRequest) -> HttpResponse:

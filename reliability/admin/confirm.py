@@ -78,6 +78,13 @@ class ActingScreen(Screen):
         """Return the primary key that an address names, if it is one."""
         return as_uuid(text)
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the list. Raises `PermissionDenied`, which names what an action needs: it may have gone meanwhile."""
+        verb = next((one for one in self.verbs if f"{one.key}_selected" == request.POST.get("action")), None)
+        if verb is not None and not self.may(request, verb.needs):
+            raise PermissionDenied(denial(self, verb.needs))
+        return super().changelist_view(request, extra_context)
+
     def response_action(self, request: HttpRequest, queryset: "QuerySet[Any]") -> HttpResponseBase | None:
         """Act on the rows chosen, unless what was chosen is none."""
         if any(self.key_of(one) is None for one in request.POST.getlist(ACTION_CHECKBOX_NAME)):

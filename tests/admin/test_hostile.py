@@ -213,3 +213,18 @@ def test_a_name_longer_than_any_is_counted_like_others(db, client, name):
 def test_who_has_many_addresses_of_one_network_is_one(db, seen, counted):
     Client(REMOTE_ADDR=seen).post("/admin/login/", {"username": "ada", "password": "wrong"})
     assert AccessAttempt.objects.get().ip_address == counted
+
+
+@pytest.mark.parametrize("model", ACTING, ids=lambda model: model.__name__)
+def test_an_action_of_a_list_names_the_permission_that_was_taken_away(rows, model):
+    """The list would only say that no action was chosen."""
+    client, screen = signed_in("viewers"), site._registry[model]
+    verb = next(one for one in screen.verbs if one.many)
+    asked = {"action": screen.actions[0], "_selected_action": str(uuid7()), "confirmed": "1", "reason": "a test"}
+    answer = client.post(where(model), asked)
+    assert answer.status_code == 403
+    assert f".{verb.needs}_{model._meta.model_name}" in answer.content.decode()
+
+
+def test_what_leads_from_an_object_to_its_page_elsewhere_is_not_there(rows):
+    assert signed_in().get("/admin/r/1/1/").status_code == 404
