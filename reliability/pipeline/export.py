@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -32,6 +33,8 @@ _PATHS = {
 }
 # What a spreadsheet takes for a formula, or for a way to one.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "＝", "＋", "－", "＠")
+# Where a spreadsheet may part cells at a semicolon, a tab or a line's end, before what it takes for a formula.
+_PARTED = re.compile(r"""([;\t\r\n][ "'\u00a0]*)(?=[=+\-@＝＋－＠])""")
 
 
 def begin(*, selection: DeadLetterFilter, kind: str, hand: Hand, now: datetime) -> Iterator[str]:
@@ -68,8 +71,9 @@ def _csv(selection: DeadLetterFilter) -> Iterator[str]:
 
 
 def harmless(value: Any) -> str:
-    """Return a cell that no spreadsheet takes for a formula."""
+    """Return a cell that no spreadsheet takes for a formula, nor any part of it where another sign parts the cells."""
     text = "" if value is None else str(_plain(value) if isinstance(value, datetime | UUID) else value)
+    text = _PARTED.sub(r"\1'", text)
     return f"'{text}" if text.lstrip(" \u00a0\ufeff").startswith(_FORMULA) else text
 
 

@@ -76,7 +76,9 @@ def test_numbers_keys_and_letters_stay_the_senders():
     assert shown == '{\n  "z": 1.50,\n  "a": 12345678901234567890.0,\n  "n": "é"\n}'
 
 
-@pytest.mark.parametrize("sign", ["\u202e", "\u2066", "\u200b", "\u2028", "\ufeff", "\u061c", "\x7f", "\U000e0041"])
+@pytest.mark.parametrize(
+    "sign", ["\u202e", "\u2066", "\u200b", "\u2028", "\ufeff", "\u061c", "\x7f", "\U000e0041", "\ud800"]
+)
 def test_what_would_mislead_is_shown_as_its_escape(sign):
     for text in (
         json.dumps({"a": f"x{sign}y"}, ensure_ascii=False),
@@ -86,6 +88,7 @@ def test_what_would_mislead_is_shown_as_its_escape(sign):
         shown = json_text.show(text).html
         assert sign not in shown
         assert f"{ord(sign):04x}" in shown
+        shown.encode()
 
 
 @pytest.mark.parametrize("text", ["<html>&amp;</html>", "it failed", '{"a": undefined}', ""])

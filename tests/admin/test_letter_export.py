@@ -43,6 +43,15 @@ def test_no_cell_is_a_formula(bury, start):
     assert rows[0]["retry_count"] == "0"
 
 
+@pytest.mark.parametrize(
+    ("text", "cell"), [("a;=cmd", "a;'=cmd"), ("a\n@SUM", "a\n'@SUM"), ('x; "+1', "x; \"'+1"), ("a; b=1", "a; b=1")]
+)
+def test_no_part_of_a_cell_is_a_formula_where_another_sign_parts_them(bury, text, cell):
+    bury(message=text)
+    rows = list(csv.DictReader(io.StringIO(exported(signed_in("operators"), "csv").removeprefix("\ufeff"), newline="")))
+    assert rows[0]["error_message"] == cell
+
+
 def test_an_export_of_nonsense_gives_nothing(bury):
     bury()
     client = signed_in("operators")
