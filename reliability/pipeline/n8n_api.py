@@ -16,6 +16,7 @@ from django.utils.dateparse import parse_datetime
 
 from reliability.errors import BackstopError
 from reliability.policies.classification import Failure, Reply
+from reliability.policies.storable import storable
 
 from . import transport
 
@@ -214,7 +215,7 @@ def _said(reply: Reply) -> str:
     except (ValueError, RecursionError):
         return "no reason given"
     message = document.get("message") if isinstance(document, Mapping) else None
-    return message[:300] if isinstance(message, str) else "no reason given"
+    return storable(message[:300]) if isinstance(message, str) else "no reason given"
 
 
 def _execution(said: Mapping[str, Any]) -> N8nExecution:

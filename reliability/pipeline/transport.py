@@ -17,6 +17,7 @@ from requests.adapters import HTTPAdapter
 from standardwebhooks.webhooks import Webhook
 
 from reliability.policies.classification import Failure, Reply
+from reliability.policies.storable import storable
 
 USER_AGENT = "Backstop/1 (+n8n reliability control plane)"
 CONNECT_TIMEOUT = 5.0
@@ -130,8 +131,8 @@ def _post(request: Request, *, deadline: float) -> Reply:
         kept = list(response.headers.items())[:HEADER_LIMIT]
         return Reply(
             status=response.status_code,
-            headers={_clean(name.lower()): _clean(value) for name, value in kept},
-            body=_clean(body.decode("utf-8", "replace")),
+            headers={storable(name.lower()): storable(value) for name, value in kept},
+            body=storable(body.decode("utf-8", "replace")),
         )
 
 
@@ -182,11 +183,6 @@ def _read(response: requests.Response, *, deadline: float) -> bytes:
     return b"".join(parts)[:BODY_LIMIT]
 
 
-def _clean(text: str) -> str:
-    """Take out what PostgreSQL's text cannot hold."""
-    return text.replace("\x00", "�").encode("utf-8", "replace").decode()
-
-
 def failure_of(error: BaseException) -> Failure:
     """Name the way in which no reply came, from the chain of causes of `requests`' exception."""
     if isinstance(error, requests.exceptions.SSLError):
@@ -226,4 +222,4 @@ def _detail(error: BaseException) -> str:
     """Say what broke without the URL's query, which may hold a secret."""
     innermost = _causes(error)[-1]
     text = os.strerror(innermost.errno) if isinstance(innermost, OSError) and innermost.errno else str(innermost)
-    return _clean(text)[:300] or type(error).__name__
+    return storable(text)[:300] or type(error).__name__

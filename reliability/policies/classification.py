@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .storable import storable
+
 MESSAGE_LIMIT = 300
 
 
@@ -118,7 +120,7 @@ def _said(reply: Reply) -> str:
     except (ValueError, RecursionError):
         document = None
     if isinstance(document, dict) and isinstance(document.get("message"), str):
-        return str(document["message"])[:MESSAGE_LIMIT]
+        return storable(document["message"][:MESSAGE_LIMIT])
     try:
         return http.HTTPStatus(reply.status).phrase
     except ValueError:

@@ -13,6 +13,8 @@ from uuid import UUID
 
 from reliability.errors import InvalidInput
 
+from .storable import storable
+
 ID_LENGTH = 200
 NAME_LENGTH = 300
 URL_LENGTH = 2000
@@ -207,11 +209,11 @@ def _node_of(error: Any) -> str:
 
 
 def _text(value: Any, length: int) -> str:
-    return value[:length] if isinstance(value, str) else ""
+    return storable(value[:length]) if isinstance(value, str) else ""
 
 
 def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return storable(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
 def _discreet(value: Any) -> Any:

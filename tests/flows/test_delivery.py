@@ -145,3 +145,16 @@ def test_a_wake_up_that_outlived_its_lane_holds_nobody_up(db, drain):
     begun = time.monotonic()
     drain(2**31 - 1)
     assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("message", ["a\\u0000b", "a\\ud800b"])
+def test_an_answer_whose_message_cannot_be_stored_ends_its_delivery_like_others(
+    workflow, receiver, drain, accept, message
+):
+    workflow()
+    receiver.always(422, f'{{"message": "{message}"}}')
+    delivery = accept()
+    drain()
+    delivery.refresh_from_db()
+    assert delivery.state == "dead"
+    assert delivery.attempts.get().error == DeadLetter.objects.get().error_message == "a�b"

@@ -1,0 +1,28 @@
+import json
+
+import pytest
+
+from reliability.policies.classification import Reply, classify_reply
+from reliability.policies.failure import describe
+from reliability.policies.storable import storable
+
+CASES = [
+    ("plain", "plain"),
+    ("日本 🙂", "日本 🙂"),
+    ("a\x00b", "a�b"),
+    ("a\ud800b", "a�b"),
+    ("\udc00", "�"),
+    ("\ud83d\ude42", "🙂"),  # two halves that belong together
+]
+
+
+@pytest.mark.parametrize(("text", "kept"), CASES)
+def test_what_postgresql_cannot_keep_is_replaced(text, kept):
+    assert storable(text) == kept
+    storable(text).encode()
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "a\ud800b"])
+def test_what_n8n_says_is_storable_whoever_says_it(text):
+    assert classify_reply(Reply(422, {}, json.dumps({"message": text}))).message == "a�b"
+    assert describe("", {"message": text}) == "a�b"
