@@ -16,6 +16,7 @@ from django.utils.html import format_html, format_html_join
 from reliability.admin import cells, words
 from reliability.admin.base import ReadOnlyScreen, Telling, hand_of
 from reliability.admin.confirm import ActingScreen, ReasonForm, Verb
+from reliability.admin.reasons import Reasoned, changed
 from reliability.models.ids import uuid7
 from reliability.pipeline import audit, clock
 from reliability.templatetags.console import duration, relative
@@ -60,7 +61,7 @@ def _stand(rows: Iterable[CronJob]) -> None:
 
 
 @admin.register(CronJob)
-class CronJobAdmin(Telling, ActingScreen):
+class CronJobAdmin(Telling, Reasoned, ActingScreen):
     verbs = (RUN, ENABLE, DISABLE)
     list_display = ("slug", "state", "strip", "next_run", "late_by", "lasted", "when", "tenant")
     list_filter = ("health", "enabled", "overlap", "catch_up")
@@ -94,15 +95,16 @@ class CronJobAdmin(Telling, ActingScreen):
 
     def save_model(self, request: HttpRequest, obj: CronJob, form: Any, change: bool) -> None:
         """Save what was changed, on record. A new schedule counts from now: nothing before was missed under it."""
-        names = [name for name in form.changed_data if name != "workflows"]
+        names = [name for name in form.changed_data if name not in ("workflows", "reason")]
         if not change or {*SCHEDULE} & {*names}:
             obj.active_since = clock.now()
             names.append("active_since")
         with transaction.atomic():
             obj.save(update_fields=names if change else None)
             action = "change_cron_job" if change else "create_cron_job"
-            details = {"fields": form.changed_data}
-            audit.record(hand=hand_of(request), action=action, now=clock.now(), target=obj, details=details)
+            details = {"fields": changed(form)}
+            hand = hand_of(request, form.cleaned_data["reason"])
+            audit.record(hand=hand, action=action, now=clock.now(), target=obj, details=details)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None

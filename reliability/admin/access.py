@@ -16,6 +16,7 @@ from reliability.pipeline import clock, keys
 from . import cells
 from .base import Telling, hand_of
 from .confirm import ActingScreen, Verb
+from .reasons import Reasoned
 
 REVOKE = Verb(
     "revoke", "Revoke", "keys revoked", keys.revoke, "key_id", warning="Whoever uses it is refused from now on."
@@ -58,7 +59,7 @@ class StandingFilter(admin.SimpleListFilter):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(Telling, ActingScreen):
+class ApiKeyAdmin(Telling, Reasoned, ActingScreen):
     verbs = (REVOKE,)
     form = KeyForm
     list_display = ("name", "begins", "standing", "for_whom", "may_do", "used", "made", "expires")
@@ -103,7 +104,7 @@ class ApiKeyAdmin(Telling, ActingScreen):
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         """Issue the key, and show it this once."""
-        plain = keys.issue(key=obj, hand=hand_of(request), now=clock.now())
+        plain = keys.issue(key=obj, hand=hand_of(request, form.cleaned_data["reason"]), now=clock.now())
         copy = cells.copy_button(plain, "the key")
         text = format_html("The key, shown this once: <code>{}</code> {}", plain, copy)
         messages.warning(request, text)

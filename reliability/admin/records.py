@@ -14,7 +14,7 @@ from . import cells, words
 from .base import Telling
 from .page import PageScreen
 
-LABELS = ("reliability", "scheduling", "axes")
+LABELS = ("reliability", "scheduling", "axes", "auth")
 OTHERS_SHOWN = 20
 KINDS = {model._meta.model_name: model for label in LABELS for model in apps.get_app_config(label).get_models()}
 

@@ -17,6 +17,7 @@ from reliability.pipeline import audit, clock, endpoints, event_figures
 from . import cells
 from .base import ReadOnly, ReadOnlyInline, Telling, hand_of
 from .confirm import ActingScreen, ReasonForm, Verb
+from .reasons import Reasoned, changed
 
 WRITE_ONLY = UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"})
 
@@ -69,7 +70,7 @@ class SecretInline(ReadOnlyInline):
 
 
 @admin.register(StripeEndpoint)
-class StripeEndpointAdmin(Telling, ActingScreen):
+class StripeEndpointAdmin(Telling, Reasoned, ActingScreen):
     verbs = (ADD_SECRET,)
     form = EndpointForm
     list_display = ("slug", "address", "tenant", "mode", "rotation", "last_event", "refused", "enabled")
@@ -123,8 +124,9 @@ class StripeEndpointAdmin(Telling, ActingScreen):
         with transaction.atomic():
             super().save_model(request, obj, form, change)
             name = f"{'change' if change else 'create'}_stripe_endpoint"
-            details = {"fields": form.changed_data}
-            audit.record(hand=hand_of(request), action=name, now=clock.now(), target=obj, details=details)
+            details = {"fields": changed(form)}
+            hand = hand_of(request, form.cleaned_data["reason"])
+            audit.record(hand=hand, action=name, now=clock.now(), target=obj, details=details)
 
 
 def _summary(request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from . import cells, words
 from .base import Telling, hand_of
 from .confirm import ActingScreen, Verb
 from .ends import EndForm
+from .reasons import Reasoned, changed
 
 PAUSE = Verb("pause", "Pause", "workflows paused: what arrives waits", control.pause, "workflow_id", form=EndForm)
 RESUME = Verb("resume", "Resume", "workflows resumed", control.resume, "workflow_id", permission="pause")
@@ -48,7 +49,7 @@ class WorkflowForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for th
         return values
 
 
-class PolicyScreen(ActingScreen):
+class PolicyScreen(Reasoned, ActingScreen):
     """A screen that changes a policy: on record, and felt by what waits."""
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
@@ -57,8 +58,9 @@ class PolicyScreen(ActingScreen):
             super().save_model(request, obj, form, change)
             verb = "change" if change else "create"
             name = f"{verb}_{self.opts.model_name}"
-            details = {"fields": form.changed_data}
-            audit.record(hand=hand_of(request), action=name, now=clock.now(), target=obj, details=details)
+            details = {"fields": changed(form)}
+            hand = hand_of(request, form.cleaned_data["reason"])
+            audit.record(hand=hand, action=name, now=clock.now(), target=obj, details=details)
             engine.wake_waiting(workflow_id=getattr(obj, "workflow_id", obj.pk))
 
 

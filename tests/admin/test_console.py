@@ -168,6 +168,7 @@ def test_a_workflow_is_made_and_its_secret_never_shown(db):
         "path": "gap-fill",
         "auth_header": "X-Auth",
         "auth_value": "s3cret",
+        "reason": "a new customer",
     }
     made = client.post("/admin/reliability/workflow/add/", values, follow=True)
     assert made.status_code == 200, made.content
@@ -178,13 +179,16 @@ def test_a_workflow_is_made_and_its_secret_never_shown(db):
     client.post(change(Workflow, workflow.pk), {**values, "auth_value": "", "max_retries": "7"})
     workflow.refresh_from_db()
     assert (workflow.max_retries, workflow.auth_value) == (7, "s3cret")
-    assert AuditEntry.objects.filter(action="change_workflow", details__fields__contains=["max_retries"]).exists()
+    entry = AuditEntry.objects.get(action="change_workflow")
+    assert (entry.details, entry.reason) == ({"fields": ["max_retries"]}, "a new customer")
 
 
 def test_a_key_is_shown_once_and_revoked(db, workflow):
     workflow()
     client = signed_in("leads")
-    shown = client.post("/admin/reliability/apikey/add/", {"name": "ci", "scopes": ["read"]}, follow=True)
+    shown = client.post(
+        "/admin/reliability/apikey/add/", {"name": "ci", "scopes": ["read"], "reason": "a test"}, follow=True
+    )
     key = ApiKey.objects.get()
     plain = shown.content.decode().partition("<code>")[2].partition("</code>")[0]
     assert key.fits(plain)

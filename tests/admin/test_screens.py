@@ -277,7 +277,11 @@ def test_a_job_shows_its_last_runs_in_words(week):
 # --- Records ----------------------------------------------------------------------------------------------
 def test_a_key_is_shown_once_with_a_way_to_copy_it(db):
     client = signed_in("leads")
-    shown = text_of(client.post("/admin/reliability/apikey/add/", {"name": "ci", "scopes": ["read"]}, follow=True))
+    shown = text_of(
+        client.post(
+            "/admin/reliability/apikey/add/", {"name": "ci", "scopes": ["read"], "reason": "a test"}, follow=True
+        )
+    )
     plain = shown.partition("<code>")[2].partition("</code>")[0]
     assert ApiKey.objects.get().fits(plain)
     assert f'data-copy="{plain}"' in shown

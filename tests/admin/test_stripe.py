@@ -87,7 +87,7 @@ def test_a_secret_that_is_none_is_refused(endpoint):
 
 def test_the_api_key_is_never_shown_and_stays_where_the_field_is_left_empty(endpoint):
     client, where = signed_in("leads"), f"{BASE}stripeendpoint/{endpoint.pk}/change/"
-    values = {"slug": "acme", "tenant": "acme", "mode": "live", "account": "", "enabled": "on"}
+    values = {"slug": "acme", "tenant": "acme", "mode": "live", "account": "", "enabled": "on", "reason": "a test"}
     inline = {f"secrets-{name}": "0" for name in ("TOTAL_FORMS", "INITIAL_FORMS", "MIN_NUM_FORMS", "MAX_NUM_FORMS")}
     client.post(where, {**values, **inline, "api_key": "rk_live_secret"})
     assert StripeEndpoint.objects.get().api_key == "rk_live_secret"

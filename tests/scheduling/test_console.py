@@ -96,6 +96,7 @@ def test_a_job_is_made_and_changed(workflow):
         "grace_seconds": "300",
         "overlap": "skip",
         "catch_up": "none",
+        "reason": "a test",
     }
     refused = client.post("/admin/scheduling/cronjob/add/", values)
     assert "is not a cron expression" in refused.content.decode()

@@ -1,0 +1,81 @@
+"""Forms that ask why: what is made or changed by one goes into the audit log with its reason."""
+
+from typing import Any
+
+from django import forms
+from django.http import HttpRequest
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
+
+from reliability.pipeline import audit, clock
+
+from .base import hand_of
+
+NAME = "reason"
+
+
+class Reasoned:
+    """A screen whose form ends with the reason; who may only look is not asked."""
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        base = kwargs.pop("form", self.form_for(obj))
+        if self._asks(request, obj):
+            base = type(base.__name__, (base,), {NAME: _field()})
+        return super().get_form(request, obj, change=change, form=base, **kwargs)  # type: ignore[misc]  # the screen's
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        found = super().get_fieldsets(request, obj)  # type: ignore[misc]  # the screen's
+        return [*found, ("Why", {"fields": (NAME,)})] if self._asks(request, obj) else found
+
+    def form_for(self, obj: Any) -> Any:
+        """Return the form for a row, or for a new one."""
+        return self.form  # type: ignore[attr-defined]  # the screen's
+
+    def _asks(self, request: HttpRequest, obj: Any) -> bool:
+        screen: Any = self
+        return bool(screen.has_add_permission(request) if obj is None else screen.has_change_permission(request, obj))
+
+
+class Recorded(Reasoned):
+    """One of Django's own screens: what it would write into its own log goes into ours, a new password too."""
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        self._record(request, "create", obj, message)
+        return super().log_addition(request, obj, message)  # type: ignore[misc]  # the screen's
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        self._record(request, "change", obj, message)
+        return super().log_change(request, obj, message)  # type: ignore[misc]  # the screen's
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        for one in queryset:
+            self._record(request, "delete", one, "")
+        return super().log_deletions(request, queryset)  # type: ignore[misc]  # the screen's
+
+    def _record(self, request: HttpRequest, verb: str, obj: Any, message: Any) -> None:
+        """Write who was concerned, and which fields: never a value."""
+        details = {"name": str(obj), "fields": _fields(message)}
+        hand = hand_of(request, request.POST.get(NAME, "").replace("\x00", "")[:500])
+        audit.record(hand=hand, action=f"{verb}_{obj._meta.model_name}", now=clock.now(), target=obj, details=details)
+
+
+def changed(form: Any) -> list[str]:
+    """Return the names of the fields that a form changed: neither the reason, nor a secret that stays as it was."""
+
+    def is_left(name: str) -> bool:
+        hides = isinstance(form.fields[name].widget, UnfoldAdminPasswordWidget)
+        return name == NAME or (hides and not form.data.get(form.add_prefix(name)))
+
+    return [name for name in form.changed_data if not is_left(name)]
+
+
+def _field() -> forms.CharField:
+    return forms.CharField(
+        max_length=500, widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}), help_text="Kept in the audit log."
+    )
+
+
+def _fields(message: Any) -> list[str]:
+    """Return the names of the fields that Django's account of a change mentions; of a password it is a sentence."""
+    if not isinstance(message, list):
+        return [str(message)] if message else []
+    return [name for part in message for name in part.get("changed", {}).get("fields", ()) if name != "Reason"]
