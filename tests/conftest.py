@@ -16,13 +16,13 @@ from .support.workers import Workers
 
 @pytest.fixture(autouse=True)
 def _groups_at_once(request):
-    """A test that never commits sees failure groups count with each statement."""
+    """A test that never commits sees failure groups and totals count with each statement."""
     marker = request.node.get_closest_marker("django_db")
     in_one = {"transactional_db", "live_server"}.isdisjoint(request.fixturenames)
     if in_one and (marker or "db" in request.fixturenames) and not (marker and marker.kwargs.get("transaction")):
         request.getfixturevalue("db")
         with connection.cursor() as cursor:
-            cursor.execute("SET CONSTRAINTS backstop_failure_apply IMMEDIATE")
+            cursor.execute("SET CONSTRAINTS backstop_failure_apply, backstop_total_apply IMMEDIATE")
 
 
 @pytest.fixture

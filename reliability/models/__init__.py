@@ -32,6 +32,7 @@ from .stripe import (
     StripeRepeat,
     StripeSecret,
 )
+from .total import RESULTS, LaneTotal, Total, TotalName, WorkerFigure
 from .workflow import DEFAULT_TENANT, Lane, Workflow
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "FINAL",
     "IN_FLIGHT",
     "LATENCY_EDGES",
+    "RESULTS",
     "ApiKey",
     "Attempt",
     "AttemptResult",
@@ -70,6 +72,7 @@ __all__ = [
     "KeyScope",
     "Lane",
     "LanePolicy",
+    "LaneTotal",
     "OnUnknownOutcome",
     "Operation",
     "OperationKind",
@@ -89,6 +92,9 @@ __all__ = [
     "StripeRefusal",
     "StripeRepeat",
     "StripeSecret",
+    "Total",
+    "TotalName",
+    "WorkerFigure",
     "Workflow",
     "digest_of",
     "error_fields",

@@ -21,7 +21,8 @@ class Grain(models.TextChoices):
 class Rollup(models.Model):
     """What a lane did within a minute, or an hour, that begins `at`.
 
-    `latency` counts delivered ones by how long it took from accepted to delivered, by `LATENCY_EDGES`.
+    `retries` are attempts from the second on, counted once it is known how they went. `latency` counts delivered ones
+    by how long it took from accepted to delivered, by `LATENCY_EDGES`.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -32,6 +33,8 @@ class Rollup(models.Model):
     dead = models.IntegerField(default=0)
     attempts = models.IntegerField(default=0)
     failures = models.IntegerField(default=0)
+    retries = models.IntegerField(default=0, db_default=0)
+    retries_delivered = models.IntegerField(default=0, db_default=0)
     latency = ArrayField(models.IntegerField(), default=list)
 
     class Meta:

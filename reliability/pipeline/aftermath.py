@@ -144,8 +144,10 @@ def _settle(lane: Lane, delivery: Delivery, word: Word, verdict: Settlement, now
         states=(*IN_FLIGHT, DeliveryState.DELIVERED),
     )
     if settled:
-        # The attempt itself was counted when its answer came.
-        tally = Tally(dead=int(verdict.step is Step.BURY), failures=1)
+        # The attempt itself was counted when its answer came, and as a retry unless it was to be reported on.
+        retries = int(delivery.attempt_count > 1 and delivery.state == DeliveryState.AWAITING_CALLBACK)
+        results = {str(AttemptResult.REPORTED_FAILED): 1}
+        tally = Tally(dead=int(verdict.step is Step.BURY), failures=1, retries=retries, results=results)
         rollups.count(lane_id=lane.pk, tally=tally, now=now)
         policy = lane.policy
         said = Report(Signal.FAILURE, reason=outcome.describe(word.code, word.message))
@@ -172,7 +174,9 @@ def _succeed(lane: Lane, delivery: Delivery, now: datetime) -> None:
     done = {"state": DeliveryState.DELIVERED, "finished_at": now, "last_error": ""}
     if waiting.update(**done, lease_token=None, lease_until=None, waits_for=None):
         _recover(delivery, now)
-        tally = Tally(delivered=1, latencies=[rollups.latency(since=delivery.created_at, now=now)])
+        retries = int(delivery.attempt_count > 1 and delivery.state == DeliveryState.AWAITING_CALLBACK)
+        took = rollups.latency(since=delivery.created_at, now=now)
+        tally = Tally(delivered=1, retries=retries, retries_delivered=retries, latencies=[took])
         rollups.count(lane_id=lane.pk, tally=tally, now=now)
         engine.wake(lane_ids=[lane.pk])
 

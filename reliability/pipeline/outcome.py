@@ -3,6 +3,7 @@
 import json
 import logging
 import random
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -197,12 +198,18 @@ def _buried(dead: Sequence[Death], now: datetime) -> dict[str, Any]:
 
 def _tally(kept: "Sequence[tuple[Sent, Settlement]]", now: datetime) -> Tally:
     delivered = [sent for sent, verdict in kept if verdict.step is Step.DELIVERED]
+    # Of one that awaits its report it is not known yet how it went.
+    retries = [sent for sent, verdict in kept if sent.claim.number > 1 and verdict.step is not Step.AWAIT_CALLBACK]
     return Tally(
         delivered=len(delivered),
         dead=sum(verdict.step is Step.BURY for _, verdict in kept),
         attempts=len(kept),
         failures=sum(sent.classified.outcome is not Outcome.DELIVERED for sent, _ in kept),
+        retries=len(retries),
+        retries_delivered=sum(sent.classified.outcome is Outcome.DELIVERED for sent in retries),
         latencies=[rollups.latency(since=sent.claim.created_at, now=now) for sent in delivered],
+        durations=[sent.duration * 1000 for sent, _ in kept],
+        results=Counter(str(sent.classified.outcome) for sent, _ in kept),
     )
 
 
@@ -298,7 +305,8 @@ class Lapse:
 
 def settle_lapsed(*, lane_id: int, lapses: Sequence[Lapse], policy: LanePolicy, now: datetime) -> None:
     """Take back deliveries whose lease ran out, under their lane's lock; each leaves an attempt on record."""
-    attempts, failures, dead = 0, 0, 0
+    attempts, failures, dead, retries = 0, 0, 0, 0
+    results: Counter[str] = Counter()
     for lapse in lapses:
         result = AttemptResult.CALLBACK_TIMEOUT if lapse.awaiting else AttemptResult.INTERRUPTED
         verdict = settle(
@@ -317,9 +325,12 @@ def settle_lapsed(*, lane_id: int, lapses: Sequence[Lapse], policy: LanePolicy, 
             now=now,
         )
         failures += settled
+        retries += settled and lapse.number > 1
+        results[str(result)] += settled
         attempts += settled and not lapse.awaiting  # of those that did answer, the attempt was counted then
         dead += settled and verdict.step is Step.BURY
-    rollups.count(lane_id=lane_id, tally=Tally(dead=dead, attempts=attempts, failures=failures), now=now)
+    tally = Tally(dead=dead, attempts=attempts, failures=failures, retries=retries, results=results)
+    rollups.count(lane_id=lane_id, tally=tally, now=now)
 
 
 def _lapsed(lapse: Lapse) -> Classified:

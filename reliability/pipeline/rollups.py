@@ -1,59 +1,66 @@
-"""What the charts are drawn from, kept by the transactions that settle deliveries.
+"""What the charts and the metrics are drawn from, kept by the transactions that settle deliveries.
 
-One statement counts in a lane's minute and in its hour. Whoever counts holds the lane's lock, so that nobody waits
-for a row here. How many died for which reason is counted by the database itself (migration 0011).
+One statement (migration 0017) counts in a lane's total, its minute and its hour. Whoever counts holds the lane's lock,
+so that nobody waits for a row here. What died for which reason, and what was cancelled or skipped, is counted by the
+database itself (migrations 0011 and 0017).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from django.db import connection
 
-from reliability.models import LATENCY_EDGES
+from reliability.models import LATENCY_EDGES, RESULTS
 from reliability.policies import histogram
 
-COUNT = """
-INSERT INTO reliability_rollup AS r (grain, at, lane_id, delivered, dead, attempts, failures, latency)
-SELECT t.grain, t.at, %(lane)s, %(delivered)s, %(dead)s, %(attempts)s, %(failures)s, %(latency)s::int[]
-FROM (VALUES ('minute', %(minute)s::timestamptz), ('hour', %(hour)s::timestamptz)) AS t(grain, at)
-ON CONFLICT (grain, at, lane_id) DO UPDATE SET
-    delivered = r.delivered + excluded.delivered, dead = r.dead + excluded.dead,
-    attempts = r.attempts + excluded.attempts, failures = r.failures + excluded.failures,
-    latency = CASE WHEN excluded.delivered = 0 THEN r.latency ELSE ARRAY(
-        SELECT coalesce(a, 0) + coalesce(b, 0)
-        FROM unnest(r.latency, excluded.latency) WITH ORDINALITY AS t(a, b, place) ORDER BY place
-    ) END
-"""
+COUNT = "SELECT backstop_count(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What happened in a lane: deliveries that ended, and attempts. `latencies` of the delivered, in milliseconds."""
+    """What happened in a lane: deliveries that ended, and attempts.
+
+    `retries` are attempts from the second on of which it is now known how they went. `results` counts the attempts on
+    record by result. `latencies` of the delivered and `durations` of requests are in milliseconds.
+    """
 
     delivered: int = 0
     dead: int = 0
     attempts: int = 0
     failures: int = 0
+    retries: int = 0
+    retries_delivered: int = 0
     latencies: Sequence[float] = ()
+    durations: Sequence[float] = ()
+    results: Mapping[str, int] = field(default_factory=Counter)
 
 
 def count(*, lane_id: int, tally: Tally, now: datetime) -> None:
     """Count what happened at `now`, under the lane's lock."""
-    minute = now.replace(second=0, microsecond=0)
-    values: dict[str, Any] = {
-        "lane": lane_id,
-        "minute": minute,
-        "hour": minute.replace(minute=0),
-        "delivered": tally.delivered,
-        "dead": tally.dead,
-        "attempts": tally.attempts,
-        "failures": tally.failures,
-        "latency": histogram.count(values=tally.latencies, edges=LATENCY_EDGES) if tally.latencies else [],
-    }
+    values: list[Any] = [
+        lane_id,
+        now,
+        tally.delivered,
+        tally.dead,
+        tally.attempts,
+        tally.failures,
+        tally.retries,
+        tally.retries_delivered,
+        [tally.results.get(one, 0) for one in RESULTS] if tally.results else [],
+        _buckets(tally.durations),
+        round(sum(tally.durations)),
+        _buckets(tally.latencies),
+        round(sum(tally.latencies)),
+    ]
     with connection.cursor() as cursor:
         cursor.execute(COUNT, values)
+
+
+def _buckets(values: Sequence[float]) -> list[int]:
+    return histogram.count(values=values, edges=LATENCY_EDGES) if values else []
 
 
 def latency(*, since: datetime, now: datetime) -> float:

@@ -1,0 +1,99 @@
+"""What is counted for good: totals that no retention takes away, from which the metrics are read.
+
+They name their lane and workflow without a foreign key: what was counted stays counted, whatever is deleted.
+"""
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+
+from .delivery import AttemptResult
+
+# The places of `LaneTotal.results`. New ones go to the end.
+RESULTS: tuple[str, ...] = (
+    AttemptResult.DELIVERED,
+    AttemptResult.INSTANCE_DOWN,
+    AttemptResult.TRANSIENT,
+    AttemptResult.UNKNOWN,
+    AttemptResult.MISCONFIGURED,
+    AttemptResult.REJECTED,
+    AttemptResult.INTERRUPTED,
+    AttemptResult.CALLBACK_TIMEOUT,
+    AttemptResult.REPORTED_FAILED,
+)
+
+
+class LaneTotal(models.Model):
+    """What a lane ever did, written under its lock by whoever settles its deliveries (migration 0017).
+
+    `results` counts attempts by `RESULTS`. `durations` of requests and `latencies` from accepted to delivered are
+    counted by `LATENCY_EDGES`, and summed in milliseconds.
+    """
+
+    lane_id = models.IntegerField(primary_key=True)
+    workflow_id = models.UUIDField()
+    delivered = models.BigIntegerField(default=0, db_default=0)
+    dead = models.BigIntegerField(default=0, db_default=0)
+    retries = models.BigIntegerField(default=0, db_default=0)
+    retries_delivered = models.BigIntegerField(default=0, db_default=0)
+    results = ArrayField(models.BigIntegerField(), default=list)
+    durations = ArrayField(models.BigIntegerField(), default=list)
+    duration_ms = models.BigIntegerField(default=0, db_default=0)
+    latencies = ArrayField(models.BigIntegerField(), default=list)
+    latency_ms = models.BigIntegerField(default=0, db_default=0)
+
+    class Meta:
+        ordering = ("lane_id",)
+
+    def __str__(self) -> str:
+        return str(self.lane_id)
+
+
+class TotalName(models.TextChoices):
+    """What a `Total` counts; each line says what its key and its label are."""
+
+    ENDED = "ended"  # deliveries cancelled or skipped: a workflow, the state
+    LETTERS = "letters"  # dead letters that the table holds: a workflow, their status
+    DEATHS = "deaths"  # what ever died: a workflow, the reason
+    TRANSITIONS = "transitions"  # changes of breakers: a workflow, or nothing for the instance; the new state
+    EXECUTIONS = "executions"  # executions that n8n reported: a workflow, their status
+    STRIPE = "stripe"  # requests of Stripe: an endpoint, or nothing for none that is known; what became of them
+    EXPIRED = "expired"  # dead letters that left for the archive
+
+
+class Total(models.Model):
+    """One count (`TotalName`), in as many rows as there are shards: each connection adds to its own.
+
+    `key` is the id of a workflow or an endpoint, or empty; `lane_id` is 0 where no lane is meant.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    name = models.TextField()
+    key = models.TextField(blank=True, default="")
+    lane_id = models.IntegerField(default=0)
+    label = models.TextField(blank=True, default="")
+    shard = models.SmallIntegerField(default=0)
+    count = models.BigIntegerField(default=0)
+
+    class Meta:
+        ordering = ("name", "key", "lane_id", "label", "shard")
+        constraints = [
+            models.UniqueConstraint(fields=("name", "key", "lane_id", "label", "shard"), name="total_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.key} {self.label}"
+
+
+class WorkerFigure(models.Model):
+    """What a worker process uses, written with each of its signs of life."""
+
+    worker = models.TextField(primary_key=True)
+    memory_bytes = models.BigIntegerField()
+    cpu_seconds = models.FloatField()
+    seen_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("worker",)
+
+    def __str__(self) -> str:
+        return self.worker
