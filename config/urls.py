@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 
 from reliability import stripe_webhook, views
+from reliability.metrics.views import metrics
 from reliability.models.fields import SLUG_PATTERN
 
 urlpatterns = [
@@ -12,6 +13,7 @@ urlpatterns = [
     path("healthz", views.healthz),
     path("readyz", views.readyz),
     path("admin/r/<path:rest>", views.nowhere),
+    path("metrics", metrics, name="metrics"),
     path("admin/", admin.site.urls),
     path("api/", include("reliability.api.urls")),
     path("api/", include("scheduling.api")),

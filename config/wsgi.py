@@ -2,6 +2,7 @@
 
 import gc
 import os
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,14 +12,21 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.wsgi import get_wsgi_application
 
-from scheduling import light
+from reliability.metrics import multiprocess
+
+multiprocess.prepare()  # before anything is counted
+from scheduling import counting, light  # noqa: E402
 
 _django = get_wsgi_application()
 from reliability import stripe_webhook  # noqa: E402  # its models need Django set up
 from reliability.api import chunked  # noqa: E402  # as above
+from reliability.metrics import web  # noqa: E402  # as above
+
+from . import measuring  # noqa: E402  # as above
 
 call_command("check")  # a senseless setting stops the start here, too
 _secret = settings.CRON_SECRET
+web.tidy()
 # What is loaded by now stays: the garbage collector need not walk through it again with every round.
 gc.collect()
 gc.freeze()
@@ -29,9 +37,20 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
     method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
     if light.is_light(method=method, path=path):
         found = light.answer(environ=environ, secret=_secret)
+        counting.light(path=path, found=found)
         return light.respond(found=found, method=method, start_response=start_response)
     slug = stripe_webhook.slug_of(path)
     if slug is not None:
-        return stripe_webhook.respond(environ=environ, slug=slug, start_response=start_response)
+        return _measured(environ, slug, start_response)
     chunked.give_length(environ)
     return _django(environ, start_response)
+
+
+def _measured(environ: dict[str, Any], slug: str, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Answer Stripe, and count that as a view's answer."""
+    began = time.perf_counter()
+    response = stripe_webhook.answer(environ=environ, slug=slug)
+    took = time.perf_counter() - began
+    method, status = environ["REQUEST_METHOD"], response.status_code
+    measuring.count(view="stripe-webhook", method=method, status=status, seconds=took)
+    return stripe_webhook.send(response=response, start_response=start_response)

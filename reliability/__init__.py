@@ -1,1 +1,3 @@
 """Backstop's reliability core: policies, models, the pipeline and its interfaces."""
+
+VERSION = "0.1.0"

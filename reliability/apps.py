@@ -11,3 +11,4 @@ class ReliabilityConfig(AppConfig):
         from . import checks, engine  # noqa: F401  # registers the system checks
 
         engine.listen_well()
+        engine.tell_figures()

@@ -15,6 +15,7 @@ and sleeps the rest.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,9 +27,11 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.db import connection, transaction
 from procrastinate.contrib.django import app
-from procrastinate.exceptions import AlreadyEnqueued
+from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from procrastinate.jobs import Notification
 from procrastinate.manager import JobManager, NotificationCallback
+
+from reliability.pipeline import usage
 
 DISPATCH_QUEUE = "dispatch"
 OPERATION_QUEUE = "operation"
@@ -38,6 +41,8 @@ LEAD = timedelta(seconds=2)
 LANE_LOCK = 1_112_757_840
 # How long after a notification it is told once more, in seconds.
 ECHO = 0.025
+
+logger = logging.getLogger(__name__)
 
 
 def wake(*, lane_ids: Iterable[int]) -> None:
@@ -120,6 +125,15 @@ def forget(*, lane_ids: Iterable[int]) -> None:
     _call("DELETE FROM procrastinate_jobs WHERE status = 'todo' AND queueing_lock = ANY(%s)", [keys])
 
 
+FIGURE = """
+WITH gone AS (DELETE FROM reliability_workerfigure WHERE seen_at < now() - interval '1 hour')
+INSERT INTO reliability_workerfigure (worker, memory_bytes, cpu_seconds, seen_at)
+VALUES (%(worker)s, %(memory_bytes)s, %(cpu_seconds)s, now())
+ON CONFLICT (worker) DO UPDATE SET
+    memory_bytes = excluded.memory_bytes, cpu_seconds = excluded.cpu_seconds, seen_at = excluded.seen_at
+"""
+
+
 def workers_alive() -> int:
     """Return how many worker processes have given a sign of life lately: they do so every ten seconds."""
     with connection.cursor() as cursor:
@@ -157,6 +171,23 @@ def listen_well() -> None:
         await plain(self, on_notification=echoing(on_notification), queues=queues)
 
     JobManager.listen_for_jobs = listen_for_jobs  # type: ignore[method-assign]  # workers make their own managers
+
+
+def tell_figures() -> None:
+    """Have Procrastinate's worker write down, with each sign of life that it gives, what its process uses."""
+    plain = JobManager.update_heartbeat
+
+    async def update_heartbeat(self: JobManager, worker_id: int) -> None:
+        await plain(self, worker_id)
+        used = usage.own()
+        values = {"memory_bytes": used.memory_bytes, "cpu_seconds": used.cpu_seconds}
+        try:
+            await self.connector.execute_query_async(query=FIGURE, worker=usage.NAME, **values)
+        except ConnectorException as error:
+            # A figure is no reason to seem dead.
+            logger.warning("figures_not_kept", extra={"error": type(error).__name__})
+
+    JobManager.update_heartbeat = update_heartbeat  # type: ignore[method-assign]  # workers make their own managers
 
 
 def echoing(tell: NotificationCallback) -> NotificationCallback:

@@ -40,7 +40,11 @@ def slug_of(path: str) -> str | None:
 
 def respond(*, environ: Mapping[str, Any], slug: str, start_response: StartResponse) -> Iterable[bytes]:
     """Answer a request as a WSGI application does."""
-    response = answer(environ=environ, slug=slug)
+    return send(response=answer(environ=environ, slug=slug), start_response=start_response)
+
+
+def send(*, response: HttpResponse, start_response: StartResponse) -> Iterable[bytes]:
+    """Send an answer as a WSGI application does."""
     status = HTTPStatus(response.status_code)
     start_response(f"{status.value} {status.phrase}", list(response.items()))
     return [response.content]

@@ -11,9 +11,10 @@ class SchedulingConfig(AppConfig):
         from reliability.api import status
         from reliability.pipeline import overview
 
-        from . import demo, health, housekeeping
+        from . import demo, health, housekeeping, metrics
 
         housekeeping.register()
         demo.register()
+        metrics.register()
         status.SECTIONS["cron_jobs"] = lambda now, tenant: health.summary(now=now, tenant=tenant)
         overview.on_cron(timetable=health.attention)

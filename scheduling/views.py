@@ -9,10 +9,10 @@ from django.views.decorators.csrf import csrf_exempt
 from reliability.api import problems
 from reliability.api.addresses import address_of
 from reliability.api.serializers import KEY_LENGTH
-from reliability.errors import BackstopError, InvalidInput
+from reliability.errors import BackstopError, InvalidInput, NotFound
 
-from . import jobs, light
-from .jobs import Caller, Ran
+from . import counting, jobs, light
+from .jobs import Caller, Disabled, Ran
 
 METHODS = ("GET", "HEAD", "POST")
 
@@ -24,20 +24,35 @@ def cron(request: HttpRequest, job: str) -> HttpResponse:
         return problems.problem(status=405, headers={"Allow": ", ".join(METHODS)})
     began = time.perf_counter()
     found = light.answer(environ=request.META, secret=settings.CRON_SECRET)
-    if request.method == "POST" and found is light.REACHABLE:
+    if request.method != "POST":
+        counting.light(path=request.path_info, found=found)
+    elif found is light.REACHABLE:
         return _run(request, job, began)
+    else:
+        counting.post(job=job, result="forbidden" if found is light.FORBIDDEN else "no_secret")
     status = int(found.status.partition(" ")[0])
     return HttpResponse(found.body, status=status, content_type="application/json")
 
 
 def _run(request: HttpRequest, job: str, began: float) -> HttpResponse:
     """Run a job, whatever the body holds: it is not read."""
+    result = "error"
     try:
         caller = Caller(address_of(request.META), began)
         ran = jobs.ping(slug=job, key=_key(request), caller=caller)
+        result = "skipped" if ran.skipped and not ran.repeated else "repeated" if ran.repeated else "started"
     except BackstopError as refusal:
+        result = _refused(refusal)
         return problems.handle(refusal, {}) or problems.problem(status=500)
+    finally:
+        counting.post(job=job, result=result, seconds=time.perf_counter() - began)
     return _answer(ran)
+
+
+def _refused(refusal: BackstopError) -> str:
+    if isinstance(refusal, NotFound):
+        return "unknown"
+    return "disabled" if isinstance(refusal, Disabled) else "error"
 
 
 def _answer(ran: Ran) -> HttpResponse:

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import FrameType
 
 PATIENCE = 60.0
@@ -23,7 +23,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Child:
-    """A process to keep: its name, its command, and how often it ended soon after its start."""
+    """A process to keep: its name, its command, and how often it ended soon after its start.
+
+    `changes` are variables that it finds in its environment on top of ours.
+    """
 
     name: str
     command: Sequence[str]
@@ -31,6 +34,7 @@ class Child:
     started: float = 0.0
     start_at: float = 0.0
     failures: int = 0
+    changes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Supervisor:
@@ -69,6 +73,7 @@ class Supervisor:
         # A session of its own: Ctrl-C reaches this process alone, which then ends the children in order.
         child.process = subprocess.Popen(  # noqa: S603  # our own command
             child.command,
+            env={**os.environ, **child.changes},
             start_new_session=True,
             preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509  # this process has one thread
         )

@@ -7,9 +7,7 @@ claimed in batches. A lane's turn ends after `TURN`, so that a worker asked to s
 
 import heapq
 import logging
-import os
 import queue
-import socket
 import threading
 import time
 from collections.abc import Iterable
@@ -25,7 +23,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from reliability import engine
 from reliability.models import Lane
 
-from . import dispatch, sending
+from . import dispatch, sending, usage
 from .messages import Claim, Sent
 
 TURN = 5.0
@@ -71,7 +69,7 @@ class Dispatcher:
 
     def __init__(self, *, capacity: int) -> None:
         self.capacity = capacity
-        self.worker = f"{socket.gethostname()}:{os.getpid()}"
+        self.worker = usage.NAME
         self._inbox: queue.SimpleQueue[Attend | Finished | None] = queue.SimpleQueue()
         self._turns: dict[int, Turn] = {}
         self._later: list[tuple[float, int]] = []

@@ -10,6 +10,7 @@ from django.core.management.base import CommandParser
 
 from reliability.management import demo, operator
 from reliability.management.processes import Child, Supervisor
+from reliability.metrics import multiprocess
 
 # Threads share two of glibc's arenas, and what a large request needed goes back to the system after it.
 ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072"}
@@ -39,8 +40,11 @@ class Command(BaseCommand):
             f"Backstop runs at http://{host}:{port}/ (console: /admin/, API: /api/docs/). Ctrl-C ends it."
         )
         self.stdout.flush()
+        # Of the web processes alone: workers are not scraped.
+        counts = os.environ.pop(multiprocess.VARIABLE, "") or str(settings.DATA_DIR / "metrics")
+        web = Child("web", web_command(host, port), changes={multiprocess.VARIABLE: counts})
         workers = [Child(f"worker-{i + 1}", worker_command()) for i in range(options["workers"])]
-        Supervisor(children=[Child("web", web_command(host, port)), *workers]).run()
+        Supervisor(children=[web, *workers]).run()
         self.stdout.write("Backstop has ended.")
 
     def _announce(self, password: str | None) -> None:

@@ -1,0 +1,33 @@
+"""`GET /metrics`, for Prometheus."""
+
+import hmac
+from datetime import UTC, datetime
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+
+from reliability.api.problems import problem
+
+from . import scrape
+
+METHODS = ("GET", "HEAD")
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="metrics"'}
+
+
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Answer a scrape: in the text format, or OpenMetrics where it is asked for."""
+    if request.method not in METHODS:
+        return problem(status=405, headers={"Allow": ", ".join(METHODS)})
+    if not is_authorised(request.headers.get("Authorization", ""), settings.METRICS_TOKEN):
+        return problem(status=401, detail="The metrics need their bearer token.", headers=CHALLENGE)
+    answer = scrape.take(now=datetime.now(UTC), accept=request.headers.get("Accept", ""))
+    return HttpResponse(answer.body, content_type=answer.content_type, headers={"Cache-Control": "no-store"})
+
+
+def is_authorised(header: str, token: str) -> bool:
+    """Compare a bearer token in constant time; without a token to compare with, everybody may look."""
+    if not token:
+        return True
+    scheme, _, given = header.partition(" ")
+    is_bearer = scheme.lower() == "bearer"
+    return hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode()) and is_bearer

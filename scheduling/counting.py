@@ -1,0 +1,71 @@
+"""Counts the pings of cron services in the web process that answers them: the light endpoint has no database.
+
+A name is a label once an authorised caller has used it, up to `LIMIT` of them; what else comes is `other`. Nothing
+that a stranger made up is kept.
+"""
+
+import time
+from collections.abc import Callable
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from .light import FORBIDDEN, REACHABLE, Answer
+
+LIMIT = 100
+OTHER = "other"
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+PINGS = Counter("backstop_cron_pings_total", "Pings of cron services, by what became of them.", ["job", "result"])
+DURATION = Histogram("backstop_cron_ping_duration_seconds", "How long a ping that runs a job took.", buckets=BUCKETS)
+LAST = Gauge(
+    "backstop_cron_last_ping_timestamp_seconds",
+    "When a job was last pinged by somebody who knew the secret.",
+    ["job"],
+    multiprocess_mode="max",
+)
+_names: set[str] = set()
+_reached: dict[str, tuple[Callable[[], None], Callable[[float], None]]] = {}
+
+
+def light(*, path: str, found: Answer) -> None:
+    """Count a reachability check. What is counted often is found by its path at once."""
+    known = _reached.get(path) if found is REACHABLE else None
+    if known is None:
+        _light(path, found)
+        return
+    add, touch = known
+    add()
+    touch(time.time())
+
+
+def post(*, job: str, result: str, seconds: float | None = None) -> None:
+    """Count a ping that asks for a run; with `seconds`, how long that took. A refused one is not the job's last."""
+    refused = result in ("forbidden", "no_secret", "unknown")
+    name = job if job in _names else OTHER if refused else _name(job)
+    PINGS.labels(name, result).inc()
+    if not refused:
+        LAST.labels(name).set(time.time())
+    if seconds is not None:
+        DURATION.observe(seconds)
+
+
+def _light(path: str, found: Answer) -> None:
+    job = path.strip("/").rpartition("/")[2]
+    if found is not REACHABLE:
+        name = job if job in _names else OTHER
+        PINGS.labels(name, "forbidden" if found is FORBIDDEN else "no_secret").inc()
+        return
+    name = _name(job)
+    touch = LAST.labels(name).set
+    if name != OTHER:
+        _reached[path] = PINGS.labels(name, "ok").inc, touch
+    PINGS.labels(name, "ok").inc()
+    touch(time.time())
+
+
+def _name(job: str) -> str:
+    """Return the label of a job that an authorised caller names."""
+    if job not in _names and len(_names) >= LIMIT:
+        return OTHER
+    _names.add(job)
+    return job

@@ -1,0 +1,55 @@
+"""What the metrics say of cron jobs: which are late, and when each was last pinged."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+
+from reliability.metrics import catalogue
+from reliability.metrics.catalogue import Described
+from reliability.models.ids import DEMO_PATTERN
+
+from . import health
+from .slots import State
+
+NAME = "cron"
+LAST = "backstop_cron_last_ping_timestamp_seconds"
+LATE = "backstop_cron_job_late"
+NEWEST = """
+SELECT j.slug, (SELECT at FROM scheduling_ping WHERE job_id = j.id ORDER BY id DESC LIMIT 1) FROM scheduling_cronjob j
+WHERE j.id::text NOT LIKE %s
+"""
+METRICS = (
+    Described(
+        "backstop_cron_pings_total",
+        "counter",
+        ("job", "result"),
+        "Pings by what became of them: ok, forbidden or no_secret of a GET; started, repeated, skipped, unknown,"
+        " disabled, error, forbidden or no_secret of a POST. A job that nobody authorised has named yet is other.",
+    ),
+    Described("backstop_cron_ping_duration_seconds", "histogram", (), "How long a ping that runs a job took."),
+    Described(LAST, "gauge", ("job",), "When a job was last pinged by somebody who knew the secret."),
+    Described(LATE, "gauge", ("job",), "1 for a job that is late or missing, 0 for any other."),
+)
+
+
+def register() -> None:
+    """Make the cron jobs' metrics known, and their part of an answer."""
+    catalogue.describe(*METRICS)
+    catalogue.register(name=NAME, part=collect)
+
+
+def collect(now: datetime) -> Iterator[Any]:
+    """Return how the cron jobs stand; two queries."""
+    last, late = catalogue.family(LAST), catalogue.family(LATE)
+    with connection.cursor() as cursor:
+        cursor.execute(NEWEST, [DEMO_PATTERN])
+        found = cursor.fetchall()
+    worrying = {one.job for one in health.attention(now) if one.state in (State.LATE, State.MISSING)}
+    for job, at in found:
+        late.add_metric([job], float(job in worrying))
+        if at is not None:
+            last.add_metric([job], at.timestamp())
+    yield last
+    yield late
