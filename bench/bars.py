@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from . import console, incoming, runs
+from . import console, incoming, metrics, runs
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,11 @@ BARS = {
         console.console,
         "the console with 1,000,000 dead letters, 5,000,000 attempts",
         {"slowest": ("<=", 300), "queries": ("<=", 15), "grown": ("<=", 10)},
+    ),
+    "metrics": Bar(
+        metrics.metrics,
+        "a scrape with 10,000,000 deliveries, 1,000,000 dead letters, ms",
+        {"median": ("<=", 100)},
     ),
 }
 

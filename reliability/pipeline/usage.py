@@ -10,6 +10,8 @@ from pathlib import Path
 PROC = Path("/proc")
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 _PAGE = resource.getpagesize()
+# Of a process that has ended and is not collected yet.
+GONE = ("Z", "X")
 # By which a worker is known.
 NAME = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -31,6 +33,8 @@ def of(*, pid: int) -> Usage | None:
         pages = int((PROC / str(pid) / "statm").read_text().split()[1])
     except (OSError, IndexError, ValueError):
         return own() if pid == os.getpid() and not PROC.is_dir() else None
+    if fields[0] in GONE:
+        return None
     return Usage(pages * _PAGE, (int(fields[11]) + int(fields[12])) / _TICKS, int(fields[19]) / _TICKS)
 
 
