@@ -21,11 +21,11 @@ FROM reliability_lanetotal t JOIN reliability_workflow w ON w.id = t.workflow_id
 WHERE w.id::text NOT LIKE %s
 """
 TOTALS = """
-SELECT t.name, coalesce(w.slug, e.slug, ''), coalesce(l.tenant, ''), t.label, sum(t.count)::bigint
-FROM reliability_total t LEFT JOIN reliability_workflow w ON w.id::text = t.key
+SELECT t.name, coalesce(w.slug, e.slug, ''), coalesce(l.tenant, ''), t.label, t.count
+FROM (SELECT name, key, lane_id, label, sum(count)::bigint AS count FROM reliability_total GROUP BY 1, 2, 3, 4) AS t
+    LEFT JOIN reliability_workflow w ON w.id::text = t.key
     LEFT JOIN reliability_stripeendpoint e ON e.id::text = t.key LEFT JOIN reliability_lane l ON l.id = t.lane_id
 WHERE (t.key = '' OR w.id IS NOT NULL OR e.id IS NOT NULL) AND t.key NOT LIKE %s
-GROUP BY 1, 2, 3, 4
 """
 NOTE = "INSERT INTO backstop_total_change (name, key, lane_id, label, count) VALUES (%s, '', 0, '', %s)"
 

@@ -1,4 +1,4 @@
-"""What web processes count themselves: pings, requests, queries, memory; several of them, one after the other's death."""
+"""What web processes count themselves: pings, requests, queries, memory; several of them, one after another's end."""
 
 import os
 import time

@@ -1,6 +1,7 @@
 """Each way that a delivery, a dead letter, a breaker or an event of Stripe goes is counted, once, and for good."""
 
 import json
+import socket
 from datetime import timedelta
 
 import pytest
@@ -8,7 +9,7 @@ from django.db import connection
 from django.db.models import Sum
 
 from reliability.errors import BackstopError
-from reliability.models import Attempt, DeadLetter, Delivery, ExecutionStatus, LaneTotal, Rollup, Total
+from reliability.models import Attempt, DeadLetter, Delivery, ExecutionStatus, LaneTotal, Rollup, Total, WorkerFigure
 from reliability.pipeline import (
     bulk,
     burial,
@@ -252,6 +253,17 @@ def test_two_workers_and_their_restart_take_nothing_back(workflow, receiver, wor
         until(lambda: scrape()("backstop_workers_alive") >= 2 * turn, within=30, what="both workers")  # noqa: B023  # now
         for one in running:
             workers.kill(one)
+
+
+def test_a_worker_says_what_it_uses(workers, scrape):
+    one = workers.start()
+    until(lambda: scrape()("backstop_worker_memory_bytes") is not None, within=40, what="its first figures")
+    seen = scrape()
+    name = f"{socket.gethostname()}:{one.pid}"
+    assert 20e6 < seen("backstop_worker_memory_bytes", worker=name) < 500e6
+    assert 0 < seen("backstop_worker_cpu_seconds_total", worker=name) < 60
+    WorkerFigure.objects.update(seen_at=clock.now() - timedelta(minutes=1))
+    assert scrape()("backstop_worker_memory_bytes", worker=name) is None, "what is silent is not there"
 
 
 def test_a_recount_says_what_the_triggers_say(workflow, scrape):
