@@ -4,11 +4,13 @@ A value that cannot be read or makes no sense is noted in `problems` under its v
 stands in for it; a system check then stops the start with all of them at once.
 """
 
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import environ
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.validators import validate_email
 
 problems: list[tuple[str, str]] = []
 _env = environ.Env()
@@ -69,8 +71,8 @@ def words(name: str, default: list[str]) -> list[str]:
     return [word.strip() for word in text(name).split(",") if word.strip()] or default
 
 
-def url(name: str, default: str = "") -> str:
-    """Read an http or https address, without a slash at its end."""
+def url(name: str, default: str = "", *, secret: bool = False) -> str:
+    """Read an http or https address, without a slash at its end; one that is `secret` is not repeated."""
     value = text(name) or default
     try:
         parts = urlsplit(value)
@@ -78,9 +80,46 @@ def url(name: str, default: str = "") -> str:
     except ValueError:
         sound = False
     if value and not sound:
-        problem(name, f"'{value}' is not an http or https address.")
+        problem(name, f"{'It' if secret else repr(value)} is not an http or https address.")
         return default.rstrip("/")
     return value.rstrip("/")
+
+
+def slug(name: str, pattern: str) -> str:
+    """Read a slug of that pattern, or nothing."""
+    value = text(name)
+    if value and not re.fullmatch(pattern, value):
+        problem(name, f"'{value}' is no slug: 1 to 63 of a-z, 0-9 and '-', not beginning with '-'.")
+        return ""
+    return value
+
+
+def addresses(name: str) -> list[str]:
+    """Read a comma-separated list of mail addresses."""
+    found = words(name, [])
+    for one in found:
+        try:
+            validate_email(one)
+        except ValidationError:
+            problem(name, f"'{one}' is not a mail address.")
+            return []
+    return found
+
+
+def mail(name: str) -> dict[str, object]:
+    """Read a mail server's address as Django's `EMAIL_…` settings; none where there is none."""
+    value = text(name)
+    if not value:
+        return {}
+    try:
+        found = {key: part for key, part in _env.email_url_config(value).items() if part}
+        sound = bool(found["EMAIL_BACKEND"]) and ("smtp" not in str(found["EMAIL_BACKEND"]) or "EMAIL_HOST" in found)
+    except (ImproperlyConfigured, ValueError, KeyError):
+        sound = False
+    if not sound:  # the address itself may hold a password
+        problem(name, "Not the address of a mail server (smtp+tls://user:password@host:587).")
+        return {}
+    return found
 
 
 def database(name: str, *, default: str = "") -> dict[str, object] | None:

@@ -68,6 +68,33 @@ WORKER_MAX_IN_FLIGHT = env.integer("WORKER_MAX_IN_FLIGHT", 64, low=1, high=1000)
 WEB_THREADS = env.integer("WEB_THREADS", 4, low=1, high=256)
 METRICS_TOKEN = env.text("METRICS_TOKEN")
 METRICS_TENANT_LABEL = env.boolean("METRICS_TENANT_LABEL", default=False)
+
+# --- Alerts, and mail -------------------------------------------------------------------------------------
+PUBLIC_URL = env.url("PUBLIC_URL")
+ALERT_EMAILS = env.addresses("ALERT_EMAILS")
+ALERT_WEBHOOK_URL = env.url("ALERT_WEBHOOK_URL", secret=True)
+ALERT_WORKFLOW = env.slug("ALERT_WORKFLOW", r"[a-z0-9][a-z0-9-]{0,62}")
+ALERT_RUNBOOK_URL = env.text("ALERT_RUNBOOK_URL", "docs/runbook.md")
+ALERT_REPEAT_MINUTES = env.integer("ALERT_REPEAT_MINUTES", 240, low=0, high=43_200)
+ALERT_TIMEOUT_SECONDS = env.integer("ALERT_TIMEOUT_SECONDS", 10, low=1, high=30)
+ALERT_RETENTION_DAYS = env.integer("ALERT_RETENTION_DAYS", 90, low=1, high=36_500)
+ALERT_NOT_PINGED_MINUTES = env.integer("ALERT_NOT_PINGED_MINUTES", 60, low=1, high=527_040)
+ALERT_BREAKER_OPEN_LONG_MINUTES = env.integer("ALERT_BREAKER_OPEN_LONG_MINUTES", 60, low=1, high=43_200)
+ALERT_BREAKER_FLAPS = env.integer("ALERT_BREAKER_FLAPS", 3, low=1, high=1000)
+ALERT_DEAD_LETTERS = env.integer("ALERT_DEAD_LETTERS", 100, low=0, high=10**9)
+ALERT_DEAD_LETTERS_GROWTH = env.integer("ALERT_DEAD_LETTERS_GROWTH", 20, low=0, high=10**9)
+ALERT_BACKLOG_MINUTES = env.integer("ALERT_BACKLOG_MINUTES", 10, low=1, high=43_200)
+ALERT_SUCCESS_PERCENT = env.decimal("ALERT_SUCCESS_PERCENT", 90.0, low=0.0, high=100.0)
+ALERT_RETRY_SUCCESS_PERCENT = env.decimal("ALERT_RETRY_SUCCESS_PERCENT", 20.0, low=0.0, high=100.0)
+ALERT_STRIPE_REFUSALS = env.integer("ALERT_STRIPE_REFUSALS", 5, low=1, high=10**9)
+ALERT_MEMORY_MB = env.integer("ALERT_MEMORY_MB", 512, low=1, high=10**7)
+ALERT_CPU_PERCENT = env.decimal("ALERT_CPU_PERCENT", 90.0, low=1.0, high=100_000.0)
+_mail = env.mail("EMAIL_URL")
+vars().update(_mail)  # Django's own EMAIL_… settings
+EMAIL_TIMEOUT = ALERT_TIMEOUT_SECONDS
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("EMAIL_FROM", "backstop@localhost")
+if ALERT_EMAILS and not _mail:
+    env.problem("ALERT_EMAILS", "Mail needs a server: EMAIL_URL (smtp+tls://user:password@host:587).")
 CONFIGURATION_PROBLEMS = env.problems
 
 # --- The engine -------------------------------------------------------------------------------------------
@@ -221,6 +248,9 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
     "ENUM_NAME_OVERRIDES": {
+        "AlertState": "reliability.models.AlertState",
+        "AlertName": "reliability.api.alert_serializers.ALERT_NAMES",
+        "AlertSeverity": "reliability.api.alert_serializers.SEVERITIES",
         "DeliveryState": "reliability.models.DeliveryState",
         "OperationState": "reliability.models.OperationState",
         "OperationKind": "reliability.models.OperationKind",

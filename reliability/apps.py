@@ -9,6 +9,8 @@ class ReliabilityConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks, engine  # noqa: F401  # registers the system checks
+        from .pipeline import alert_retention
 
         engine.listen_well()
         engine.tell_figures()
+        alert_retention.register()

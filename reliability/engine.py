@@ -111,6 +111,12 @@ def retry(*, retry_id: UUID, at: datetime | None = None, stands_by: bool = False
     _defer(retry_execution, key, at, retry_id=str(retry_id))
 
 
+def tell(*, notice_id: UUID, at: datetime | None = None, stands_by: bool = False) -> None:
+    """Have a notice of alerts sent, or looked after, at `at` or at once; `stands_by` as with `retry`."""
+    key = f"tell-stand-by:{notice_id}" if stands_by else f"tell:{notice_id}"
+    _defer(tell_people, key, at, notice_id=str(notice_id))
+
+
 def _defer(task: Any, key: str, at: datetime | None, **arguments: str) -> None:
     """Plan a job, unless one of that key waits already."""
     when = at - LEAD if at is not None else None
@@ -273,8 +279,8 @@ async def retry_execution(retry_id: str, at: float | None = None) -> None:
     await _in_n8n_thread(lambda: retries.work(retry_id=UUID(retry_id)))
 
 
-async def _in_n8n_thread(work: Callable[[], None]) -> None:
-    """Do what waits for n8n in a thread of its own kind: nothing else has to wait behind it."""
+async def _in_n8n_thread(work: Callable[[], object]) -> None:
+    """Do what waits for n8n, or for a mail server, in a thread of its own kind: nothing else waits behind it."""
 
     def run() -> None:
         try:
@@ -283,3 +289,12 @@ async def _in_n8n_thread(work: Callable[[], None]) -> None:
             connection.close()
 
     await sync_to_async(run, thread_sensitive=False, executor=_n8n_threads)()
+
+
+@app.task(name="tell", queue=OPERATION_QUEUE)
+async def tell_people(notice_id: str, at: float | None = None) -> None:
+    """Send a notice of alerts. A mail server may hang as n8n may, so its thread is of the same kind."""
+    from reliability.pipeline import alert_notices
+
+    await _wait(at)
+    await _in_n8n_thread(lambda: alert_notices.send(notice_id=UUID(notice_id)))

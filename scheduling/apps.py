@@ -9,12 +9,13 @@ class SchedulingConfig(AppConfig):
 
     def ready(self) -> None:
         from reliability.api import status
-        from reliability.pipeline import overview
+        from reliability.pipeline import alert_readings, overview
 
-        from . import demo, health, housekeeping, metrics
+        from . import alerting, demo, health, housekeeping, metrics
 
         housekeeping.register()
         demo.register()
         metrics.register()
+        alert_readings.register(source=alerting.read)
         status.SECTIONS["cron_jobs"] = lambda now, tenant: health.summary(now=now, tenant=tenant)
         overview.on_cron(timetable=health.attention)

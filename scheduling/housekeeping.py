@@ -6,7 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from reliability import engine
-from reliability.pipeline import clock, retention
+from reliability.pipeline import alerts, clock, retention
 
 from . import health
 from .models import Builtin, Run, RunResult
@@ -51,7 +51,9 @@ def _cleanup(now: datetime) -> None:
 
 
 def _alerts(now: datetime) -> None:
+    """Notices are sent by wake-ups of their own: a mail server that hangs holds no housekeeping up."""
     health.watch(now=now)
+    alerts.check(now=now)
 
 
 WORK: dict[str, Callable[[datetime], None]] = {Builtin.CLEANUP: _cleanup, Builtin.ALERTS: _alerts}

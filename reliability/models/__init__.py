@@ -1,6 +1,7 @@
 """What the database holds."""
 
 from .access import ApiKey, AuditEntry, KeyScope
+from .alert import Alert, AlertChannel, AlertNotice, AlertSilence, AlertState, NoticeState, ProcessSample
 from .breaker import Breaker, BreakerState, BreakerTransition, Scope
 from .dead_letter import DeadLetter, DeadLetterSource, DeadLetterStatus, error_fields
 from .delivery import FINAL, IN_FLIGHT, Attempt, AttemptResult, Delivery, DeliveryState, Source, digest_of
@@ -42,6 +43,11 @@ __all__ = [
     "IN_FLIGHT",
     "LATENCY_EDGES",
     "RESULTS",
+    "Alert",
+    "AlertChannel",
+    "AlertNotice",
+    "AlertSilence",
+    "AlertState",
     "ApiKey",
     "Attempt",
     "AttemptResult",
@@ -73,11 +79,13 @@ __all__ = [
     "Lane",
     "LanePolicy",
     "LaneTotal",
+    "NoticeState",
     "OnUnknownOutcome",
     "Operation",
     "OperationKind",
     "OperationState",
     "OperationTally",
+    "ProcessSample",
     "ReportOrigin",
     "ReportState",
     "RetryState",

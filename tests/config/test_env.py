@@ -78,3 +78,38 @@ def test_the_defaults_are_those_of_the_design():
     code = "import config.settings as s; print([getattr(s, n) for n in %r])" % [name for name, _ in names]
     clean = {name: "" for name, _ in names}
     assert run("-c", code, **clean).stdout.strip() == str([value for _, value in names])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "others"),
+    [
+        ("ALERT_EMAILS", "not an address", {"EMAIL_URL": "smtp://127.0.0.1:25"}),
+        ("ALERT_EMAILS", "ada@example.com", {}),
+        ("EMAIL_URL", "mail.example.com", {}),
+        ("EMAIL_URL", "smtp://", {}),
+        ("EMAIL_URL", "smtp://ada:hunter2@host:port", {}),
+        ("ALERT_WEBHOOK_URL", "hooks.example.com/hunter2", {}),
+        ("ALERT_WORKFLOW", "Not A Slug", {}),
+        ("ALERT_REPEAT_MINUTES", "-1", {}),
+        ("ALERT_SUCCESS_PERCENT", "101", {}),
+        ("ALERT_SUCCESS_PERCENT", "nan", {}),
+        ("ALERT_MEMORY_MB", "0", {}),
+        ("ALERT_TIMEOUT_SECONDS", "600", {}),
+        ("PUBLIC_URL", "backstop.example.com", {}),
+    ],
+)
+def test_a_senseless_setting_of_alerts_is_named(name, value, others):
+    done = run("manage.py", "check", **{name: value, **others})
+    assert done.returncode != 0
+    assert f"{name}:" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "hunter2" not in done.stderr  # an address may hold a password
+
+
+def test_a_mail_servers_address_becomes_djangos_settings():
+    names = ["EMAIL_HOST", "EMAIL_PORT", "EMAIL_USE_TLS", "EMAIL_HOST_USER", "ALERT_EMAILS"]
+    code = f"import config.settings as s; print(*(getattr(s, n) for n in {names}))"
+    found = run(
+        "-c", code, EMAIL_URL="smtp+tls://ada:p%40ss@mail.example.com:587", ALERT_EMAILS="a@example.com, b@example.com"
+    )
+    assert found.stdout.strip() == "mail.example.com 587 True ada ['a@example.com', 'b@example.com']"
