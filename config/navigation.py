@@ -9,13 +9,20 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 CAP = 10_000
-# What is wrong, in one look: dead letters, running operations, breakers that are not closed; none counted past the cap.
+# What is wrong, in one look: dead letters, running operations, breakers that are not closed, alerts that fire; none
+# counted past the cap.
 BADGES = """
 SELECT (SELECT count(*) FROM (SELECT 1 FROM reliability_deadletter WHERE status = 'dead' LIMIT %(most)s) AS dead),
     (SELECT count(*) FROM (SELECT 1 FROM reliability_operation WHERE state = 'running' LIMIT %(most)s) AS running),
-    (SELECT count(*) FROM (SELECT 1 FROM reliability_breaker WHERE state <> 'closed' LIMIT %(most)s) AS open)
+    (SELECT count(*) FROM (SELECT 1 FROM reliability_breaker WHERE state <> 'closed' LIMIT %(most)s) AS open),
+    (SELECT count(*) FROM (SELECT 1 FROM reliability_alert WHERE state = 'firing' LIMIT %(most)s) AS firing)
 """
-VARIANTS = {"reliability.deadletter": "danger", "reliability.operation": "info", "reliability.breaker": "warning"}
+VARIANTS = {
+    "reliability.deadletter": "danger",
+    "reliability.operation": "info",
+    "reliability.breaker": "warning",
+    "reliability.alert": "danger",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,14 @@ GROUPS: tuple[tuple[str, tuple[Item, ...]], ...] = (
             Item("Workflows", "reliability.workflow", "account_tree"),
             Item("Tenants", "reliability.lane", "alt_route"),
             Item("Cron jobs", "scheduling.cronjob", "schedule"),
+        ),
+    ),
+    (
+        "Watch",
+        (
+            Item("Alerts", "reliability.alert", "notifications"),
+            Item("Quiet periods", "reliability.alertsilence", "notifications_paused"),
+            Item("Notices", "reliability.alertnotice", "outgoing_mail"),
         ),
     ),
     (

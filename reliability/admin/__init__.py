@@ -2,6 +2,8 @@
 
 from . import (
     access,
+    alert_silences,
+    alerts,
     breakers,
     dead_letters,
     deliveries,
@@ -18,6 +20,8 @@ from . import (
 
 __all__ = [
     "access",
+    "alert_silences",
+    "alerts",
     "breakers",
     "dead_letters",
     "deliveries",

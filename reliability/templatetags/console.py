@@ -16,12 +16,12 @@ register = template.Library()
 
 TONES = {
     "bad": "dead open forced_open failed stopped missing failing rejected misconfigured error crashed refused revoked "
-    "reported_failed critical",
+    "reported_failed critical firing",
     "warn": "half_open paused late overlapping transient unknown instance_down interrupted callback_timeout waiting "
     "expired stale looking_up warning",
     "busy": "pending sending awaiting_callback replaying running processing asked new",
     "good": "delivered recovered closed done ok success succeeded processed accepted joined active on enabled "
-    "verified run",
+    "verified run resolved sent",
 }
 _TONE_OF = {value: tone for tone, values in TONES.items() for value in values.split()}
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
