@@ -4,6 +4,7 @@ from django.urls import path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
 from . import (
+    alerts,
     batches,
     breakers,
     dead_letters,
@@ -59,6 +60,11 @@ urlpatterns = [
     ),
     path("v1/api-keys/", keys.Keys.as_view()),
     path("v1/api-keys/<uuid:key_id>/revoke/", keys.Revoke.as_view()),
+    path("v1/alerts/", alerts.Alerts.as_view()),
+    path("v1/alerts/<uuid:alert_id>/", alerts.OneAlert.as_view()),
+    path("v1/alerts/<uuid:alert_id>/acknowledge/", alerts.Acknowledge.as_view()),
+    path("v1/alert-silences/", alerts.Silences.as_view()),
+    path("v1/alert-silences/<uuid:silence_id>/end/", alerts.EndSilence.as_view()),
     path("v1/status/", status.Status.as_view()),
     path("v1/flags/", status.Flags.as_view()),
     path("v1/flags/<slug:name>/", status.OneFlag.as_view()),
