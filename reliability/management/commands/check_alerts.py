@@ -1,0 +1,101 @@
+"""`manage.py check_alerts`: look at every condition, tell what changed, and print how each stands."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.management import BaseCommand, CommandError
+from django.core.management.base import CommandParser
+
+from reliability.management.tables import table
+from reliability.models import AlertNotice, NoticeState
+from reliability.pipeline import alert_notices, alerts, clock
+from reliability.pipeline.alerts import Checked, Line
+from reliability.policies import alert_text
+from reliability.policies.alerts import State
+
+HEADINGS = ("alert", "state", "of", "value", "limit", "since", "")
+SHOWN = 10
+
+
+class Command(BaseCommand):
+    help = (
+        "Look at every condition that alerts are about, from the database alone; tell what changed, and print how each"
+        " stands. Exit code 0: it told all it had to; 1: a channel failed, and is tried again; 2: with"
+        " --fail-on-firing, an alert fires. It may run beside another."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--dry-run", action="store_true", help="keep nothing and tell nobody")
+        parser.add_argument("--json", action="store_true", help="print JSON")
+        parser.add_argument("--fail-on-firing", action="store_true", help="exit with 2 where an alert fires")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        found = alerts.check(now=clock.now(), dry_run=options["dry_run"])
+        if not options["dry_run"]:
+            alert_notices.send_due(now=clock.now())
+        unsent = list(AlertNotice.objects.filter(state=NoticeState.WAITING).exclude(error="").order_by("id"))
+        self.stdout.write(_json(found, unsent) if options["json"] else _text(found))
+        if unsent and not options["dry_run"]:
+            raise CommandError(_failures(unsent))
+        if found.firing and options["fail_on_firing"]:
+            raise CommandError(f"Firing: {found.firing}.", returncode=2)
+
+
+def _text(found: Checked) -> str:
+    return table(HEADINGS, [_row(line) for line in found.lines])
+
+
+def _row(line: Line) -> Sequence[str]:
+    amounts = [
+        "" if value is None else alert_text.amount(rule=line.rule, value=value) for value in (line.value, line.limit)
+    ]
+    limit = f"{line.rule.bound} {amounts[1]}" if amounts[1] else ""
+    since = f"{line.since:%Y-%m-%d %H:%M}Z" if line.since and line.state is not State.OK else ""
+    return (line.rule.name, str(line.state), _who(line), amounts[0], limit, since, _note(line))
+
+
+def _who(line: Line) -> str:
+    lane = f"{line.workflow}/{line.tenant}" if line.workflow and line.tenant else line.workflow
+    return lane or line.subject
+
+
+def _note(line: Line) -> str:
+    said = [("quiet", line.is_quiet), ("acknowledged", line.is_acknowledged), (f"told: {line.told}", bool(line.told))]
+    return ", ".join(text for text, holds in said if holds)
+
+
+def _json(found: Checked, unsent: Sequence[AlertNotice]) -> str:
+    document = {
+        "at": found.now.isoformat(),
+        "firing": found.firing,
+        "conditions": [_condition(line) for line in found.lines],
+        "notices": [str(one) for one in found.notices],
+        "unsent": [{"channel": one.channel, "error": one.error, "attempts": one.attempts} for one in unsent],
+    }
+    return json.dumps(document, indent=2)
+
+
+def _condition(line: Line) -> dict[str, Any]:
+    return {
+        "alert": line.rule.name,
+        "severity": str(line.rule.severity),
+        "state": str(line.state),
+        "workflow": line.workflow,
+        "tenant": line.tenant,
+        "subject": line.subject,
+        "value": line.value,
+        "limit": line.limit,
+        "bound": str(line.rule.bound),
+        "since": line.since.isoformat() if line.since else None,
+        "summary": line.summary,
+        "quiet": line.is_quiet,
+        "acknowledged": line.is_acknowledged,
+        "told": str(line.told) if line.told else None,
+    }
+
+
+def _failures(unsent: Sequence[AlertNotice]) -> str:
+    lines = [f"  {one.channel}: {one.error} (tried {one.attempts} times, next {one.next_at:%H:%M}Z)" for one in unsent]
+    more = [f"  … and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    return "\n".join([f"Not told yet: {len(unsent)}. They are kept, and tried again.", *lines[:SHOWN], *more])

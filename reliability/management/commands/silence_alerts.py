@@ -1,0 +1,45 @@
+"""`manage.py silence_alerts --until TIME --reason WHY [--alert NAME] [--workflow SLUG]`, and `--end ID`."""
+
+from typing import Any
+from uuid import UUID
+
+from django.core.management import CommandError
+from django.core.management.base import CommandParser
+
+from reliability.errors import BackstopError
+from reliability.management.base import OperatorCommand, add_until, until_of
+from reliability.models import AlertSilence
+from reliability.pipeline import alerts, clock
+from reliability.policies.alert_rules import NAMES
+
+
+class Command(OperatorCommand):
+    help = (
+        "Begin a quiet period, in which nothing is told: of one alert, of one workflow, of both, or of all. Without"
+        " --until or --end, list those that run."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("--alert", default="", choices=["", *NAMES], help="only this alert")
+        parser.add_argument("--workflow", default="", help="only of this workflow")
+        add_until(parser, "those that run are listed")
+        parser.add_argument("--end", metavar="ID", help="end this one now")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            self._act(options)
+        except BackstopError as error:
+            raise CommandError(self.explain(error)) from None
+        except ValueError:
+            raise CommandError(f"--end: '{options['end']}' is no id.") from None
+
+    def _act(self, options: dict[str, Any]) -> None:
+        now = clock.now()
+        until, hand = until_of(options, now=now), self.hand(options)
+        if options["end"]:
+            alerts.end_silence(silence_id=UUID(options["end"]), hand=hand, now=now)
+        elif until is not None:
+            alerts.silence(hand=hand, now=now, until=until, alert=options["alert"], workflow=options["workflow"])
+        for one in AlertSilence.objects.filter(until__gt=now):
+            self.stdout.write(f"{one.pk}  {one}  until {one.until:%Y-%m-%d %H:%M}Z  by {one.created_by}: {one.reason}")
