@@ -58,7 +58,7 @@ class Word:
 
 
 def hear(*, lane: Lane, delivery: Delivery, word: Word, now: datetime) -> None:
-    """Hold a word against its delivery; both were read under the lane's lock (`dispatch.lock`)."""
+    """Hold a word against its delivery; both were read under the lane's lock (`held.lock`)."""
     if word.execution_id:
         names: dict[str, Any] = {
             "lane_id": lane.pk,

@@ -9,7 +9,7 @@ from django.db import transaction
 from reliability.errors import Conflict, NotFound
 from reliability.models import Delivery, DeliveryState
 
-from . import aftermath, dispatch
+from . import aftermath, held
 from .aftermath import Word
 
 STATUSES = [("succeeded", "Succeeded"), ("failed", "Failed")]
@@ -42,7 +42,7 @@ def report(*, delivery_id: UUID, ended: Ended, now: datetime) -> Delivery:
         named = Delivery.objects.filter(pk=delivery_id).first()
         if named is None:
             raise NotFound("There is no such delivery.")
-        lane = dispatch.lock(lane_id=named.lane_id)
+        lane = held.lock(lane_id=named.lane_id)
         delivery = Delivery.objects.select_for_update().get(pk=delivery_id)
         delivery.lane = lane
         word = _word(ended)

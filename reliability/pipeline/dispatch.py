@@ -14,15 +14,15 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from reliability import engine
-from reliability.models import Breaker, BreakerState, Lane, LanePolicy, Workflow
+from reliability.models import Breaker, BreakerState, Lane, LanePolicy
 from reliability.models.policy import instance_breaker_policy
-from reliability.models.rows import Columns
 from reliability.policies import breaker as breaker_policy
 from reliability.policies import bulkhead, rate
 from reliability.policies.breaker import Admission, State
 from reliability.policies.settlement import instance_report, lane_report
 
-from . import aftermath, circuit, clock, outcome, rollups
+from . import aftermath, circuit, outcome, rollups
+from .held import Held, hold
 from .messages import Claim, Sent
 from .outcome import Death, Lapse
 from .rollups import Tally
@@ -68,14 +68,6 @@ FROM due WHERE d.id = due.id
 RETURNING d.id, d.attempt_count, d.retries_used, d.payload, d.idempotency_key, d.stale, d.dead_letter_id IS NOT NULL,
     d.created_at
 """
-LANES, WORKFLOWS, BREAKERS = Columns(Lane, "l"), Columns(Workflow, "w"), Columns(Breaker, "b")
-LOCK = f"""
-SELECT {LANES.sql}, {WORKFLOWS.sql}, {BREAKERS.sql}
-FROM {Lane._meta.db_table} l
-JOIN {Workflow._meta.db_table} w ON w.id = l.workflow_id
-JOIN {Breaker._meta.db_table} b ON b.lane_id = l.id
-WHERE l.id = %s FOR NO KEY UPDATE OF l
-"""  # noqa: S608  # names of our own models
 EXPIRED_ERROR = "expired: It outlived its expiry before it could be delivered."
 
 
@@ -133,9 +125,9 @@ def run(
     will look again.
     """
     with transaction.atomic():
-        lane = lock(lane_id=lane_id)
-        policy = lane.policy
-        shared = _settle(lane, policy, sent, worker) if sent else None
+        held = hold(lane_id=lane_id)
+        lane, policy = held.lane, held.lane.policy
+        shared = _settle(held, policy, sent, worker) if sent else held.shared
         seen = look(lane_id=lane_id)
         if _tidy(lane, policy, seen):
             seen = look(lane_id=lane_id)
@@ -158,12 +150,13 @@ def rest(*, lane_id: int) -> bool:
     Returns `False` if something is due that may go: then nothing was left, and the caller has to look again.
     """
     with transaction.atomic():
-        lane = lock(lane_id=lane_id)
+        held = hold(lane_id=lane_id)
+        lane = held.lane
         if lane.attended_until is not None:
             engine.barrier_in_transaction(lane_id=lane_id)
             Lane.objects.filter(pk=lane_id).update(attended_until=None)
         seen = look(lane_id=lane_id)
-        admitted = admit(lane=lane, policy=lane.policy, seen=seen, capacity=1)
+        admitted = admit(lane=lane, policy=lane.policy, seen=seen, capacity=1, shared=held.shared)
         due_now = seen.due is not None and seen.due <= seen.now
         if (due_now and admitted.room) or _is_past(seen.lease_ends, seen.now) or _is_past(seen.expires, seen.now):
             return False
@@ -179,20 +172,6 @@ def hand_over(*, lane_id: int) -> None:
     with transaction.atomic():
         Lane.objects.filter(pk=lane_id).update(attended_until=None)
         engine.wake(lane_ids=[lane_id])
-
-
-def lock(*, lane_id: int) -> Lane:
-    """Return the lane, its workflow and its breaker, under the lane's lock."""
-    with connection.cursor() as cursor:
-        cursor.execute(LOCK, [lane_id])
-        row = cursor.fetchone()
-    if row is None:
-        raise Lane.DoesNotExist
-    second = len(LANES) + len(WORKFLOWS)
-    lane, breaker = LANES.instance(row[: len(LANES)]), BREAKERS.instance(row[second:])
-    lane.workflow = WORKFLOWS.instance(row[len(LANES) : second])
-    lane.breaker, breaker.lane = breaker, lane
-    return lane
 
 
 def admit(*, lane: Lane, policy: LanePolicy, seen: Look, capacity: int, shared: Breaker | None = None) -> Admitted:
@@ -351,13 +330,13 @@ def _claim_of(
     )
 
 
-def _settle(lane: Lane, policy: LanePolicy, batch: Sequence[Sent], worker: str) -> Breaker:
+def _settle(held: Held, policy: LanePolicy, batch: Sequence[Sent], worker: str) -> Breaker:
     """Write down what came back; return the instance's breaker as it is then."""
-    now = clock.now()
+    lane, now = held.lane, held.now
     early = outcome.settle_sent(batch=batch, now=now, worker=worker)
     _tell_lane(lane, policy, batch, now)
     aftermath.catch_up(lane=lane, delivery_ids=early, now=now)
-    return _tell_instance(batch, now)
+    return _tell_instance(held.shared or circuit.instance(), batch, now)
 
 
 def _tell_lane(lane: Lane, policy: LanePolicy, batch: Sequence[Sent], now: datetime) -> None:
@@ -369,11 +348,10 @@ def _tell_lane(lane: Lane, policy: LanePolicy, batch: Sequence[Sent], now: datet
         circuit.release_probe(breaker=lane.breaker)
 
 
-def _tell_instance(batch: Sequence[Sent], now: datetime) -> Breaker:
+def _tell_instance(breaker: Breaker, batch: Sequence[Sent], now: datetime) -> Breaker:
     """The instance's breaker is written only where it matters: something failed, or it is not simply closed."""
     heard = [(sent, instance_report(sent.classified, probe=sent.claim.instance_probe)) for sent in batch]
     reports = [report for _, report in heard if report is not None]
-    breaker = circuit.instance()
     quiet = breaker.state == BreakerState.CLOSED and breaker.ramp is None
     if quiet and all(report.signal is breaker_policy.Signal.SUCCESS for report in reports):
         return breaker

@@ -11,7 +11,7 @@ from reliability.errors import InvalidInput, NotFound, UnknownWorkflow
 from reliability.models import Delivery, Execution, ExecutionStatus, Lane, Workflow
 from reliability.policies.breaker import Report, Signal
 
-from . import circuit, dispatch, executions, intake
+from . import circuit, executions, held, intake
 
 SIGNALS = {
     ExecutionStatus.SUCCESS: Signal.SUCCESS,
@@ -75,7 +75,7 @@ def _keep(lane: Lane, figures: Figures, now: datetime, *, settled: bool = False)
 
 def _keep_and_tell(lane: Lane, figures: Figures, now: datetime) -> bool:
     """Tell the breaker of an end that is news. The lane's lock makes "news" exact."""
-    lane = dispatch.lock(lane_id=lane.pk)
+    lane = held.lock(lane_id=lane.pk)
     before = Execution.objects.filter(lane=lane, execution_id=figures.execution_id).first()
     signal = SIGNALS.get(ExecutionStatus(figures.status))
     created = _keep(lane, figures, now, settled=signal is not None)

@@ -24,7 +24,7 @@ from reliability.models import (
 from reliability.policies import failure
 from reliability.policies.failure import Failure
 
-from . import aftermath, audit, dispatch, lookup, n8n_api, n8n_workflows, reports, retry
+from . import aftermath, audit, held, lookup, n8n_api, n8n_workflows, reports, retry
 from .aftermath import Word
 from .audit import Hand
 from .n8n_api import N8nExecution
@@ -192,7 +192,7 @@ def _recover(letter: DeadLetter, execution_id: str, now: datetime) -> None:
     with transaction.atomic():
         delivery_id = _delivery_of(letter)
         if delivery_id is not None:
-            lane = dispatch.lock(lane_id=letter.lane_id)
+            lane = held.lock(lane_id=letter.lane_id)
             delivery = Delivery.objects.select_for_update().get(pk=delivery_id)
             delivery.lane = lane
             aftermath.hear(lane=lane, delivery=delivery, word=Word(failed=False, execution_id=execution_id), now=now)

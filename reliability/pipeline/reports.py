@@ -26,7 +26,7 @@ from reliability.models import (
 )
 from reliability.policies.failure import Failure
 
-from . import aftermath, burial, dispatch, executions, retry_end
+from . import aftermath, burial, executions, held, retry_end
 from .aftermath import Word
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def take(*, incoming: Incoming, now: datetime) -> tuple[FailureReport, bool]:
 
 def join(*, report: FailureReport, delivery: Delivery, now: datetime) -> None:
     """Hold a kept failure against the delivery that caused it."""
-    lane = dispatch.lock(lane_id=delivery.lane_id)
+    lane = held.lock(lane_id=delivery.lane_id)
     delivery = Delivery.objects.select_for_update().get(pk=delivery.pk)
     delivery.lane = lane
     report.delivery, report.state, report.look_up_at = delivery, ReportState.JOINED, None

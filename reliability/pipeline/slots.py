@@ -14,7 +14,7 @@ from reliability import engine
 from reliability.errors import LimitReached, NotFound, UnknownWorkflow
 from reliability.models import DEFAULT_TENANT, Lane, Slot, Workflow
 
-from . import dispatch, intake
+from . import dispatch, held, intake
 
 # How long to wait where nothing says when a place will be free.
 RETRY_AFTER = timedelta(seconds=5)
@@ -38,7 +38,7 @@ def take(*, wanted: Wanted) -> Slot:
     found = Lane.objects.filter(workflow_id=workflow_id, tenant=wanted.tenant).values_list("pk", flat=True).first()
     with transaction.atomic():
         lane_id = found or intake.open_lane(workflow_id=workflow_id, tenant=wanted.tenant).pk
-        lane = dispatch.lock(lane_id=lane_id)
+        lane = held.lock(lane_id=lane_id)
         seen = dispatch.look(lane_id=lane_id)
         limit = lane.policy.concurrency_limit
         if seen.in_flight >= limit:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from reliability.models import Breaker, Delivery, DeliveryState, Lane, Slot, Workflow
-from reliability.pipeline import circuit, clock, control, dispatch, flags, waiting
+from reliability.pipeline import circuit, clock, control, dispatch, flags, held, waiting
 from reliability.pipeline.audit import Hand
 from reliability.pipeline.waiting import Cause
 
@@ -58,7 +58,7 @@ def look(one: Delivery) -> waiting.Wait:
 
 def may_go(one: Delivery) -> bool:
     """Whether the dispatcher would let one of the lane's due deliveries go."""
-    lane = dispatch.lock(lane_id=one.lane_id)
+    lane = held.lock(lane_id=one.lane_id)
     seen = dispatch.look(lane_id=one.lane_id)
     room = dispatch.admit(lane=lane, policy=lane.policy, seen=seen, capacity=1).room
     return bool(room) and seen.due is not None and seen.due <= seen.now

@@ -1,0 +1,91 @@
+"""A lane under its lock, and what is read of it then."""
+
+import threading
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+
+from reliability.models import Breaker, Lane, Scope, Workflow
+from reliability.pipeline import circuit, clock, held, intake
+from reliability.pipeline.together import together
+
+
+@pytest.fixture
+def lane(workflow):
+    return intake.open_lane(workflow_id=workflow().pk, tenant="default")
+
+
+@pytest.mark.django_db
+def test_what_belongs_to_it_is_read_with_it(lane):
+    shared = circuit.instance()
+    before = clock.now()
+    with transaction.atomic():
+        found = held.hold(lane_id=lane.pk)
+    assert (found.lane, found.lane.workflow, found.lane.breaker) == (lane, lane.workflow, lane.breaker)
+    assert found.lane.breaker.lane is found.lane
+    assert found.shared == shared
+    assert before <= found.now <= clock.now()
+
+
+@pytest.mark.django_db
+def test_an_instance_s_breaker_that_is_not_made_yet_is_none(lane):
+    Breaker.objects.filter(scope=Scope.INSTANCE).delete()
+    with transaction.atomic():
+        assert held.hold(lane_id=lane.pk).shared is None
+
+
+@pytest.mark.django_db
+def test_a_lane_that_is_gone_is_said_to_be():
+    with pytest.raises(Lane.DoesNotExist), transaction.atomic():
+        held.lock(lane_id=2**31 - 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_waited_for_the_lock_reads_what_its_holder_wrote(lane):
+    found, waiting = [], threading.Event()
+
+    def wait() -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL application_name = 'who waits'")
+            waiting.set()
+            found.append(held.hold(lane_id=lane.pk))
+        connection.close()
+
+    second = threading.Thread(target=wait)
+    with transaction.atomic():
+        held.lock(lane_id=lane.pk)
+        second.start()
+        waiting.wait(5)
+        until_it_waits()
+        Breaker.objects.filter(lane=lane).update(state="open", reason="test")
+        Workflow.objects.update(paused=True)
+        written = clock.now()
+    second.join(10)
+    (one,) = found
+    assert (one.lane.breaker.state, one.lane.workflow.paused) == ("open", True)
+    assert one.now > written
+
+
+WAITS = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'who waits' AND wait_event_type = 'Lock'"
+
+
+def until_it_waits() -> None:
+    for _ in range(500):
+        with connection.cursor() as cursor:
+            cursor.execute(WAITS)
+            if cursor.fetchone():
+                return
+            cursor.execute("SELECT pg_sleep(0.01), pg_stat_clear_snapshot()")
+    raise AssertionError("Nobody waits.")
+
+
+@pytest.mark.django_db
+def test_an_error_within_is_django_s_and_ends_what_follows(lane):
+    def run() -> None:
+        with transaction.atomic(), connection.cursor() as cursor, together():
+            cursor.execute("SELECT * FROM nothing")
+            cursor.execute("DELETE FROM reliability_lane")
+
+    with pytest.raises(DatabaseError, match="nothing"):
+        run()
+    assert Lane.objects.filter(pk=lane.pk).exists()
