@@ -22,6 +22,7 @@ from reliability.policies.settlement import Rules, Settlement, Step, settle
 from . import rollups
 from .messages import Sent
 from .rollups import Tally
+from .together import together
 
 logger = logging.getLogger("reliability.attempt")
 
@@ -32,18 +33,20 @@ SETTLE = """
 UPDATE reliability_delivery AS d SET
     state = v.state, due_at = coalesce(v.due_at, d.due_at), finished_at = v.finished_at,
     retries_used = d.retries_used + v.retry, last_error = v.error, lease_token = NULL, lease_until = v.lease_until
-FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::int[], %s::text[],
-    %s::timestamptz[]) AS v(id, token, state, due_at, finished_at, retry, error, lease_until)
+FROM json_to_recordset(%s) AS v(id uuid, token uuid, state text, due_at timestamptz, finished_at timestamptz, retry int,
+    error text, lease_until timestamptz)
 WHERE d.id = v.id AND d.lease_token = v.token AND d.state = 'sending'
 RETURNING d.id, d.reported IS NOT NULL
 """
 RECORD = """
 INSERT INTO reliability_attempt (delivery_id, number, result, code, error, status_code, started_at, duration_ms,
     response_headers, response_body, probe, worker)
-SELECT * FROM unnest(%s::uuid[], %s::int[], %s::text[], %s::text[], %s::text[], %s::int[], %s::timestamptz[],
-    %s::int[], %s::jsonb[], %s::text[], %s::bool[], %s::text[])
+SELECT * FROM json_to_recordset(%s) AS v(delivery_id uuid, number int, result text, code text, error text,
+    status_code int, started_at timestamptz, duration_ms int, response_headers jsonb, response_body text, probe bool,
+    worker text)
 ON CONFLICT DO NOTHING
 """
+
 # What n8n itself reported of the last attempt says more than its answer did.
 REPORTED = """
 SELECT d.id, r.error_message, r.execution_id, r.execution_url
@@ -135,9 +138,10 @@ def settle_sent(*, batch: Sequence[Sent], now: datetime, worker: str = "") -> li
     decided = [(sent, decide(sent, now=now)) for sent in batch]
     won = _settle(decided, now=now)
     kept = [(sent, verdict) for sent, verdict in decided if sent.claim.delivery_id in won]
-    _record(kept, worker=worker)
     if kept:
-        rollups.count(lane_id=kept[0][0].claim.lane_id, tally=_tally(kept, now), now=now)
+        with together():
+            _record(kept, worker=worker)
+            rollups.count(lane_id=kept[0][0].claim.lane_id, tally=_tally(kept, now), now=now)
     finish(
         delivered=[
             sent.claim.delivery_id for sent, verdict in kept if verdict.step is Step.DELIVERED and sent.claim.is_replay
@@ -214,13 +218,17 @@ def _tally(kept: "Sequence[tuple[Sent, Settlement]]", now: datetime) -> Tally:
 
 
 def _settle(decided: "Sequence[tuple[Sent, Settlement]]", *, now: datetime) -> dict[UUID, bool]:
-    rows = [_new_values(sent, verdict, now) for sent, verdict in decided]
     with connection.cursor() as cursor:
-        cursor.execute(SETTLE, [list(column) for column in zip(*rows, strict=True)])
+        cursor.execute(SETTLE, [_rows(_new_values(sent, verdict, now) for sent, verdict in decided)])
         return dict(cursor.fetchall())
 
 
-def _new_values(sent: Sent, verdict: Settlement, now: datetime) -> "tuple[object, ...]":
+def _rows(values: "Iterable[dict[str, object]]") -> str:
+    """Write rows as JSON: one value to quote, where arrays have each of theirs quoted by itself."""
+    return json.dumps(list(values), default=str)
+
+
+def _new_values(sent: Sent, verdict: Settlement, now: datetime) -> dict[str, object]:
     state = {
         Step.DELIVERED: DeliveryState.DELIVERED,
         Step.AWAIT_CALLBACK: DeliveryState.AWAITING_CALLBACK,
@@ -229,16 +237,16 @@ def _new_values(sent: Sent, verdict: Settlement, now: datetime) -> "tuple[object
     }[verdict.step]
     final = verdict.step in (Step.DELIVERED, Step.BURY)
     deadline = now + timedelta(milliseconds=sent.claim.policy.callback_timeout_ms)
-    return (
-        sent.claim.delivery_id,
-        sent.claim.token,
-        str(state),
-        now + verdict.wait if verdict.step is Step.RETRY else None,
-        now if final else None,
-        int(verdict.spends_retry),
-        describe(verdict.code, verdict.message),
-        deadline if verdict.step is Step.AWAIT_CALLBACK else None,
-    )
+    return {
+        "id": sent.claim.delivery_id,
+        "token": sent.claim.token,
+        "state": str(state),
+        "due_at": now + verdict.wait if verdict.step is Step.RETRY else None,
+        "finished_at": now if final else None,
+        "retry": int(verdict.spends_retry),
+        "error": describe(verdict.code, verdict.message),
+        "lease_until": deadline if verdict.step is Step.AWAIT_CALLBACK else None,
+    }
 
 
 def describe(code: str, message: str) -> str:
@@ -247,32 +255,32 @@ def describe(code: str, message: str) -> str:
 
 
 def _record(kept: "Iterable[tuple[Sent, Settlement]]", *, worker: str) -> None:
-    rows = [_attempt_row(sent, worker) for sent, _ in kept]
-    if rows:
-        with connection.cursor() as cursor:
-            cursor.execute(RECORD, [list(column) for column in zip(*rows, strict=True)])
+    with connection.cursor() as cursor:
+        cursor.execute(RECORD, [_rows(_attempt_row(sent, worker) for sent, _ in kept)])
 
 
-def _attempt_row(sent: Sent, worker: str) -> "tuple[object, ...]":
+def _attempt_row(sent: Sent, worker: str) -> dict[str, object]:
     claim, said, reply = sent.claim, sent.classified, sent.reply
     body = reply.body if reply else ""
-    return (
-        claim.delivery_id,
-        claim.number,
-        str(said.outcome),
-        said.code,
-        said.message,
-        reply.status if reply else None,
-        sent.started_at,
-        round(sent.duration * 1000),
-        json.dumps(dict(reply.headers) if reply else {}),
-        body if said.code else body[:SUCCESS_BODY_LIMIT],
-        claim.lane_probe or claim.instance_probe,
-        worker,
-    )
+    return {
+        "delivery_id": claim.delivery_id,
+        "number": claim.number,
+        "result": str(said.outcome),
+        "code": said.code,
+        "error": said.message,
+        "status_code": reply.status if reply else None,
+        "started_at": sent.started_at,
+        "duration_ms": round(sent.duration * 1000),
+        "response_headers": dict(reply.headers) if reply else {},
+        "response_body": body if said.code else body[:SUCCESS_BODY_LIMIT],
+        "probe": claim.lane_probe or claim.instance_probe,
+        "worker": worker,
+    }
 
 
 def _log(sent: Sent, then: str, worker: str) -> None:
+    if not logger.isEnabledFor(logging.INFO):
+        return
     claim = sent.claim
     logger.info(
         "attempt",
@@ -381,9 +389,20 @@ def apply(  # noqa: PLR0913  # one failure, with all that its record holds
         )
         if cursor.rowcount != 1:
             return False
-        took = max(0, round((now - started_at).total_seconds() * 1000))
-        row = (delivery_id, number, str(result), verdict.code, verdict.message, None, started_at, took)
-        cursor.execute(RECORD, [[value] for value in (*row, "{}", "", False, "")])
+        row = {
+            "delivery_id": delivery_id,
+            "number": number,
+            "result": str(result),
+            "code": verdict.code,
+            "error": verdict.message,
+            "started_at": started_at,
+            "duration_ms": max(0, round((now - started_at).total_seconds() * 1000)),
+            "response_headers": {},
+            "response_body": "",
+            "probe": False,
+            "worker": "",
+        }
+        cursor.execute(RECORD, [_rows([row])])
     if not retry:
         death = Death(delivery_id, verdict.code, verdict.message, *execution)
         finish(delivered=[], dead=[death], now=now)
