@@ -8,12 +8,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from urllib.request import getproxies
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
+from requests.adapters import BaseAdapter, HTTPAdapter
 from standardwebhooks.webhooks import Webhook
 
 from reliability.policies.classification import Failure, Reply
@@ -24,6 +25,12 @@ CONNECT_TIMEOUT = 5.0
 BODY_LIMIT = 64 * 1024
 CALL_LIMIT = 16 * 1024 * 1024
 HEADER_LIMIT = 200
+HEADERS = {
+    **requests.utils.default_headers(),
+    "User-Agent": USER_AGENT,
+    "Content-Type": "application/json",
+    "Accept": "*/*",
+}
 
 logger = logging.getLogger(__name__)
 _local = threading.local()
@@ -111,20 +118,12 @@ def _proxies(url: str) -> dict[str, str]:
 
 
 def _post(request: Request, *, deadline: float) -> Reply:
-    headers = {
-        "User-Agent": USER_AGENT,
-        "Content-Type": "application/json",
-        "Accept": "*/*",
-        **request.headers,
-    }
-    limits = (min(CONNECT_TIMEOUT, request.timeout), request.timeout)
-    with session().post(
-        request.url,
-        data=request.body,
-        headers=headers,
-        timeout=limits,
-        allow_redirects=False,
+    """Send by the adapter itself: a session would merge, prepare and keep what is the same with every attempt."""
+    with _adapter(request.url).send(
+        _prepared(request),
         stream=True,
+        timeout=(min(CONNECT_TIMEOUT, request.timeout), request.timeout),
+        verify=_verify(request.url),
         proxies=_proxies(request.url),
     ) as response:
         body = _read(response, deadline=deadline)
@@ -134,6 +133,31 @@ def _post(request: Request, *, deadline: float) -> Reply:
             headers={storable(name.lower()): storable(value) for name, value in kept},
             body=storable(body.decode("utf-8", "replace")),
         )
+
+
+def _adapter(url: str) -> BaseAdapter:
+    return session().get_adapter(url)
+
+
+def _verify(url: str) -> bool | str:
+    """Return what certificates are held against; where there are none, nothing is looked up for them."""
+    return (session().verify or True) if url.lower().startswith("https:") else True
+
+
+def _prepared(request: Request) -> requests.PreparedRequest:
+    """Return an attempt as it goes out. Raises `requests.RequestException` where its address or a header is unsound."""
+    address = _address(request.url)
+    made = requests.PreparedRequest()
+    made.method, made.url, made.body, made.hooks = "POST", address.url, request.body, {}
+    made.prepare_headers({**HEADERS, **request.headers, "Content-Length": str(len(request.body))})
+    made.headers.update(address.headers)
+    return made
+
+
+@lru_cache(maxsize=1024)
+def _address(url: str) -> requests.PreparedRequest:
+    """Prepare an address once: its normal form, and as a header the name and password that it may hold."""
+    return requests.Request("GET", url).prepare()
 
 
 def _call(  # one request
