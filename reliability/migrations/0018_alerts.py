@@ -33,7 +33,7 @@ def _groups(apps):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("reliability", "0021_accept_by_key"),
+        ("reliability", "0017_totals"),
     ]
 
     operations = [

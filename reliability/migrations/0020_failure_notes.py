@@ -107,7 +107,7 @@ NO_APPLY = "DROP TRIGGER backstop_failure_apply ON backstop_failure_due"
 
 
 class Migration(migrations.Migration):
-    dependencies = [("reliability", "0017_totals")]
+    dependencies = [("reliability", "0018_alerts")]
 
     operations = [
         migrations.RunSQL(
