@@ -30,7 +30,7 @@ INSERT INTO reliability_deadletter (id, lane_id, source, status, payload, error_
 SELECT (lpad(to_hex(1700000000000 + n * 30000), 12, '0') || '70009' || lpad(to_hex(n), 15, '0'))::uuid,
     (%(lanes)s::int[])[1 + n %% %(lane_count)s], 'api',
     (ARRAY['dead', 'recovered', 'purged', 'archived'])[1 + n %% 4], '{}', 'http_500', 'It failed',
-    (ARRAY['server_error', 'timeout', 'rejected'])[1 + n %% 3], 'print-' || n %% 50, 1, '', '', now(), now(),
+    (ARRAY['http_5xx', 'timeout', 'http_4xx'])[1 + n %% 3], 'print-' || n %% 50, 1, '', '', now(), now(),
     now() + interval '1 day'
 FROM generate_series(1::bigint, %(letters)s) AS n
 """
@@ -43,7 +43,7 @@ SELECT id, workflow_id, 150000, 16000, 40000, 30000, ARRAY[150000, 10, 9000, 40,
 COUNTS = """
 INSERT INTO reliability_total (name, key, lane_id, label, shard, count)
 SELECT name, l.workflow_id, l.id, label, shard, 100 FROM reliability_lane l, generate_series(0, 15) AS shard,
-    (VALUES ('deaths', 'server_error'), ('deaths', 'timeout'), ('deaths', 'rejected'), ('ended', 'cancelled'),
+    (VALUES ('deaths', 'http_5xx'), ('deaths', 'timeout'), ('deaths', 'http_4xx'), ('ended', 'cancelled'),
         ('executions', 'success'), ('executions', 'error'), ('transitions', 'open'), ('transitions', 'closed'))
         AS t(name, label)
 """

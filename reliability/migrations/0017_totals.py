@@ -2,7 +2,7 @@
 
 1. `backstop_count` counts what a lane's turn settled: in its total, its minute and its hour. Whoever calls it holds the
    lane's lock.
-2. What is rare is counted by triggers. They note it (`backstop_total_change`), and at the end of the transaction its
+2. What is rare is counted by triggers. They note it (`backstop_total_change`), and once, when the transaction ends, its
    notes are added up and applied in the order of their keys, so that no two transactions wait for each other. Who
    reads a total within the transaction that changed it says `SET CONSTRAINTS backstop_total_apply IMMEDIATE` first.
 3. Stripe's requests are many and change one total each: `backstop_add_total` counts them at once. Connections have
@@ -94,7 +94,19 @@ NOTES = [
     )
     """,
     "CREATE INDEX IF NOT EXISTS backstop_total_change_by_xact ON backstop_total_change (xact)",
-    # The first note of a transaction applies all of its notes; the others find none left.
+    # One row a transaction that has notes: what is due when it commits.
+    "CREATE TABLE IF NOT EXISTS backstop_total_due (xact xid8 PRIMARY KEY)",
+    """
+    CREATE OR REPLACE FUNCTION backstop_owe_totals() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO backstop_total_due (xact) VALUES (pg_current_xact_id()) ON CONFLICT DO NOTHING;
+        RETURN NULL;
+    END $$
+    """,
+    """
+    CREATE OR REPLACE TRIGGER backstop_total_owe AFTER INSERT ON backstop_total_change
+        FOR EACH STATEMENT EXECUTE FUNCTION backstop_owe_totals()
+    """,
     f"""
     CREATE OR REPLACE FUNCTION backstop_apply_totals() RETURNS trigger LANGUAGE plpgsql AS $$
     DECLARE
@@ -102,6 +114,7 @@ NOTES = [
     BEGIN
         WITH gone AS (DELETE FROM backstop_total_change c WHERE c.xact = pg_current_xact_id() RETURNING c)
             SELECT array_agg(gone.c) INTO v_notes FROM gone;
+        DELETE FROM backstop_total_due WHERE xact = pg_current_xact_id();
         IF v_notes IS NOT NULL THEN
             INSERT INTO reliability_total AS t (name, key, lane_id, label, shard, count)
             SELECT name, key, lane_id, label, pg_backend_pid() % {SHARDS}, sum(count) FROM unnest(v_notes)
@@ -111,9 +124,9 @@ NOTES = [
         RETURN NULL;
     END $$
     """,  # noqa: S608  # as above
-    "DROP TRIGGER IF EXISTS backstop_total_apply ON backstop_total_change",
+    "DROP TRIGGER IF EXISTS backstop_total_apply ON backstop_total_due",
     """
-    CREATE CONSTRAINT TRIGGER backstop_total_apply AFTER INSERT ON backstop_total_change
+    CREATE CONSTRAINT TRIGGER backstop_total_apply AFTER INSERT ON backstop_total_due
         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION backstop_apply_totals()
     """,
 ]
@@ -315,7 +328,7 @@ def counts(name):
 
 class Migration(migrations.Migration):
     atomic = False
-    dependencies = [("reliability", "0016_console_indexes")]
+    dependencies = [("reliability", "0021_accept_by_key")]
 
     operations = [
         migrations.CreateModel(
@@ -367,8 +380,8 @@ class Migration(migrations.Migration):
         migrations.RunSQL(
             [ADD_TOTAL, *NOTES],
             [
-                "DROP TABLE IF EXISTS backstop_total_change",
-                "DROP FUNCTION IF EXISTS backstop_apply_totals()",
+                "DROP TABLE IF EXISTS backstop_total_change, backstop_total_due",
+                "DROP FUNCTION IF EXISTS backstop_apply_totals(), backstop_owe_totals()",
                 "DROP FUNCTION IF EXISTS backstop_add_total(text, text, integer, text, bigint)",
             ],
         ),

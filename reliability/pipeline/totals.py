@@ -5,7 +5,7 @@ workflow that is no more, is left out.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import connection
@@ -27,6 +27,12 @@ FROM (SELECT name, key, lane_id, label, sum(count)::bigint AS count FROM reliabi
     LEFT JOIN reliability_stripeendpoint e ON e.id::text = t.key LEFT JOIN reliability_lane l ON l.id = t.lane_id
 WHERE (t.key = '' OR w.id IS NOT NULL OR e.id IS NOT NULL) AND t.key NOT LIKE %s
 """
+PLACES = """
+SELECT w.slug, coalesce(l.tenant, 'default') FROM reliability_workflow w
+    LEFT JOIN reliability_lane l ON l.workflow_id = w.id
+WHERE w.id::text NOT LIKE %s
+"""
+ENDPOINTS = "SELECT slug, '' FROM reliability_stripeendpoint WHERE id::text NOT LIKE %s"
 NOTE = "INSERT INTO backstop_total_change (name, key, lane_id, label, count) VALUES (%s, '', 0, '', %s)"
 
 Place = tuple[str, ...]
@@ -37,15 +43,15 @@ Naming = Callable[[str, str], Place]
 class LaneFigures:
     """What one workflow, or one of its lanes, ever did. Sums in milliseconds, counts by `LATENCY_EDGES`."""
 
-    delivered: int
-    dead: int
-    retries: int
-    retries_delivered: int
-    duration_ms: int
-    latency_ms: int
-    results: list[int]
-    durations: list[int]
-    latencies: list[int]
+    delivered: int = 0
+    dead: int = 0
+    retries: int = 0
+    retries_delivered: int = 0
+    duration_ms: int = 0
+    latency_ms: int = 0
+    results: list[int] = field(default_factory=list)
+    durations: list[int] = field(default_factory=list)
+    latencies: list[int] = field(default_factory=list)
 
     def add(self, other: "LaneFigures") -> None:
         for name in self.__slots__:
@@ -68,14 +74,10 @@ class Counted:
 
 
 def lanes(*, naming: Naming) -> Mapping[Place, LaneFigures]:
-    """Return what the lanes ever did, by the place that `naming` makes of a workflow and a tenant."""
-    found: dict[Place, LaneFigures] = {}
+    """Return what the lanes ever did, by the place that `naming` makes of a workflow and a tenant: every one of them."""
+    found = {place: LaneFigures() for place in places(naming=naming)}
     for slug, tenant, *values in _rows(LANES, [DEMO_PATTERN]):
-        place, figures = naming(slug, tenant), LaneFigures(*values)
-        if place in found:
-            found[place].add(figures)
-        else:
-            found[place] = figures
+        found.setdefault(naming(slug, tenant), LaneFigures()).add(LaneFigures(*values))
     return found
 
 
@@ -87,6 +89,16 @@ def others(*, naming: Naming) -> Mapping[str, Sequence[Counted]]:
         of_name = sums.setdefault(name, {})
         of_name[place, label] = of_name.get((place, label), 0) + count
     return {name: [Counted(*key, count) for key, count in found.items()] for name, found in sums.items()}
+
+
+def places(*, naming: Naming) -> list[Place]:
+    """Return every place in which something can be counted, whether anything was or not."""
+    return list(dict.fromkeys(naming(*row) for row in _rows(PLACES, [DEMO_PATTERN])))
+
+
+def endpoints() -> list[Place]:
+    """Return every endpoint of Stripe."""
+    return [(slug,) for slug, _ in _rows(ENDPOINTS, [DEMO_PATTERN])]
 
 
 def expired(*, count: int) -> None:

@@ -2,14 +2,26 @@
 
 import json
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Sum
 
-from reliability.errors import BackstopError
-from reliability.models import Attempt, DeadLetter, Delivery, ExecutionStatus, LaneTotal, Rollup, Total, WorkerFigure
+from reliability.errors import BackstopError, SignatureRefused, UnknownEndpoint
+from reliability.models import (
+    Attempt,
+    DeadLetter,
+    Delivery,
+    ExecutionStatus,
+    LaneTotal,
+    Rollup,
+    StripeEndpoint,
+    StripeRefusal,
+    Total,
+    WorkerFigure,
+)
 from reliability.pipeline import (
     bulk,
     burial,
@@ -19,6 +31,7 @@ from reliability.pipeline import (
     control,
     executions,
     intake,
+    ledger,
     operations,
     replay,
     retention,
@@ -27,6 +40,7 @@ from reliability.pipeline import (
 from reliability.pipeline.audit import Hand
 from reliability.pipeline.callback import Ended
 from reliability.pipeline.selection import DeadLetterFilter
+from reliability.policies.stripe_event import Event
 
 from ..support.receiver import Reply, until
 
@@ -253,6 +267,78 @@ def test_two_workers_and_their_restart_take_nothing_back(workflow, receiver, wor
         until(lambda: scrape()("backstop_workers_alive") >= 2 * turn, within=30, what="both workers")  # noqa: B023  # now
         for one in running:
             workers.kill(one)
+
+
+def test_what_an_alert_is_made_of_is_told_before_it_happens(workflow, scrape):
+    workflow()
+    StripeEndpoint.objects.create(slug="main")
+    seen = scrape()
+    assert seen("backstop_deliveries_total", workflow="echo", outcome="dead") == 0
+    assert seen("backstop_attempts_total", workflow="echo", result="transient") == 0
+    assert seen("backstop_dead_letters_total", workflow="echo", reason="timeout") == 0
+    assert seen("backstop_breaker_transitions_total", workflow="echo", to="open") == 0
+    assert seen("backstop_breaker_transitions_total", workflow="_instance", to="open") == 0
+    assert seen("backstop_stripe_events_total", endpoint="main", result="signature") == 0
+    assert seen("backstop_delivery_latency_seconds_bucket", workflow="echo", le="+Inf") == 0
+
+
+def test_events_of_stripe_are_counted_by_endpoint_and_strangers_by_none(db, scrape):
+    endpoint = StripeEndpoint.objects.create(slug="main")
+    event = Event(id="evt_1", type="invoice.paid", livemode=False, occurred_at=clock.now())
+    for expected in ("new", "repeat", "repeat"):
+        assert ledger.record(event=event, text="{}", endpoint_id=endpoint.pk) == expected
+    for _ in range(3):
+        ledger.refuse(slug="main", error=SignatureRefused("signature", "It does not fit."), address="")
+        ledger.refuse(slug="made-up-by-a-stranger", error=UnknownEndpoint(), address="")
+    seen = scrape()
+    assert seen("backstop_stripe_events_total", endpoint="main", result="new") == 1
+    assert seen("backstop_stripe_events_total", endpoint="main", result="duplicate") == 2
+    assert seen("backstop_stripe_events_total", endpoint="main", result="signature") == 3
+    assert seen("backstop_stripe_events_total", endpoint="_unknown", result="unknown_endpoint") == 3
+    assert "stranger" not in seen.text
+
+
+def test_a_flood_of_refusals_is_counted_in_full(db, scrape):
+    for _ in range(120):
+        ledger.refuse(slug="made-up", error=UnknownEndpoint(), address="")
+    assert scrape()("backstop_stripe_events_total", endpoint="_unknown", result="unknown_endpoint") == 120
+    assert StripeRefusal.objects.count() == 100
+
+
+def test_many_at_once_count_each_change_once_and_wait_for_nobody(workflow, accept_many, scrape):
+    """Each thread cancels deliveries of two workflows in an order of its own, within one transaction."""
+    for slug in ("one", "other"):
+        workflow(slug, paused=True)
+    made = [
+        (first.pk, second.pk)
+        for first, second in zip(accept_many(40, workflow="one"), accept_many(40, workflow="other"), strict=True)
+    ]
+
+    def cancel(part):
+        try:
+            for n, pair in enumerate(made[part::4]):
+                with transaction.atomic():
+                    for pk in pair if (n + part) % 2 else reversed(pair):
+                        control.cancel(delivery_id=pk, hand=HAND, now=clock.now())
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(cancel, range(4)))
+    seen = scrape()
+    assert (outcomes(seen, "one"), outcomes(seen, "other")) == ((0, 0, 40, 0), (0, 0, 40, 0))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT (SELECT count(*) FROM backstop_total_change), (SELECT count(*) FROM backstop_total_due)")
+        assert cursor.fetchone() == (0, 0)
+
+
+def test_what_was_rolled_back_was_not_counted(workflow, accept, scrape):
+    workflow(paused=True)
+    made = accept()
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        control.cancel(delivery_id=made.pk, hand=HAND, now=clock.now())
+        raise ZeroDivisionError
+    assert outcomes(scrape()) == (0, 0, 0, 0)
 
 
 def test_a_worker_says_what_it_uses(workers, scrape):
