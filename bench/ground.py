@@ -67,9 +67,11 @@ def process(*command: str, **environment: str) -> Iterator["subprocess.Popen[byt
 def web(application: str = "config.wsgi:application", *, ready: str = "/readyz") -> Iterator["subprocess.Popen[bytes]"]:
     """Serve an application as `manage.py up` serves ours."""
     from reliability.management.commands.up import ENVIRONMENT, web_command
+    from reliability.metrics import multiprocess
 
+    counts = {multiprocess.VARIABLE: str(ROOT / ".data" / "bench" / "metrics")}
     command = web_command("127.0.0.1", PORT)[1:-1]
-    with process(*command, application, **ENVIRONMENT) as running:
+    with process(*command, application, **ENVIRONMENT, **counts) as running:
         wait_for(f"http://127.0.0.1:{PORT}{ready}")
         yield running
 

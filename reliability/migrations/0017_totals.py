@@ -156,6 +156,9 @@ BEGIN
             SELECT 'deaths', n.lane_id, n.reason, 1 FROM before o JOIN after n ON n.id = o.id
             WHERE n.status = 'dead' AND n.died_at <> o.died_at
         ) AS change JOIN reliability_lane l ON l.id = change.lane_id GROUP BY 1, 2, 3, 4;
+        INSERT INTO backstop_total_change (name, key, lane_id, label, count)
+        SELECT 'expired', '', 0, '', count(*) FROM before o JOIN after n ON n.id = o.id
+        WHERE n.status = 'archived' AND o.status <> 'archived' HAVING count(*) > 0;
     END IF;
     RETURN NULL;
 END $$

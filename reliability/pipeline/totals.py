@@ -1,4 +1,4 @@
-"""Reads the totals that the metrics are made of, and counts what no trigger can see.
+"""Reads the totals that the metrics are made of.
 
 Every figure is summed up by workflow, and by tenant where that is asked for. What belongs to the demo, or to a
 workflow that is no more, is left out.
@@ -33,7 +33,6 @@ SELECT w.slug, coalesce(l.tenant, 'default') FROM reliability_workflow w
 WHERE w.id::text NOT LIKE %s
 """
 ENDPOINTS = "SELECT slug, '' FROM reliability_stripeendpoint WHERE id::text NOT LIKE %s"
-NOTE = "INSERT INTO backstop_total_change (name, key, lane_id, label, count) VALUES (%s, '', 0, '', %s)"
 
 Place = tuple[str, ...]
 Naming = Callable[[str, str], Place]
@@ -74,7 +73,7 @@ class Counted:
 
 
 def lanes(*, naming: Naming) -> Mapping[Place, LaneFigures]:
-    """Return what the lanes ever did, by the place that `naming` makes of a workflow and a tenant: every one of them."""
+    """Return what the lanes ever did, by the place that `naming` makes of workflow and tenant: every one of them."""
     found = {place: LaneFigures() for place in places(naming=naming)}
     for slug, tenant, *values in _rows(LANES, [DEMO_PATTERN]):
         found.setdefault(naming(slug, tenant), LaneFigures()).add(LaneFigures(*values))
@@ -99,12 +98,6 @@ def places(*, naming: Naming) -> list[Place]:
 def endpoints() -> list[Place]:
     """Return every endpoint of Stripe."""
     return [(slug,) for slug, _ in _rows(ENDPOINTS, [DEMO_PATTERN])]
-
-
-def expired(*, count: int) -> None:
-    """Count dead letters that have just left for the archive, within the transaction that takes them out."""
-    with connection.cursor() as cursor:
-        cursor.execute(NOTE, [str(TotalName.EXPIRED), count])
 
 
 def _added(one: Sequence[int], other: Sequence[int]) -> list[int]:
