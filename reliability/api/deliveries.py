@@ -41,7 +41,7 @@ class Deliveries(View):
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Answer what is usual at once; everything else goes through the steps."""
-        answered = quick.answer(request) if request.method == "POST" else None
+        answered = quick.answer(request, self) if request.method == "POST" else None
         return answered if answered is not None else super().dispatch(request, *args, **kwargs)
 
     @extend_schema(

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from rest_framework.exceptions import ValidationError
 from rest_framework.renderers import JSONRenderer
+from rest_framework.views import APIView
 
 from reliability.errors import InvalidInput
 from reliability.models import Delivery, digest_of
@@ -28,7 +29,7 @@ BODY_LIMIT = 64 * 1024
 _renderer = JSONRenderer()
 
 
-def answer(request: HttpRequest) -> HttpResponse | None:
+def answer(request: HttpRequest, view: APIView) -> HttpResponse | None:
     """Answer 201 where the request's delivery is kept; `None` where nothing is done yet."""
     plain = shown(request.META)
     if not 0 < len(plain) <= KEY_LENGTH_LIMIT or not _is_small(request.META.get("CONTENT_LENGTH")):
@@ -38,7 +39,7 @@ def answer(request: HttpRequest) -> HttpResponse | None:
     except (InvalidInput, ValidationError):
         return None
     except Exception as error:
-        return problems.handle(error, {"request": request})
+        return problems.handle(error, {"request": request, "view": view})
     if found is None:
         return None
     return HttpResponse(_renderer.render(found), status=201, content_type="application/json")

@@ -70,7 +70,7 @@ def test_both_ways_keep_and_answer_the_same(post, monkeypatch, further):
     answers, rows = [], []
     for way in ("quick", "step by step"):
         if way != "quick":
-            monkeypatch.setattr(quick, "answer", lambda request: None)
+            monkeypatch.setattr(quick, "answer", lambda request, view: None)
         shape = post({**BODY, **further}).json()
         assert post.was_quick == (way == "quick")
         row = Delivery.objects.values().get(pk=shape["id"])
