@@ -331,7 +331,7 @@ def counts(name):
 
 class Migration(migrations.Migration):
     atomic = False
-    dependencies = [("reliability", "0021_accept_by_key")]
+    dependencies = [("reliability", "0016_console_indexes")]
 
     operations = [
         migrations.CreateModel(
