@@ -7,14 +7,16 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.db import transaction
+from django.core.exceptions import BadRequest
+from django.db import models, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
+from unfold.widgets import UnfoldAdminTextareaWidget
 
 from reliability.admin import cells, words
-from reliability.admin.base import ReadOnlyScreen, Telling, hand_of
+from reliability.admin.base import ReadOnlyScreen, Telling, as_uuid, hand_of
 from reliability.admin.confirm import ActingScreen, ReasonForm, Verb
 from reliability.admin.reasons import Reasoned, changed
 from reliability.models.ids import uuid7
@@ -23,6 +25,7 @@ from reliability.templatetags.console import duration, relative
 
 from . import figures, health, jobs
 from .figures import Past
+from .forms import PayloadField
 from .models import CronJob, Ping, Run
 
 
@@ -69,6 +72,13 @@ class CronJobAdmin(Telling, Reasoned, ActingScreen):
     change_form_outer_before_template = "admin/reliability/screens/cron_job.html"
     search_fields = ("slug", "name", "tenant", "workflows__slug")
     autocomplete_fields = ("workflows",)
+    formfield_overrides = {
+        **ActingScreen.formfield_overrides,
+        models.JSONField: {  # type: ignore[dict-item]  # the screen's are of text
+            "form_class": PayloadField,
+            "widget": UnfoldAdminTextareaWidget,
+        },
+    }
     readonly_fields = (
         *("enabled", "disabled_reason", "builtin", "health", "health_changed_at", "active_since", "created_at"),
     )
@@ -105,6 +115,13 @@ class CronJobAdmin(Telling, Reasoned, ActingScreen):
             details = {"fields": changed(form)}
             hand = hand_of(request, form.cleaned_data["reason"])
             audit.record(hand=hand, action=action, now=clock.now(), target=obj, details=details)
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Show or take the form. The field of workflows would fail to show again what is no id."""
+        if any(as_uuid(one) is None for one in request.POST.getlist("workflows")):
+            raise BadRequest("What was chosen is no workflow.")
+        answer: HttpResponse = super().changeform_view(request, *args, **kwargs)
+        return answer
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None

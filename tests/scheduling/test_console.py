@@ -124,3 +124,31 @@ def test_what_happened_is_not_changed_by_hand(job, post):
 
 def test_a_help_text_is_text(db):
     assert "POST /cron/&lt;slug&gt;/" in signed_in().get("/admin/scheduling/cronjob/add/").content.decode()
+
+
+@pytest.mark.parametrize(
+    ("values", "status"),
+    [
+        ({"payload": "[" * 100_000}, 200),
+        ({"payload": '{"a": "\\ud800"}'}, 200),
+        ({"payload": '{"a": "\\u0000"}'}, 200),
+        ({"payload": "1" * 5000}, 200),
+        ({"workflows": ["junk"]}, 400),
+        ({"workflows": ["\x00"]}, 400),
+    ],
+)
+def test_a_form_of_nonsense_makes_no_job(workflow, values, status):
+    sound = {
+        "slug": "nightly",
+        "name": "N",
+        "tenant": "default",
+        "payload": "{}",
+        "timezone": "UTC",
+        "reason": "a test",
+    }
+    sound |= {"schedule": "0 3 * * *", "grace_seconds": "300", "overlap": "skip", "catch_up": "none"}
+    sound["workflows"] = [str(workflow().pk)]
+    client = signed_in("leads")
+    assert client.post("/admin/scheduling/cronjob/add/", sound | values).status_code == status
+    assert not CronJob.objects.filter(slug="nightly").exists()
+    assert client.post("/admin/scheduling/cronjob/add/", sound).status_code == 302

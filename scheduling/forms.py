@@ -1,0 +1,35 @@
+"""What the console's forms of cron jobs read strictly."""
+
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.forms.fields import InvalidJSONInput
+
+from reliability import strict_json
+from reliability.errors import InvalidInput
+
+
+class PayloadField(forms.JSONField):
+    """JSON as the API takes it: what is too deep, or cannot be stored, is refused, and shown as it was typed."""
+
+    def to_python(self, value: Any) -> Any:
+        if isinstance(value, str) and (why := _wrong(value)):
+            raise ValidationError(why)
+        return super().to_python(value)
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        if isinstance(data, str) and _wrong(data):
+            return InvalidJSONInput(data)
+        return super().bound_data(data, initial)
+
+
+def _wrong(text: str) -> str:
+    """Return what is wrong with a JSON text, if anything is; an empty one is for the field to judge."""
+    if not text.strip():
+        return ""
+    try:
+        strict_json.load(text)
+    except InvalidInput as error:
+        return str(error).replace("The body", "The payload")
+    return ""
