@@ -77,6 +77,8 @@ class Workflow(PolicyFields):
         super().clean()
         if wrong := unsound_secrets(auth_value=self.auth_value, signing_secret=self.signing_secret):
             raise ValidationError(wrong)
+        if {".", ".."} & {*self.path.split("/")}:  # they would lead out of n8n's webhooks
+            raise ValidationError({"path": "A path has no part that is '.' or '..'."})
 
     @property
     def url(self) -> str:

@@ -6,6 +6,7 @@ import pytest
 from axes.models import AccessAttempt
 from django.contrib.admin import site
 from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
 from django.test import Client
 from django.urls import reverse
 
@@ -228,3 +229,14 @@ def test_an_action_of_a_list_names_the_permission_that_was_taken_away(rows, mode
 
 def test_what_leads_from_an_object_to_its_page_elsewhere_is_not_there(rows):
     assert signed_in().get("/admin/r/1/1/").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["../rest/login", "a/../../rest", "..", "a/."])
+def test_a_path_that_leads_out_of_the_webhooks_is_refused(db, path):
+    answer = signed_in("leads").post(
+        "/admin/reliability/workflow/add/", {"name": "a", "slug": "a", "path": path, "reason": "a test"}
+    )
+    assert "A path has no part" in answer.content.decode()
+    assert not Workflow.objects.exists()
+    with pytest.raises(ValidationError):
+        Workflow(slug="a", name="a", path=path).full_clean()
