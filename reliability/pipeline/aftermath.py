@@ -31,7 +31,7 @@ from reliability.policies.breaker import Report, Signal
 from reliability.policies.classification import Classified, Outcome
 from reliability.policies.settlement import Settlement, Step, settle
 
-from . import circuit, executions, outcome, rollups
+from . import circuit, executions, outcome, rollups, unanswered
 from .rollups import Tally
 
 # The attempts of which n8n itself may have had something to report.
@@ -133,7 +133,7 @@ def _fail(lane: Lane, delivery: Delivery, word: Word, now: datetime) -> None:
 
 
 def _settle(lane: Lane, delivery: Delivery, word: Word, verdict: Settlement, now: datetime) -> None:
-    settled = outcome.apply(
+    settled = unanswered.apply(
         delivery_id=delivery.pk,
         number=delivery.attempt_count,
         verdict=verdict,

@@ -21,10 +21,10 @@ from reliability.policies import bulkhead, rate
 from reliability.policies.breaker import Admission, State
 from reliability.policies.settlement import instance_report, lane_report
 
-from . import aftermath, circuit, outcome, rollups
+from . import aftermath, circuit, outcome, rollups, unanswered
 from .held import Held, hold
 from .messages import Claim, Sent
-from .outcome import Death, Lapse
+from .outcome import Death
 from .rollups import Tally
 
 LEASE_MARGIN = timedelta(seconds=10)
@@ -237,8 +237,8 @@ def _tidy(lane: Lane, policy: LanePolicy, seen: Look) -> bool:
     with connection.cursor() as cursor:
         if lapsed:
             cursor.execute(LAPSED, [lane.pk, seen.now])
-            lapses = [Lapse(*row) for row in cursor.fetchall()]
-            outcome.settle_lapsed(lane_id=lane.pk, lapses=lapses, policy=policy, now=seen.now)
+            lapses = [unanswered.Lapse(*row) for row in cursor.fetchall()]
+            unanswered.settle_lapsed(lane_id=lane.pk, lapses=lapses, policy=policy, now=seen.now)
             aftermath.catch_up(lane=lane, delivery_ids=[one.delivery_id for one in lapses], now=seen.now)
         if expired:
             cursor.execute(EXPIRE, {"lane": lane.pk, "now": seen.now, "error": EXPIRED_ERROR})

@@ -13,10 +13,10 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
-from reliability.models import IN_FLIGHT, AttemptResult, DeliveryState, LanePolicy, error_fields
+from reliability.models import DeliveryState, LanePolicy, error_fields
 from reliability.models.ids import uuid7
 from reliability.policies import backoff
-from reliability.policies.classification import Classified, Outcome
+from reliability.policies.classification import Outcome
 from reliability.policies.settlement import Rules, Settlement, Step, settle
 
 from . import rollups
@@ -219,11 +219,11 @@ def _tally(kept: "Sequence[tuple[Sent, Settlement]]", now: datetime) -> Tally:
 
 def _settle(decided: "Sequence[tuple[Sent, Settlement]]", *, now: datetime) -> dict[UUID, bool]:
     with connection.cursor() as cursor:
-        cursor.execute(SETTLE, [_rows(_new_values(sent, verdict, now) for sent, verdict in decided)])
+        cursor.execute(SETTLE, [rows_json(_new_values(sent, verdict, now) for sent, verdict in decided)])
         return dict(cursor.fetchall())
 
 
-def _rows(values: "Iterable[dict[str, object]]") -> str:
+def rows_json(values: "Iterable[dict[str, object]]") -> str:
     """Write rows as JSON: one value to quote, where arrays have each of theirs quoted by itself."""
     return json.dumps(list(values), default=str)
 
@@ -256,7 +256,7 @@ def describe(code: str, message: str) -> str:
 
 def _record(kept: "Iterable[tuple[Sent, Settlement]]", *, worker: str) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(RECORD, [_rows(_attempt_row(sent, worker) for sent, _ in kept)])
+        cursor.execute(RECORD, [rows_json(_attempt_row(sent, worker) for sent, _ in kept)])
 
 
 def _attempt_row(sent: Sent, worker: str) -> dict[str, object]:
@@ -298,112 +298,3 @@ def _log(sent: Sent, then: str, worker: str) -> None:
             "worker": worker,
         },
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Lapse:
-    """A lease that ran out: a worker died while sending, or a report never came."""
-
-    delivery_id: UUID
-    number: int
-    retries_used: int
-    sent_at: datetime
-    awaiting: bool
-
-
-def settle_lapsed(*, lane_id: int, lapses: Sequence[Lapse], policy: LanePolicy, now: datetime) -> None:
-    """Take back deliveries whose lease ran out, under their lane's lock; each leaves an attempt on record."""
-    attempts, failures, dead, retries = 0, 0, 0, 0
-    results: Counter[str] = Counter()
-    for lapse in lapses:
-        result = AttemptResult.CALLBACK_TIMEOUT if lapse.awaiting else AttemptResult.INTERRUPTED
-        verdict = settle(
-            classified=_lapsed(lapse),
-            rules=rules_of(policy),
-            attempt=lapse.number,
-            retries_used=lapse.retries_used,
-            jitter=random.random(),  # noqa: S311  # jitter, not a secret
-        )
-        settled = apply(
-            delivery_id=lapse.delivery_id,
-            number=lapse.number,
-            verdict=verdict,
-            result=result,
-            started_at=lapse.sent_at,
-            now=now,
-        )
-        failures += settled
-        retries += settled and lapse.number > 1
-        results[str(result)] += settled
-        attempts += settled and not lapse.awaiting  # of those that did answer, the attempt was counted then
-        dead += settled and verdict.step is Step.BURY
-    tally = Tally(dead=dead, attempts=attempts, failures=failures, retries=retries, results=results)
-    rollups.count(lane_id=lane_id, tally=tally, now=now)
-
-
-def _lapsed(lapse: Lapse) -> Classified:
-    if lapse.awaiting:
-        message = "The workflow did not report its end in time."
-        return Classified(Outcome.UNKNOWN, "callback_timeout", message, reached=True)
-    message = "The worker that was sending went away."
-    return Classified(Outcome.UNKNOWN, "worker_lost", message, reached=True)
-
-
-FAIL_IN_FLIGHT = """
-UPDATE reliability_delivery SET state = %s, due_at = coalesce(%s, due_at), finished_at = %s,
-    retries_used = retries_used + %s, last_error = %s, lease_token = NULL, lease_until = NULL
-WHERE id = %s AND attempt_count = %s AND state = ANY(%s)
-"""
-
-
-def apply(  # noqa: PLR0913  # one failure, with all that its record holds
-    *,
-    delivery_id: UUID,
-    number: int,
-    verdict: Settlement,
-    result: AttemptResult,
-    started_at: datetime,
-    now: datetime,
-    execution: tuple[str, str] = ("", ""),
-    states: Sequence[str] = IN_FLIGHT,
-) -> bool:
-    """Apply a failure that no reply told us of to a delivery in one of `states`; return whether it was.
-
-    The caller counts it (`rollups`). `execution` is the id and the address of n8n's execution.
-    """
-    retry = verdict.step is Step.RETRY
-    error = describe(verdict.code, verdict.message)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            FAIL_IN_FLIGHT,
-            [
-                DeliveryState.PENDING if retry else DeliveryState.DEAD,
-                now + verdict.wait if retry else None,
-                None if retry else now,
-                int(verdict.spends_retry),
-                error,
-                delivery_id,
-                number,
-                [str(state) for state in states],
-            ],
-        )
-        if cursor.rowcount != 1:
-            return False
-        row = {
-            "delivery_id": delivery_id,
-            "number": number,
-            "result": str(result),
-            "code": verdict.code,
-            "error": verdict.message,
-            "started_at": started_at,
-            "duration_ms": max(0, round((now - started_at).total_seconds() * 1000)),
-            "response_headers": {},
-            "response_body": "",
-            "probe": False,
-            "worker": "",
-        }
-        cursor.execute(RECORD, [_rows([row])])
-    if not retry:
-        death = Death(delivery_id, verdict.code, verdict.message, *execution)
-        finish(delivered=[], dead=[death], now=now)
-    return True
