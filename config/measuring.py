@@ -18,6 +18,8 @@ from django_prometheus.conf import NAMESPACE
 from django_prometheus.db import connections_total, errors_total, query_duration_seconds
 from prometheus_client import Counter, Histogram
 
+from reliability.metrics.multiprocess import harmless
+
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 NO_VIEW = "<unnamed view>"
@@ -52,9 +54,10 @@ def _counting(view: str, method: str, status: int) -> tuple[Callable[[], None], 
 
 def count(*, view: str, method: str, status: int, seconds: float) -> None:
     """Count an answered request."""
-    add, take = _counting(view, method if method in METHODS else "<invalid method>", status)
-    add()
-    take(seconds)
+    with harmless():
+        add, take = _counting(view, method if method in METHODS else "<invalid method>", status)
+        add()
+        take(seconds)
 
 
 class MeasuringMiddleware:
@@ -71,7 +74,8 @@ class MeasuringMiddleware:
         return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> None:
-        metrics.exceptions.labels(_view(request)).inc()
+        with harmless():
+            metrics.exceptions.labels(_view(request)).inc()
 
 
 def _view(request: HttpRequest) -> str:
@@ -91,7 +95,8 @@ class Queries:
         try:
             return execute(sql, params, many, context)
         except Exception as error:
-            errors_total.labels(**self.labels, type=type(error).__name__).inc()
+            with harmless():
+                errors_total.labels(**self.labels, type=type(error).__name__).inc()
             raise
         finally:
             self.take(time.perf_counter() - began)

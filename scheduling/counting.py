@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from reliability.metrics.multiprocess import harmless
+
 from .light import FORBIDDEN, REACHABLE, Answer
 
 LIMIT = 100
@@ -43,7 +45,8 @@ def light(*, path: str, found: Answer) -> None:
     """Count a reachability check. What is counted often is found by its path at once."""
     known = _reached.get(path) if found is REACHABLE else None
     if known is None:
-        _light(path, found)
+        with harmless():
+            _light(path, found)
         return
     known.add()
     now = time.time()
@@ -56,11 +59,12 @@ def post(*, job: str, result: str, seconds: float | None = None) -> None:
     """Count a ping that asks for a run; with `seconds`, how long that took. A refused one is not the job's last."""
     refused = result in ("forbidden", "no_secret", "unknown")
     name = job if job in _names else OTHER if refused else _name(job)
-    PINGS.labels(name, result).inc()
-    if not refused:
-        LAST.labels(name).set(time.time())
-    if seconds is not None:
-        DURATION.observe(seconds)
+    with harmless():
+        PINGS.labels(name, result).inc()
+        if not refused:
+            LAST.labels(name).set(time.time())
+        if seconds is not None:
+            DURATION.observe(seconds)
 
 
 def _light(path: str, found: Answer) -> None:

@@ -38,6 +38,15 @@ def locked(where: Path, *, alone: bool = False) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def harmless() -> Iterator[None]:
+    """Let nobody suffer from what cannot be counted: the disk is full, or the directory is gone."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning("not_counted", extra={"error": type(error).__name__})
+
+
 def process_of(path: Path) -> int:
     """Return the process that a file is of; -1 where its name tells none."""
     found = path.stem.rpartition("_")[2]

@@ -1,6 +1,7 @@
 """What web processes count themselves: pings, requests, queries, memory; several of them, one after another's end."""
 
 import os
+import shutil
 import time
 
 import pytest
@@ -188,6 +189,17 @@ def test_where_no_kernel_tells_this_process_tells(monkeypatch, tmp_path):
     assert found.memory_bytes > 10e6
     assert found.cpu_seconds > 0
     assert usage.of(pid=NO_ONE) is None
+
+
+def test_who_cannot_count_answers_nevertheless(webs, tmp_path):
+    made = webs()
+    shutil.rmtree(tmp_path / "counts")
+    headers = {"Authorization": "Bearer a-cron-secret"}
+    for path in ("/cron/weekly-recap/", "/cron/weekly-recap/", "/healthz", "/api/v1/deliveries/"):
+        assert requests.get(made.url + path, headers=headers, timeout=10).status_code in (200, 401), path
+    seen = read(made)
+    assert seen("backstop_scrape_part_up", part="web") == 0
+    assert seen("backstop_scrape_part_up", part="totals") == 1
 
 
 def test_the_tests_count_in_memory():
