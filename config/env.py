@@ -4,8 +4,10 @@ A value that cannot be read or makes no sense is noted in `problems` under its v
 stands in for it; a system check then stops the start with all of them at once.
 """
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import environ
@@ -69,6 +71,18 @@ def _number(name: str, default: float, low: float, high: float, kind: type) -> f
 def words(name: str, default: list[str]) -> list[str]:
     """Read a comma-separated list."""
     return [word.strip() for word in text(name).split(",") if word.strip()] or default
+
+
+def mapping(name: str) -> dict[str, Any]:
+    """Read a JSON object; an empty one where there is none."""
+    try:
+        value = json.loads(text(name) or "{}")
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        problem(name, "Not a JSON object.")
+        return {}
+    return value
 
 
 def url(name: str, default: str = "", *, secret: bool = False) -> str:

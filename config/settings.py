@@ -63,6 +63,31 @@ STRIPE_REPEAT_RETENTION_DAYS = env.integer("STRIPE_REPEAT_RETENTION_DAYS", 90, l
 STRIPE_REFUSAL_RETENTION_DAYS = env.integer("STRIPE_REFUSAL_RETENTION_DAYS", 30, low=1, high=36_500)
 PURGE_UNDO_DAYS = env.integer("PURGE_UNDO_DAYS", 7, low=0, high=3650)
 CRON_RETENTION_DAYS = env.integer("CRON_RETENTION_DAYS", 90, low=1, high=36_500)
+DELIVERY_RETENTION_DAYS = env.integer("DELIVERY_RETENTION_DAYS", 90, low=1, high=36_500)
+ATTEMPT_RETENTION_DAYS = env.integer("ATTEMPT_RETENTION_DAYS", 90, low=1, high=36_500)
+DEAD_LETTER_RETENTION_DAYS = env.integer("DEAD_LETTER_RETENTION_DAYS", 90, low=1, high=36_500)
+EXECUTION_RETENTION_DAYS = env.integer("EXECUTION_RETENTION_DAYS", 90, low=1, high=36_500)
+EXECUTION_RETRY_RETENTION_DAYS = env.integer("EXECUTION_RETRY_RETENTION_DAYS", 90, low=1, high=36_500)
+FAILURE_REPORT_RETENTION_DAYS = env.integer("FAILURE_REPORT_RETENTION_DAYS", 90, low=1, high=36_500)
+STRIPE_EVENT_RETENTION_DAYS = env.integer("STRIPE_EVENT_RETENTION_DAYS", 0, low=0, high=36_500)
+STRIPE_CLAIM_RETENTION_DAYS = env.integer("STRIPE_CLAIM_RETENTION_DAYS", 400, low=31, high=36_500)
+if 0 < STRIPE_EVENT_RETENTION_DAYS < STRIPE_PAYLOAD_RETENTION_DAYS or 0 < STRIPE_EVENT_RETENTION_DAYS < 31:
+    env.problem("STRIPE_EVENT_RETENTION_DAYS", "At least 31, and STRIPE_PAYLOAD_RETENTION_DAYS; or 0, for good.")
+MINUTE_FIGURES_RETENTION_DAYS = env.integer("MINUTE_FIGURES_RETENTION_DAYS", 8, low=8, high=400)
+HOUR_FIGURES_RETENTION_DAYS = env.integer("HOUR_FIGURES_RETENTION_DAYS", 400, low=31, high=36_500)
+FAILURE_GROUP_RETENTION_DAYS = env.integer("FAILURE_GROUP_RETENTION_DAYS", 400, low=1, high=36_500)
+OPERATION_RETENTION_DAYS = env.integer("OPERATION_RETENTION_DAYS", 400, low=1, high=36_500)
+ENGINE_JOB_RETENTION_DAYS = env.integer("ENGINE_JOB_RETENTION_DAYS", 7, low=1, high=36_500)
+SIGN_IN_RETENTION_DAYS = env.integer("SIGN_IN_RETENTION_DAYS", 31, low=31, high=36_500)  # above any lockout
+AUDIT_RETENTION_DAYS = env.integer("AUDIT_RETENTION_DAYS", 1100, low=31, high=36_500)
+CLEANUP_LOAD = env.decimal("CLEANUP_LOAD", 0.5, low=0.05, high=1.0)
+ARCHIVE_FILE_LETTERS = env.integer("ARCHIVE_FILE_LETTERS", 1000, low=1, high=20_000)
+ARCHIVE_BACKEND = env.text("ARCHIVE_BACKEND", "django.core.files.storage.FileSystemStorage")
+ARCHIVE_DIRECTORY = Path(env.text("ARCHIVE_DIRECTORY") or DATA_DIR / "archive")
+ARCHIVE_OPTIONS = env.mapping("ARCHIVE_OPTIONS")
+if ARCHIVE_BACKEND == "django.core.files.storage.FileSystemStorage":
+    _private = {"file_permissions_mode": 0o600, "directory_permissions_mode": 0o700}
+    ARCHIVE_OPTIONS = {"location": ARCHIVE_DIRECTORY, **_private, **ARCHIVE_OPTIONS}
 MAX_BODY_BYTES = env.integer("MAX_BODY_BYTES", 16 * 1024 * 1024, low=1024, high=256 * 1024 * 1024)
 WORKER_MAX_IN_FLIGHT = env.integer("WORKER_MAX_IN_FLIGHT", 64, low=1, high=1000)
 WEB_THREADS = env.integer("WEB_THREADS", 4, low=1, high=256)
@@ -182,6 +207,7 @@ STORAGES = {
         if DEBUG
         else "whitenoise.storage.CompressedManifestStaticFilesStorage"
     },
+    "archive": {"BACKEND": ARCHIVE_BACKEND, "OPTIONS": ARCHIVE_OPTIONS},
 }
 
 # --- Security: HTTPS is true where people reach the console over the network, behind TLS ------------------

@@ -9,8 +9,9 @@ class ReliabilityConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks, engine  # noqa: F401  # registers the system checks
-        from .pipeline import alert_retention
+        from .pipeline import alert_retention, retention_rules
 
         engine.listen_well()
         engine.tell_figures()
+        retention_rules.register()
         alert_retention.register()

@@ -16,10 +16,12 @@ and sleeps the rest.
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -149,6 +151,55 @@ def workers_alive() -> int:
         return int(cursor.fetchone()[0])
 
 
+# An ended job's last event says when it ended.
+_ENDED = """
+SELECT id FROM procrastinate_jobs j
+WHERE status IN ('succeeded', 'failed', 'cancelled', 'aborted')
+    AND (SELECT max(at) FROM procrastinate_events e WHERE e.job_id = j.id) < %s
+ORDER BY id LIMIT %s
+"""
+
+
+def ended_jobs(*, before: datetime, limit: int) -> int:
+    """Return how many jobs ended before then and are still there, up to `limit`."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM ({_ENDED}) AS ended", [before, limit])  # noqa: S608  # our own words
+        return int(cursor.fetchone()[0])
+
+
+def delete_ended_jobs(*, before: datetime, limit: int) -> int:
+    """Delete up to `limit` jobs that ended before then, with their events; return how many."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            f"DELETE FROM procrastinate_jobs WHERE id IN ({_ENDED} FOR UPDATE SKIP LOCKED)",  # noqa: S608  # likewise
+            [before, limit],
+        )
+        return int(cursor.rowcount)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How the engine stands: jobs that wait and are due, those whose worker is gone, and those that failed."""
+
+    workers: int
+    due: int
+    stalled: int
+    failed: int
+
+
+def condition() -> Condition:
+    """Look at the engine's own tables. Raises a `DatabaseError` where they are not there."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FILTER (WHERE j.status = 'todo' AND coalesce(j.scheduled_at, now()) <= now()),"
+            " count(*) FILTER (WHERE j.status = 'doing' AND (w.id IS NULL"
+            " OR w.last_heartbeat < now() - interval '60 seconds')), count(*) FILTER (WHERE j.status = 'failed')"
+            " FROM procrastinate_jobs j LEFT JOIN procrastinate_workers w ON w.id = j.worker_id"
+        )
+        due, stalled, failed = cursor.fetchone()
+    return Condition(workers_alive(), due, stalled, failed)
+
+
 Routine = Callable[[UUID], None]
 _routines: dict[str, Routine] = {}
 
@@ -214,6 +265,8 @@ def echoing(tell: NotificationCallback) -> NotificationCallback:
 
 
 _started = False
+_here = threading.local()
+_routine_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="routine")
 _n8n_threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="n8n")
 
 
@@ -257,8 +310,24 @@ def _operate(operation_id: UUID) -> None:
 
 @app.task(name="routine", queue=OPERATION_QUEUE)
 async def routine(name: str, run_id: str) -> None:
-    """Do a piece of housekeeping that was registered by `on_routine`."""
-    await sync_to_async(_routines[name])(UUID(run_id))
+    """Do a piece of housekeeping that was registered by `on_routine`, in a thread of its own: it may take long."""
+    ending = threading.Event()
+
+    def work() -> None:
+        _here.ending = ending
+        _routines[name](UUID(run_id))
+
+    try:
+        await _in_thread(work, _routine_threads)
+    except asyncio.CancelledError:
+        ending.set()
+        raise
+
+
+def is_stopping() -> bool:
+    """Whether the worker whose routine asks is about to end: then it does well to come to an end too."""
+    ending: threading.Event | None = getattr(_here, "ending", None)
+    return ending is not None and ending.is_set()
 
 
 @app.task(name="look_up", queue=N8N_QUEUE)
@@ -281,6 +350,10 @@ async def retry_execution(retry_id: str, at: float | None = None) -> None:
 
 async def _in_n8n_thread(work: Callable[[], object]) -> None:
     """Do what waits for n8n, or for a mail server, in a thread of its own kind: nothing else waits behind it."""
+    await _in_thread(work, _n8n_threads)
+
+
+async def _in_thread(work: Callable[[], object], threads: ThreadPoolExecutor) -> None:
 
     def run() -> None:
         try:
@@ -288,7 +361,7 @@ async def _in_n8n_thread(work: Callable[[], object]) -> None:
         finally:
             connection.close()
 
-    await sync_to_async(run, thread_sensitive=False, executor=_n8n_threads)()
+    await sync_to_async(run, thread_sensitive=False, executor=threads)()
 
 
 @app.task(name="tell", queue=OPERATION_QUEUE)

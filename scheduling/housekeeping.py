@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from reliability import engine
+from reliability.errors import BackstopError
 from reliability.pipeline import alerts, clock, retention
 
 from . import health
@@ -19,7 +20,7 @@ PINGS = retention.pruning(
     what="pings of cron jobs deleted",
     age=retention.days("CRON_RETENTION_DAYS"),
     table="scheduling_ping",
-    where="at < %(cutoff)s",
+    where="t.at < %(cutoff)s",
     order="at",
 )
 # A job's last run tells what was missed since, and the last that called workflows what may overlap: they stay.
@@ -28,10 +29,10 @@ RUNS = retention.pruning(
     what="runs of cron jobs deleted",
     age=retention.days("CRON_RETENTION_DAYS"),
     table="scheduling_run",
-    where="id < %(id)s AND started_at < %(cutoff)s"
-    " AND NOT EXISTS (SELECT 1 FROM scheduling_ping p WHERE p.run_id = scheduling_run.id)"
-    " AND EXISTS (SELECT 1 FROM scheduling_run later WHERE later.job_id = scheduling_run.job_id"
-    " AND later.started_at > scheduling_run.started_at AND later.result <> 'skipped')",
+    where="t.id < %(id)s AND t.started_at < %(cutoff)s"
+    " AND NOT EXISTS (SELECT 1 FROM scheduling_ping p WHERE p.run_id = t.id)"
+    " AND EXISTS (SELECT 1 FROM scheduling_run later WHERE later.job_id = t.job_id"
+    " AND later.started_at > t.started_at AND later.result <> 'skipped')",
 )
 
 logger = logging.getLogger(__name__)
@@ -45,9 +46,20 @@ def register() -> None:
         engine.on_routine(name=name, work=_recorded(name, work))
 
 
+class Unfinished(BackstopError):
+    """Not all of it was done."""
+
+    code = "unfinished"
+
+
 def _cleanup(now: datetime) -> None:
-    for _ in retention.cleanup(now=now):
-        pass
+    """Clean up until done, or until its worker is about to end. Raises `Unfinished` where a rule failed."""
+    pace = retention.Pace(stopping=engine.is_stopping)
+    failed = [f"{done.name}: {done.error}" for done in retention.cleanup(now=now, pace=pace) if done.error]
+    if failed:
+        raise Unfinished(" ".join(failed))
+    if pace.is_stopping():
+        raise Unfinished("Its worker ended: the rest is for the next time.")
 
 
 def _alerts(now: datetime) -> None:

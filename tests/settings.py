@@ -21,3 +21,4 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}  # noqa: F405
 STATIC_ROOT = _DATA / "static"
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+STORAGES["archive"]["OPTIONS"]["location"] = _DATA / "archive"  # noqa: F405

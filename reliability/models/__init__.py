@@ -2,6 +2,7 @@
 
 from .access import ApiKey, AuditEntry, KeyScope
 from .alert import Alert, AlertChannel, AlertNotice, AlertSilence, AlertState, NoticeState, ProcessSample
+from .archive import Archive, ArchiveState
 from .breaker import Breaker, BreakerState, BreakerTransition, Scope
 from .dead_letter import DeadLetter, DeadLetterSource, DeadLetterStatus, error_fields
 from .delivery import FINAL, IN_FLIGHT, Attempt, AttemptResult, Delivery, DeliveryState, Source, digest_of
@@ -49,6 +50,8 @@ __all__ = [
     "AlertSilence",
     "AlertState",
     "ApiKey",
+    "Archive",
+    "ArchiveState",
     "Attempt",
     "AttemptResult",
     "AuditEntry",

@@ -8,6 +8,7 @@ from django.db.models import F, Q
 
 from reliability.policies import fingerprint
 
+from .archive import Archive
 from .delivery import Delivery
 from .ids import uuid7
 from .operation import Operation
@@ -52,7 +53,8 @@ class DeadLetter(models.Model):
 
     `reason` and `fingerprint` say what kind of failure it is: whoever writes an error writes them too, by
     `error_fields`. A purge can be undone until `erase_at`; then the payload goes. `purged_by` is the operation that
-    did it last, if one did, also when it has been undone.
+    did it last, if one did, also when it has been undone. One that is archived has its payload in
+    the file of `archive`, and none here.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -81,6 +83,16 @@ class DeadLetter(models.Model):
         null=True,
         blank=True,
         related_name="purged",
+        db_index=False,
+        db_constraint=False,
+    )
+    archive = models.ForeignKey(
+        Archive,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="dead_letters",
         db_index=False,
         db_constraint=False,
     )

@@ -23,5 +23,6 @@ status      one look at everything
 ledger      Stripe's events: verified, recorded once, routed to intake; `reconcile` finds what was missed
 claims      the right to have an event's effect, for workflows that Stripe calls directly
 permits     what a lane's breaker says to work that others start; `slots` lends places of its limit
-retention   what is kept for how long: rules, applied in batches
+retention   what is kept for how long: `retention_rules`, applied in batches
+archive     dead letters past their time, into files of `archive_store`; `archive_restore` brings them back
 """

@@ -10,12 +10,19 @@ from django.db import connection, transaction
 
 from reliability.models import Lane, Slot, StripeEndpoint, StripeEvent, StripeRefusal, StripeRepeat, ids
 from reliability.pipeline import clock, intake, retention
+from reliability.policies import pacing
 
 DAY = timedelta(days=1)
 
 
 def rule(name: str) -> retention.Rule:
     return next(one for one in retention.rules() if one.name == name)
+
+
+def line(capsys, name: str) -> list[str]:
+    """Return the cells of a rule's line in what the command printed, after its name."""
+    (found,) = [text for text in capsys.readouterr().out.splitlines() if text.split()[0] == name]
+    return found.split()[1:]
 
 
 @pytest.fixture
@@ -50,13 +57,13 @@ def event(now):
 
 def test_old_payloads_of_stripe_are_scrubbed_and_their_rows_stay(event, now, settings):
     old, young = event("evt_old", 91), event("evt_young", 89)
-    assert retention.apply(rule=rule("stripe_payloads"), now=now) == 1
+    assert retention.apply(rule=rule("stripe_payloads"), now=now).rows == 1
     old.refresh_from_db(), young.refresh_from_db()
     assert (old.payload, old.scrubbed_at, old.event_id) == ("", now, "evt_old")
     assert (young.payload, young.scrubbed_at) == ('{"amount": 1}', None)
-    assert retention.apply(rule=rule("stripe_payloads"), now=now) == 0
+    assert retention.apply(rule=rule("stripe_payloads"), now=now).rows == 0
     settings.STRIPE_PAYLOAD_RETENTION_DAYS = 30
-    assert retention.apply(rule=rule("stripe_payloads"), now=now) == 1
+    assert retention.apply(rule=rule("stripe_payloads"), now=now).rows == 1
 
 
 def test_repeats_refusals_and_expired_slots_go(event, now, workflow):
@@ -75,22 +82,24 @@ def test_repeats_refusals_and_expired_slots_go(event, now, workflow):
 
 
 def test_it_goes_on_until_no_batch_is_full(now, monkeypatch):
-    monkeypatch.setattr(retention, "BATCH", 10)
+    monkeypatch.setattr(pacing, "FIRST", 10)
     StripeRefusal.objects.bulk_create(
         StripeRefusal(slug="shop", reason="signature", at=now - 40 * DAY) for _ in range(25)
     )
-    assert retention.batch(rule=rule("stripe_refusals"), now=now) == 10
+    first = rule("stripe_refusals").batch(now=now, size=10, after=None)
+    assert first.rows == 10
     assert StripeRefusal.objects.count() == 15
-    assert retention.apply(rule=rule("stripe_refusals"), now=now) == 15
+    assert rule("stripe_refusals").batch(now=now, size=20, after=first.after) == retention.Swept(15)
+    assert retention.apply(rule=rule("stripe_refusals"), now=now).rows == 0
 
 
 def test_a_dry_run_only_counts(event, now, capsys):
     event("evt_old", 91)
     call_command("cleanup", "--dry-run")
-    assert "stripe_payloads               1  payloads of Stripe events scrubbed" in capsys.readouterr().out
+    assert line(capsys, "stripe_payloads") == ["90", "days", "1", "payloads", "of", "Stripe", "events", "scrubbed"]
     assert StripeEvent.objects.filter(scrubbed_at__isnull=True).count() == 1
     call_command("cleanup")
-    assert "stripe_payloads               1" in capsys.readouterr().out
+    assert line(capsys, "stripe_payloads")[:4] == ["90", "days", "1", "0"]
     assert not StripeEvent.objects.filter(scrubbed_at__isnull=True).exists()
 
 
@@ -105,7 +114,7 @@ def test_it_passes_by_what_another_holds_and_two_share_the_work():
 
     def work():
         try:
-            totals.append(retention.apply(rule=rule("stripe_refusals"), now=now))
+            totals.append(retention.apply(rule=rule("stripe_refusals"), now=now).rows)
         finally:
             connection.close()
 
