@@ -15,7 +15,7 @@ DEBUG = env.boolean("DEBUG", default=False)
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS", [])
 
-_embedded = not env.text("DATABASE_URL")
+_embedded = EMBEDDED_DATABASE = not env.text("DATABASE_URL")
 DATABASE_ADDRESS = embedded.start(DATA_DIR / "postgresql") if _embedded else env.text("DATABASE_URL")
 _database = env.database("DATABASE_URL", default=DATABASE_ADDRESS)
 _kept = {"ENGINE": "config.database", "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}

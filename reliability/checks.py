@@ -1,10 +1,16 @@
-"""System checks: a configuration that makes no sense stops the start, and names itself."""
+"""System checks: a configuration that makes no sense stops the start; `check --deploy` says what is unsafe."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, register
+from django.core import checks
+from django.core.checks import CheckMessage, Error, Tags, register
+
+SHORTEST_SECRET = 24
 
 
 @register()
@@ -14,3 +20,45 @@ def environment(app_configs: Any, **kwargs: Any) -> Sequence[CheckMessage]:
         Error(f"{name}: {message}", hint=f"Correct the environment variable {name}.", id="backstop.E001")
         for name, message in settings.CONFIGURATION_PROBLEMS
     ]
+
+
+@register(Tags.security, deploy=True)
+def deployment(app_configs: Any, **kwargs: Any) -> Sequence[CheckMessage]:
+    """Report what is unsafe where others reach it, beside what Django's own checks say of HTTPS, cookies and keys."""
+    return [checks.Warning(message, hint=hint, id=f"backstop.W{number:03}") for number, message, hint in _unsafe()]
+
+
+def _unsafe() -> Iterator[tuple[int, str, str]]:
+    if settings.EMBEDDED_DATABASE:
+        text = "The embedded database is for a first look: it has no backups, and one machine has it."
+        yield 1, text, "Set DATABASE_URL to a PostgreSQL of your own."
+    if "*" in settings.ALLOWED_HOSTS:
+        yield 2, "ALLOWED_HOSTS allows any name.", "Name the hosts by which the service is reached."
+    if not settings.HTTPS:
+        text = "HTTPS is off: cookies and keys may travel in the clear."
+        yield 3, text, "Put TLS in front, and set HTTPS=true."
+    if len(settings.CRON_SECRET) < SHORTEST_SECRET:
+        what = "is short" if settings.CRON_SECRET else "is not set: no cron job can be pinged"
+        yield 4, f"CRON_SECRET {what}.", f"Set it to at least {SHORTEST_SECRET} random characters."
+    if not getattr(settings, "METRICS_TOKEN", "set elsewhere"):
+        text = "METRICS_TOKEN is not set: whoever reaches /metrics reads names of workflows and figures."
+        yield 5, text, "Set METRICS_TOKEN, and give it to Prometheus as a bearer token."
+    if os.environ.get("ADMIN_PASSWORD"):
+        text = "ADMIN_PASSWORD is still in the environment."
+        yield 6, text, "It makes the first operator only: take it away, and change that operator's password."
+    for name in ("N8N_WEBHOOK_URL", "N8N_API_URL"):
+        if _goes_in_the_clear(getattr(settings, name)):
+            text = f"{name} is plain http to another machine: payloads and keys travel in the clear."
+            yield 7, text, f"Use https in {name}, or a private network that you trust, and silence this check."
+
+
+def _goes_in_the_clear(address: str) -> bool:
+    """Whether an address is plain http, and not to this machine or a name without a dot, as in a container network."""
+    parts = urlsplit(address)
+    host = parts.hostname or ""
+    if parts.scheme != "http" or host == "localhost":
+        return False
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return "." in host

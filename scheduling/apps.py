@@ -11,10 +11,11 @@ class SchedulingConfig(AppConfig):
         from reliability.api import status
         from reliability.pipeline import alert_readings, overview
 
-        from . import alerting, demo, health, housekeeping, metrics
+        from . import alerting, demo, doctor, health, housekeeping, metrics
 
         housekeeping.register()
         demo.register()
+        doctor.register()
         metrics.register()
         alert_readings.register(source=alerting.read)
         status.SECTIONS["cron_jobs"] = lambda now, tenant: health.summary(now=now, tenant=tenant)

@@ -24,5 +24,6 @@ ledger      Stripe's events: verified, recorded once, routed to intake; `reconci
 claims      the right to have an event's effect, for workflows that Stripe calls directly
 permits     what a lane's breaker says to work that others start; `slots` lends places of its limit
 retention   what is kept for how long: `retention_rules`, applied in batches
+doctor      what is wrong with an installation, and what to do about it
 archive     dead letters past their time, into files of `archive_store`; `archive_restore` brings them back
 """

@@ -53,7 +53,7 @@ class Api:
         if self.status != 200:
             kind = "invalid_request_error" if self.status < 500 else "api_error"
             return self.status, {"error": {"type": kind, "message": "Invalid API Key provided: sk_test_***"}}
-        since, after = int(query["created[gte]"][0]), query.get("starting_after", [""])[0]
+        since, after = int(query.get("created[gte]", ["0"])[0]), query.get("starting_after", [""])[0]
         found = sorted((e for e in self.events if e["created"] >= since), key=lambda e: -e["created"])
         at = [e["id"] for e in found].index(after) + 1 if after else 0
         limit = int(query["limit"][0])
