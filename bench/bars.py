@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from . import console, incoming, metrics, runs
+from . import cleanup, console, incoming, metrics, runs
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,9 @@ BARS = {
     "memory": Bar(runs.memory, "memory, MB", {"web": ("<=", 110), "worker": ("<=", 110)}),
     "backlog": Bar(
         runs.backlog, "deliveries/s with 1,000,000 waiting elsewhere against without", {"ratio": (">=", 0.8)}
+    ),
+    "cleanup": Bar(
+        cleanup.cleanup, "p99 of intake while 1,000,000 expired rows go, against quiet", {"ratio": ("<=", 2.0)}
     ),
     "console": Bar(
         console.console,

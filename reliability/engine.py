@@ -214,6 +214,9 @@ def _call(statement: str, parameters: Any) -> None:
         cursor.execute(statement, parameters)
 
 
+_stopping = threading.Event()
+
+
 def listen_well() -> None:
     """Have Procrastinate's worker told of each new job twice, the second time after `ECHO`.
 
@@ -225,7 +228,12 @@ def listen_well() -> None:
     async def listen_for_jobs(
         self: JobManager, *, on_notification: NotificationCallback, queues: Iterable[str] | None = None
     ) -> None:
-        await plain(self, on_notification=echoing(on_notification), queues=queues)
+        _stopping.clear()
+        try:
+            await plain(self, on_notification=echoing(on_notification), queues=queues)
+        except asyncio.CancelledError:
+            _stopping.set()  # a worker that ends stops listening first, then waits for its jobs
+            raise
 
     JobManager.listen_for_jobs = listen_for_jobs  # type: ignore[method-assign]  # workers make their own managers
 
@@ -265,7 +273,6 @@ def echoing(tell: NotificationCallback) -> NotificationCallback:
 
 
 _started = False
-_here = threading.local()
 _routine_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="routine")
 _n8n_threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="n8n")
 
@@ -311,23 +318,12 @@ def _operate(operation_id: UUID) -> None:
 @app.task(name="routine", queue=OPERATION_QUEUE)
 async def routine(name: str, run_id: str) -> None:
     """Do a piece of housekeeping that was registered by `on_routine`, in a thread of its own: it may take long."""
-    ending = threading.Event()
-
-    def work() -> None:
-        _here.ending = ending
-        _routines[name](UUID(run_id))
-
-    try:
-        await _in_thread(work, _routine_threads)
-    except asyncio.CancelledError:
-        ending.set()
-        raise
+    await _in_thread(lambda: _routines[name](UUID(run_id)), _routine_threads)
 
 
 def is_stopping() -> bool:
-    """Whether the worker whose routine asks is about to end: then it does well to come to an end too."""
-    ending: threading.Event | None = getattr(_here, "ending", None)
-    return ending is not None and ending.is_set()
+    """Whether the worker of this process is about to end: then a routine does well to come to an end too."""
+    return _stopping.is_set()
 
 
 @app.task(name="look_up", queue=N8N_QUEUE)

@@ -7,7 +7,7 @@ from django.db import connection
 
 from reliability import engine
 from reliability.models import StripeRefusal
-from reliability.pipeline import clock
+from reliability.pipeline import clock, retention
 from scheduling import health, housekeeping
 from scheduling.models import CronJob, Ping, Run
 
@@ -84,6 +84,34 @@ def test_a_worker_cleans_up(builtin, post, workers):
     (run,) = runs(job)
     assert (run.result, run.error) == ("accepted", "")
     assert not StripeRefusal.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_that_ends_stops_cleaning_up_after_a_batch(builtin, post, workers):
+    job = builtin("cleanup")
+    at = clock.now() - 31 * DAY
+    StripeRefusal.objects.bulk_create(
+        [StripeRefusal(slug="shop", reason="signature", at=at) for _ in range(20_000)], batch_size=5000
+    )
+    assert post("cleanup").status_code == 202
+    worker = workers.start(CLEANUP_LOAD="0.05")
+    until(lambda: StripeRefusal.objects.count() < 20_000, within=60, what="a first batch")
+    assert workers.end(worker) < 20
+    (run,) = runs(job)
+    assert (run.result, run.error) == ("failed", "Unfinished: Its worker ended: the rest is for the next time.")
+    assert StripeRefusal.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_rule_that_fails_is_on_the_runs_record(builtin, post, monkeypatch):
+    job = builtin("cleanup")
+    run_id = post("cleanup", key="one").json()["run"]
+    broken = retention.pruning(name="broken", what="", age=timedelta, table="no_such_table", where="true")
+    monkeypatch.setattr(retention, "_rules", {"broken": broken})
+    engine._routines["cleanup"](Run.objects.get(pk=run_id).pk)
+    (run,) = runs(job)
+    assert run.result == "failed"
+    assert 'broken: relation "no_such_table" does not exist' in run.error
 
 
 @pytest.mark.django_db(transaction=True)
