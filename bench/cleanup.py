@@ -97,7 +97,7 @@ def _sizes() -> dict[str, float]:
     return found
 
 
-def room(rounds: int = 3, count: int = 1_000_000) -> None:
+def room(*, rounds: int = 3, count: int = 500_000) -> None:
     """Fill and clean up in turn, and print how large the tables are each time: `python -m bench.cleanup`."""
     from django.db import connection
 

@@ -22,7 +22,6 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Sum
 
 from reliability.errors import BackstopError
 from reliability.models import Archive, ArchiveState
@@ -101,12 +100,6 @@ def waiting(*, now: datetime, limit: int) -> int:
     with connection.cursor() as cursor:
         cursor.execute(COUNT, {"now": now, "demo": DEMO_PATTERN, "limit": limit})
         return int(cursor.fetchone()[0])
-
-
-def expired_total() -> int:
-    """Return how many dead letters have ever left into the archive; archives' rows stay, so it never falls."""
-    total: int = Archive.objects.filter(state=ArchiveState.KEPT).aggregate(all=Sum("letters", default=0))["all"]
-    return total
 
 
 def keep(*, now: datetime) -> Kept:
