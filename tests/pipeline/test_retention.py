@@ -1,6 +1,7 @@
 """Retention: each rule takes what is old enough and nothing else, in batches, beside others."""
 
 import threading
+import time
 from datetime import timedelta
 from uuid import UUID
 
@@ -8,7 +9,17 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
 
-from reliability.models import Lane, Slot, StripeEndpoint, StripeEvent, StripeRefusal, StripeRepeat, ids
+from reliability.models import (
+    Delivery,
+    Execution,
+    Lane,
+    Slot,
+    StripeEndpoint,
+    StripeEvent,
+    StripeRefusal,
+    StripeRepeat,
+    ids,
+)
 from reliability.pipeline import clock, intake, retention
 from reliability.policies import pacing
 
@@ -128,3 +139,40 @@ def test_it_passes_by_what_another_holds_and_two_share_the_work():
             assert not thread.is_alive()
     assert sum(totals) == 2999
     assert list(StripeRefusal.objects.values_list("pk", flat=True)) == [held.pk]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_batch_that_waits_too_long_for_another_is_tried_again(workflow, monkeypatch):
+    """Of what goes along with its rows, it cannot pass by what another holds."""
+    monkeypatch.setattr(retention, "LOCK_SECONDS", 1)
+    now = clock.now()
+    lane = intake.open_lane(workflow_id=workflow().pk, tenant="default")
+    at = now - 100 * DAY
+    values = {"lane": lane, "payload": "{}", "payload_digest": b"1", "due_at": at, "created_at": at, "finished_at": at}
+    made = UUID(int=ids.at_least(at + ids.SKEW).int)
+    delivery = Delivery.objects.create(pk=made, idempotency_key="1", state="delivered", **values)
+    told = Execution.objects.create(lane=lane, delivery=delivery, execution_id="1", status="success", reported_at=now)
+    held, tries = threading.Event(), []
+    plain = retention.Rule.batch
+
+    def batch(self, **given):
+        tries.append(self.name)
+        return plain(self, **given)
+
+    def hold():
+        try:
+            with transaction.atomic():
+                Execution.objects.select_for_update().get(pk=told.pk)
+                held.set()
+                time.sleep(2)
+        finally:
+            connection.close()
+
+    monkeypatch.setattr(retention.Rule, "batch", batch)
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(timeout=10)
+    done = retention.apply(rule=rule("deliveries"), now=now)
+    thread.join(timeout=20)
+    assert (done.rows, done.error, Delivery.objects.count()) == (1, "", 0)
+    assert len(tries) > 1
