@@ -30,6 +30,7 @@ LOCK = 1_112_757_841
 FORGOTTEN = timedelta(hours=1)
 # For so long what is over is still shown by a check.
 RECENT = timedelta(hours=1)
+WRITTEN = tuple(field.name for field in Alert._meta.concrete_fields if not field.primary_key)
 OF_PROCESSES = ("MemoryHigh", "CpuHigh")
 
 Key = tuple[str, str, str, str]
@@ -76,8 +77,16 @@ class Checked:
 class _Judged:
     alert: Alert
     reading: Reading | None
+    before: Standing
     verdict: Verdict
     is_quiet: bool
+
+    @property
+    def is_worth_saving(self) -> bool:
+        """Whether there is something to keep: what is over since long stays as it is."""
+        standing = self.verdict.standing
+        is_old = standing.state is State.RESOLVED and standing == self.before
+        return standing.state is not State.OK and not is_old
 
 
 def check(*, now: datetime, dry_run: bool = False) -> Checked:
@@ -172,16 +181,17 @@ def _judge_all(readings: dict[Key, Reading], now: datetime) -> list[_Judged]:
             continue  # of a version that knew more
         quiet = policy.is_quiet(silences=silences, alert=name, workflow=workflow, now=now)
         alert = known.get(key)
+        before = alert.standing if alert is not None else Standing()
         verdict = policy.judge(
             rule=rule,
             reading=reading,
-            standing=alert.standing if alert is not None else Standing(),
+            standing=before,
             quiet=quiet,
             repeat=timedelta(minutes=settings.ALERT_REPEAT_MINUTES),
             now=now,
         )
         if alert is not None or verdict.standing.state is not State.OK:
-            judged.append(_Judged(alert or _new(key, rule), reading, verdict, quiet))
+            judged.append(_Judged(alert or _new(key, rule), reading, before, verdict, quiet))
     return judged
 
 
@@ -196,28 +206,28 @@ def _new(key: Key, rule: alert_rules.Rule) -> Alert:
 
 
 def _keep(judged: Sequence[_Judged], now: datetime) -> list[UUID]:
-    """Save how each stands, and write the notices; what never fired and is right again leaves no row."""
+    """Save how each stands, in two statements, and write the notices.
+
+    What never fired and is right again leaves no row.
+    """
     for one in judged:
-        alert, standing = one.alert, one.verdict.standing
-        if standing.state is State.OK:
-            if not alert._state.adding:
-                alert.delete()
-            continue
-        if standing.state is State.RESOLVED and standing == alert.standing:
-            continue  # over since long
-        _describe(one)
-        alert.take(standing)
-        alert.severity, alert.checked_at = str(alert_rules.BY_NAME[alert.name].severity), now
-        alert.save()
+        _describe(one, now)
+    gone = [one.alert.pk for one in judged if one.verdict.standing.state is State.OK]
+    Alert.objects.filter(pk__in=gone).delete()
+    changed = [one.alert for one in judged if one.is_worth_saving]
+    Alert.objects.bulk_create(changed, update_conflicts=True, unique_fields=("id",), update_fields=WRITTEN)
     told = [(one.alert, one.verdict.tell) for one in judged if one.verdict.tell is not None]
     return alert_notices.write(told=told, now=now)
 
 
-def _describe(one: _Judged) -> None:
-    """Keep the value while it is wrong: of one that is over, the last wrong value says more than none."""
-    if one.reading is not None and one.verdict.standing.state is not State.RESOLVED:
-        one.alert.value, one.alert.limit = one.reading.value, one.reading.limit
-        one.alert.summary = alert_text.summary(reading=one.reading)
+def _describe(one: _Judged, now: datetime) -> None:
+    """Take over the verdict. Of one that is over, the last wrong value says more than none."""
+    alert, standing = one.alert, one.verdict.standing
+    if one.reading is not None and standing.state is not State.RESOLVED:
+        alert.value, alert.limit = one.reading.value, one.reading.limit
+        alert.summary = alert_text.summary(reading=one.reading)
+    alert.take(standing)
+    alert.severity, alert.checked_at = str(alert_rules.BY_NAME[alert.name].severity), now
 
 
 def _lines(judged: Sequence[_Judged], readings: dict[Key, Reading], now: datetime) -> list[Line]:

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from reliability.errors import InvalidInput, NotFound
 from reliability.models import Alert, AlertNotice, AlertSilence, AuditEntry
@@ -215,3 +216,19 @@ def test_two_checks_at_once_tell_it_once(wrong):
     for one in threads:
         one.join(timeout=60)
     assert sorted(told()) == sorted((f"w{n}", "firing") for n in range(20))
+
+
+def test_many_alerts_cost_no_more_queries_than_one(wrong):
+    now, counts = clock.now(), []
+    for many in (1, 200):
+        wrong.update({f"w{n}": 900.0 for n in range(many)})
+        with CaptureQueriesContext(connection) as queries:
+            alerts.check(now=now)
+        counts.append(len(queries))
+    assert counts[0] == counts[1] <= 12
+    assert Alert.objects.count() == 200
+    wrong.clear()
+    with CaptureQueriesContext(connection) as queries:
+        alerts.check(now=now + MINUTE)
+    assert len(queries) <= 12
+    assert not Alert.objects.exists()
