@@ -27,7 +27,7 @@ AS_BEFORE = "autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold"
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("reliability", "0021_accept_by_key"),
+        ("reliability", "0018_alerts"),
     ]
 
     operations = [

@@ -107,7 +107,7 @@ NO_APPLY = "DROP TRIGGER backstop_failure_apply ON backstop_failure_due"
 
 
 class Migration(migrations.Migration):
-    dependencies = [("reliability", "0018_alerts")]
+    dependencies = [("reliability", "0019_housekeeping")]
 
     operations = [
         migrations.RunSQL(
