@@ -85,6 +85,15 @@ def mapping(name: str) -> dict[str, Any]:
     return value
 
 
+def choice(name: str, default: str, *, among: tuple[str, ...]) -> str:
+    """Read one of a few words, whatever their case."""
+    value = text(name)
+    found = {word.casefold(): word for word in among}
+    if value and value.casefold() not in found:
+        problem(name, f"'{value}' is none of {', '.join(among)}.")
+    return found.get(value.casefold(), default)
+
+
 def url(name: str, default: str = "", *, secret: bool = False) -> str:
     """Read an http or https address, without a slash at its end; one that is `secret` is not repeated."""
     value = text(name) or default

@@ -91,6 +91,7 @@ if ARCHIVE_BACKEND == "django.core.files.storage.FileSystemStorage":
 MAX_BODY_BYTES = env.integer("MAX_BODY_BYTES", 16 * 1024 * 1024, low=1024, high=256 * 1024 * 1024)
 WORKER_MAX_IN_FLIGHT = env.integer("WORKER_MAX_IN_FLIGHT", 64, low=1, high=1000)
 WEB_THREADS = env.integer("WEB_THREADS", 4, low=1, high=256)
+ACCESS_LOG = env.boolean("ACCESS_LOG", default=False)
 METRICS_TOKEN = env.text("METRICS_TOKEN")
 METRICS_TENANT_LABEL = env.boolean("METRICS_TENANT_LABEL", default=False)
 
@@ -246,7 +247,9 @@ AXES_USERNAME_CALLABLE = "reliability.admin.sign_ins.name_of"
 AXES_RESET_ON_SUCCESS = AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = AXES_VERBOSE = False
 
-LOGGING = logs.configuration(level=env.text("LOG_LEVEL", "INFO").upper())
+LOG_FORMAT = env.choice("LOG_FORMAT", "text", among=logs.FORMATS)
+LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", among=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
+LOGGING = logs.configuration(level=LOG_LEVEL, kind=LOG_FORMAT)
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["reliability.api.authentication.KeyAuthentication"],

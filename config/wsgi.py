@@ -22,7 +22,7 @@ from reliability import stripe_webhook  # noqa: E402  # its models need Django s
 from reliability.api import chunked  # noqa: E402  # as above
 from reliability.metrics import web  # noqa: E402  # as above
 
-from . import measuring  # noqa: E402  # as above
+from . import entrance, measuring  # noqa: E402  # as above
 
 call_command("check")  # a senseless setting stops the start here, too
 _secret = settings.CRON_SECRET
@@ -32,14 +32,10 @@ gc.collect()
 gc.freeze()
 
 
-def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Answer one request."""
-    method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-    if light.is_light(method=method, path=path):
-        found = light.answer(environ=environ, secret=_secret)
-        counting.light(path=path, found=found)
-        return light.respond(found=found, method=method, start_response=start_response)
-    slug = stripe_webhook.slug_of(path)
+@entrance.identified
+def _heavy(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Answer what is more than a reachability check."""
+    slug = stripe_webhook.slug_of(environ["PATH_INFO"])
     if slug is not None:
         return _measured(environ, slug, start_response)
     chunked.give_length(environ)
@@ -54,3 +50,16 @@ def _measured(environ: dict[str, Any], slug: str, start_response: Callable[..., 
     method, status = environ["REQUEST_METHOD"], response.status_code
     measuring.count(view="stripe-webhook", method=method, status=status, seconds=took)
     return stripe_webhook.send(response=response, start_response=start_response)
+
+
+def _answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Answer one request."""
+    method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+    if light.is_light(method=method, path=path):
+        found = light.answer(environ=environ, secret=_secret)
+        counting.light(path=path, found=found)
+        return light.respond(found=found, method=method, start_response=start_response)
+    return _heavy(environ, start_response)
+
+
+application: entrance.Application = entrance.logged(_answer) if settings.ACCESS_LOG else _answer

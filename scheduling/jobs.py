@@ -18,6 +18,7 @@ from uuid import UUID
 from django.db import OperationalError, connection, transaction
 from psycopg.errors import DeadlockDetected
 
+from reliability import origin
 from reliability.errors import Conflict, NotFound, Unavailable
 from reliability.models import Workflow, digest_of
 from reliability.models.ids import uuid7
@@ -42,7 +43,9 @@ SELECT clock_timestamp(),
     {COLUMNS.sql}
 FROM scheduling_cronjob j WHERE j.slug = %s
 """  # noqa: S608  # names of our own models
-RUN = "SELECT * FROM backstop_run_cron(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+RUN = (
+    "SELECT * FROM backstop_run_cron(backstop_from(%s, %s, %s), %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+)
 AGAIN = ("again", None, None, (), False, None)
 
 
@@ -293,10 +296,11 @@ def _planned(
 
 
 def _arguments(found: _Found, planned: Sequence[_Planned], *, keyed: bool, caller: Caller | None) -> list[Any]:
-    """Return the arguments of `backstop_run_cron`."""
+    """Return the arguments of `RUN`."""
     job, workflows = found.job, [] if found.job.builtin else found.workflows
     return [
         job.pk,
+        *origin.kept(),
         workflows,
         job.tenant,
         None if keyed else job.expected.period,

@@ -33,7 +33,7 @@ class DeliveryAdmin(WithPayload, Telling, PageScreen):
     list_filter = ("state", "source", LaneWorkflowFilter, cells.recent_by("created_at"))
     list_select_related = ("lane__workflow", "lane__breaker")
     search_fields = ("id",)
-    search_help_text = "An id, or a whole idempotency key"
+    search_help_text = "An id, a whole idempotency key or a request's id"
     ordering = ("-id",)
     sortable_by = ()
 
@@ -44,7 +44,7 @@ class DeliveryAdmin(WithPayload, Telling, PageScreen):
         """Search by what an index answers: the id, or the key; replays are found by what they replay."""
         wanted = as_uuid(term)
         ids = [*selection.deliveries_of(key=term), *([wanted] if wanted else [])]
-        return rows.filter(Q(pk__in=ids) | Q(replay_of_id__in=ids))
+        return rows.filter(Q(pk__in=ids) | Q(replay_of_id__in=ids) | (Q(request_id=term) & ~Q(request_id="")))
 
     def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
         super().describe(rows, now=now)

@@ -13,7 +13,7 @@ from reliability import strict_json
 from reliability.errors import InvalidInput, NotFound
 from reliability.models import Delivery, digest_of
 from reliability.models.ids import at_least, before
-from reliability.pipeline import control, intake
+from reliability.pipeline import control, intake, selection
 from reliability.pipeline.intake import Accepted, Trigger
 from reliability.pipeline.selection import lanes_of
 
@@ -189,6 +189,8 @@ def _matching(wanted: dict[str, Any], who: Caller) -> Any:
         rows = rows.filter(lane_id__in=lanes_of(workflow=wanted.get("workflow", ""), tenant=tenant))
     if "state" in wanted:
         rows = rows.filter(state=wanted["state"])
+    if "request_id" in wanted:
+        rows = rows.filter(selection.asked_by(request_id=wanted["request_id"]))
     if after := wanted.get("created_after"):
         rows = rows.filter(created_at__gte=after, id__gte=at_least(after))
     if limit := wanted.get("created_before"):

@@ -7,6 +7,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from reliability import origin
 from reliability.models import Execution, FailureReport
 from reliability.pipeline import callback, figures, reports
 from reliability.pipeline.callback import Ended
@@ -28,7 +29,7 @@ from .report_serializers import (
 from .serializers import DeliveryShape, ProblemShape
 from .views import PROBLEMS, View, caller, read
 
-OURS = ("delivery_id", "attempt", "tenant")
+OURS = ("delivery_id", "attempt", "tenant", "request_id")
 ADDRESS = [
     OpenApiParameter("X-Backstop-Delivery", str, OpenApiParameter.HEADER, description="As `delivery_id`."),
     OpenApiParameter("X-Backstop-Attempt", int, OpenApiParameter.HEADER, description="As `attempt`."),
@@ -113,6 +114,7 @@ def _incoming(request: Request, who: Caller) -> Incoming:
     body: Any = request.data
     address = _address(request)
     found = failure.read_body(body)
+    origin.rename(address.get("request_id", ""))
     return Incoming(
         failure=found,
         report=failure.shorten({name: value for name, value in body.items() if name not in OURS}),

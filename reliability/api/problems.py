@@ -11,6 +11,7 @@ from django.http import Http404, HttpResponse
 from django.http.request import UnreadablePostError
 from rest_framework import exceptions
 
+from reliability import origin
 from reliability.errors import BackstopError
 from reliability.policies.backoff import seconds_up
 
@@ -33,6 +34,8 @@ def problem(
         "status": int(status),
         "detail": detail or f"{title}.",
     }
+    if name := origin.request_id():
+        body["request_id"] = name
     if errors:
         body["errors"] = dict(errors)
     return HttpResponse(

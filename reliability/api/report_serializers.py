@@ -40,7 +40,8 @@ class N8nWorkflowShape(serializers.Serializer[Any]):
 class ErrorTriggerBody(serializers.Serializer[Any]):
     """The body of n8n's Error Trigger as it is: `execution` or `trigger`, and `workflow`. Other members are kept.
 
-    `delivery_id` and `attempt` say which delivery the execution was for, where the workflow knows it.
+    `delivery_id` and `attempt` say which delivery the execution was for, where the workflow knows it;
+    `request_id` (or the header `X-Request-Id`) is the id of the request that it goes back to.
     """
 
     execution = FailedExecutionShape(required=False)
@@ -49,6 +50,7 @@ class ErrorTriggerBody(serializers.Serializer[Any]):
     delivery_id = serializers.UUIDField(required=False)
     attempt = serializers.IntegerField(required=False, min_value=1)
     tenant = SlugField(required=False)
+    request_id = serializers.CharField(required=False)
 
 
 class IdField(serializers.UUIDField):
@@ -66,6 +68,7 @@ class ReportAddress(serializers.Serializer[Any]):
     delivery_id = IdField(required=False, allow_null=True)
     attempt = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=1_000_000)
     tenant = SlugField(required=False)
+    request_id = TextField(required=False, max_length=1000)
 
 
 class FailureReportShape(serializers.Serializer[Any]):

@@ -135,6 +135,7 @@ class DeliveryInList(serializers.Serializer[Any]):
     expires_at = serializers.DateTimeField(allow_null=True)
     replay_of = serializers.UUIDField(allow_null=True)
     source = serializers.ChoiceField(choices=Source.choices)  # type: ignore[assignment]  # a field called so
+    request_id = serializers.CharField()
     last_error = serializers.CharField()
 
 
@@ -162,6 +163,7 @@ class DeliveryQuery(Strict):
     workflow = SlugField(required=False)
     tenant = SlugField(required=False)
     state = serializers.ChoiceField(choices=DeliveryState.choices, required=False)
+    request_id = TextField(required=False, max_length=128)
     created_after = serializers.DateTimeField(required=False)
     created_before = serializers.DateTimeField(required=False)
 

@@ -32,6 +32,7 @@ def delivery(
         "expires_at": one.expires_at,
         "replay_of": one.replay_of_id,
         "source": one.source,
+        "request_id": one.request,
         "last_error": one.last_error,
     }
     return shape if attempts is None else {**shape, "attempts": [attempt(made) for made in attempts]}

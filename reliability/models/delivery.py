@@ -5,7 +5,8 @@ import json
 from typing import Any
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Func, Q, TextField, Value
+from django.db.models.functions import Coalesce
 
 from .ids import uuid7
 from .operation import Operation
@@ -43,6 +44,11 @@ def digest_of(document: Any) -> bytes:
     return hashlib.sha256(canonical.encode()).digest()
 
 
+def _setting(name: str) -> Coalesce:
+    """Return the value that the present statement has set under `name`, or an empty one."""
+    return Coalesce(Func(Value(name), Value(True), function="current_setting"), Value(""), output_field=TextField())
+
+
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
     def pending(self) -> "DeliveryQuerySet":
         return self.filter(state=DeliveryState.PENDING)
@@ -58,6 +64,8 @@ class Delivery(models.Model):
     attempt; `retries_used` only those that the policy's `max_retries` is about (an absent n8n and an
     unpublished workflow use none up). `lease_until` ends a worker's claim while sending, and the wait for a
     report while awaiting one. `reported` is what n8n said of the present attempt before its answer was settled.
+    `request_id` is that of the request that made it, unless that is its own id (`request`); `traceparent` is
+    that request's place in a trace. The statement that inserts it says both (`backstop_from`, migration 0022).
     While `waits_for` names an earlier delivery, this one is held, whatever its `due_at`; the database lets it go
     when that one ends (migration 0006).
     """
@@ -80,6 +88,8 @@ class Delivery(models.Model):
     lease_until = models.DateTimeField(null=True, blank=True, editable=False)
     last_error = models.TextField(blank=True, default="")
     stale = models.BooleanField(default=False, db_default=False)
+    request_id = models.TextField(blank=True, default="", db_default=_setting("backstop.request_id"))
+    traceparent = models.TextField(blank=True, default="", db_default=_setting("backstop.traceparent"))
     waits_for = models.UUIDField(null=True, blank=True, editable=False)
     reported = models.JSONField(null=True, blank=True, editable=False)
     replay_of = models.ForeignKey(
@@ -143,6 +153,7 @@ class Delivery(models.Model):
                 name="delivery_by_state",
                 condition=~Q(state="delivered"),
             ),
+            models.Index(F("request_id"), F("id").desc(), name="delivery_by_request", condition=~Q(request_id="")),
             models.Index(F("waits_for"), name="delivery_held", condition=Q(waits_for__isnull=False)),
             models.Index(F("replay_of"), name="delivery_replays", condition=Q(replay_of__isnull=False)),
             models.Index(F("source"), F("id").desc(), name="delivery_by_source", condition=~Q(source="api")),
@@ -158,6 +169,11 @@ class Delivery(models.Model):
 
     def __str__(self) -> str:
         return str(self.id)
+
+    @property
+    def request(self) -> str:
+        """The id of the request that made it."""
+        return self.request_id or str(self.id)
 
     @property
     def document(self) -> Any:

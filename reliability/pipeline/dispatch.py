@@ -45,7 +45,8 @@ SELECT clock_timestamp(),
     NOT EXISTS (SELECT 1 FROM reliability_flag WHERE name = 'dispatch' AND NOT enabled)
 """
 LAPSED = """
-SELECT id, attempt_count, retries_used, sent_at, state = 'awaiting_callback' FROM reliability_delivery
+SELECT id, attempt_count, retries_used, sent_at, state = 'awaiting_callback', coalesce(nullif(request_id, ''), id::text)
+FROM reliability_delivery
 WHERE lane_id = %s AND state IN ('sending', 'awaiting_callback') AND lease_until <= %s
 ORDER BY lease_until LIMIT 500 FOR UPDATE
 """
@@ -66,7 +67,7 @@ UPDATE reliability_delivery AS d SET
     lease_token = %(token)s, lease_until = %(until)s, reported = NULL
 FROM due WHERE d.id = due.id
 RETURNING d.id, d.attempt_count, d.retries_used, d.payload, d.idempotency_key, d.stale, d.dead_letter_id IS NOT NULL,
-    d.created_at
+    d.created_at, coalesce(nullif(d.request_id, ''), d.id::text), d.traceparent
 """
 EXPIRED_ERROR = "expired: It outlived its expiry before it could be delivered."
 
@@ -301,13 +302,13 @@ def _take_places(
 
 
 def _claim_of(
-    row: tuple[UUID, int, int, str, str, bool, bool, datetime],
+    row: tuple[UUID, int, int, str, str, bool, bool, datetime, str, str],
     lane: Lane,
     policy: LanePolicy,
     admitted: Admitted,
     token: UUID,
 ) -> Claim:
-    delivery_id, number, retries_used, payload, key, stale, is_replay, created_at = row
+    delivery_id, number, retries_used, payload, key, stale, is_replay, created_at, request_id, traceparent = row
     return Claim(
         delivery_id=delivery_id,
         lane_id=lane.pk,
@@ -324,6 +325,8 @@ def _claim_of(
         stale=stale,
         is_replay=is_replay,
         created_at=created_at,
+        request_id=request_id,
+        traceparent=traceparent,
         policy=policy,
         lane_probe=admitted.lane_probe,
         instance_probe=admitted.instance_probe,

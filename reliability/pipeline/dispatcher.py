@@ -20,8 +20,9 @@ from functools import cache
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
-from reliability import engine
+from reliability import engine, origin
 from reliability.models import Lane
+from reliability.origin import Origin
 
 from . import dispatch, sending, usage
 from .messages import Claim, Sent
@@ -260,9 +261,10 @@ class Dispatcher:
         """Send, in a thread of the pool. An error of our own leaves the lease to run out, and is on record."""
         sent = None
         try:
-            sent = sending.send(claim, started_at=datetime.now(UTC))
+            with origin.within(Origin(claim.request_id)):
+                sent = sending.send(claim, started_at=datetime.now(UTC))
         except Exception:
-            logger.exception("send_failed", extra={"delivery": str(claim.delivery_id)})
+            logger.exception("send_failed", extra={"delivery": str(claim.delivery_id), "request_id": claim.request_id})
         finally:
             self._inbox.put(Finished(claim.lane_id, sent))
 

@@ -15,20 +15,26 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
+from reliability import origin
 from reliability.errors import IdempotencyConflict, UnknownWorkflow
 from reliability.models import DEFAULT_TENANT, Breaker, Delivery, DeliveryState, Lane, Scope, Source, Workflow
 from reliability.models.ids import uuid7
 
-ACCEPT_ONE = "SELECT %s, accepted.* FROM backstop_accept(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS accepted"
+ACCEPT_ONE = """
+SELECT %s, accepted.* FROM backstop_accept(backstop_from(%s, %s, %s), %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    AS accepted
+"""
 ACCEPT_MANY = """
 SELECT input.id, accepted.* FROM (SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[],
     %s::bytea[], %s::timestamptz[], %s::timestamptz[], %s::text[], %s::bool[], %s::bool[], %s::timestamptz[])
     AS t(id, workflow, tenant, key, payload, digest, due, expires, source, stale, skipping, now)) AS input,
-    LATERAL backstop_accept(id, workflow, tenant, key, payload, digest, due, expires, source, stale, skipping, now)
-    AS accepted
+    LATERAL backstop_accept(backstop_from(id, %s, %s), workflow, tenant, key, payload, digest, due, expires, source,
+        stale, skipping, now) AS accepted
 """
 
-ACCEPT_BY_KEY = "SELECT * FROM backstop_accept_by_key(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+ACCEPT_BY_KEY = """
+SELECT * FROM backstop_accept_by_key(%s, %s, %s, backstop_from(%s, %s, %s), %s, %s, %s, %s, %s)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,8 @@ def accept(*, triggers: Sequence[Trigger], now: datetime) -> list[Accepted]:
 
     Raises `UnknownWorkflow`, and `IdempotencyConflict` where a key was used with another payload.
     """
-    lines = [_line(trigger) for trigger in triggers]
+    own = origin.take() if len(triggers) == 1 else None
+    lines = [_line(trigger, own) for trigger in triggers]
     if len(lines) == 1 and not connection.in_atomic_block:
         line = lines[0]
         found = _insert(lines, now=now, skipping=False)
@@ -92,18 +99,21 @@ def accept_by_key(
     `None`: nothing was kept, and all is to be looked at closer, from the key on (migration 0021). `tenant` is the one
     asked for, if any. The trigger has no expiry.
     """
-    line = _line(trigger)
-    one = (prefix, key_hash, tenant, line.id, trigger.workflow, line.key)
+    own = origin.take()
+    line = _line(trigger, own)
+    one = (prefix, key_hash, tenant, line.id, *_came([line]), trigger.workflow, line.key)
     with connection.cursor() as cursor:
         cursor.execute(ACCEPT_BY_KEY, [*one, trigger.payload, trigger.digest, trigger.deliver_at])
-        accepted, lane_id, own, now = cursor.fetchone()
+        accepted, lane_id, whose, now = cursor.fetchone()
     if not accepted:
+        origin.give_back(own)
         return None
-    return _made(line, _Found(lane_id, accepted=True, skips=False), now), replace(trigger, tenant=own)
+    return _made(line, _Found(lane_id, accepted=True, skips=False), now), replace(trigger, tenant=whose)
 
 
-def _line(trigger: Trigger) -> _Line:
-    new = uuid7()
+def _line(trigger: Trigger, own: UUID | None) -> _Line:
+    """Number a trigger; a request's only delivery takes the request's id, if that is ours."""
+    new = own or uuid7()
     return _Line(new, trigger.idempotency_key or str(new), trigger)
 
 
@@ -122,12 +132,20 @@ def _insert(lines: Sequence[_Line], *, now: datetime, skipping: bool) -> dict[UU
     The order is that of lanes and keys, so that two who insert the same keys wait for each other, and not both.
     """
     rows = [_row(line, now=now, skipping=skipping) for line in sorted(lines, key=_order)]
+    came = _came(lines)
     with connection.cursor() as cursor:
         if len(rows) == 1:
-            cursor.execute(ACCEPT_ONE, [rows[0][0], *rows[0]])
+            new, *others = rows[0]
+            cursor.execute(ACCEPT_ONE, [new, new, *came, *others])
         else:
-            cursor.execute(ACCEPT_MANY, [list(column) for column in zip(*rows, strict=True)])
+            cursor.execute(ACCEPT_MANY, [*(list(column) for column in zip(*rows, strict=True)), *came])
         return {row[0]: _Found(*row[1:]) for row in cursor.fetchall() if row[1] is not None}
+
+
+def _came(lines: Sequence[_Line]) -> tuple[str, str]:
+    """Return what is kept of where the lines come from; an id that a delivery has as its own is not."""
+    request_id, traceparent = origin.kept()
+    return "" if any(str(line.id) == request_id for line in lines) else request_id, traceparent
 
 
 def _order(line: _Line) -> tuple[str, str, str]:
@@ -159,7 +177,7 @@ def _due(trigger: Trigger, now: datetime) -> datetime:
 
 def _made(line: _Line, found: _Found, now: datetime) -> Delivery:
     """Return the row that was just inserted, without reading it back."""
-    trigger = line.trigger
+    trigger, came = line.trigger, _came([line])
     return Delivery(
         id=line.id,
         lane_id=found.lane_id,
@@ -173,6 +191,8 @@ def _made(line: _Line, found: _Found, now: datetime) -> Delivery:
         created_at=now,
         expires_at=trigger.expires_at,
         stale=trigger.stale,
+        request_id=came[0],
+        traceparent=came[1],
     )
 
 

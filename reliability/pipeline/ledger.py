@@ -21,7 +21,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection, transaction
 
-from reliability import strict_json
+from reliability import origin, strict_json
 from reliability.errors import BackstopError, InvalidInput, SignatureRefused, Unavailable, UnknownEndpoint
 from reliability.models import DEFAULT_ENDPOINT, EventSource, StripeEndpoint
 from reliability.models.ids import uuid7
@@ -32,7 +32,10 @@ from . import intake
 
 # Seconds, in both directions; Stripe's own default.
 TOLERANCE = 300
-RECORD = "SELECT result, missing FROM backstop_stripe_record(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+RECORD = """
+SELECT result, missing
+FROM backstop_stripe_record(backstop_from(%s, %s, %s), %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+"""
 REFUSE = "SELECT backstop_stripe_refuse(%s, %s, %s)"
 
 logger = logging.getLogger(__name__)
@@ -190,7 +193,16 @@ def record(
 
     Returns `new`, `repeat`, `off` (switched off), `closed` (no such endpoint any more), or `retired` (the secret).
     """
-    values: list[Any] = [uuid7(), endpoint_id, secret_id, event.account, event.livemode, event.id, event.type]
+    values: list[Any] = [
+        uuid7(),
+        *origin.kept(),
+        endpoint_id,
+        secret_id,
+        event.account,
+        event.livemode,
+        event.id,
+        event.type,
+    ]
     values += [event.api_version, event.object_id, event.occurred_at, text, str(source), event.is_ping]
     with connection.cursor() as cursor:
         cursor.execute(RECORD, values)

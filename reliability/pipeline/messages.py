@@ -27,6 +27,8 @@ class Claim:
     stale: bool
     is_replay: bool
     created_at: datetime
+    request_id: str
+    traceparent: str
     policy: LanePolicy
     lane_probe: bool
     instance_probe: bool

@@ -1,7 +1,6 @@
 """Writes down what an attempt means for its delivery: delivered, later, or dead letter."""
 
 import json
-import logging
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,12 +18,10 @@ from reliability.policies import backoff
 from reliability.policies.classification import Outcome
 from reliability.policies.settlement import Rules, Settlement, Step, settle
 
-from . import rollups
+from . import attempt_log, rollups
 from .messages import Sent
 from .rollups import Tally
 from .together import together
-
-logger = logging.getLogger("reliability.attempt")
 
 SUCCESS_BODY_LIMIT = 2048
 LOST_LEASE = "lease_lost"
@@ -154,7 +151,8 @@ def settle_sent(*, batch: Sequence[Sent], now: datetime, worker: str = "") -> li
         now=now,
     )
     for sent, verdict in decided:
-        _log(sent, verdict.step if sent.claim.delivery_id in won else LOST_LEASE, worker)
+        then = verdict.step if sent.claim.delivery_id in won else LOST_LEASE
+        attempt_log.came_back(sent=sent, then=str(then), worker=worker)
     return [delivery_id for delivery_id, reported in won.items() if reported]
 
 
@@ -276,25 +274,3 @@ def _attempt_row(sent: Sent, worker: str) -> dict[str, object]:
         "probe": claim.lane_probe or claim.instance_probe,
         "worker": worker,
     }
-
-
-def _log(sent: Sent, then: str, worker: str) -> None:
-    if not logger.isEnabledFor(logging.INFO):
-        return
-    claim = sent.claim
-    logger.info(
-        "attempt",
-        extra={
-            "delivery": str(claim.delivery_id),
-            "workflow": claim.workflow,
-            "tenant": claim.tenant,
-            "attempt": claim.number,
-            "result": str(sent.classified.outcome),
-            "code": sent.classified.code,
-            "status": sent.reply.status if sent.reply else None,
-            "duration_ms": round(sent.duration * 1000),
-            "then": str(then),
-            "probe": claim.lane_probe or claim.instance_probe,
-            "worker": worker,
-        },
-    )

@@ -43,11 +43,12 @@ WITH wanted AS (
     RETURNING l.id, l.lane_id, l.delivery_id, l.payload, wanted.delivery AS new_id, wanted.due_at
 )
 INSERT INTO reliability_delivery (id, lane_id, idempotency_key, payload, payload_digest, state, source,
-    attempt_count, retries_used, due_at, created_at, last_error, stale, replay_of_id, dead_letter_id, operation_id)
+    attempt_count, retries_used, due_at, created_at, last_error, stale, replay_of_id, dead_letter_id, operation_id,
+    request_id, traceparent)
 SELECT c.new_id, c.lane_id, coalesce(d.idempotency_key, c.id::text), c.payload,
     coalesce(d.payload_digest, sha256(convert_to(c.payload, 'UTF8'))),
     'pending', 'replay', 0, 0, c.due_at, %(now)s, '', coalesce(d.stale, false), c.delivery_id, c.id,
-    %(operation)s
+    %(operation)s, coalesce(nullif(d.request_id, ''), d.id::text, ''), coalesce(d.traceparent, '')
 FROM claimed c LEFT JOIN reliability_delivery d ON d.id = c.delivery_id
 RETURNING id, lane_id, dead_letter_id, due_at
 """

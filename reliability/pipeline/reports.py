@@ -244,6 +244,7 @@ def _log(report: FailureReport) -> None:
             "n8n_workflow": report.n8n_workflow_id,
             "code": report.error_code,
             "delivery": str(report.delivery_id or ""),
+            **({"request_id": report.delivery.request} if report.delivery else {}),
             "dead_letter": str(report.dead_letter_id or ""),
         },
     )

@@ -23,6 +23,15 @@ ID_DIGITS = 32
 _ID_START = re.compile(r"\A[0-9a-f]{6,32}\Z")
 
 
+def asked_by(*, request_id: str) -> Q:
+    """Return which deliveries a request made, by its id, and their replays; an id of ours may be a delivery's own."""
+    try:
+        own = UUID(request_id)
+    except ValueError:
+        return Q(request_id=request_id)
+    return Q(request_id=request_id) | Q(pk=own, request_id="")
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What a list shows. `cut`: there are older ones whose errors were not read, or more matches than are shown."""

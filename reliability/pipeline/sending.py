@@ -3,6 +3,7 @@
 import time
 from datetime import datetime
 
+from reliability import origin
 from reliability.policies.classification import classify_failure, classify_reply
 
 from . import transport
@@ -18,7 +19,10 @@ def request_of(claim: Claim, *, at: float) -> Request:
         "X-Backstop-Delivery": str(claim.delivery_id),
         "X-Backstop-Attempt": str(claim.number),
         "X-Backstop-Tenant": claim.tenant,
+        origin.HEADER: claim.request_id,
     }
+    if claim.traceparent:
+        headers["traceparent"] = claim.traceparent
     if claim.stale:
         headers["X-Backstop-Stale"] = "true"
     headers |= claim.authentication

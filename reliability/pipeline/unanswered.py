@@ -13,7 +13,7 @@ from reliability.models import IN_FLIGHT, AttemptResult, DeliveryState, LanePoli
 from reliability.policies.classification import Classified, Outcome
 from reliability.policies.settlement import Settlement, Step, settle
 
-from . import rollups
+from . import attempt_log, rollups
 from .outcome import RECORD, Death, describe, finish, rows_json, rules_of
 from .rollups import Tally
 
@@ -33,6 +33,7 @@ class Lapse:
     retries_used: int
     sent_at: datetime
     awaiting: bool
+    request_id: str
 
 
 def settle_lapsed(*, lane_id: int, lapses: Sequence[Lapse], policy: LanePolicy, now: datetime) -> None:
@@ -61,6 +62,8 @@ def settle_lapsed(*, lane_id: int, lapses: Sequence[Lapse], policy: LanePolicy, 
         results[str(result)] += settled
         attempts += settled and not lapse.awaiting  # of those that did answer, the attempt was counted then
         dead += settled and verdict.step is Step.BURY
+        if settled:
+            attempt_log.lapsed(lane_id=lane_id, lapse=lapse, result=str(result), verdict=verdict)
     tally = Tally(dead=dead, attempts=attempts, failures=failures, retries=retries, results=results)
     rollups.count(lane_id=lane_id, tally=tally, now=now)
 

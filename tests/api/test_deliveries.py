@@ -43,6 +43,7 @@ class TestAccepting:
             "expires_at": None,
             "replay_of": None,
             "source": "api",
+            "request_id": str(row.pk),
             "last_error": "",
             "attempts": [],
         }
