@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from . import cleanup, console, incoming, metrics, runs
+from . import cleanup, console, idle, incoming, metrics, runs
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,12 @@ BARS = {
     ),
     "latency": Bar(runs.latency, "idle to received, ms", {"median": ("<=", 20), "p99": ("<=", 100)}),
     "memory": Bar(runs.memory, "memory, MB", {"web": ("<=", 110), "worker": ("<=", 110)}),
+    "idle": Bar(
+        idle.idle,
+        "idle: CPU %, most frequent query a second, MB",
+        {"cpu": ("<=", 1.0), "often": ("<=", 1.0), "web": ("<=", 110), "worker": ("<=", 110)},
+    ),
+    "soak": Bar(idle.soak, "an hour's load in minutes: MB grown", {"web": ("<=", 4.0), "worker": ("<=", 4.0)}),
     "backlog": Bar(
         runs.backlog, "deliveries/s with 1,000,000 waiting elsewhere against without", {"ratio": (">=", 0.8)}
     ),

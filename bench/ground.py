@@ -105,7 +105,7 @@ def wait_for(address: str, *, within: float = 30) -> None:
 
 def largest(pid: int) -> float:
     """Return the resident memory of the largest among a process and its children, in MB."""
-    return max(memory_of(one) for one in (pid, *_children(pid)))
+    return max(memory_of(one) for one in (pid, *children(pid)))
 
 
 def memory_of(pid: int) -> float:
@@ -113,6 +113,6 @@ def memory_of(pid: int) -> float:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
     path = Path(f"/proc/{pid}/task/{pid}/children")
     return [int(one) for one in path.read_text().split()] if path.exists() else []

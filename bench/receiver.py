@@ -5,6 +5,7 @@ import json
 import sys
 import time
 
+BROKEN = b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 OK = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{"ok":true}'
 
 
@@ -51,7 +52,7 @@ class Protocol(asyncio.Protocol):
                 return
             self.buffer = self.buffer[end + 4 + length :]
             self.seen.note(head)
-            self.transport.write(OK)
+            self.transport.write(BROKEN if head.startswith(b"POST /webhook/broken ") else OK)
 
 
 async def main(port: int) -> None:
