@@ -94,6 +94,18 @@ def choice(name: str, default: str, *, among: tuple[str, ...]) -> str:
     return found.get(value.casefold(), default)
 
 
+def traces() -> str:
+    """Return where OpenTelemetry's own variables send traces, `otlp` or `console`; empty where they ask for none."""
+    if boolean("OTEL_SDK_DISABLED", default=False):
+        return ""
+    places = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    default = "otlp" if any(map(text, places)) else "none"
+    chosen = choice("OTEL_TRACES_EXPORTER", default, among=("otlp", "console", "none"))
+    if chosen == "otlp" and text("OTEL_EXPORTER_OTLP_PROTOCOL") not in ("", "http/protobuf"):
+        problem("OTEL_EXPORTER_OTLP_PROTOCOL", "Traces are sent by http/protobuf only.")
+    return "" if chosen == "none" else chosen
+
+
 def url(name: str, default: str = "", *, secret: bool = False) -> str:
     """Read an http or https address, without a slash at its end; one that is `secret` is not repeated."""
     value = text(name) or default

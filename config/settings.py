@@ -92,6 +92,7 @@ MAX_BODY_BYTES = env.integer("MAX_BODY_BYTES", 16 * 1024 * 1024, low=1024, high=
 WORKER_MAX_IN_FLIGHT = env.integer("WORKER_MAX_IN_FLIGHT", 64, low=1, high=1000)
 WEB_THREADS = env.integer("WEB_THREADS", 4, low=1, high=256)
 ACCESS_LOG = env.boolean("ACCESS_LOG", default=False)
+TRACES = env.traces()
 METRICS_TOKEN = env.text("METRICS_TOKEN")
 METRICS_TENANT_LABEL = env.boolean("METRICS_TENANT_LABEL", default=False)
 

@@ -24,6 +24,8 @@ from reliability.metrics import web  # noqa: E402  # as above
 
 from . import entrance, measuring  # noqa: E402  # as above
 
+if settings.TRACES:
+    from . import tracing  # what it imports takes memory, and is wanted by few
 call_command("check")  # a senseless setting stops the start here, too
 _secret = settings.CRON_SECRET
 web.tidy()
@@ -32,8 +34,7 @@ gc.collect()
 gc.freeze()
 
 
-@entrance.identified
-def _heavy(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+def _known(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Answer what is more than a reachability check."""
     slug = stripe_webhook.slug_of(environ["PATH_INFO"])
     if slug is not None:
@@ -50,6 +51,9 @@ def _measured(environ: dict[str, Any], slug: str, start_response: Callable[..., 
     method, status = environ["REQUEST_METHOD"], response.status_code
     measuring.count(view="stripe-webhook", method=method, status=status, seconds=took)
     return stripe_webhook.send(response=response, start_response=start_response)
+
+
+_heavy = entrance.identified(tracing.served(_known) if settings.TRACES else _known)
 
 
 def _answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

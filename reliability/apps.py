@@ -1,6 +1,7 @@
 """The application's registration with Django."""
 
 from django.apps import AppConfig
+from django.conf import settings
 
 
 class ReliabilityConfig(AppConfig):
@@ -15,3 +16,7 @@ class ReliabilityConfig(AppConfig):
         engine.tell_figures()
         retention_rules.register()
         alert_retention.register()
+        if settings.TRACES:
+            from config import tracing  # what it imports takes memory, and is wanted by few
+
+            tracing.install(exporter=settings.TRACES)
