@@ -46,6 +46,7 @@ def install(*, exporter: str) -> None:
     provider.add_span_processor(BatchSpanProcessor(_exporter(exporter)))
     trace.set_tracer_provider(provider)
     intake.accept = _accepting(intake.accept)
+    intake.accept_by_key = _accepting_by_key(intake.accept_by_key)
     ledger.receive = _receiving(ledger.receive)
     jobs.ping = _pinging(jobs.ping)
     sending.send = _sending(sending.send)
@@ -114,6 +115,21 @@ def _accepting(accept: Callable[..., Any]) -> Callable[..., Any]:
             if len(made) == 1:
                 span.set_attribute("backstop.delivery", str(made[0].delivery.pk))
             return made
+
+    return traced
+
+
+def _accepting_by_key(accept: Callable[..., Any]) -> Callable[..., Any]:
+    def traced(*, trigger: Any, **values: Any) -> Any:
+        with _begin("accept", SpanKind.PRODUCER, count=1, workflow=trigger.workflow) as span, _placed():
+            kept = accept(trigger=trigger, **values)
+            if kept is None:
+                span.update_name("accept_tried")  # the view accepts it then, or says what is wrong
+                return None
+            delivery, whose = kept
+            found = {"tenant": whose.tenant, "delivery": str(delivery.pk), "created": 1}
+            span.set_attributes({f"backstop.{name}": value for name, value in found.items()})
+            return kept
 
     return traced
 

@@ -44,7 +44,7 @@ class DeliveryAdmin(WithPayload, Telling, PageScreen):
         """Search by what an index answers: the id, or the key; replays are found by what they replay."""
         wanted = as_uuid(term)
         ids = [*selection.deliveries_of(key=term), *([wanted] if wanted else [])]
-        return rows.filter(Q(pk__in=ids) | Q(replay_of_id__in=ids) | (Q(request_id=term) & ~Q(request_id="")))
+        return rows.filter(Q(pk__in=ids) | Q(replay_of_id__in=ids) | selection.asked_by(request_id=term))
 
     def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
         super().describe(rows, now=now)

@@ -34,7 +34,8 @@ def find(request: HttpRequest, term: str) -> list[SearchResult]:
 
 def _deliveries(term: str, pk: UUID | None) -> Rows:
     ids = [pk] if pk else selection.deliveries_of(key=term)
-    return Delivery.objects.defer("payload").filter(pk__in=ids).order_by()
+    asked = Delivery.objects.filter(selection.asked_by(request_id=term)).order_by().values_list("pk", flat=True)[:EACH]
+    return Delivery.objects.defer("payload").filter(pk__in=[*ids, *asked]).order_by()
 
 
 def _dead_letters(term: str, pk: UUID | None) -> Rows:

@@ -283,4 +283,5 @@ class ProblemShape(serializers.Serializer[Any]):
     title = serializers.CharField()
     status = serializers.IntegerField()
     detail = serializers.CharField()
+    request_id = serializers.CharField(required=False)
     errors = serializers.DictField(required=False)  # type: ignore[assignment]  # a field called so

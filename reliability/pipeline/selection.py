@@ -25,11 +25,11 @@ _ID_START = re.compile(r"\A[0-9a-f]{6,32}\Z")
 
 def asked_by(*, request_id: str) -> Q:
     """Return which deliveries a request made, by its id, and their replays; an id of ours may be a delivery's own."""
+    made = Q(request_id=request_id) & ~Q(request_id="")  # the latter is what its index is of
     try:
-        own = UUID(request_id)
+        return made | Q(pk=UUID(request_id), request_id="")
     except ValueError:
-        return Q(request_id=request_id)
-    return Q(request_id=request_id) | Q(pk=own, request_id="")
+        return made
 
 
 @dataclass(frozen=True, slots=True)

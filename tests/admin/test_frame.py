@@ -7,6 +7,7 @@ from django.contrib.auth.models import Group, User
 from django.test import Client, RequestFactory
 
 from config import navigation
+from reliability import origin
 from reliability.admin import search
 from reliability.pipeline import burial, clock
 
@@ -100,6 +101,19 @@ def test_the_search_finds_by_what_identifies(accept, workflow):
     ]
     assert [one.title for one in search.find(request, "ech")] == ["echo"]
     assert not search.find(request, "no")
+
+
+def test_a_request_is_known_by_its_id_in_the_search_the_list_and_the_page(accept, workflow, admin_client):
+    workflow()
+    with origin.within(origin.read(given="order-desk:17", traceparent=None)):
+        asked = accept({"n": 1})
+    other = accept({"n": 2})
+    page = f"/admin/reliability/delivery/{asked.pk}/change/"
+    assert [one.link for one in search.find(request_of(), "order-desk:17")] == [page]
+    assert "order-desk:17" in admin_client.get(page).content.decode()
+    listed = admin_client.get("/admin/reliability/delivery/?q=order-desk:17").content.decode()
+    assert str(asked.pk) in listed
+    assert str(other.pk) not in listed
 
 
 def test_the_search_shows_nothing_that_may_not_be_viewed(accept, workflow):

@@ -1,4 +1,4 @@
-"""A web server that is asked to end, with a request in hand. (A worker with attempts in flight: `test_several_workers`.)"""
+"""A web server that is asked to end, with a request in hand. For a worker, see `test_several_workers`."""
 
 import threading
 import time
