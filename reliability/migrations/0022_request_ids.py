@@ -27,7 +27,7 @@ def setting(name):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("reliability", "0017_totals")]
+    dependencies = [("reliability", "0021_accept_by_key")]
 
     operations = [
         migrations.RunSQL("SET LOCAL lock_timeout = '5s'", migrations.RunSQL.noop),

@@ -95,7 +95,9 @@ def test_a_range_ends_with_the_step_that_is_under_way(lane, range_, monkeypatch)
     now = datetime(2026, 3, 4, 13, 37, 20, tzinfo=UTC)
     start = range_.start(now=now)
     for at, latency in ((start, 100), (now, 2000), (start - timedelta(seconds=1), 9)):
-        rollups.count(lane_id=lane.pk, tally=Tally(delivered=3, dead=1, attempts=5, failures=2, latencies=[latency] * 3), now=at)
+        rollups.count(
+            lane_id=lane.pk, tally=Tally(delivered=3, dead=1, attempts=5, failures=2, latencies=[latency] * 3), now=at
+        )
     found = take(now=now, range_=range_).series
     labels = found.latency.labels
     assert len(labels) == range_.steps
