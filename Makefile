@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test e2e screenshots bench lint format clean
+.PHONY: run test e2e screenshots bench lint docs docs-serve format clean
 
 run: $(VENV)/.runs
 	@exec $(BIN)/python manage.py up
@@ -31,6 +31,15 @@ lint: $(VENV)/.tests
 		$(BIN)/python manage.py check --deploy --fail-level WARNING
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	$(BIN)/python manage.py spectacular --validate --fail-on-warn --file /dev/null
+
+docs: $(VENV)/.tests
+	$(BIN)/python docs/site/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -f docs/site/mkdocs.yml
+	@echo "The site is in .cache/site/, beginning with index.html."
+
+docs-serve: $(VENV)/.tests
+	$(BIN)/python docs/site/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --strict -f docs/site/mkdocs.yml
 
 format: $(VENV)/.tests
 	$(BIN)/ruff check --fix .
