@@ -1,0 +1,70 @@
+"""The commands of a shell block, one by one; and whether `manage.py NAME --flag` is something that there is."""
+
+import argparse
+import re
+import shlex
+
+from django.core.management import get_commands, load_command_class
+
+from .blocks import NOT_RUN
+
+# Those that run until they are ended; and one that writes beside the code.
+ELSEWHERE = r"(?:\.venv/bin/python +)?manage\.py +(?:procrastinate +worker|up|runserver|collectstatic)\b"
+HEREDOC = re.compile(r"<<-?\s*['\"]?(\w+)['\"]?")
+MANAGE = re.compile(r"(?<![\w/-])manage\.py +([a-z_]\w*)([^`|;&>\n)]*)")
+
+
+def split(text: str) -> list[str]:
+    """Return a block's commands: a command goes on after `\\`, within quotes, in a heredoc, and up to its `done`."""
+    found: list[str] = []
+    held = ""
+    for line in text.splitlines():
+        held += line + "\n"
+        if is_whole(held):
+            found, held = [*found, held.rstrip("\n")], ""
+    return [one for one in [*found, held.rstrip("\n")] if one.strip()]
+
+
+def is_whole(text: str) -> bool:
+    """Say whether a command ends here, as far as a shell would wait for more."""
+    document = HEREDOC.search(text)
+    if document:
+        return bool(re.search(rf"^{document[1]}$", text, re.MULTILINE))
+    if text.rstrip("\n").endswith(("\\", "|", "&&")):
+        return False
+    try:
+        words = shlex.split(text, comments=True)
+    except ValueError:
+        return False  # a quote is still open
+    opened, closed = {"do", "then"} & set(words), {"done", "fi"} & set(words)
+    return len(opened) <= len(closed) and not ({"for", "while", "until"} & set(words[:1]) and not closed)
+
+
+def is_run(command: str) -> bool:
+    """Say whether the tests run a command; the others are of `ELSEWHERE` and `NOT_RUN`."""
+    plain = re.sub(r"^(?:[A-Z0-9_]+=\S* +)*(?:exec +)?", "", command.lstrip())
+    return not re.match(ELSEWHERE, plain) and plain.split(maxsplit=1)[0] not in NOT_RUN
+
+
+def wrong_with(text: str) -> list[str]:
+    """Return what is wrong with every `manage.py NAME …` in a text: no such command, or no such option."""
+    return [said for name, rest in MANAGE.findall(text) for said in _wrong(name, rest)]
+
+
+def _wrong(name: str, rest: str) -> list[str]:
+    if name not in get_commands():
+        return [f"there is no command '{name}'"]
+    parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)
+    known = _options(parser)
+    given = re.findall(r"(?<![\w-])(--[a-z][\w-]*)", rest)
+    return [f"'{name}' has no option {one}" for one in given if one not in known]
+
+
+def _options(parser: argparse.ArgumentParser) -> set[str]:
+    """Return a parser's options, those of its own commands included."""
+    found = set(parser._option_string_actions)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                found |= _options(below)
+    return found
