@@ -64,7 +64,7 @@ def _prepared() -> dict[str, Callable[[], str]]:
         "settings": lambda: settings.page(variables=variables, root=ROOT),
         "api": api.page,
         "commands": commands.page,
-        "metrics": lambda: metrics.page(root=ROOT),
+        "metrics": metrics.page,
         "alerts": lambda: alerts.page(root=ROOT),
         "permissions": permissions.page,
         "errors": errors.page,

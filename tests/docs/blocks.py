@@ -41,20 +41,24 @@ FENCES = {
     **dict.fromkeys(("yaml", "yml"), "yaml"),
     "crontab": "crontab",
     "promql": "promql",
+    "sql": "sql",
     "text": "text",
     "drawing": "text",
     **dict.fromkeys(("ini", "systemd"), "ini"),
-    **dict.fromkeys(("nginx", "caddy", "dockerfile", "conf", "sql", "logql"), "other"),
+    **dict.fromkeys(("nginx", "caddy", "dockerfile", "conf", "logql"), "other"),
 }
 # How a block without a name begins.
 BEGINNINGS = [
     ("text", r".*[►◄▲▼─│]"),
+    ("console", r"\$ "),
     ("usage", r"manage\.py \S+.*\[--"),
     ("crontab", r"(?:[A-Z_]+=\S+\n)?(?:[\d*/,-]+ +){4}"),
     ("http", r"(?:GET|HEAD|POST|PUT|PATCH|DELETE) (?:/|\{\{)"),
     ("expression", r"\{\{"),
+    ("ini", r"\[[\w.-]+\]\n"),
     ("json", r"[{\[]"),
-    ("yaml", r"(?:on|services|groups|apiVersion|version|scrape_configs|name|receivers): *(?:\n|\{)"),
+    ("yaml", r"[A-Za-z][\w.-]*:(?: *\n| +[\[{\w\"])"),
+    ("sql", r"(?:SELECT|ALTER|CREATE|SHOW|SET)\b"),
     ("promql", r"(?:sum|rate|max|min|histogram_quantile|increase|avg|count)\b.*\("),
     (
         "shell",
@@ -101,7 +105,7 @@ def kind_of(info: str, text: str) -> str:
     """Return what kind a block is of: by its fence's name, else by how it begins."""
     if info.strip():
         return FENCES.get(info.split(maxsplit=1)[0].lower(), "")
-    return next((kind for kind, beginning in BEGINNINGS if re.match(beginning, text)), "")
+    return next((kind for kind, beginning in BEGINNINGS if re.match(beginning, text.lstrip(" "))), "")
 
 
 def inline_code(path: Path) -> list[tuple[int, str]]:

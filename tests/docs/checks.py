@@ -102,6 +102,7 @@ CHECKS: dict[str, Callable[[Block], None]] = {
     "usage": usage,
     "expression": nothing,
     "promql": nothing,
+    "sql": nothing,
     "text": nothing,
     "other": nothing,
 }

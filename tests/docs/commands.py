@@ -10,6 +10,8 @@ from .blocks import NOT_RUN
 
 # Those that run until they are ended; and one that writes beside the code.
 ELSEWHERE = r"(?:\.venv/bin/python +)?manage\.py +(?:procrastinate +worker|up|runserver|collectstatic)\b"
+# Places of the machine itself: what touches them is not for a test.
+SYSTEM = r"(?<![\w.:/])/(?:bin|boot|etc|home|lib|opt|root|run|sbin|srv|usr|var)\b"
 HEREDOC = re.compile(r"<<-?\s*['\"]?(\w+)['\"]?")
 MANAGE = re.compile(r"(?<![\w/-])manage\.py +([a-z_]\w*)([^`|;&>\n)]*)")
 
@@ -41,9 +43,10 @@ def is_whole(text: str) -> bool:
 
 
 def is_run(command: str) -> bool:
-    """Say whether the tests run a command; the others are of `ELSEWHERE` and `NOT_RUN`."""
+    """Say whether the tests run a command; the others are of `ELSEWHERE`, `SYSTEM` and `NOT_RUN`."""
     plain = re.sub(r"^(?:[A-Z0-9_]+=\S* +)*(?:exec +)?", "", command.lstrip())
-    return not re.match(ELSEWHERE, plain) and plain.split(maxsplit=1)[0] not in NOT_RUN
+    is_ours = not re.match(ELSEWHERE, plain) and not re.search(SYSTEM, plain)
+    return is_ours and plain.split(maxsplit=1)[0] not in NOT_RUN
 
 
 def wrong_with(text: str) -> list[str]:

@@ -1,6 +1,7 @@
 """A whole Backstop for the documents' commands: a database of its own, web server, worker, and what is around it."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -71,9 +72,10 @@ class System:
     def _lay_out(self) -> None:
         """Make the folder look like one that was cloned and set up, where what is written stays out of this one."""
         self.folder.mkdir()
-        for name in ("n8n", "docs", "ops", "Makefile", "requirements.txt", "config", "README.md"):
+        for name in ("n8n", "docs", "ops"):  # as copies: a page may write beside what it reads
             if (ROOT / name).exists():
-                (self.folder / name).symlink_to(ROOT / name)
+                shutil.copytree(ROOT / name, self.folder / name, ignore=shutil.ignore_patterns("images", "*.pyc"))
+        (self.folder / "config").symlink_to(ROOT / "config")
         address = self.directory / "warm"
         warm.write_clients(self.path, address=address)
         warm.write_clients(self.folder / ".venv" / "bin", address=address)
@@ -107,6 +109,12 @@ class System:
         )
         assert done.returncode == 0, (arguments, done.stdout, done.stderr)
         return done.stdout
+
+    def execute(self, statements: str) -> None:
+        """Run SQL on the database, and take it back."""
+        with psycopg.connect(self.environment["DATABASE_URL"]) as connection:
+            connection.execute(statements)
+            connection.rollback()
 
     def call(self, method: str, path: str, body=None, **headers: str) -> requests.Response:
         """Send a request to the API, with a key for everything."""

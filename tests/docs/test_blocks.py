@@ -38,6 +38,12 @@ def test_commands_that_a_page_names_exist(page):
         ('POST /api/v1/slots/ {"a": 1}\n', "http"),
         ('{"a": 1}\n', "json"),
         ("on: {schedule: []}\n", "yaml"),
+        ("resources: [a, b]\n", "yaml"),
+        ("[databases]\na = b\n", "ini"),
+        ("[1, 2]\n", "json"),
+        ("$ manage.py cleanup\nrule\n", "console"),
+        (" manage.py replay --all --dry-run\n", "shell"),
+        ("ALTER TABLE a SET (b = 1);\n", "sql"),
         ("a ──► b\n", "text"),
         ("Dear reader,\n", ""),
     ],
@@ -59,6 +65,8 @@ def test_a_block_is_split_where_its_commands_end():
     assert not commands.is_run("DATABASE_URL=x HOST=y make run")
     assert not commands.is_run(".venv/bin/python manage.py procrastinate worker")
     assert commands.is_run("manage.py procrastinate healthchecks")
+    assert not commands.is_run("cp ops/backstop.service /etc/systemd/system/")
+    assert commands.is_run("curl -s https://backstop.example.com/etc/")
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,8 @@ def run_block(system: System, shell: Shell, block: Block) -> None:
             shell.send(block)
         case "json" if '"path":' in block.text:
             system.run("import_workflows", "-", given=block.text)
+        case "sql":
+            system.execute(block.text)
         case "crontab":
             for _, command in schedule_lines(block.text):
                 shell.run(replace(block, kind="shell", text=command))

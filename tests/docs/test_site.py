@@ -48,6 +48,13 @@ def test_the_search_needs_nobody_else(site):
     assert "stripe_reconcile" in index
 
 
+def test_lists_and_tables_are_seen_as_such(site):
+    """GitHub begins a list or a table where the site's Markdown wants an empty line before it."""
+    for page in site.rglob("*.html"):
+        outside = re.sub(r"<pre\b.*?</pre>", "", page.read_text(), flags=re.DOTALL)
+        assert not re.findall(r"^(?:<p>)?(?:\d\.|[-*|]) .*", outside, re.MULTILINE), page.name
+
+
 def test_pictures_are_where_pages_look_for_them(site):
     for page in site.rglob("*.html"):
         for one in re.findall(r'(?:src|srcset)="([^"]+\.(?:png|svg))"', page.read_text()):

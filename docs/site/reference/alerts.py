@@ -1,5 +1,6 @@
 """The alert rules of ops/prometheus/alerts.yml."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ RULES = "ops/prometheus/alerts.yml"
 INTRODUCTION = """\
 # Alerts
 
-The rules of `ops/prometheus/alerts.yml`.
+The rules of `ops/prometheus/alerts.yml`: when each fires, and after how long. What to do then is in the runbook.
 
 """
 
@@ -31,8 +32,9 @@ def page(*, root: Path) -> str:
 def _row(rule: dict[str, Any], root: Path) -> tuple[str, str, str, str]:
     notes = rule.get("annotations", {})
     means = str(notes.get("summary") or notes.get("description") or "")
+    means = re.sub(r"\{\{ *\$labels\.(\w+) *\}\}", r"*\1*", means)
     severity = str(rule.get("labels", {}).get("severity", ""))
-    return _name(rule, root), severity, str(rule.get("for", "at once")), code(means) if "{{" in means else means
+    return _name(rule, root), severity, str(rule.get("for", "at once")), means
 
 
 def _name(rule: dict[str, Any], root: Path) -> str:
