@@ -80,6 +80,7 @@ class System:
         warm.write_clients(self.path, address=address)
         warm.write_clients(self.folder / ".venv" / "bin", address=address)
         (self.folder / "secret.txt").write_text("whsec_old-secret-4f2a")
+        (self.folder / "value.txt").write_text("Bearer a-value")
         (self.folder / "new-secret.txt").write_text("whsec_new-secret-9c3d")
 
     def _start_warm(self) -> "subprocess.Popen[bytes]":
