@@ -34,7 +34,7 @@ def delivered(system: System) -> str:
     body = {"workflow": "client-onboarding", "payload": {"n": time.time()}}
     made = system.call("POST", "/api/v1/deliveries/", body).json()["id"]
     path = f"/api/v1/deliveries/{made}/"
-    until(lambda: system.call("GET", path).json()["state"] == "delivered", what="a delivery")
+    until(lambda: system.call("GET", path).json()["state"] == "delivered", within=60, what="a delivery")
     return made
 
 
@@ -65,7 +65,7 @@ def purge(system: System) -> str:
     dead_letter(system)
     made = system.call("POST", "/api/v1/dead-letters/purge/", {"filter": {"workflow": "notify-gap-fill"}}).json()["id"]
     path = f"/api/v1/batches/{made}/"
-    until(lambda: system.call("GET", path).json()["state"] == "done", what="a purge")
+    until(lambda: system.call("GET", path).json()["state"] == "done", within=60, what="a purge")
     return made
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -40,16 +41,23 @@ class System:
     def __init__(self, directory: Path) -> None:
         self.directory, self.folder, self.path = directory, directory / "backstop", directory / "bin"
         self.receiver, self.n8n, self.stripe = Receiver(), FakeN8n(), Api()
-        self._receive()
-        name = f"documents_{os.getpid()}"
-        self.restored = f"{name}_restored"
-        self.environment = self._environment(make_database(name))
-        self._lay_out()
-        self.warm = self._start_warm()
-        self.run("migrate", "--verbosity", "0")
-        self.web = Web(directory, **self.environment)
-        self.url = self.web.url
         self.workers = Workers(directory)
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.database = f"documents_{os.getpid()}"
+        self.restored = f"{self.database}_restored"
+        self.environment: dict[str, str] = {}
+        self.url = self.key = ""
+
+    def start(self) -> None:
+        """Start everything. Whatever becomes of it, `end` ends what was started."""
+        self._receive()
+        self.environment = self._environment(make_database(self.database))
+        self._lay_out()
+        self._start_warm()
+        self.run("migrate", "--verbosity", "0")
+        web = Web(self.directory, **self.environment)
+        self.processes.append(web.process)
+        self.url = web.url
         self.workers.start(**self.environment)
         self.key = self.run("create_api_key", "--name", "documents").strip().splitlines()[-1]
         self._seed()
@@ -83,12 +91,12 @@ class System:
         (self.folder / "value.txt").write_text("Bearer a-value")
         (self.folder / "new-secret.txt").write_text("whsec_new-secret-9c3d")
 
-    def _start_warm(self) -> "subprocess.Popen[bytes]":
+    def _start_warm(self) -> None:
         address = self.directory / "warm"
         command = [sys.executable, "-m", "tests.docs.warm", str(address)]
-        started = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **self.environment})
+        environment = {**os.environ, **self.environment}
+        self.processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True))
         until(address.exists, within=60, what="the commands' server")
-        return started
 
     def variables(self) -> dict[str, str]:
         """Return the environment of the documents' shell."""
@@ -131,11 +139,11 @@ class System:
             for workflow in ("notify-gap-fill", "weekly-recap", "client-onboarding", "stripe-guarded", "billing"):
                 body = {"workflow": workflow, "tenant": tenant, "payload": {"made": time.time()}}
                 assert self.call("POST", "/api/v1/deliveries/", body).status_code == 201
-        self.receiver.wait_for(10)  # or a page that stops the receiver would find n8n's breaker open
+        self.receiver.wait_for(10, within=60)  # or a page that stops the receiver would find n8n's breaker open
 
     def _receive(self) -> None:
         """Answer in n8n's place. No connection is kept, so that a page can put something else there."""
-        until(self._has_port, what="the receiver's port")
+        until(self._has_port, within=60, what="the receiver's port")
         self.receiver.always(headers={"Connection": "close"})
 
     def _has_port(self) -> bool:
@@ -160,11 +168,12 @@ class System:
 
     def end(self) -> None:
         self.workers.end_all()
-        self.web.kill()
-        self.warm.kill()
-        self.warm.wait()
-        for one in (self.receiver, self.n8n, self.stripe):
-            one.stop()
+        for one in self.processes:
+            os.killpg(one.pid, signal.SIGKILL)
+            one.wait()
+        self.receiver.stop()
+        self.n8n.stop()
+        self.stripe.stop()
         with psycopg.connect(settings.DATABASE_ADDRESS, autocommit=True) as connection:
-            for name in (urlsplit(self.environment["DATABASE_URL"]).path[1:], self.restored):
+            for name in (self.database, self.restored):
                 connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

@@ -14,7 +14,7 @@ from .placeholders import filled
 from .running import System
 
 PROMPT = "$ "
-PATIENCE = 20.0
+PATIENCE = 60.0  # seconds: a breaker's waits are among what pages show
 # What shows how something stands may be looked at again until it does: nothing else is run twice.
 IS_LOOK = re.compile(
     r"curl (?!.*(?: -d| --data| -X | -T | --json))|manage\.py (?:batches(?: show .*)?|flag)$|cat |tail "

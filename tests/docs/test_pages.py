@@ -1,5 +1,6 @@
 """Every command of the documents works: each page's are run in their order, against a running Backstop."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,12 +9,16 @@ from .checks import schedule_lines
 from .running import System
 from .shell import Shell
 
+NEEDED = ("bash", "curl", "openssl")
 STAND_IN = '("127.0.0.1", 5678)'
 
 
 def test_what_the_documents_say_works(subtests, tmp_path):
+    missing = [program for program in NEEDED if shutil.which(program) is None]
+    assert not missing, f"install {', '.join(missing)}: the documents' commands need them"
     system = System(tmp_path)
     try:
+        system.start()
         for page in pages():
             with subtests.test(page=str(page.relative_to(ROOT))):
                 run_page(system, page)
