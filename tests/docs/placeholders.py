@@ -79,6 +79,17 @@ def restored(system: System) -> str:
     return urlunsplit(urlsplit(system.environment["DATABASE_URL"])._replace(path="/" + system.restored))
 
 
+def firing_alert(system: System) -> str:
+    """Have a breaker open for long enough that its alert fires; return the alert's name."""
+    system.receiver.always(403, headers={"Connection": "close"})
+    system.call("POST", "/api/v1/deliveries/", {"workflow": "billing", "payload": {"n": time.time()}})
+    until(lambda: '"open"' in system.call("GET", "/api/v1/breakers/").text, within=60, what="an open breaker")
+    system.run("check_alerts")
+    system.execute("UPDATE reliability_alert SET pending_since = pending_since - interval '1 hour'", keep=True)
+    system.run("check_alerts")
+    return "BreakerOpen"
+
+
 Maker = Callable[[System], str]
 
 # In this order, everywhere.
@@ -103,6 +114,7 @@ IDS: list[tuple[str, Maker]] = [
     (r"((?:send_now|manage\.py cancel) )ID\b", waiting_delivery),
     (r"(batches undo )ID\b", purge),
     (r"(batches \w+ )ID\b", operation),
+    (r"(acknowledge_alert )BreakerOpen\b", firing_alert),
     (r"(/dead-letters/)<id>", dead_letter),
     (r"(/deliveries/)<id>(?=/cancel/|/send-now/)", waiting_delivery),
     (r"(/deliveries/)<id>", delivered),

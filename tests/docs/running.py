@@ -96,7 +96,8 @@ class System:
         command = [sys.executable, "-m", "tests.docs.warm", str(address)]
         environment = {**os.environ, **self.environment}
         self.processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True))
-        until(address.exists, within=60, what="the commands' server")
+        until(lambda: address.exists() or self.processes[-1].poll() is not None, within=60, what="the commands' server")
+        assert self.processes[-1].poll() is None, "the commands' server has ended"
 
     def variables(self) -> dict[str, str]:
         """Return the environment of the documents' shell."""
@@ -119,11 +120,12 @@ class System:
         assert done.returncode == 0, (arguments, done.stdout, done.stderr)
         return done.stdout
 
-    def execute(self, statements: str) -> None:
-        """Run SQL on the database, and take it back."""
+    def execute(self, statements: str, *, keep: bool = False) -> None:
+        """Run SQL on the database, and take it back unless it is for keeps."""
         with psycopg.connect(self.environment["DATABASE_URL"]) as connection:
             connection.execute(statements)
-            connection.rollback()
+            if not keep:
+                connection.rollback()
 
     def call(self, method: str, path: str, body=None, **headers: str) -> requests.Response:
         """Send a request to the API, with a key for everything."""

@@ -1,8 +1,9 @@
-"""Every environment variable: kind, range and default as the code reads it; its meaning from docs/configuration.md."""
+"""Every environment variable: kind, range and default as the code reads it; its meaning from the documents' tables."""
 
 import ast
+import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ KINDS = {
     "decimal": "number",
     "words": "list, separated by commas",
     "url": "http or https address",
+    "addresses": "mail addresses, separated by commas",
+    "mail": "a mail server's address",
+    "slug": "slug",
     "database": "PostgreSQL address",
 }
 ROOMS = ("config", "reliability", "scheduling")
@@ -42,7 +46,7 @@ class Variable:
 
 @dataclass(frozen=True)
 class Described:
-    """What docs/configuration.md says of a variable."""
+    """What a document says of a variable."""
 
     default: str
     meaning: str
@@ -83,24 +87,35 @@ def _recording(
             inside[0] = False
         # `DATABASE_URL` is read twice; the second time as what it is.
         if name not in found or found[name].kind == KINDS["text"]:
-            found[name] = _variable(name, kind, values, options)
+            told = inspect.signature(reader).bind(name, *values, **options).arguments
+            found[name] = _variable(name, kind, told)
         return answer
 
     return reading
 
 
-def _variable(name: str, kind: str, values: tuple[Any, ...], options: dict[str, Any]) -> Variable:
-    default = values[0] if values else options.get("default", "")
-    low, high = options.get("low"), options.get("high")
-    allowed = options.get("choices") or (values[1] if len(values) > 1 else ())
-    span = f"{low:,} to {high:,}" if low is not None else ", ".join(code(str(one)) for one in allowed)
+def _variable(name: str, kind: str, told: dict[str, Any]) -> Variable:
+    """Return what a reader's own arguments say of a variable."""
+    default, low, high = told.get("default", ""), told.get("low"), told.get("high")
+    allowed = next((told[one] for one in ("choices", "allowed", "among") if one in told), ())
+    span = (
+        f"{_number(low)} to {_number(high)}"
+        if low is not None and high is not None
+        else ", ".join(code(str(one)) for one in allowed)
+    )
     return Variable(name, KINDS.get(kind, kind.replace("_", " ")), span, None if kind == "database" else _said(default))
 
 
 def _said(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
     return ",".join(value) if isinstance(value, list | tuple) else str(value)
+
+
+def _number(value: float) -> str:
+    return f"{int(value):,}" if value == int(value) else str(value)
 
 
 def elsewhere(root: Path) -> set[str]:
@@ -123,17 +138,27 @@ def _names(path: Path) -> set[str]:
 
 
 def described(root: Path) -> dict[str, Described]:
-    """Return what the tables of docs/configuration.md say, by name. A row may be about several, in one order."""
-    found = {}
-    for line in (root / "docs" / "configuration.md").read_text(encoding="utf-8").splitlines():
+    """Return what the documents' tables say of variables, by name; docs/configuration.md has the last word."""
+    pages = sorted((root / "docs").glob("*.md"), key=lambda path: path.stem == "configuration")
+    return {name: said for path in pages for name, said in _rows(path)}
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Described]]:
+    """Yield the rows of a page's tables `variable | default | meaning`. A row may be about several, in one order."""
+    heading = ""
+    for line in path.read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+        if not line.startswith("|"):
+            heading = ""
+        elif cells[:2] == ["variable", "default"]:
+            heading = cells[-1]
         names = re.findall(r"`([A-Z][A-Z0-9_]*(?:<SLUG>)?)`", cells[0])
-        if len(cells) != 3 or not names:
+        if not heading or len(cells) != 3:
             continue
+        meaning = cells[2] if heading == "meaning" else f"{heading}: {cells[2]}"
         defaults = cells[1].split(", ") if len(names) > 1 and cells[1] else [cells[1]] * len(names)
         for name, default in zip(names, defaults, strict=False):
-            found[name] = Described(default, cells[2])
-    return found
+            yield name, Described(default, meaning)
 
 
 def page(*, variables: dict[str, Variable], root: Path) -> str:
