@@ -90,6 +90,12 @@ def firing_alert(system: System) -> str:
     return "BreakerOpen"
 
 
+def open_breaker(system: System) -> str:
+    """Have a breaker that is not closed; return its workflow."""
+    system.run("force_open_breaker", "--workflow", "notify-gap-fill", "--reason", "for the documents")
+    return "notify-gap-fill"
+
+
 Maker = Callable[[System], str]
 
 # In this order, everywhere.
@@ -108,13 +114,14 @@ EVERYWHERE: list[tuple[str, Maker]] = [
     (r"whsec_…", lambda system: STRIPE_SECRET),
     (r"evt_…", lambda system: f"evt_{time.time_ns()}"),
 ]
-# An id, by what it is asked for: `ID` in a command, `<id>` in an address.
+# By what is asked for: an id (`ID` in a command, `<id>` in an address), or a name of which something has to be so.
 IDS: list[tuple[str, Maker]] = [
     (r"((?:replay|purge) )ID\b", dead_letter),
     (r"((?:send_now|manage\.py cancel) )ID\b", waiting_delivery),
     (r"(batches undo )ID\b", purge),
     (r"(batches \w+ )ID\b", operation),
     (r"(acknowledge_alert )BreakerOpen\b", firing_alert),
+    (r"(reset_breaker --workflow )notify-gap-fill\b", open_breaker),
     (r"(/dead-letters/)<id>", dead_letter),
     (r"(/deliveries/)<id>(?=/cancel/|/send-now/)", waiting_delivery),
     (r"(/deliveries/)<id>", delivered),
