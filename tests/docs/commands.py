@@ -43,10 +43,16 @@ def is_whole(text: str) -> bool:
 
 
 def is_run(command: str) -> bool:
-    """Say whether the tests run a command; the others are of `ELSEWHERE`, `SYSTEM` and `NOT_RUN`."""
-    plain = re.sub(r"^(?:[A-Z0-9_]+=\S* +)*(?:exec +)?", "", command.lstrip())
-    is_ours = not re.match(ELSEWHERE, plain) and not re.search(SYSTEM, plain)
-    return is_ours and plain.split(maxsplit=1)[0] not in NOT_RUN
+    """Say whether the tests run a command; others are of `ELSEWHERE`, `SYSTEM` and `NOT_RUN`, in any of their parts."""
+    if re.search(SYSTEM, command):
+        return False
+    parts = [command] if HEREDOC.search(command) else re.split(r"&&|\|\||;|\||\n", command)
+    return all(_is_part_run(one) for one in parts if one.strip())
+
+
+def _is_part_run(part: str) -> bool:
+    plain = re.sub(r"^[\s(]*(?:[A-Z0-9_]+=\S* +)*(?:exec +)?", "", part)
+    return not re.match(ELSEWHERE, plain) and plain.split(maxsplit=1)[:1] not in [[one] for one in NOT_RUN]
 
 
 def wrong_with(text: str) -> list[str]:

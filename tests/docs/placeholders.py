@@ -96,6 +96,14 @@ def open_breaker(system: System) -> str:
     return "notify-gap-fill"
 
 
+def archive(system: System) -> str:
+    """Have a dead letter go to the archive; return the archive's name."""
+    dead_letter(system)
+    system.execute("UPDATE reliability_deadletter SET expires_at = now() WHERE status = 'dead'", keep=True)
+    system.run("cleanup")
+    return system.run("restore_archive", "--list").split("\n")[1].split()[0]
+
+
 Maker = Callable[[System], str]
 
 # In this order, everywhere.
@@ -110,6 +118,7 @@ EVERYWHERE: list[tuple[str, Maker]] = [
     (r"postgresql://backstop:password@db\.example\.com/backstop_restored", restored),
     (r"\bbackstop_restored\b", lambda system: system.restored),
     (r"\bPREFIX\b", key_beginning),
+    (r"(?<==)…(?=\s|$)", lambda system: "a-value"),
     (r"bsk_…", lambda system: system.key),
     (r"whsec_…", lambda system: STRIPE_SECRET),
     (r"evt_…", lambda system: f"evt_{time.time_ns()}"),
@@ -121,6 +130,7 @@ IDS: list[tuple[str, Maker]] = [
     (r"(batches undo )ID\b", purge),
     (r"(batches \w+ )ID\b", operation),
     (r"(acknowledge_alert )BreakerOpen\b", firing_alert),
+    (r"(restore_archive )NAME\b", archive),
     (r"(reset_breaker --workflow )notify-gap-fill\b", open_breaker),
     (r"(/dead-letters/)<id>", dead_letter),
     (r"(/deliveries/)<id>(?=/cancel/|/send-now/)", waiting_delivery),

@@ -67,6 +67,8 @@ def test_a_block_is_split_where_its_commands_end():
     assert commands.is_run("manage.py procrastinate healthchecks")
     assert not commands.is_run("cp ops/backstop.service /etc/systemd/system/")
     assert commands.is_run("curl -s https://backstop.example.com/etc/")
+    assert not commands.is_run("python3 -m venv .venv && .venv/bin/pip install -r requirements.txt")
+    assert commands.is_run("printf 'make; git' | cat")
 
 
 @pytest.mark.parametrize(
