@@ -98,7 +98,7 @@ def open_breaker(system: System) -> str:
 
 def archive(system: System) -> str:
     """Have a dead letter go to the archive; return the archive's name."""
-    dead_letter(system)
+    system.archived = dead_letter(system)
     system.execute("UPDATE reliability_deadletter SET expires_at = now() WHERE status = 'dead'", keep=True)
     system.run("cleanup")
     return system.run("restore_archive", "--list").split("\n")[1].split()[0]
@@ -131,6 +131,7 @@ IDS: list[tuple[str, Maker]] = [
     (r"(batches \w+ )ID\b", operation),
     (r"(acknowledge_alert )BreakerOpen\b", firing_alert),
     (r"(restore_archive )NAME\b", archive),
+    (r"(--letter )ID\b", lambda system: system.archived),
     (r"(reset_breaker --workflow )notify-gap-fill\b", open_breaker),
     (r"(/dead-letters/)<id>", dead_letter),
     (r"(/deliveries/)<id>(?=/cancel/|/send-now/)", waiting_delivery),

@@ -46,7 +46,7 @@ class System:
         self.database = f"documents_{os.getpid()}"
         self.restored = f"{self.database}_restored"
         self.environment: dict[str, str] = {}
-        self.url = self.key = ""
+        self.url = self.key = self.archived = ""
 
     def start(self) -> None:
         """Start everything. Whatever becomes of it, `end` ends what was started."""
