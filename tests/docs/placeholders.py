@@ -97,11 +97,16 @@ def open_breaker(system: System) -> str:
 
 
 def archive(system: System) -> str:
-    """Have a dead letter go to the archive; return the archive's name."""
+    """Have a dead letter go to an archive of its own; return the archive's name."""
+    before = archives(system)
     system.archived = dead_letter(system)
     system.execute("UPDATE reliability_deadletter SET expires_at = now() WHERE status = 'dead'", keep=True)
     system.run("cleanup")
-    return system.run("restore_archive", "--list").split("\n")[1].split()[0]
+    return next(iter(archives(system) - before))
+
+
+def archives(system: System) -> set[str]:
+    return {line.split()[0] for line in system.run("restore_archive", "--list").splitlines()[1:] if line.strip()}
 
 
 Maker = Callable[[System], str]
