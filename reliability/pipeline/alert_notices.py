@@ -39,7 +39,7 @@ UPDATE reliability_alertnotice SET lease_token = %(token)s, lease_until = %(unti
 WHERE id = (
     SELECT id FROM reliability_alertnotice
     WHERE state = 'waiting' AND (%(id)s::uuid IS NULL OR id = %(id)s::uuid)
-        AND next_at <= %(now)s AND (lease_until IS NULL OR lease_until <= %(now)s)
+        AND channel <> ALL(%(failing)s) AND next_at <= %(now)s AND (lease_until IS NULL OR lease_until <= %(now)s)
     ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 RETURNING id
@@ -73,9 +73,12 @@ def write(*, told: Sequence[tuple[Alert, Tell]], now: datetime) -> list[UUID]:
 
 
 def send_due(*, now: datetime) -> list[Sent]:
-    """Send every notice that is due, one after the other; return how each went."""
-    results = []
-    while (result := _send_next(None, now)) is not None:
+    """Send every notice that is due, one after the other; return how each went.
+
+    A channel that has failed is left alone for this time: where it hangs, its timeout is waited for once.
+    """
+    results: list[Sent] = []
+    while (result := _send_next(None, now, failing=[one.channel for one in results if one.error])) is not None:
         results.append(result)
     return results
 
@@ -123,8 +126,8 @@ def _supersede(notice: AlertNotice) -> None:
             older.filter(pk=one.pk).update(state=NoticeState.SUPERSEDED)
 
 
-def _send_next(notice_id: UUID | None, now: datetime) -> Sent | None:
-    notice = _claim(notice_id, now)
+def _send_next(notice_id: UUID | None, now: datetime, *, failing: Sequence[str] = ()) -> Sent | None:
+    notice = _claim(notice_id, now, failing)
     if notice is None:
         return None
     if notice.channel not in alert_channels.configured():
@@ -139,9 +142,9 @@ def _send_next(notice_id: UUID | None, now: datetime) -> Sent | None:
     return Sent(notice.channel, "")
 
 
-def _claim(notice_id: UUID | None, now: datetime) -> AlertNotice | None:
+def _claim(notice_id: UUID | None, now: datetime, failing: Sequence[str] = ()) -> AlertNotice | None:
     """Take the next notice under a lease, at whose end another looks after it."""
-    values = {"id": notice_id, "now": now, "token": uuid4(), "until": now + LEASE}
+    values = {"id": notice_id, "now": now, "token": uuid4(), "until": now + LEASE, "failing": list(failing)}
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(CLAIM, values)
         row = cursor.fetchone()

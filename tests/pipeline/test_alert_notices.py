@@ -177,6 +177,18 @@ def test_one_channel_that_fails_keeps_no_other_from_it(hook, post_office, alert)
     assert sent == {"mail": "The mail server answered 451.", "webhook": ""}
 
 
+def test_a_channel_that_fails_is_tried_once_a_time(hook, post_office, alert):
+    """Ten notices to a server that hangs would otherwise take ten timeouts."""
+    for n in range(3):
+        alert_notices.write(told=[(alert(f"w{n}"), Tell.FIRING)], now=clock.now())
+    hook.always(500)
+    sent = [(one.channel, bool(one.error)) for one in alert_notices.send_due(now=clock.now())]
+    assert sorted(sent) == [("mail", False)] * 3 + [("webhook", True)]
+    hook.always(200)
+    assert len(alert_notices.send_due(now=clock.now() + MINUTE)) == 3
+    assert not AlertNotice.objects.exclude(state="sent")
+
+
 def test_a_crash_between_sending_and_recording_sends_again_under_the_same_key(hook, alert, monkeypatch):
     notice = write((alert(), Tell.FIRING))
     with monkeypatch.context() as patch:
