@@ -16,6 +16,7 @@ from .light import FORBIDDEN, REACHABLE, Answer
 
 LIMIT = 100
 OTHER = "other"
+REFUSALS = ("forbidden", "no_secret", "error")
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 PINGS = Counter("backstop_cron_pings_total", "Pings of cron services, by what became of them.", ["job", "result"])
@@ -58,8 +59,8 @@ def light(*, path: str, found: Answer) -> None:
 def post(*, job: str, result: str, seconds: float | None = None) -> None:
     """Count a ping that asks for a run; with `seconds`, how long that took. A refused one is not the job's last."""
     refused = result in ("forbidden", "no_secret", "unknown")
-    name = job if job in _names else OTHER if refused else _name(job)
     with harmless():
+        name = job if job in _names else OTHER if refused else _name(job)
         PINGS.labels(name, result).inc()
         if not refused:
             LAST.labels(name).set(time.time())
@@ -83,7 +84,18 @@ def _light(path: str, found: Answer) -> None:
 
 def _name(job: str) -> str:
     """Return the label of a job that an authorised caller names."""
-    if job not in _names and len(_names) >= LIMIT:
-        return OTHER
-    _names.add(job)
+    if job not in _names:
+        if len(_names) >= LIMIT:
+            return OTHER
+        _names.add(job)
+        _tell(job)
     return job
+
+
+def _tell(name: str) -> None:
+    """Tell of what an alert is made of before it happens, as 0: else the first time would not be seen to rise."""
+    for result in REFUSALS:
+        PINGS.labels(name, result)
+
+
+_tell(OTHER)

@@ -114,6 +114,12 @@ def test_a_strangers_words_are_no_label(names, scrape):
     assert scrape()("backstop_cron_pings_total", job="other", result="unknown") >= 5
 
 
+def test_a_refusal_is_told_before_it_happens(names, scrape):
+    counting.light(path="/cron/told-early/", found=light.REACHABLE)
+    assert scrape()("backstop_cron_pings_total", job="told-early", result="forbidden") == 0
+    assert scrape()("backstop_cron_pings_total", job="other", result="no_secret") is not None
+
+
 def test_the_hundred_and_first_name_is_another(names, scrape):
     for n in range(counting.LIMIT + 5):
         for _ in range(2):
@@ -142,7 +148,7 @@ def test_pings_that_run_a_job(names, client, db, scrape, slug, enabled, headers,
     seen = scrape()
     found = {}
     for one in seen.samples:
-        if one.name == "backstop_cron_pings_total" and one.labels["job"] == slug:
+        if one.name == "backstop_cron_pings_total" and one.labels["job"] == slug and one.value:
             found[one.labels["result"]] = one.value
     assert found == expected
     assert seen("backstop_cron_ping_duration_seconds_count") == before + times
