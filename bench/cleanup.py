@@ -15,11 +15,12 @@ Figures = dict[str, Any]
 FILL = """
 INSERT INTO reliability_delivery (id, lane_id, idempotency_key, payload, payload_digest, state, source, attempt_count,
     retries_used, due_at, created_at, finished_at, last_error)
-SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '70008' || substr(md5(n::text), 1, 15))::uuid,
-    %(lane)s, 'old-' || n, '{"order": ' || n || ', "text": "' || repeat(md5(n::text), 8) || '"}',
+SELECT id, %(lane)s, 'old-' || id, '{"order": ' || n || ', "text": "' || repeat(md5(n::text), 8) || '"}',
     sha256(n::text::bytea), 'delivered', 'api', 1, 0, at, at, at + interval '1 second', ''
 FROM generate_series(1, %(count)s) AS n,
-    LATERAL (SELECT now() - interval '200 days' + n * interval '5 seconds') AS t(at)
+    LATERAL (SELECT now() - interval '200 days' + n * interval '5 seconds') AS t(at),
+    LATERAL (SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '70008'
+        || substr(md5(n || random()::text), 1, 15))::uuid) AS i(id)
 """
 ATTEMPTS = """
 INSERT INTO reliability_attempt (delivery_id, number, result, code, error, status_code, started_at, duration_ms,
@@ -97,18 +98,24 @@ def _sizes() -> dict[str, float]:
     return found
 
 
-def room(*, rounds: int = 3, count: int = 500_000) -> None:
-    """Fill and clean up in turn, and print how large the tables are each time: `python -m bench.cleanup`."""
+def room(*, rounds: int = 3, count: int = 250_000) -> None:
+    """Fill and clean up in turn, and print how large (MB: table, indexes) the tables are: `python -m bench.cleanup`.
+
+    What comes in behind the old rows stays, so that their room cannot simply be cut off.
+    """
     from django.db import connection
 
     from reliability.pipeline import clock, retention
 
-    from .runs import workflow
+    from .runs import _accept, workflow
+
+    workflow("fast", paused=True)
 
     workflow("paused", paused=True)
     wanted = [rule for rule in retention.rules() if rule.name in ("attempts", "deliveries")]
     for number in range(rounds):
         fill(count)
+        _accept(5000)
         print(f"round {number + 1}: full {_sizes()}", flush=True)
         for rule in wanted:
             done = retention.apply(rule=rule, now=clock.now(), pace=retention.Pace(load=1.0))
