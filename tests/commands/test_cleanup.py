@@ -1,9 +1,15 @@
 """`manage.py cleanup` and `restore_archive`, as people and cron call them; real processes where they are killed."""
 
+import fcntl
+import os
+import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -64,9 +70,9 @@ def start():
     """Start a command as a process; what is left of it ends with the test."""
     running = []
 
-    def begin(*arguments: str, **changes: str) -> "subprocess.Popen[str]":
+    def begin(*arguments: str, stderr: int = subprocess.PIPE, **changes: str) -> "subprocess.Popen[str]":
         command = [sys.executable, str(ROOT / "manage.py"), *arguments]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        pipes = {"stdout": subprocess.PIPE, "stderr": stderr, "text": True}
         running.append(subprocess.Popen(command, env=environment(**changes), cwd=ROOT, **pipes))
         return running[-1]
 
@@ -85,6 +91,26 @@ def test_a_table_says_what_went(refusals, expired, folder, capsys):
     assert line(said, "stripe_refusals")[:4] == ["30", "days", "3", "0"]
     assert line(said, "archive")[:4] == ["24", "hours", "2", "0"]
     assert line(said, "stripe_events")[:4] == ["for", "good", "0", "0"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_bar_shows_on_a_terminal_and_nowhere_else(refusals, start):
+    refusals(3000)
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    running = start("cleanup", "--only", "stripe_refusals", stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # the terminal is gone with the process
+        while part := os.read(ours, 4096):
+            shown += part
+    os.close(ours)
+    assert running.wait(timeout=60) == 0
+    assert b"stripe_refusals: " in shown
+    assert b" rows" in shown
+    refusals(3000)
+    _, told = start("cleanup", "--only", "stripe_refusals").communicate(timeout=60)
+    assert "stripe_refusals: " not in told
 
 
 @pytest.mark.django_db(transaction=True)
