@@ -185,7 +185,8 @@ def _curl(account: Account) -> Button:
     if letter.source == N8N:
         return Button("Copy as curl", "terminal", why="n8n reported it: there was no request of ours.")
     if not account.payload.size:
-        return Button("Copy as curl", "terminal", why="Its payload has been erased.")
+        gone = "is in the archive" if letter.archive_id else "has been erased"
+        return Button("Copy as curl", "terminal", why=f"Its payload {gone}.")
     text = account.payload.begin if account.payload.size <= curl.INLINE else None
     last = account.replays[0].delivery if account.replays else letter.delivery
     if account.replays and account.replays[0].is_edited:

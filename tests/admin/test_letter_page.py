@@ -5,6 +5,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from reliability.models import (
+    Archive,
     Attempt,
     Breaker,
     BreakerState,
@@ -199,3 +200,14 @@ def test_a_page_takes_few_queries_whatever_a_letter_has(letter_with_everything):
         assert f"<b>bulk_{operation.kind}</b> by <bdi>user:ann</bdi>" in text
         assert line in text
     assert len(taken) <= 13, "\n".join(one["sql"][:60] + " … " + one["sql"].partition("FROM")[2][:150] for one in taken)
+
+
+def test_of_an_archived_one_the_page_says_where_its_payload_is(delivered_badly):
+    letter = delivered_badly(slug="echo")
+    now = clock.now()
+    archive = Archive.objects.create(name="dead-letters/2026/11/x", state="kept", lease_until=now, created_at=now)
+    DeadLetter.objects.filter(pk=letter.pk).update(status="archived", payload="", closed_at=now, archive=archive)
+    text = signed_in().get(page_of(letter)).content.decode()
+    assert "It is in the archive <code>dead-letters/2026/11/x</code>" in text
+    assert "Its payload is in the archive." in text
+    assert "erased" not in text
