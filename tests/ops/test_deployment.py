@@ -156,6 +156,13 @@ def test_every_image_is_pinned_and_every_file_that_is_copied_is_there():
         assert f"!{source}" in ignored, source
 
 
+def test_what_compose_mounts_is_there():
+    mounted = [one for service in compose()["services"].values() for one in service.get("volumes", ())]
+    files = [one.split(":")[0] for one in mounted if one.startswith("./")]
+    assert files
+    assert not [one for one in files if not (OPS / one).exists()]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_image_s_health_check_asks_the_server_by_an_allowed_name(tmp_path):
     from ..support.web import Web
