@@ -5,6 +5,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Described]]:
             continue
         meaning = cells[2] if heading == "meaning" else f"{heading}: {cells[2]}"
         defaults = cells[1].split(", ") if len(names) > 1 and cells[1] else [cells[1]] * len(names)
-        for name, default in zip(names, defaults, strict=False):
+        for name, default in zip_longest(names, defaults[: len(names)], fillvalue=""):
             yield name, Described(default, meaning)
 
 
