@@ -21,6 +21,8 @@ KINDS = {
     "addresses": "mail addresses, separated by commas",
     "mail": "a mail server's address",
     "slug": "slug",
+    "choice": "one of",
+    "mapping": "JSON object",
     "database": "PostgreSQL address",
 }
 ROOMS = ("config", "reliability", "scheduling")
@@ -71,8 +73,9 @@ def record() -> dict[str, Variable]:
 
 
 def _is_reader(name: str, one: Any) -> bool:
-    ours = getattr(one, "__module__", "") == "config.env"
-    return ours and callable(one) and not name.startswith("_") and name not in ("problem", "read_file")
+    """Say whether it reads the variable that its first argument names."""
+    ours = getattr(one, "__module__", "") == "config.env" and callable(one) and not name.startswith("_")
+    return ours and name != "problem" and [*inspect.signature(one).parameters][:1] == ["name"]
 
 
 def _recording(
@@ -176,7 +179,8 @@ def _shown(default: str) -> str:
 
 
 def _row(one: Variable, said: Described | None) -> tuple[str, str, str, str]:
-    kind = f"{one.kind}, {one.range}" if one.range else one.kind
+    between = " " if one.kind == KINDS["choice"] else ", "
+    kind = f"{one.kind}{between}{one.range}" if one.range else one.kind
     default = code(one.default) if one.default else _shown(said.default if said else "")
     meaning = (said.meaning if said else "").replace("](", "](../")
     return code(one.name), kind, default, re.sub(r"\]\(\.\./(https?:)", r"](\1", meaning)
