@@ -83,7 +83,8 @@ class System:
         for name in ("n8n", "docs", "ops"):  # as copies: a page may write beside what it reads
             if (ROOT / name).exists():
                 shutil.copytree(ROOT / name, self.folder / name, ignore=shutil.ignore_patterns("images", "*.pyc"))
-        (self.folder / "config").symlink_to(ROOT / "config")
+        for name in ("config", "reliability", "scheduling"):
+            (self.folder / name).symlink_to(ROOT / name)
         address = self.directory / "warm"
         warm.write_clients(self.path, address=address)
         warm.write_clients(self.folder / ".venv" / "bin", address=address)
