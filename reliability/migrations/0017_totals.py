@@ -158,7 +158,8 @@ BEGIN
         ) AS change JOIN reliability_lane l ON l.id = change.lane_id GROUP BY 1, 2, 3, 4;
         INSERT INTO backstop_total_change (name, key, lane_id, label, count)
         SELECT 'expired', '', 0, '', count(*) FROM before o JOIN after n ON n.id = o.id
-        WHERE n.status = 'archived' AND o.status <> 'archived' HAVING count(*) > 0;
+        WHERE n.status = 'archived' AND o.status <> 'archived'
+            AND n.id::text NOT LIKE '%-7de0-8de0-%' HAVING count(*) > 0;  -- the demo's never were
     END IF;
     RETURN NULL;
 END $$

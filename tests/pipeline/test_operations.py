@@ -18,7 +18,7 @@ from reliability.models import (
     OperationKind,
 )
 from reliability.models.ids import uuid7
-from reliability.pipeline import bulk, clock, control, intake, operations, replay, retention, retry_end
+from reliability.pipeline import bulk, clock, control, intake, operations, replay, retention, retention_rules, retry_end
 from reliability.pipeline.audit import Hand
 from reliability.pipeline.selection import DeadLetterFilter
 
@@ -307,9 +307,9 @@ def test_a_purged_payload_is_erased_wherever_it_is_kept(workflow, accept, letter
     now = clock.now()
     replay.purge(dead_letter_id=letter.pk, hand=HAND, now=now)
     kept = letters(1)[0]
-    assert retention.apply(rule=retention.PURGED_PAYLOADS, now=now + timedelta(days=6)) == 0
-    assert retention.count(rule=retention.PURGED_PAYLOADS, now=now + timedelta(days=8)) == 1
-    assert retention.apply(rule=retention.PURGED_PAYLOADS, now=now + timedelta(days=8)) == 1
+    assert retention.apply(rule=retention_rules.PURGED_PAYLOADS, now=now + timedelta(days=6)).rows == 0
+    assert retention.counted(rule=retention_rules.PURGED_PAYLOADS, now=now + timedelta(days=8)) == 1
+    assert retention.apply(rule=retention_rules.PURGED_PAYLOADS, now=now + timedelta(days=8)).rows == 1
     letter.refresh_from_db(), delivery.refresh_from_db(), kept.refresh_from_db()
     assert (letter.status, letter.payload, letter.document, letter.erase_at) == ("purged", "", None, None)
     assert set(Delivery.objects.values_list("payload", flat=True)) == {""}
@@ -317,7 +317,7 @@ def test_a_purged_payload_is_erased_wherever_it_is_kept(workflow, accept, letter
     assert kept.payload
     with pytest.raises(NotReplayable):
         operations.undo_purge(dead_letter_id=letter.pk, hand=HAND, now=now)
-    assert retention.apply(rule=retention.PURGED_PAYLOADS, now=now + timedelta(days=9)) == 0
+    assert retention.apply(rule=retention_rules.PURGED_PAYLOADS, now=now + timedelta(days=9)).rows == 0
 
 
 def jobs(operation: Operation) -> list[str]:

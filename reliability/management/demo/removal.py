@@ -35,12 +35,16 @@ STEPS = (
     ("stripeendpoint", f"id = {ENDPOINTS}"),
     ("stripeclaim", "id = ANY(%(claims)s)"),
     ("failuregroup", "workflow_id = ANY(%(workflows)s)"),
+    ("total", "key = ANY(%(workflows)s::text[]) OR key = ANY(%(endpoints)s::text[])"),
+    ("lanetotal", f"lane_id = {LANES}"),
     ("operationtally", f"lane_id = {LANES} OR operation_id = ANY(%(operations)s)"),
     ("lane", f"id = {LANES}"),
     ("workflow", "id = ANY(%(workflows)s)"),
     ("apikey", "id = ANY(%(keys)s)"),
     ("operation", "id = ANY(%(operations)s)"),
 )
+
+COUNTED = ("failuregroup", "total")
 
 
 def remove() -> int:
@@ -50,7 +54,7 @@ def remove() -> int:
     gone = 0
     with connection.cursor() as cursor:
         for table, where in STEPS:
-            if table == "failuregroup":
+            if table in COUNTED:
                 cursor.execute(APPLY_COUNTS)  # else what the dead letters counted down would come back at the end
             cursor.execute(f"DELETE FROM reliability_{table} WHERE {where}", values)  # noqa: S608  # our own text
             gone += cursor.rowcount
