@@ -38,6 +38,11 @@ def test_repeated_failures_lock_a_name_out_of_one_address(operator, client, sett
     assert not AccessAttempt.objects.filter(post_data__contains="wrong").exists()
 
 
+def test_signing_in_leads_to_the_overview(operator, client):
+    answer = sign_in(client, "a-password-1")
+    assert (answer.status_code, answer["Location"]) == (302, "/admin/")
+
+
 def test_a_success_forgets_the_failures(operator, client):
     for _ in range(4):
         sign_in(client, "wrong")
