@@ -7,7 +7,6 @@ and what PostgreSQL cannot store (a NUL, half of a surrogate pair).
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from json.scanner import make_scanner
 from typing import Any, NoReturn, cast
 
@@ -28,14 +27,6 @@ _scan_once: Callable[[str, int], tuple[Any, int]] = cast(Any, make_scanner)(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A JSON value, and its own text as the sender wrote it."""
-
-    value: Any
-    text: str
-
-
 def text_of(body: bytes) -> str:
     """Decode a request body. Raises `InvalidInput`."""
     try:
@@ -54,9 +45,9 @@ def load(text: str) -> Any:
     return value
 
 
-def members(text: str) -> dict[str, Value]:
-    """Split an object's text into its members. `text` is JSON that `load` has read."""
-    found: dict[str, Value] = {}
+def members(text: str) -> dict[str, str]:
+    """Split an object's text into those of its members, each as the sender wrote it; `load` has read `text`."""
+    found: dict[str, str] = {}
     for name, member in _members(text):
         if name in found:
             raise InvalidInput(f"'{name}' is given twice.", errors={name: ["Given twice."]})
@@ -76,13 +67,13 @@ def items(text: str) -> list[str]:
     return found
 
 
-def _members(text: str) -> Iterator[tuple[str, Value]]:
+def _members(text: str) -> Iterator[tuple[str, str]]:
     at = _skip(text, _skip(text, 0) + 1)
     while text[at] != "}":
         name, end = _scan(text, at)
         at = _skip(text, _skip(text, end) + 1)
-        value, end = _scan(text, at)
-        yield name, Value(value, text[at:end])
+        _, end = _scan(text, at)
+        yield name, text[at:end]
         at = _skip(text, end)
         if text[at] == ",":
             at = _skip(text, at + 1)

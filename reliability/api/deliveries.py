@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
@@ -17,7 +17,7 @@ from reliability.pipeline import control, intake, selection
 from reliability.pipeline.intake import Accepted, Trigger
 from reliability.pipeline.selection import lanes_of
 
-from . import pages, quick, shapes
+from . import pages, quick, shapes, written
 from .authentication import Caller
 from .serializers import (
     BatchRequest,
@@ -42,7 +42,10 @@ class Deliveries(View):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Answer what is usual at once; everything else goes through the steps."""
         answered = quick.answer(request, self) if request.method == "POST" else None
-        return answered if answered is not None else super().dispatch(request, *args, **kwargs)
+        if answered is None:
+            return super().dispatch(request, *args, **kwargs)
+        self.let_go()
+        return answered
 
     @extend_schema(
         operation_id="create_delivery",
@@ -84,7 +87,7 @@ class Batch(View):
         request=BatchRequest,
         responses={201: BatchShape, 200: BatchShape, 409: ProblemShape, 413: ProblemShape, **PROBLEMS},
     )
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponse:
         """Accept up to 1,000 deliveries, all or none; 200 if every one of them is a repeat."""
         who = caller(request)
         values = read(request, BatchRequest)["deliveries"]
@@ -92,8 +95,9 @@ class Batch(View):
         triggers = [_numbered(i, one, text, who) for i, (one, text) in enumerate(zip(values, texts, strict=True))]
         accepted = intake.accept(triggers=triggers, now=who.now)
         made = zip(accepted, triggers, values, strict=True)
-        found = [_shape(one, trigger, value["payload"]) for one, trigger, value in made]
-        return Response({"deliveries": found}, status=201 if any(one.created for one in accepted) else 200)
+        found = (_shape(one, trigger, value["payload"]) for one, trigger, value in made)
+        status = 201 if any(one.created for one in accepted) else 200
+        return written.listed("deliveries", found, status=status)
 
 
 class OneDelivery(View):
@@ -151,7 +155,7 @@ def find(delivery_id: UUID, who: Caller) -> Delivery:
 
 def _numbered(index: int, values: dict[str, Any], text: str, who: Caller) -> Trigger:
     try:
-        return _trigger(values, strict_json.members(text)["payload"].text, who)
+        return _trigger(values, strict_json.members(text)["payload"], who)
     except InvalidInput as error:
         raise InvalidInput(error.detail, errors={f"deliveries.{index}": [error.detail]}) from None
 

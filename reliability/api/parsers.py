@@ -9,13 +9,12 @@ from rest_framework.parsers import BaseParser
 
 from reliability import strict_json
 from reliability.errors import InvalidInput, PayloadTooLarge
-from reliability.strict_json import Value
 
 
 class Document(dict[str, Any]):
     """A body that is a JSON object, with the text of its members."""
 
-    def __init__(self, value: Mapping[str, Any], members: Mapping[str, Value]) -> None:
+    def __init__(self, value: Mapping[str, Any], members: Mapping[str, str]) -> None:
         super().__init__(value)
         self.members = members
 

@@ -9,7 +9,6 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from rest_framework.exceptions import ValidationError
-from rest_framework.renderers import JSONRenderer
 from rest_framework.views import APIView
 
 from reliability.errors import InvalidInput
@@ -18,7 +17,7 @@ from reliability.models.access import PREFIX_LENGTH, hash_key
 from reliability.pipeline import intake
 from reliability.pipeline.intake import Trigger
 
-from . import problems, shapes
+from . import problems, shapes, written
 from .authentication import KEY_LENGTH_LIMIT, shown
 from .parsers import document_of
 from .serializers import DeliveryRequest, key_of
@@ -26,7 +25,6 @@ from .views import values_of
 
 # A larger body is read only for a caller whose key has been looked at.
 BODY_LIMIT = 64 * 1024
-_renderer = JSONRenderer()
 
 
 def answer(request: HttpRequest, view: APIView) -> HttpResponse | None:
@@ -42,7 +40,7 @@ def answer(request: HttpRequest, view: APIView) -> HttpResponse | None:
         return problems.handle(error, {"request": request, "view": view})
     if found is None:
         return None
-    return HttpResponse(_renderer.render(found), status=201, content_type="application/json")
+    return written.one(found, status=201)
 
 
 def _is_small(length: Any) -> bool:
@@ -58,7 +56,7 @@ def _accept(request: HttpRequest, plain: str) -> shapes.Shape | None:
     payload = values["payload"]
     trigger = Trigger(
         workflow=values["workflow"],
-        payload=document.members["payload"].text,
+        payload=document.members["payload"],
         digest=digest_of(payload),
         idempotency_key=key_of(values.get("idempotency_key"), request.META.get("HTTP_IDEMPOTENCY_KEY")),
         deliver_at=values.get("deliver_at"),

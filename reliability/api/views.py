@@ -3,7 +3,10 @@
 from functools import cache
 from typing import Any
 
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from reliability.errors import Forbidden
@@ -22,6 +25,24 @@ class View(APIView):
 
     scopes: dict[str, str] = {}
     notes_use = False
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Answer, and keep nothing of it."""
+        response = super().dispatch(request, *args, **kwargs)
+        if isinstance(response, Response):
+            response.render()
+            vars(response).pop("renderer_context", None)
+        self.request.parser_context = {}
+        self.let_go()
+        return response
+
+    def let_go(self) -> None:
+        """Forget the request, its answer, and the `head` that Django ties to the view itself.
+
+        View, request and response hold each other. Left so, all that a large request read and answered would stay
+        until a late round of the garbage collector, together with what the next ones do.
+        """
+        vars(self).clear()
 
 
 def caller(request: Request) -> Caller:
@@ -65,5 +86,5 @@ def _reader(kind: type[Strict]) -> Strict:
 def text_of(request: Request, name: str) -> str:
     """Return the sender's own text of a member of the body."""
     body: Any = request.data
-    text: str = body.members[name].text
+    text: str = body.members[name]
     return text
