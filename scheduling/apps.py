@@ -9,12 +9,13 @@ class SchedulingConfig(AppConfig):
 
     def ready(self) -> None:
         from reliability.api import status
+        from reliability.management import demo_parts
         from reliability.pipeline import alert_readings, overview
 
-        from . import alerting, demo, doctor, health, housekeeping, metrics
+        from . import alerting, doctor, health, housekeeping, metrics
 
         housekeeping.register()
-        demo.register()
+        demo_parts.register(module="scheduling.demo")
         doctor.register()
         metrics.register()
         alert_readings.register(source=alerting.read)

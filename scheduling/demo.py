@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from reliability.management import demo
 from reliability.management.demo import cast
 from reliability.management.demo.book import Book, Wish
 from reliability.management.demo.cast import Role
+from reliability.management.demo_parts import Part
 from reliability.models import Delivery, DeliveryState, Source
 from reliability.models.ids import is_demo
 
@@ -37,10 +37,6 @@ PLANS = (
     Plan("demo-stock-count", "Stock count", cast.GAPS, 2 * HOUR, late=5 * HOUR),
     Plan("demo-old-import", "Old import", cast.EXPORT, 6 * HOUR, late=70 * HOUR, enabled=False),
 )
-
-
-def register() -> None:
-    demo.register(part=demo.Part(fill, remove, holds_other))
 
 
 def holds_other() -> bool:
@@ -132,3 +128,6 @@ def remove() -> int:
     """Delete the demo's jobs with their runs and pings; return how many rows went."""
     jobs_of_demo = [pk for pk in CronJob.objects.values_list("pk", flat=True) if is_demo(pk)]
     return CronJob.objects.filter(pk__in=jobs_of_demo).delete()[0]
+
+
+PART = Part(fill, remove, holds_other)

@@ -6,13 +6,12 @@ All of it carries ids of the demo (`reliability.models.ids.is_demo`), and slugs 
 is ever sent: the dispatcher passes by the demo's workflows, and no wake-up is written.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
 
 from reliability.errors import Conflict
+from reliability.management import demo_parts
 from reliability.models import StripeEvent, Workflow
 from reliability.models.ids import is_demo
 
@@ -20,23 +19,6 @@ from . import breakers, hands, letters, removal, rollups, stripe, week
 from .book import Book
 
 SEED = 7
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What another room adds: rows to a book whose lanes are open; how they go; and whether it holds other data."""
-
-    fill: Callable[[Book], None]
-    remove: Callable[[], int]
-    holds_other: Callable[[], bool]
-
-
-_parts: list[Part] = []
-
-
-def register(*, part: Part) -> None:
-    """Have `part` filled and removed with the rest."""
-    _parts.append(part)
 
 
 def is_present() -> bool:
@@ -48,7 +30,7 @@ def holds_other() -> bool:
     """Whether the database holds anything beside the demo that came in, or that somebody set up."""
     others = any(not is_demo(pk) for pk in Workflow.objects.values_list("pk", flat=True))
     newest = StripeEvent.objects.order_by("-id").values_list("pk", flat=True)[:1]
-    return others or any(not is_demo(pk) for pk in newest) or any(part.holds_other() for part in _parts)
+    return others or any(not is_demo(pk) for pk in newest) or any(part.holds_other() for part in demo_parts.loaded())
 
 
 def fill(*, now: datetime, seed: int = SEED, force: bool = False) -> dict[str, int]:
@@ -63,7 +45,7 @@ def fill(*, now: datetime, seed: int = SEED, force: bool = False) -> dict[str, i
     with transaction.atomic():
         book = Book(now=now, seed=seed)
         week.open_lanes(book)
-        others = [part.fill for part in _parts]
+        others = [part.fill for part in demo_parts.loaded()]
         for write in (week.fill, stripe.fill, *others, letters.fill, breakers.fill, hands.fill):
             write(book)
         book.save()
@@ -74,7 +56,7 @@ def fill(*, now: datetime, seed: int = SEED, force: bool = False) -> dict[str, i
 def remove() -> int:
     """Take the demo out again, and nothing else; return how many rows went."""
     with transaction.atomic():
-        return sum(part.remove() for part in _parts) + removal.remove()
+        return sum(part.remove() for part in demo_parts.loaded()) + removal.remove()
 
 
-__all__ = ["Part", "fill", "holds_other", "is_present", "register", "remove"]
+__all__ = ["fill", "holds_other", "is_present", "remove"]
