@@ -1,9 +1,13 @@
-"""`python -m bench [name …]`: run the benchmarks, print one table, write `bench/results/latest.json`."""
+"""`python -m bench [name …]`: run the benchmarks, print one table, write `bench/results/latest.json`.
+
+The file keeps each run's latest figures, with when they were taken.
+"""
 
 import json
 import platform
 import sys
 from datetime import UTC, datetime
+from typing import Any
 
 from . import ground
 
@@ -19,17 +23,26 @@ def main(wanted: list[str]) -> int:
     if unknown := set(names) - set(BARS):
         print(f"There is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BARS)}.", file=sys.stderr)
         return 2
-    found = {}
+    table = []
     for name in names:
         print(f"{name} …", file=sys.stderr, flush=True)
-        found[name] = BARS[name].run()
-    table = [line for name in names for line in lines(name, found[name])]
+        found = BARS[name].run()
+        table += (own := list(lines(name, found)))
+        keep(name, found, met=all(line.met for line in own))
     show(table)
-    if not wanted:
-        about = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "python": platform.python_version()}
-        document = {**about, "met": all(line.met for line in table), "figures": found}
-        RESULT.write_text(json.dumps(document, indent=2) + "\n")
     return 0 if all(line.met for line in table) else 1
+
+
+def keep(name: str, found: dict[str, Any], *, met: bool) -> None:
+    """Put a run's figures into the file, with when they were taken; those of other runs stay."""
+    try:
+        kept = json.loads(RESULT.read_text())["runs"]
+    except (FileNotFoundError, KeyError):
+        kept = {}
+    about = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "python": platform.python_version(), "met": met}
+    runs = {**kept, name: {**about, "figures": found}}
+    document = {"met": all(one["met"] for one in runs.values()), "runs": runs}
+    RESULT.write_text(json.dumps(document, indent=2) + "\n")
 
 
 if __name__ == "__main__":

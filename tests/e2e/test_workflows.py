@@ -36,6 +36,9 @@ def fresh(transactional_db, n8n, services, front, workflow):
     for seen in (services.got, front.got, front.answered, front.failing):
         seen.clear()
     services.always()
+    front.let_in()
+    yield
+    front.shut()
 
 
 @pytest.fixture
