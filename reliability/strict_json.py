@@ -5,6 +5,7 @@ and what PostgreSQL cannot store (a NUL, half of a surrogate pair).
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from json.scanner import make_scanner
@@ -17,13 +18,21 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
 
+def _float(text: str) -> float:
+    """Read a number. What only infinity could stand for could be neither told apart nor written again."""
+    value = float(text)
+    if math.isinf(value):
+        raise InvalidInput("The body holds a number that is too large.")
+    return value
+
+
 def _refuse_constant(name: str) -> NoReturn:
     raise InvalidInput(f"{name} is not JSON.")
 
 
 # The scanner that `json` itself uses: from a text and a position, a value and the position behind it.
 _scan_once: Callable[[str, int], tuple[Any, int]] = cast(Any, make_scanner)(
-    json.JSONDecoder(parse_constant=_refuse_constant)
+    json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_float)
 )
 
 

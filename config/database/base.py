@@ -2,24 +2,33 @@
 
 Django asks the server (`SELECT 1`) before each request's first statement. A server that has gone, or has ended the
 connection, leaves something to read on the socket: its last message, or the end of the stream. So one look at the
-socket tells, and the server is asked only where there is something to read, or where a statement failed before.
+socket tells, and the server is asked only where there is something to read, where a statement failed before, or where
+nobody has looked for a while: a firewall may have dropped the connection without a word to either end.
 """
 
 import select
+import time
 
 from django.db.backends.postgresql import base
 from psycopg.pq import TransactionStatus
 from psycopg.pq.abc import PGconn
 
+# Seconds for which a silent connection is believed.
+BELIEVED = 30.0
+
 
 class DatabaseWrapper(base.DatabaseWrapper):
     """A connection of the main engine."""
 
+    looked_at = 0.0
+
     def is_usable(self) -> bool:
-        """Say whether the connection works, without a word to the server as long as it is silent itself."""
-        if self.connection is None or self.errors_occurred or not _is_silent(self.connection.pgconn):
-            return super().is_usable()
-        return True
+        """Say whether the connection works, without a word to the server as long as it is in use and silent itself."""
+        now = time.monotonic()
+        is_in_use, self.looked_at = now - self.looked_at < BELIEVED, now
+        if is_in_use and self.connection is not None and not self.errors_occurred:
+            return _is_silent(self.connection.pgconn) or super().is_usable()
+        return super().is_usable()
 
 
 def _is_silent(pgconn: PGconn) -> bool:

@@ -73,7 +73,7 @@ class PolicyFields(models.Model):
     circuit_breaker_recovery_ms = _whole(1, 7 * DAY_MS, "Time until the first probe, in milliseconds.")
     minimum_failure_rate = _share("Open only if this share of attempts failed, too.")
     completion = models.TextField(null=True, blank=True, choices=Completion.choices)
-    callback_timeout_ms = _whole(1, 30 * DAY_MS, "Time for the workflow's report, in milliseconds.")
+    callback_timeout_ms = _whole(1, 24 * DAY_MS, "Time for the workflow's report, in milliseconds.")
     on_unknown_outcome = models.TextField(null=True, blank=True, choices=OnUnknownOutcome.choices)
     skip_unchanged = models.BooleanField(
         null=True, blank=True, help_text="Skip a payload that equals the lane's last one."

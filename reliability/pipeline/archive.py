@@ -12,6 +12,7 @@ of their payloads. The database tells both apart, by the row's state.
 # ruff: noqa: S608  # statements are put together from our own words
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -29,6 +30,8 @@ from reliability.models.ids import DEMO_PATTERN, uuid7
 
 from . import archive_store, audit, clock
 from .audit import Hand
+
+logger = logging.getLogger(__name__)
 
 # For so long a writer is believed to be at work; its session's end is noticed at once.
 LEASE = timedelta(minutes=5)
@@ -118,6 +121,8 @@ def keep(*, now: datetime) -> Kept:
     except BaseException:
         with suppress(Exception):  # what is to be told is what went wrong first; the row says what is left to clear
             give_up(archive_id=archive.pk)
+            if not Archive.objects.filter(pk=archive.pk).exists():
+                archive_store.remove(name=archive.name)  # another forgot it before its files were there
         raise
     if not left:
         give_up(archive_id=archive.pk)
@@ -125,13 +130,19 @@ def keep(*, now: datetime) -> Kept:
 
 
 def clear() -> None:
-    """Give up what dead writers left, and remove the files of what was given up. Raises `StorageFailed`."""
+    """Give up what dead writers left, and remove the files of what was given up.
+
+    A file that cannot be removed is of no effect, and keeps nothing from being archived.
+    """
     with connection.cursor() as cursor:
         cursor.execute(GONE, [clock.now()])
         gone = [row[0] for row in cursor.fetchall()]
     given_up = Archive.objects.filter(state=ArchiveState.ABANDONED).values_list("pk", flat=True)
     for archive_id in [*gone, *given_up]:
-        give_up(archive_id=archive_id)
+        try:
+            give_up(archive_id=archive_id)
+        except archive_store.StorageFailed as error:
+            logger.warning("archive_not_removed", extra={"archive": str(archive_id), "error": str(error)})
 
 
 def give_up(*, archive_id: UUID) -> None:

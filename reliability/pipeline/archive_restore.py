@@ -145,12 +145,7 @@ def restore(
     for lines in _whole_lines(archive, manifest):
         chosen = [line for line in lines if line.letter is not None and wanted.takes(line.letter)]
         outcome.matched += len(chosen)
-        _restore_block(archive, chosen, outcome, now=now, dry_run=dry_run)
-    if outcome.restored and not dry_run:
-        details = {"name": archive.name, "damaged": len(problems)}
-        audit.record(
-            hand=hand, action="restore_archive", now=now, target=archive, count=outcome.restored, details=details
-        )
+        _restore_block(archive, chosen, outcome, hand=hand, now=now, dry_run=dry_run)
     return outcome
 
 
@@ -159,8 +154,8 @@ def _check(archive: Archive) -> tuple[Mapping[str, Any], list[str]]:
     problems, manifest = [], archive.manifest
     try:
         manifest = archive_store.read_manifest(name=archive.name)
-    except Damaged as error:
-        problems.append(f"{error}; the database's copy of it serves.")
+    except (Damaged, archive_store.StorageFailed) as error:
+        problems.append(f"{str(error).rstrip('.')}; the database's copy of it serves.")
     if manifest["sha256"] != archive.manifest["sha256"]:
         problems.append(f"{archive.name}{archive_store.MANIFEST}: it is not the one of this archive.")
         manifest = archive.manifest
@@ -182,7 +177,10 @@ def _whole_lines(archive: Archive, manifest: Mapping[str, Any]) -> Iterator[list
         yield [line for line in archive_format.read_block(block, data) if line.letter is not None]
 
 
-def _restore_block(archive: Archive, lines: list[Line], outcome: Outcome, *, now: datetime, dry_run: bool) -> None:
+def _restore_block(
+    archive: Archive, lines: list[Line], outcome: Outcome, *, hand: Hand, now: datetime, dry_run: bool
+) -> None:
+    """Bring a block's letters back, noted and on record by the same transaction."""
     with transaction.atomic():
         row = Archive.objects.select_for_update().get(pk=archive.pk)
         done = []
@@ -197,6 +195,8 @@ def _restore_block(archive: Archive, lines: list[Line], outcome: Outcome, *, now
             with connection.cursor() as cursor:
                 cursor.execute(NOT_SEEN_AGAIN)
             Archive.objects.filter(pk=row.pk).update(restored=sorted({*row.restored, *done}))
+            details = {"name": row.name, "damaged": len(outcome.problems)}
+            audit.record(hand=hand, action="restore_archive", now=now, target=row, count=len(done), details=details)
 
 
 def _why_not(row: Archive, line: Line) -> str:

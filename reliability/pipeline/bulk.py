@@ -192,5 +192,5 @@ def _withdraw(operation: Operation, now: datetime) -> None:
     with connection.cursor() as cursor:
         cursor.execute(WITHDRAW, values)
         letters = [row[0] for row in cursor.fetchall()]
-    replay.lay_back(dead_letter_ids=letters)
+    replay.lay_back(dead_letter_ids=letters, now=now)
     operation.next_at = now if len(letters) == BATCH else None

@@ -159,10 +159,11 @@ def _refusal(dead_letter_id: UUID) -> NotFound | NotReplayable:
     return NotReplayable(f"Only a dead letter can be replayed; this one is {letter.status}.")
 
 
-def lay_back(*, dead_letter_ids: Sequence[UUID]) -> int:
-    """Make those dead again whose replays were called off; return how many."""
+def lay_back(*, dead_letter_ids: Sequence[UUID], now: datetime) -> int:
+    """Make those dead again whose replays were called off, for at least another TTL; return how many."""
     letters = DeadLetter.objects.filter(pk__in=dead_letter_ids, status=DeadLetterStatus.REPLAYING)
-    return letters.update(status=DeadLetterStatus.DEAD)
+    expiry = now + timedelta(hours=settings.N8N_DLQ_TTL_HOURS)
+    return letters.update(status=DeadLetterStatus.DEAD, expires_at=Greatest("expires_at", Value(expiry)))
 
 
 def purge(*, dead_letter_id: UUID, hand: Hand, now: datetime) -> None:

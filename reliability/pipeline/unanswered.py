@@ -17,6 +17,9 @@ from . import attempt_log, rollups
 from .outcome import RECORD, Death, describe, finish, rows_json, rules_of
 from .rollups import Tally
 
+# The column's largest: what ran out while nobody looked may be older than that.
+LONGEST_MS = 2**31 - 1
+
 FAIL_IN_FLIGHT = """
 UPDATE reliability_delivery SET state = %s, due_at = coalesce(%s, due_at), finished_at = %s,
     retries_used = retries_used + %s, last_error = %s, lease_token = NULL, lease_until = NULL
@@ -116,7 +119,7 @@ def apply(  # noqa: PLR0913  # one failure, with all that its record holds
             "code": verdict.code,
             "error": verdict.message,
             "started_at": started_at,
-            "duration_ms": max(0, round((now - started_at).total_seconds() * 1000)),
+            "duration_ms": min(LONGEST_MS, max(0, round((now - started_at).total_seconds() * 1000))),
             "response_headers": {},
             "response_body": "",
             "probe": False,

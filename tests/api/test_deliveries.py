@@ -171,6 +171,7 @@ BAD_BODIES = {
     "lone surrogate": b'{"workflow": "echo", "payload": {"a": "\\ud800"}}',
     "lone low surrogate": b'{"workflow": "echo", "payload": ["\\uDFFF"]}',
     "nan": b'{"workflow": "echo", "payload": {"a": NaN}}',
+    "a number beyond all": b'{"workflow": "echo", "payload": {"a": 1e400}}',
     "infinity": b'{"workflow": "echo", "payload": {"a": -Infinity}}',
     "deep": _nested(3000).encode(),
     "deep list": b'{"workflow": "echo", "payload": ' + b"[" * 3000 + b"]" * 3000 + b"}",

@@ -1,6 +1,7 @@
 """The engine looks at a kept connection before it asks; one that is gone is made again."""
 
 import select
+import time
 
 import psycopg
 import pytest
@@ -42,6 +43,7 @@ def test_a_sound_connection_is_kept_without_a_word(other):
     with connection.cursor() as cursor:
         cursor.execute("SELECT 'mine'")
     before = pid()
+    connection.looked_at = time.monotonic()
     begin_request()
     assert connection.is_usable()
     connection.ensure_connection()
@@ -67,6 +69,15 @@ def test_a_server_that_speaks_first_is_asked(other):
     assert connection.is_usable()
     assert (pid(), last_statement(other)) == (before, "SELECT 1")
     assert connection.is_usable()
+
+
+def test_after_a_long_silence_it_is_asked(other, monkeypatch):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 'mine'")
+    assert connection.is_usable()
+    monkeypatch.setattr(connection, "looked_at", connection.looked_at - 31)
+    assert connection.is_usable()
+    assert last_statement(other) == "SELECT 1"
 
 
 def test_after_an_error_it_is_asked(other):

@@ -1,10 +1,13 @@
 """The screens in a real Chromium, over the demo's week: readable at each size, and usable by hand."""
 
+from datetime import timedelta
+
 import pytest
 
 from reliability.management import demo
-from reliability.models import Breaker, Delivery, FailureReport, StripeEndpoint, StripeEvent, Workflow
-from reliability.pipeline import clock
+from reliability.models import Alert, Breaker, Delivery, FailureReport, StripeEndpoint, StripeEvent, Workflow
+from reliability.pipeline import alerts, clock
+from reliability.pipeline.audit import Hand
 from scheduling.models import CronJob
 
 from .browser import SCHEMES, SIZES, axe
@@ -13,12 +16,17 @@ pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 LISTS = (
     *("delivery", "attempt", "breaker", "breakertransition", "workflow", "lane", "stripeevent", "stripeendpoint"),
     *("striperefusal", "stripeclaim", "execution", "failurereport", "apikey", "flag", "auditentry"),
+    *("alert", "alertsilence", "alertnotice"),
 )
 
 
 @pytest.fixture
 def week(transactional_db):
     demo.fill(now=clock.now())
+    now = clock.now()
+    alerts.silence(hand=Hand("user:ada", "a release"), now=now, until=now + timedelta(hours=1), alert="CpuHigh")
+    for at in (now - timedelta(minutes=30), now):  # there is no worker
+        alerts.check(now=at)
 
 
 def pages() -> list[str]:
@@ -31,6 +39,7 @@ def pages() -> list[str]:
         StripeEndpoint.objects.first(),
         FailureReport.objects.first(),
         CronJob.objects.get(slug="demo-gap-fill"),
+        Alert.objects.get(name="NoWorker", state="firing"),
     )
     of_rows = [f"/admin/{row._meta.app_label}/{row._meta.model_name}/{row.pk}/change/" for row in rows]
     lists = [f"/admin/reliability/{name}/" for name in LISTS]

@@ -2,6 +2,7 @@
 
 import json
 import time
+from datetime import timedelta
 
 import pytest
 
@@ -158,3 +159,15 @@ def test_an_answer_whose_message_cannot_be_stored_ends_its_delivery_like_others(
     delivery.refresh_from_db()
     assert delivery.state == "dead"
     assert delivery.attempts.get().error == DeadLetter.objects.get().error_message == "a�b"
+
+
+def test_a_lease_that_ran_out_long_ago_is_taken_back(workflow, receiver, drain, accept):
+    """As after weeks of standstill, or from a backup: it is older than its record can say in milliseconds."""
+    workflow()
+    made = accept()
+    long_ago = clock.now() - timedelta(days=60)
+    values = {"state": "sending", "attempt_count": 1, "sent_at": long_ago, "lease_token": made.pk}
+    Delivery.objects.filter(pk=made.pk).update(**values, lease_until=long_ago)
+    drain()
+    lost = Attempt.objects.get(result="interrupted")
+    assert (lost.code, lost.duration_ms) == ("worker_lost", 2**31 - 1)

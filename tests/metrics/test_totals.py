@@ -367,3 +367,15 @@ def test_a_recount_says_what_the_triggers_say(workflow, scrape):
         cursor.execute("SELECT backstop_recount_letters()")
     assert scrape()("backstop_dlq_entries", status="dead") == 3
     assert not LaneTotal.objects.exists()
+
+
+def test_at_commit_groups_come_before_totals_whatever_was_touched_first():
+    note = "INSERT INTO backstop_total_change (name, key, lane_id, label, count) VALUES ('ended', '', 0, 'x', 1)"
+    owed = "SELECT count(*) FROM backstop_failure_due WHERE xact = pg_current_xact_id()"
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(note)
+        cursor.execute(owed)
+        assert cursor.fetchone() == (1,)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM backstop_failure_due")
+        assert cursor.fetchone() == (0,)

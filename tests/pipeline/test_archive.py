@@ -28,6 +28,7 @@ from reliability.pipeline import archive, archive_restore, archive_store, burial
 from reliability.pipeline.archive_restore import DamagedArchive, Wanted
 from reliability.pipeline.archive_store import StorageFailed
 from reliability.pipeline.audit import Hand
+from reliability.policies import archive_format
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 HAND = Hand(actor="test", reason="a test")
@@ -417,6 +418,46 @@ def test_a_file_of_another_length_is_damaged(letters, folder, cut, text):
     with pytest.raises(DamagedArchive) as refused:
         bring_back()
     assert text in refused.value.problems[-1]
+
+
+def test_where_the_manifest_is_gone_the_databases_copy_serves(letters, folder):
+    letters(3)
+    archive.keep(now=clock.now())
+    files(folder)[1].unlink()
+    with pytest.raises(DamagedArchive) as refused:
+        bring_back()
+    assert "the database's copy" in refused.value.problems[0]
+    assert bring_back(skip_damaged=True).restored == 3
+
+
+def test_what_came_back_before_a_crash_is_on_record(letters, folder, monkeypatch):
+    monkeypatch.setattr(archive_format, "BLOCK_LINES", 1)
+    letters(3)
+    archive.keep(now=clock.now())
+    plain, seen = archive_restore._restore_one, []
+
+    def dying(*args, **values):
+        seen.append(args)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return plain(*args, **values)
+
+    monkeypatch.setattr(archive_restore, "_restore_one", dying)
+    with pytest.raises(KeyboardInterrupt):
+        bring_back()
+    assert DeadLetter.objects.filter(status="dead").count() == 2
+    assert sum(AuditEntry.objects.filter(action="restore_archive").values_list("count", flat=True)) == 2
+
+
+def test_a_file_that_cannot_be_removed_stops_no_archiving(letters, folder, monkeypatch):
+    letters(1)
+    Archive.objects.create(name="half", state="abandoned", lease_until=clock.now(), created_at=clock.now())
+
+    def refused(**_):
+        raise StorageFailed("It may not be removed.")
+
+    monkeypatch.setattr(archive_store, "remove", refused)
+    assert archive.keep(now=clock.now()).letters == 1
 
 
 def test_a_file_that_is_gone_is_told(letters, folder):

@@ -179,6 +179,16 @@ def test_cancel_withdraws_what_was_not_sent(letters):
             act(operation_id=operation.pk, hand=HAND, now=clock.now())
 
 
+def test_what_is_withdrawn_stays_for_another_ttl(letters, settings):
+    made = letters(3)
+    operation = work(submit(rate_per_second=10), steps=1)
+    DeadLetter.objects.update(expires_at=clock.now() - timedelta(hours=1))
+    operations.cancel(operation_id=operation.pk, hand=HAND, now=clock.now())
+    work(operation)
+    left = DeadLetter.objects.filter(status="dead", expires_at__gt=clock.now() + timedelta(hours=23))
+    assert left.count() == len(made)
+
+
 def test_the_cut_off_and_those_that_left_before_their_turn(letters):
     made = letters(10)
     cutoff = clock.now()
