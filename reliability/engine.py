@@ -29,8 +29,9 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.db import connection, transaction
 from procrastinate.contrib.django import app
+from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
-from procrastinate.jobs import Notification
+from procrastinate.jobs import JobDeferrer, Notification
 from procrastinate.manager import JobManager, NotificationCallback
 
 from reliability.pipeline import usage
@@ -43,6 +44,9 @@ LEAD = timedelta(seconds=2)
 LANE_LOCK = 1_112_757_840
 # How long after a notification it is told once more, in seconds.
 ECHO = 0.025
+
+# In a worker the app has a connection of its own, on which a job would be seen before the rows that it is about.
+_in_transaction = JobManager(DjangoConnector())
 
 logger = logging.getLogger(__name__)
 
@@ -120,11 +124,12 @@ def tell(*, notice_id: UUID, at: datetime | None = None, stands_by: bool = False
 
 
 def _defer(task: Any, key: str, at: datetime | None, **arguments: str) -> None:
-    """Plan a job, unless one of that key waits already."""
+    """Plan a job in the current transaction, unless one of that key waits already."""
     when = at - LEAD if at is not None else None
     moment = at.timestamp() if at is not None else None
+    job = task.configure(queueing_lock=key, schedule_at=when).job
     with suppress(AlreadyEnqueued), transaction.atomic():
-        task.configure(queueing_lock=key, schedule_at=when).defer(**arguments, at=moment)
+        JobDeferrer(job=job, job_manager=_in_transaction).defer(**arguments, at=moment)
 
 
 def forget(*, lane_ids: Iterable[int]) -> None:

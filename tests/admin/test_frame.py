@@ -149,7 +149,7 @@ def test_a_count_that_went_no_further_says_so(accept_many, workflow, monkeypatch
     client = Client()
     client.force_login(User.objects.create_superuser("root"))
     where = "/admin/reliability/delivery/"
-    assert "5+" not in client.get(where).content.decode()
+    assert "5+ deliveries" not in " ".join(client.get(where).content.decode().split())
     accept_many(3, idempotency_key=None)
     said = " ".join(client.get(where).content.decode().split())
     assert "5+ deliveries" in said

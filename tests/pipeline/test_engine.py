@@ -1,5 +1,9 @@
 import asyncio
+from uuid import uuid4
 
+import pytest
+from django.db import connection, transaction
+from procrastinate.contrib.django import app
 from procrastinate.manager import JobManager
 
 from reliability import engine
@@ -26,3 +30,17 @@ def test_a_notification_that_a_fetch_swallows_is_told_again():
 
 def test_workers_listen_that_way():
     assert JobManager.listen_for_jobs.__module__ == engine.__name__
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_too_plans_a_job_with_the_transaction_that_it_belongs_to():
+    one, two = uuid4(), uuid4()
+    with app.replace_connector(app.connector.get_worker_connector()):
+        with transaction.atomic():
+            engine.tell(notice_id=one)
+            transaction.set_rollback(True)
+        engine.tell(notice_id=two)
+        engine.tell(notice_id=two)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT args ->> 'notice_id' FROM procrastinate_jobs WHERE task_name = 'tell'")
+        assert cursor.fetchall() == [(str(two),)]
