@@ -1,4 +1,4 @@
-"""Every metric of Backstop's own: its name, type, labels and meaning. docs/metrics.md is held to it.
+"""Every metric of Backstop's own: its name, type, labels and meaning. docs/reference/metrics.md is made of it.
 
 Also the parts that other rooms add. `prometheus_client` is loaded by those who are scraped, and by no worker.
 """
