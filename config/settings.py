@@ -1,4 +1,4 @@
-"""Django's settings, all of them from the environment; docs/configuration.md says what each variable means."""
+"""Django's settings, all of them from the environment; docs/reference/settings.md says what each variable means."""
 
 from datetime import timedelta
 from pathlib import Path

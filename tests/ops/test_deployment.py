@@ -49,7 +49,7 @@ def compose() -> dict:
 
 def variables() -> set[str]:
     """Every variable that the reference names."""
-    return set(re.findall(r"`([A-Z][A-Z0-9_]+)`", (ROOT / "docs" / "configuration.md").read_text()))
+    return set(re.findall(r"`([A-Z][A-Z0-9_]+)`", (ROOT / "docs" / "reference" / "settings.md").read_text()))
 
 
 @pytest.mark.parametrize(

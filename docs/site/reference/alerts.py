@@ -10,9 +10,11 @@ from .tables import code, table
 
 RULES = "ops/prometheus/alerts.yml"
 INTRODUCTION = """\
-# Alerts
+# Alert rules
 
-The rules of `ops/prometheus/alerts.yml`: when each fires, and after how long. What to do then is in the runbook.
+The rules of `ops/prometheus/alerts.yml`: when each fires, and after how long. `check_alerts` has the same, but for
+*BackstopDown*, by names without the prefix. What to do then is in the [runbook](../runbook.md), whom it is told in
+[Alerts](../alerts.md).
 
 """
 

@@ -1,13 +1,13 @@
-"""Every environment variable: kind, range and default as the code reads it; its meaning from the documents' tables."""
+"""Every environment variable: kind, range and default as the code reads it; subject and meaning from settings.yml."""
 
 import ast
 import inspect
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from .tables import code, table
 
@@ -27,13 +27,14 @@ KINDS = {
 }
 ROOMS = ("config", "reliability", "scheduling")
 NOT_OURS = {"DJANGO_SETTINGS_MODULE"}
+WORDS = Path(__file__).resolve().parents[1] / "settings.yml"
+HEADS = ("variable", "kind", "default", "meaning")
+UNDESCRIBED = {"subject": "Without a word about them", "variables": {}}
 INTRODUCTION = """\
-# Settings, name by name
+# Settings
 
-Every environment variable that Backstop reads. By subject, and with the shape of workflow files, they are in
-[Configuration](../configuration.md). A file `.env` beside `manage.py` is read too; the environment wins. A value that
-cannot be read, or lies outside its range, stops the start and is named.
-
+Every environment variable that Backstop reads, by subject. How they are set, and what stands above them, is in
+[Configuration](../configuration.md).
 """
 
 
@@ -45,14 +46,6 @@ class Variable:
     kind: str
     range: str = ""
     default: str | None = None
-
-
-@dataclass(frozen=True)
-class Described:
-    """What a document says of a variable."""
-
-    default: str
-    meaning: str
 
 
 def record() -> dict[str, Variable]:
@@ -141,46 +134,23 @@ def _names(path: Path) -> set[str]:
     return found
 
 
-def described(root: Path) -> dict[str, Described]:
-    """Return what the documents' tables say of variables, by name; docs/configuration.md has the last word."""
-    pages = sorted((root / "docs").glob("*.md"), key=lambda path: path.stem == "configuration")
-    return {name: said for path in pages for name, said in _rows(path)}
-
-
-def _rows(path: Path) -> Iterator[tuple[str, Described]]:
-    """Yield the rows of a page's tables `variable | default | meaning`. A row may be about several, in one order."""
-    heading = ""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
-        if not line.startswith("|"):
-            heading = ""
-        elif cells[:2] == ["variable", "default"]:
-            heading = cells[-1]
-        names = re.findall(r"`([A-Z][A-Z0-9_]*(?:<SLUG>)?)`", cells[0])
-        if not heading or len(cells) != 3:
-            continue
-        meaning = cells[2] if heading == "meaning" else f"{heading}: {cells[2]}"
-        defaults = cells[1].split(", ") if len(names) > 1 and cells[1] else [cells[1]] * len(names)
-        for name, default in zip_longest(names, defaults[: len(names)], fillvalue=""):
-            yield name, Described(default, meaning)
-
-
 def page(*, variables: dict[str, Variable], root: Path) -> str:
-    """Return the page: one table, by name."""
-    words = described(root)
-    names = sorted({*variables, *elsewhere(root), *words})
-    rows = [_row(variables.get(name, Variable(name, "text")), words.get(name)) for name in names]
-    return INTRODUCTION + table(("variable", "kind", "default", "meaning"), rows)
+    """Return the page: a table for each subject. What is read and has no word of its own comes last, and is seen so."""
+    subjects = yaml.safe_load(WORDS.read_text(encoding="utf-8"))
+    told = {name for subject in subjects for name in subject["variables"]}
+    silent = sorted({*variables, *elsewhere(root)} - told)
+    rest = [{**UNDESCRIBED, "variables": dict.fromkeys(silent, "")}] if silent else []
+    return INTRODUCTION + "".join(_section(subject, variables) for subject in [*subjects, *rest])
 
 
-def _shown(default: str) -> str:
-    """Return a described default as code where it is a value, not a sentence."""
-    return code(default) if re.fullmatch(r"[\w.]+", default) else default
+def _section(subject: dict[str, Any], variables: dict[str, Variable]) -> str:
+    note = f"{subject['note']}\n\n" if "note" in subject else ""
+    rows = [_row(variables.get(name, Variable(name, "text")), said) for name, said in subject["variables"].items()]
+    return f"\n## {subject['subject']}\n\n{note}" + table(HEADS, rows)
 
 
-def _row(one: Variable, said: Described | None) -> tuple[str, str, str, str]:
+def _row(one: Variable, said: str | dict[str, str]) -> tuple[str, str, str, str]:
+    words = said if isinstance(said, dict) else {"meaning": said}
     between = " " if one.kind == KINDS["choice"] else ", "
     kind = f"{one.kind}{between}{one.range}" if one.range else one.kind
-    default = code(one.default) if one.default else _shown(said.default if said else "")
-    meaning = (said.meaning if said else "").replace("](", "](../")
-    return code(one.name), kind, default, re.sub(r"\]\(\.\./(https?:)", r"](\1", meaning)
+    return code(one.name), kind, code(one.default) if one.default else words.get("default", ""), words["meaning"]
