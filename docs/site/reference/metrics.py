@@ -37,10 +37,12 @@ def page() -> str:
 
 def _measured() -> Iterator[tuple[str, str, str, str]]:
     """Yield the rows of what web processes measure of requests and queries."""
+    from django_prometheus import db
+
     from config import measuring
 
     of_requests = (measuring.metrics.responses, measuring.metrics.latencies, measuring.metrics.exceptions)
-    of_queries = (measuring.query_duration_seconds, measuring.errors_total, measuring.connections_total)
+    of_queries = (db.query_duration_seconds, db.errors_total, db.connections_total)
     for one in (*of_requests, *of_queries):
         (told,) = one.describe()
         name = f"{told.name}_total" if told.type == "counter" else told.name
