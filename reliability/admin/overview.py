@@ -109,7 +109,7 @@ def _cards(cards: Cards, now: datetime) -> list[Card]:
 def _dead(cards: Cards, now: datetime) -> Card:
     dead = cards.dead
     oldest = f"oldest {relative(at=dead.oldest_at, now=now)}, " if dead.oldest_at else ""
-    note = f"{oldest}{dead.died:,} new, {dead.died_before:,} the range before"
+    note = f"{oldest}{dead.died:,} new, {dead.died_before:,} in the range before"
     url = _url(LISTS.format("deadletter"), {"status__exact": "dead"})
     return Card("Dead letters", f"{dead.count:,}", note, url, tone="bad" if dead.count else "good")
 
@@ -129,7 +129,7 @@ def _backlog(cards: Cards, now: datetime) -> Card:
     note = (
         "nothing waits"
         if not backlog.count
-        else f"the first is due since {duration(age)}"
+        else f"the first has been due for {duration(age)}"
         if age
         else "none is due yet"
     )

@@ -80,11 +80,19 @@ def _times(count: int) -> str:
 
 def breaker(one: Breaker, *, waiting: int, now: datetime) -> str:
     """Say how a breaker stands: since when, why, what comes next, and how much waits."""
-    sentence = f"{_state(one, now)}{_next(one, now)}."
+    sentence = _joined(_state(one, now), _next(one, now))
     if not waiting:
         return sentence
     count = f"{MOST_SHOWN:,} or more" if waiting >= MOST_SHOWN else f"{waiting:,}"
     return f"{sentence} {count} {'delivery waits' if waiting == 1 else 'deliveries wait'}."
+
+
+def _joined(said: str, more: str) -> str:
+    """Return both as one sentence, or as two where the first ends as somebody else ended it: with a question, say."""
+    is_ended = said.endswith(("?", "!", "."))
+    if not more:
+        return said if is_ended else f"{said}."
+    return f"{said} {more[0].upper()}{more[1:]}." if is_ended else f"{said}; {more}."
 
 
 def _state(one: Breaker, now: datetime) -> str:
@@ -93,7 +101,7 @@ def _state(one: Breaker, now: datetime) -> str:
         case BreakerState.OPEN:
             return f"Open{since}: {_cause(one)}"
         case BreakerState.FORCED_OPEN:
-            return f"Held open by hand{since}{f': {short(one.reason)}' if one.reason else ''}"
+            return f"Held open by hand{since}, {_end(one, now)}{f': {short(one.reason)}' if one.reason else ''}"
         case BreakerState.HALF_OPEN:
             return f"Half-open: one probe at a time ({short(one.reason) or 'recovering'})"
         case _:
@@ -120,18 +128,21 @@ def _failures(count: int) -> str:
     return "1 failure" if count == 1 else f"{count} failures"
 
 
+def _end(one: Breaker, now: datetime) -> str:
+    """Say until when it is held open by hand."""
+    if one.forced_until is None:
+        return "until it is reset"
+    return f"until its first probe {until(one.forced_until, now=now)}"
+
+
 def _next(one: Breaker, now: datetime) -> str:
     match one.state:
         case BreakerState.OPEN:
-            return f", next probe {until(one.next_probe_at, now=now, never='now')}"
-        case BreakerState.FORCED_OPEN if one.forced_until is None:
-            return ", until it is reset"
-        case BreakerState.FORCED_OPEN:
-            return f", until its first probe {until(one.forced_until, now=now)}"
+            return f"next probe {until(one.next_probe_at, now=now, never='now')}"
         case BreakerState.HALF_OPEN if one.probe_until is not None and one.probe_until > now:
-            return f", a probe is out, its lease ends {until(one.probe_until, now=now)}"
+            return f"a probe is out, its lease ends {until(one.probe_until, now=now)}"
         case BreakerState.HALF_OPEN:
-            return ", the next delivery is its probe"
+            return "the next delivery is its probe"
         case _:
             return ""
 

@@ -77,17 +77,22 @@ def test_how_a_delivery_stands(values, said):
                 "buckets": BUCKETS,
             },
             31,
-            "Open for 14 min: 9 failures in 10 min (http_503: down), next probe in 2 min. 31 deliveries wait.",
+            "Open for 14 min: 9 failures in 10 min (http_503: down); next probe in 2 min. 31 deliveries wait.",
         ),
         (
             {"state": "open", "opened_at": BEFORE, "next_probe_at": BEFORE, "reason": "http_401: no"},
             1,
-            "Open for 14 min: http_401: no, next probe now. 1 delivery waits.",
+            "Open for 14 min: http_401: no; next probe now. 1 delivery waits.",
+        ),
+        (
+            {"state": "open", "opened_at": BEFORE, "next_probe_at": SOON, "reason": "http_404: published?"},
+            0,
+            "Open for 14 min: http_404: published? Next probe in 2 min.",
         ),
         (
             {"state": "forced_open", "opened_at": BEFORE, "reason": "upgrade"},
             10_000,
-            "Held open by hand for 14 min: upgrade, until it is reset. 10,000 or more deliveries wait.",
+            "Held open by hand for 14 min, until it is reset: upgrade. 10,000 or more deliveries wait.",
         ),
         (
             {"state": "forced_open", "opened_at": BEFORE, "forced_until": SOON},
@@ -97,9 +102,9 @@ def test_how_a_delivery_stands(values, said):
         (
             {"state": "half_open", "probe_until": SOON, "reason": "http_503: down"},
             0,
-            "Half-open: one probe at a time (http_503: down), a probe is out, its lease ends in 2 min.",
+            "Half-open: one probe at a time (http_503: down); a probe is out, its lease ends in 2 min.",
         ),
-        ({"state": "half_open"}, 0, "Half-open: one probe at a time (recovering), the next delivery is its probe."),
+        ({"state": "half_open"}, 0, "Half-open: one probe at a time (recovering); the next delivery is its probe."),
     ],
 )
 def test_how_a_breaker_stands(settings, values, waiting, said):
