@@ -1,4 +1,4 @@
-"""What MkDocs is told beyond its configuration: pages that lie outside docs/, and links that lead out of it."""
+"""What MkDocs is told beyond its configuration: files that lie outside its pages, and links that lead out of them."""
 
 import re
 from pathlib import Path
@@ -9,11 +9,12 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[2]
 # Where a page lies in the site, and where its text is.
 OUTSIDE = {"n8n.md": "n8n/README.md", "changelog.md": "CHANGELOG.md"}
+STYLE = "site.css"
 
 
 def on_files(files: Files, *, config: Any) -> Files:
-    """Take in the pages that lie where the repository needs them."""
-    for name, path in OUTSIDE.items():
+    """Take in the pages that lie where the repository needs them, and the site's own style."""
+    for name, path in {**OUTSIDE, STYLE: f"docs/site/{STYLE}"}.items():
         files.append(File.generated(config, name, abs_src_path=str(ROOT / path)))
     return files
 

@@ -47,6 +47,7 @@ def test_the_site_loads_nothing_from_elsewhere(site):
         loaded += re.findall(r'<link\b[^>]*?href="([^"]+)"[^>]*?rel="(?:stylesheet|preload|icon|preconnect)"', text)
         assert loaded
         assert not [one for one in loaded if re.match(r"(?:https?:)?//", one)], page
+        assert not [one for one in loaded if one[0] != "/" and not (page.parent / one.split("?")[0]).exists()], page
 
 
 def test_the_search_needs_nobody_else(site):
