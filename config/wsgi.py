@@ -57,7 +57,11 @@ _heavy = entrance.identified(tracing.served(_known) if settings.TRACES else _kno
 
 
 def _answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Answer one request."""
+    """Answer one request. The usual check of a job that was reached before takes the fewest steps."""
+    count = counting.reached.get(environ["PATH_INFO"])
+    if count is not None and light.is_usual(environ=environ, secret=_secret):
+        count()
+        return light.respond(found=light.REACHABLE, method="GET", start_response=start_response)
     method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
     if light.is_light(method=method, path=path):
         found = light.answer(environ=environ, secret=_secret)

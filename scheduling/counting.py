@@ -6,11 +6,12 @@ that a stranger made up is kept.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from reliability.metrics.multiprocess import harmless
+from reliability.metrics.tally import Tally
 
 from .light import FORBIDDEN, REACHABLE, Answer
 
@@ -29,31 +30,15 @@ LAST = Gauge(
 )
 
 
-@dataclass(slots=True)
-class Reached:
-    """What counts a check of one job, and when its last one was written down: within a second one is as good."""
-
-    add: Callable[[], None]
-    touch: Callable[[float], None]
-    at: float = 0.0
-
-
 _names: set[str] = set()
-_reached: dict[str, Reached] = {}
+# By path, what counts a check of a job that was reached by it before.
+reached: dict[str, Callable[[], None]] = {}
 
 
 def light(*, path: str, found: Answer) -> None:
-    """Count a reachability check. What is counted often is found by its path at once."""
-    known = _reached.get(path) if found is REACHABLE else None
-    if known is None:
-        with harmless():
-            _light(path, found)
-        return
-    known.add()
-    now = time.time()
-    if not 0 <= now - known.at < 1:
-        known.at = now
-        known.touch(now)
+    """Count a reachability check."""
+    with harmless():
+        _light(path, found)
 
 
 def post(*, job: str, result: str, seconds: float | None = None) -> None:
@@ -75,11 +60,17 @@ def _light(path: str, found: Answer) -> None:
         PINGS.labels(name, "forbidden" if found is FORBIDDEN else "no_secret").inc()
         return
     name = _name(job)
-    made = Reached(PINGS.labels(name, "ok").inc, LAST.labels(name).set)
-    if name != OTHER:
-        _reached[path] = made
-    made.add()
-    made.touch(time.time())
+    if name == OTHER:
+        _write(name, 1)
+    elif path in reached:
+        reached[path]()
+    else:
+        reached.setdefault(path, Tally(write=partial(_write, name)).add)()
+
+
+def _write(name: str, count: int) -> None:
+    PINGS.labels(name, "ok").inc(count)
+    LAST.labels(name).set(time.time())
 
 
 def _name(job: str) -> str:

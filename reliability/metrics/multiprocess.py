@@ -44,7 +44,12 @@ def harmless() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        logger.warning("not_counted", extra={"error": type(error).__name__})
+        not_counted(error)
+
+
+def not_counted(error: OSError) -> None:
+    """Log why something was not counted."""
+    logger.warning("not_counted", extra={"error": type(error).__name__})
 
 
 def process_of(path: Path) -> int:

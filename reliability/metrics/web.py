@@ -4,6 +4,7 @@ Without `PROMETHEUS_MULTIPROC_DIR` it is this process alone.
 """
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from prometheus_client.process_collector import PROCESS_COLLECTOR
 from reliability import VERSION
 from reliability.pipeline import usage
 
-from . import multiprocess
+from . import multiprocess, tally
 from .catalogue import family
 
 # What they say is of the one process that happens to answer.
@@ -35,9 +36,12 @@ SLACK = 2.0
 
 def counted(now: datetime) -> Iterable[Metric]:
     """Return what web processes count themselves: requests, queries, pings, errors of this page."""
+    tally.flush()
     where = multiprocess.directory()
     if where is None:
         return list(REGISTRY.collect())
+    if len(living()) > 1:
+        time.sleep(tally.WHILE)  # until the others have written what they have counted by now
     with multiprocess.locked(where):
         collector: Any = MultiProcessCollector  # it comes without types
         return list(collector(None, path=str(where)).collect())

@@ -26,7 +26,7 @@ NO_ONE = 4_194_304  # above the highest number of a process
 def names(monkeypatch):
     """Begin without any name of a job."""
     monkeypatch.setattr(counting, "_names", set())
-    monkeypatch.setattr(counting, "_reached", {})
+    monkeypatch.setattr(counting, "reached", {})
 
 
 @pytest.fixture

@@ -98,8 +98,21 @@ def test_the_secret_is_compared_in_constant_time(ask, monkeypatch):
 
     compared = []
     monkeypatch.setattr(light.hmac, "compare_digest", lambda a, b: compared.append((a, b)) or a == b)
-    ask(authorization="Bearer wrong")
-    assert compared == [(b"wrong", SECRET.encode())]
+    for path in ("/cron/never-reached/", "/cron/reached/"):
+        ask(path, authorization=f"Bearer {SECRET}")
+        compared.clear()
+        assert ask(path, authorization="Bearer wrong")[0] == 403
+        assert (b"wrong", SECRET.encode()) in compared
+
+
+def test_a_job_that_was_reached_before_answers_as_it_did_the_first_time(ask):
+    first = ask("/cron/again/", authorization=f"Bearer {SECRET}")
+    assert ask("/cron/again/", authorization=f"Bearer {SECRET}") == first
+    assert ask("/cron/again/", method="HEAD", authorization=f"Bearer {SECRET}")[2] == b""
+    for wrong in ("Bearer ", "Bearer wrong", f"Bearer {SECRET}x", f"Basic {SECRET}", "Bearer \xff"):
+        assert ask("/cron/again/", authorization=wrong)[0] == 403
+    assert ask("/cron/again/")[0] == 403
+    assert ask("/cron/again/", secret="", authorization="Bearer ")[0] == 503
 
 
 @pytest.mark.parametrize(("secret", "status"), [(SECRET, 200), ("wrong", 403)])
