@@ -98,8 +98,12 @@ EXECUTIONS = pruning(
     what="figures of n8n's executions deleted",
     age=days("EXECUTION_RETENTION_DAYS"),
     table="reliability_execution",
+    # A letter of n8n's own names the execution; the condition on its text is the partial index's.
     where="t.id < %(id)s AND t.reported_at < %(cutoff)s AND NOT EXISTS (SELECT 1 FROM reliability_delivery d"
-    f" WHERE d.id = t.delivery_id AND d.state NOT IN {FINAL})",
+    f" WHERE d.id = t.delivery_id AND (d.state NOT IN {FINAL} OR NOT ("
+    + _NO_LETTER_LIVES.format(delivery="d.id", letter="d.dead_letter_id")
+    + "))) AND NOT EXISTS (SELECT 1 FROM reliability_deadletter l WHERE l.execution_id = t.execution_id"
+    " AND l.execution_id <> '' AND l.status IN ('dead', 'replaying'))",
 )
 FAILURE_REPORTS = pruning(
     name="failure_reports",

@@ -240,6 +240,17 @@ def test_executions_go_but_for_those_whose_delivery_waits(delivery, make_id, lan
     assert set(Execution.objects.values_list("execution_id", flat=True)) == {"2", "3"}
 
 
+@pytest.mark.parametrize(("status", "left"), [("dead", 3), ("replaying", 3), ("recovered", 0), ("purged", 0)])
+def test_executions_of_a_living_dead_letter_stay_as_long_as_it_does(delivery, letter, lane, make_id, now, status, left):
+    one = letter(OLD, status, delivery=delivery(OLD, "dead"))
+    letter(OLD, status, source="n8n", execution_id="3")
+    letter(OLD, "dead")  # names no execution
+    for number, of in enumerate([one.delivery, delivery(OLD, source="replay", dead_letter=one), None], start=1):
+        values = {"lane": lane, "delivery": of, "execution_id": str(number), "status": "error"}
+        Execution.objects.create(pk=make_id(OLD), reported_at=now - OLD * DAY, **values)
+    assert (sweep("executions", now), Execution.objects.count()) == (3 - left, left)
+
+
 def test_claims_go_late_and_ids_of_stripe_stay_for_good_unless_asked(make_id, now, settings):
     endpoint = StripeEndpoint.objects.create(slug="shop")
     for name, days in (("evt_old", 500), ("evt_young", 300)):
