@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db import Error, InterfaceError, OperationalError, connection
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
@@ -65,7 +65,7 @@ def answer(*, environ: Mapping[str, Any], slug: str) -> HttpResponse:
         recorded = _patiently(arrival)
     except BackstopError as error:
         return problem_of(error)
-    except DatabaseError as error:
+    except Error as error:
         # Its text may quote the statement, and that holds the event.
         state = getattr(error.__cause__, "sqlstate", None)
         logger.error("stripe_not_kept", extra={"endpoint": slug, "error": type(error).__name__, "sqlstate": state})

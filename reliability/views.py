@@ -1,5 +1,6 @@
 """Health, for whoever watches the process; and the errors of requests that reach no view."""
 
+import sys
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
@@ -8,13 +9,13 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib.staticfiles.storage import staticfiles_storage
-from django.db import DatabaseError, ProgrammingError, connection
+from django.db import Error, ProgrammingError, connection
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.views import defaults
 
-from reliability.api.problems import problem
+from reliability.api.problems import away, not_kept, problem
 
 
 def healthz(request: HttpRequest) -> HttpResponse:
@@ -32,7 +33,7 @@ def readyz(request: HttpRequest) -> HttpResponse:
             checks["migrations"] = migrations() <= set(cursor.fetchall())
     except ProgrammingError:
         pass  # no migration has been made yet
-    except DatabaseError:
+    except Error:
         checks["database"] = False
         connection.close()
     ok = all(checks.values())
@@ -86,8 +87,16 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer what no view caught; where the database was away, by 503 and when to come again."""
+    error = sys.exception()
+    gone = not_kept(error=error, doing=request.path) if isinstance(error, Error) and away(error) else None
     if request.path.startswith("/admin"):
-        return defaults.server_error(request)
+        page = defaults.server_error(request)
+        if gone is not None:
+            page.status_code, page.headers["Retry-After"] = gone.status_code, gone.headers["Retry-After"]
+        return page
+    if gone is not None:
+        return gone
     return problem(status=HTTPStatus.INTERNAL_SERVER_ERROR, detail="Something went wrong on our side.")
 
 

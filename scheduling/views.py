@@ -3,6 +3,7 @@
 import time
 
 from django.conf import settings
+from django.db import Error
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
@@ -44,6 +45,10 @@ def _run(request: HttpRequest, job: str, began: float) -> HttpResponse:
     except BackstopError as refusal:
         result = _refused(refusal)
         return problems.handle(refusal, {}) or problems.problem(status=500)
+    except Error as error:
+        if not problems.away(error):
+            raise
+        return problems.not_kept(error=error, doing="cron")  # no run is on record: whoever pings may do so again
     finally:
         counting.post(job=job, result=result, seconds=time.perf_counter() - began)
     return _answer(ran)

@@ -39,7 +39,7 @@ class Permit(View):
     @extend_schema(
         operation_id="ask_permit",
         parameters=[LaneQuery],
-        responses={200: PermitShape, 503: OpenApiResponse(ProblemShape, "Not now; see `Retry-After`."), **PROBLEMS},
+        responses={200: PermitShape, **PROBLEMS, 503: OpenApiResponse(ProblemShape, "Not now; see `Retry-After`.")},
     )
     def get(self, request: Request) -> Response:
         """Ask whether a workflow may go, by its breaker. A half-open one lets one probe at a time through."""

@@ -14,7 +14,7 @@ from reliability.errors import Forbidden
 from .authentication import Caller
 from .serializers import ProblemShape, ReasonRequest, Strict
 
-PROBLEMS = {400: ProblemShape, 401: ProblemShape, 403: ProblemShape}
+PROBLEMS = dict.fromkeys((400, 401, 403, 503), ProblemShape)
 
 
 class View(APIView):
