@@ -24,7 +24,7 @@ lint: $(VENV)/.tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
-	HTTPS=true ALLOWED_HOSTS=backstop.example.com DATABASE_URL=postgresql://backstop@db.example.com/backstop \
+	HTTPS=true TRUSTED_PROXIES=1 ALLOWED_HOSTS=backstop.example.com DATABASE_URL=postgresql://backstop@db.example.com/backstop \
 		N8N_WEBHOOK_URL=https://n8n.example.com/webhook METRICS_TOKEN=checked-by-lint-and-used-nowhere \
 		CRON_SECRET=checked-by-lint-and-used-nowhere \
 		SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))') \

@@ -8,6 +8,7 @@ SAFE = {
     "EMBEDDED_DATABASE": False,
     "ALLOWED_HOSTS": ["backstop.example.com"],
     "HTTPS": True,
+    "TRUSTED_PROXIES": 1,
     "CRON_SECRET": "a" * 24,
     "METRICS_TOKEN": "a token",
     "N8N_WEBHOOK_URL": "https://n8n.example.com/webhook",
@@ -41,6 +42,7 @@ def found(settings, monkeypatch):
         ({"METRICS_TOKEN": ""}, 5),
         ({"N8N_WEBHOOK_URL": "http://n8n.example.com/webhook"}, 7),
         ({"N8N_API_URL": "http://10.0.0.7:5678"}, 7),
+        ({"TRUSTED_PROXIES": 0}, 8),
     ],
 )
 def test_what_is_unsafe_is_named(found, values, number):
@@ -58,3 +60,7 @@ def test_a_password_in_the_environment(found, monkeypatch):
 )
 def test_this_machine_and_a_container_network_may_be_plain(found, address):
     assert found(N8N_WEBHOOK_URL=address) == []
+
+
+def test_without_https_no_proxy_is_expected(found):
+    assert found(HTTPS=False, TRUSTED_PROXIES=0) == ["backstop.W003"]
