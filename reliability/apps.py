@@ -2,6 +2,7 @@
 
 from django.apps import AppConfig
 from django.conf import settings
+from django.db.models.signals import post_migrate
 
 
 class ReliabilityConfig(AppConfig):
@@ -10,11 +11,12 @@ class ReliabilityConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks, engine  # noqa: F401  # registers the system checks
-        from .pipeline import alert_retention, retention_rules
+        from .pipeline import alert_retention, flags, retention_rules
 
         engine.listen_well()
         engine.tell_figures()
         retention_rules.register()
+        post_migrate.connect(flags.complete, sender=self)
         alert_retention.register()
         if settings.TRACES:
             from config import tracing  # what it imports takes memory, and is wanted by few

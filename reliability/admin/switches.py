@@ -3,7 +3,6 @@
 from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest
 
 from reliability.models import Flag, FlagName, Slot
 from reliability.pipeline import flags
@@ -45,11 +44,6 @@ class FlagAdmin(Telling, ReadOnly, ActingScreen):
     @admin.display(description="changed")
     def changed(self, flag: Any) -> str:
         return cells.moment(flag.changed_at, never="never", now=flag.seen_at)
-
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        """Show every switch, those that nobody touched yet included."""
-        Flag.objects.bulk_create([Flag(name=name) for name in FlagName.values], ignore_conflicts=True)
-        return super().changelist_view(request, extra_context)
 
 
 @admin.register(Slot)

@@ -12,7 +12,7 @@ class FlagName(models.TextChoices):
 
 
 class Flag(models.Model):
-    """A part of the service, and whether it is on. A missing row means on."""
+    """A part of the service, and whether it is on. A missing row means on; migrating makes every one."""
 
     name = models.TextField(primary_key=True, choices=FlagName.choices)
     enabled = models.BooleanField(default=True)

@@ -1,7 +1,10 @@
 """The switches: what is off, and the operator's hand on them."""
 
 from datetime import datetime
+from typing import Any
 
+from django.apps import apps as present
+from django.apps.registry import Apps
 from django.db import transaction
 
 from reliability import engine
@@ -16,6 +19,15 @@ def all_of_them() -> list[Flag]:
     """Return every switch, those that nobody touched yet included."""
     kept = {flag.name: flag for flag in Flag.objects.all()}
     return [kept.get(name) or Flag(name=name) for name in FlagName.values]
+
+
+def complete(*, using: str, apps: Apps = present, **_: Any) -> None:
+    """Make every switch that is not there yet, on, once the database is migrated: the console lists rows alone."""
+    try:
+        flag: Any = apps.get_model("reliability", "Flag")
+    except LookupError:
+        return  # migrated back to where there were none
+    flag.objects.using(using).bulk_create([flag(name=name) for name in FlagName.values], ignore_conflicts=True)
 
 
 def switch(*, name: str, enabled: bool, hand: Hand, now: datetime) -> Flag:

@@ -1,6 +1,7 @@
 """The console's screens of Stripe and of the switches."""
 
 import pytest
+from django.core.management import call_command
 from django.test import Client
 
 from reliability.models import AuditEntry, Flag, StripeClaim, StripeEndpoint, StripeEvent, StripeRefusal, StripeSecret
@@ -105,9 +106,20 @@ def test_others_may_not_touch_secrets(endpoint, group):
     assert StripeSecret.objects.filter(active=True).count() == 1
 
 
+def test_looking_at_the_switches_writes_nothing_and_migrating_makes_those_that_are_missing(db):
+    client = signed_in("operators")
+    Flag.objects.all().delete()
+    assert client.get(f"{BASE}flag/").status_code == 200
+    assert not Flag.objects.exists()
+    Flag.objects.create(name="stripe", enabled=False)
+    call_command("migrate", verbosity=0)
+    assert dict(Flag.objects.values_list("name", "enabled")) == {"dispatch": True, "scheduling": True, "stripe": False}
+    shown = client.get(f"{BASE}flag/").context["cl"].result_list
+    assert [flag.name for flag in shown] == ["dispatch", "scheduling", "stripe"]
+
+
 def test_a_switch_is_turned_by_an_operator_and_not_by_a_viewer(db):
     operator = signed_in("operators")
-    operator.get(f"{BASE}flag/")
     assert act(signed_in("viewers"), "flag", "dispatch", "switch-off").status_code == 403
     act(operator, "flag", "dispatch", "switch-off")
     kept = Flag.objects.get(name="dispatch")

@@ -135,7 +135,7 @@ def test_what_does_not_run_is_told(lane, now, accept, monkeypatch):
     circuit.instance()
     Breaker.objects.filter(scope="instance").update(state="open", opened_at=now, reason="connection_refused: x")
     control.pause(workflow_id=Workflow.objects.get().pk, hand=HAND, now=now)
-    Flag.objects.create(name="dispatch", enabled=False)
+    Flag.objects.filter(name="dispatch").update(enabled=False)
     operation = Operation.objects.create(
         kind="replay", cutoff=now, matched=9, done=2, skipped=1, actor="a", created_at=now
     )

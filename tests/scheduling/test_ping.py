@@ -161,7 +161,7 @@ def test_what_is_refused(job, post, settings):
     assert pings(off) == ["disabled", "disabled"]
     wrong = post(secret="wrong")
     assert (wrong.status_code, wrong.json()) == (403, {"ok": False, "code": "FORBIDDEN"})
-    Flag.objects.create(name="scheduling", enabled=False)
+    Flag.objects.filter(name="scheduling").update(enabled=False)
     switched_off = post()
     assert (switched_off.status_code, switched_off.headers["Retry-After"]) == (503, "60")
     assert pings(made) == ["off"]
