@@ -6,11 +6,13 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from reliability.models import ApiKey, KeyScope
+from reliability.models.ids import uuid7
 from reliability.pipeline import clock, keys
 
 from . import cells
@@ -24,6 +26,9 @@ REVOKE = Verb(
 
 
 class KeyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for the type checker alone
+    """A new key; and the form's own id, which becomes the key's, so that a form that is sent twice makes one."""
+
+    once = forms.UUIDField(required=False, initial=uuid7, widget=forms.HiddenInput)
     scopes = forms.MultipleChoiceField(
         choices=KeyScope.choices,
         required=False,
@@ -66,7 +71,16 @@ class ApiKeyAdmin(Telling, Reasoned, ActingScreen):
     list_filter = (StandingFilter,)
     sortable_by = ("name",)
     search_fields = ("name", "prefix", "tenant")
-    fields = ("name", "tenant", "scopes", "expires_at")
+    fields = ("name", "tenant", "scopes", "expires_at", "once")
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """Make a key. A form that was sent before makes none, and says so on the list."""
+        try:
+            shown: HttpResponse = super().add_view(request, form_url, extra_context)
+        except keys.IssuedAlready as refusal:
+            messages.warning(request, str(refusal))
+            return HttpResponseRedirect(reverse("admin:reliability_apikey_changelist"))
+        return shown
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -104,6 +118,7 @@ class ApiKeyAdmin(Telling, Reasoned, ActingScreen):
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         """Issue the key, and show it this once."""
+        obj.pk = form.cleaned_data["once"] or obj.pk
         plain = keys.issue(key=obj, hand=hand_of(request, form.cleaned_data["reason"]), now=clock.now())
         copy = cells.copy_button(plain, "the key")
         text = format_html("The key, shown this once: <code>{}</code> {}", plain, copy)

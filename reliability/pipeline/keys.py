@@ -4,34 +4,54 @@ from datetime import datetime
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
-from reliability.errors import Forbidden, InvalidInput, NotFound
+from reliability.errors import Conflict, Forbidden, InvalidInput, NotFound
 from reliability.models import ApiKey, KeyScope
 
 from . import audit
 from .audit import Hand
 
 
+class IssuedAlready(Conflict):
+    """This was asked for already: the key is made, and was shown once. If nobody saw it, revoke it and make another."""
+
+    code = "issued_already"
+
+
 def issue(*, key: ApiKey, hand: Hand, now: datetime, by: ApiKey | None = None) -> str:
     """Keep a new key; return its plain text, which nothing can show again.
 
-    Raises `InvalidInput`, and `Forbidden` where it would open more, or longer, than the key `by` which it is made.
+    Raises `InvalidInput`; `Forbidden` where it would open more, or longer, than the key `by` which it is made; and
+    `IssuedAlready` where there is a key of that id: whoever chose it asks for a second time.
     """
     if key.expires_at is not None and key.expires_at <= now:
         raise InvalidInput(errors={"expires_at": ["It lies in the past."]})
     if by is not None:
         _keep_within(key, by)
     plain = key.cut()
+    if ApiKey.objects.filter(pk=key.pk).exists():
+        raise IssuedAlready
     try:
         key.full_clean()
     except ValidationError as error:
         raise InvalidInput(errors=error.message_dict) from None
     with transaction.atomic():
-        key.save(force_insert=True)
+        _insert(key)
         details = {"prefix": key.prefix, "tenant": key.tenant, "scopes": key.scopes}
         audit.record(hand=hand, action="issue_key", now=now, target=key, details=details)
     return plain
+
+
+def _insert(key: ApiKey) -> None:
+    """Keep a key. Raises `IssuedAlready` where another has come with the same id meanwhile."""
+    try:
+        with transaction.atomic():
+            key.save(force_insert=True)
+    except IntegrityError:
+        if ApiKey.objects.filter(pk=key.pk).exists():
+            raise IssuedAlready from None
+        raise
 
 
 def _keep_within(key: ApiKey, by: ApiKey) -> None:

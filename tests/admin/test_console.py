@@ -1,4 +1,6 @@
 import json
+import re
+from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.admin import site
@@ -6,7 +8,7 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 
 from reliability.models import ApiKey, AuditEntry, Breaker, BreakerState, DeadLetter, Delivery, Workflow
-from reliability.pipeline import burial, clock
+from reliability.pipeline import burial, clock, keys
 from reliability.pipeline.audit import Hand
 
 OURS = [model for model in site._registry if model._meta.app_label == "reliability"]
@@ -198,6 +200,29 @@ def test_a_key_is_shown_once_and_revoked(db, workflow):
     client.post(change(ApiKey, key.pk, "revoke"), {"confirmed": "1", "reason": "leaked"})
     assert caller.get("/api/v1/deliveries/").status_code == 401
     assert AuditEntry.objects.get(action="revoke_key").actor == Hand("user:someone-leads").actor
+
+
+def test_a_form_that_is_sent_twice_makes_one_key(db):
+    client = signed_in("leads")
+    page = client.get("/admin/reliability/apikey/add/").content.decode()
+    once = re.search(r'<input type="hidden" name="once" value="([0-9a-f-]{36})"', page)[1]
+    values = {"name": "ci", "scopes": ["read"], "reason": "a test", "once": once}
+    first, again = (client.post("/admin/reliability/apikey/add/", values, follow=True) for _ in range(2))
+    assert "<code>bsk_" in first.content.decode()
+    assert "<code>bsk_" not in again.content.decode()
+    assert "This was asked for already" in again.content.decode()
+    assert str(ApiKey.objects.get().pk) == once
+    assert AuditEntry.objects.filter(action="issue_key").count() == 1
+    client.post("/admin/reliability/apikey/add/", {**values, "once": str(uuid4())})
+    assert ApiKey.objects.count() == 2
+
+
+def test_of_two_that_send_it_at_once_one_makes_the_key(db):
+    first, second = (ApiKey(pk=UUID(int=1), name="ci", prefix=name, hash=name) for name in ("a", "b"))
+    keys._insert(first)
+    with pytest.raises(keys.IssuedAlready):
+        keys._insert(second)  # it looked before the other was there
+    assert ApiKey.objects.get().prefix == "a"
 
 
 def test_nobody_enters_unasked(client, letter):
