@@ -1,7 +1,8 @@
 """Reads JSON strictly, and keeps the text of the values within an object.
 
 Refused are: anything but UTF-8, `NaN` and `Infinity`, a name given twice in an envelope, nesting beyond `DEPTH`,
-and what PostgreSQL cannot store (a NUL, half of a surrogate pair).
+and what PostgreSQL cannot store (a NUL, half of a surrogate pair). As an escape within a text that is kept as it came,
+a NUL is no trouble: whoever keeps such texts alone may let it pass.
 """
 
 import json
@@ -44,13 +45,13 @@ def text_of(body: bytes) -> str:
         raise InvalidInput("The body is not UTF-8.") from None
 
 
-def load(text: str) -> Any:
-    """Read one JSON value. Raises `InvalidInput`, which says what is wrong."""
+def load(text: str, *, with_nul: bool = False) -> Any:
+    """Read one JSON value, whose strings may hold a NUL only `with_nul`. Raises `InvalidInput`: what is wrong."""
     value, end = _scan(text, _skip(text, 0))
     if _skip(text, end) != len(text):
         at = _where(text, _skip(text, end))
         raise InvalidInput(f"The body is not JSON: there is something behind its end ({at}).")
-    _check(value, text)
+    _check(value, text, with_nul=with_nul)
     return value
 
 
@@ -111,17 +112,17 @@ def _where(text: str, at: int) -> str:
     return f"line {text.count(chr(10), 0, at) + 1}, column {at - text.rfind(chr(10), 0, at)}"
 
 
-def _check(value: Any, text: str) -> None:
+def _check(value: Any, text: str, *, with_nul: bool) -> None:
     """Look closer only where the text gives a reason to."""
     if text.count("[") + text.count("{") > DEPTH and _depth(value) > DEPTH:
         raise InvalidInput(f"The body is nested more than {DEPTH} levels deep.")
     if _SUSPECT.search(text):
         for string in _strings(value):
-            _check_string(string)
+            _check_string(string, with_nul=with_nul)
 
 
-def _check_string(string: str) -> None:
-    if "\x00" in string:
+def _check_string(string: str, *, with_nul: bool) -> None:
+    if "\x00" in string and not with_nul:
         raise InvalidInput("A string holds a NUL, which cannot be stored.")
     try:
         string.encode()

@@ -8,7 +8,7 @@ from django.db import OperationalError, connection
 from django.test import Client
 
 from reliability import stripe_webhook
-from reliability.models import StripeEvent, StripeRefusal
+from reliability.models import Delivery, StripeEvent, StripeRefusal
 from reliability.pipeline import ledger
 
 from .support import stripe
@@ -132,3 +132,18 @@ def test_whence_a_refused_request_came(settings, trusted, forwarded, kept):
     settings.TRUSTED_PROXIES = trusted
     within_django(URL, b"", {"X-Forwarded-For": forwarded})
     assert StripeRefusal.objects.get().address == kept
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_event_with_a_nul_is_taken_delivered_and_shown(post, workflow, receiver, drain, admin_client, api):
+    workflow("billing", stripe_events=["*"])
+    body = stripe.event().replace(b'"object": "event",', b'"object": "event", "note": "a\\u0000b",', 1)
+    assert post(URL, body, signed(body))[0] == 200
+    drain()
+    assert [got.body for got in receiver.got] == [body]
+    event, delivery = StripeEvent.objects.get(), Delivery.objects.get()
+    for path in (f"stripeevent/{event.pk}", f"delivery/{delivery.pk}"):
+        page = admin_client.get(f"/admin/reliability/{path}/change/")
+        assert page.status_code == 200
+        assert "\x00" not in page.content.decode()
+    assert api.get(f"/api/v1/deliveries/{delivery.pk}/").json()["payload"]["note"] == "a\x00b"

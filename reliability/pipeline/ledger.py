@@ -177,8 +177,9 @@ def _text(body: bytes) -> str:
 
 
 def _read(body: bytes, now: datetime) -> tuple[Event, str]:
+    """Read an event, and its text, which is kept as it came: Stripe would send it for days, refused each time."""
     text = strict_json.text_of(body)
-    return stripe_event.read(strict_json.load(text), now=now), text
+    return stripe_event.read(strict_json.load(text, with_nul=True), now=now), text
 
 
 def record(

@@ -16,7 +16,7 @@ from django.utils.dateparse import parse_datetime
 
 from reliability.errors import BackstopError
 from reliability.policies.classification import Failure, Reply
-from reliability.policies.storable import storable
+from reliability.policies.storable import storable, storable_json
 
 from . import transport
 
@@ -201,7 +201,7 @@ def _read(reply: Reply, scope: str) -> Mapping[str, Any]:
         case status if not 200 <= status < 300:
             raise Refused(f"n8n's REST API answered {status}: {_said(reply)}")
     try:
-        document = json.loads(reply.body)
+        document = storable_json(json.loads(reply.body), text=reply.body)
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, Mapping):

@@ -1,7 +1,29 @@
 """Text as PostgreSQL can keep it. A JSON string may hold, as an escape, what its `text` cannot."""
 
+import re
+from typing import Any
+
+# By these escapes alone, JSON text that is itself sound holds what cannot be kept.
+_SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+
 
 def storable(text: str) -> str:
     """Put a replacement character in the place of each NUL and each half of a surrogate pair."""
     clean = text.replace("\x00", "�")
     return clean if clean.isascii() else clean.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def storable_json(value: Any, *, text: str) -> Any:
+    """Make all strings of a JSON value storable, names included; `text` is what it was read from.
+
+    Raises `RecursionError` for what is nested too deep.
+    """
+    return _cleaned(value) if _SUSPECT.search(text) else value
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, dict):
+        return {storable(name): _cleaned(one) for name, one in value.items()}
+    return [_cleaned(one) for one in value] if isinstance(value, list) else value

@@ -43,6 +43,16 @@ def echo(workflow) -> Workflow:
     return workflow("echo", name="Echo")
 
 
+def test_what_cannot_be_stored_of_an_execution_is_replaced(n8n, echo):
+    n8n.workflows = [n8n_workflow(name="Echo\x00")]
+    found = n8n.add("3", "error", message="bo\x00om \ud800", mode="web\x00hook")
+    found["data"]["resultData"]["lastNodeExecuted"] = "Co\x00de"
+    assert [line[-1] for line in rows(run("n8n_reconcile", "--all"))] == ["buried"]
+    letter, report = DeadLetter.objects.get(), FailureReport.objects.get()
+    assert letter.error_message == "Co\ufffdde: bo\ufffdom \ufffd"
+    assert (report.node, report.mode, report.n8n_workflow_name) == ("Co\ufffdde", "web\ufffdhook", "Echo\ufffd")
+
+
 def test_what_crashed_failed_or_hangs_without_a_report_is_buried_once(n8n, echo):
     n8n.add("1", "success")
     n8n.add("2", "crashed")

@@ -48,6 +48,14 @@ def test_the_execution_is_looked_up_and_its_delivery_dies_with_the_real_error(n8
     assert DeadLetter.objects.count() == 1
 
 
+def test_an_execution_whose_error_holds_a_nul_is_looked_up(n8n, report, delivered):
+    made = delivered()
+    n8n.add("2", headers=headers(made), message="bo\x00om")
+    report(failed("2"))
+    found = look()
+    assert (found.state, found.delivery_id) == ("joined", made.pk)
+
+
 def test_by_a_real_worker(n8n, report, delivered, workers, receiver):
     made = delivered()
     n8n.add("2", headers=headers(made))

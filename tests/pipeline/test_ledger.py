@@ -136,6 +136,13 @@ class TestKept:
         assert StripeEvent.objects.get(type="v2.core.event_destination.ping").ignored == "ping"
         assert Delivery.objects.get().document["type"] == "v1.billing.meter.error_report_triggered"
 
+    def test_a_nul_in_an_event_is_kept_as_it_came(self, workflow):
+        workflow("billing", stripe_events=["*"])
+        body = stripe.event().replace(b'"object": "event",', b'"object": "event", "note": {"a\\u0000": "b\\u0000"},', 1)
+        assert json.loads(body)["note"] == {"a\x00": "b\x00"}
+        assert [send(body).duplicate for _ in range(2)] == [False, True]
+        assert StripeEvent.objects.get().payload.encode() == Delivery.objects.get().payload.encode() == body
+
     def test_a_lane_that_skips_unchanged_payloads_gets_every_event(self, workflow):
         workflow("billing", stripe_events=["*"], skip_unchanged=True)
         send(stripe.event(id="evt_1"))
