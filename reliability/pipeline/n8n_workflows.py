@@ -5,6 +5,9 @@ from reliability.models import Workflow
 from . import workflow_files
 
 ONLY_REPORTED = "It is known from n8n's reports alone: give it its webhook's path, then resume it."
+# So many are known from reports alone at most, about: whoever may report could else make any number.
+MADE_LIMIT = 500
+OTHERS, OTHERS_NAME = "n8n-others", "Other workflows of n8n"
 
 
 def find(*, n8n_id: str, name: str) -> Workflow | None:
@@ -23,22 +26,22 @@ def find(*, n8n_id: str, name: str) -> Workflow | None:
 def find_or_make(*, n8n_id: str, name: str) -> Workflow:
     """Return the workflow, made if there is none.
 
-    One that is made is paused: its path is only guessed, and nothing may be sent where nobody has looked.
+    One that is made is paused: its path is only guessed, and nothing may be sent where nobody has looked. Beyond
+    `MADE_LIMIT` of such, one workflow stands for all others: no failure is lost, and each says whose it is.
     """
     known = find(n8n_id=n8n_id, name=name)
     if known is not None:
         return known
+    if Workflow.objects.filter(paused_reason=ONLY_REPORTED).count() >= MADE_LIMIT:
+        return _made(slug=OTHERS, name=OTHERS_NAME)
     own = workflow_files.slug_of(f"n8n-{n8n_id}") if n8n_id else "n8n-unnamed"
     for slug in (workflow_files.slug_of(name), own):
         if slug and not Workflow.objects.filter(slug=slug).exists():
             break
-    made = Workflow(
-        slug=slug,
-        name=name.strip() or slug,
-        path=slug,
-        n8n_workflow_id=n8n_id,
-        paused=True,
-        paused_reason=ONLY_REPORTED,
-    )
+    return _made(slug=slug, name=name.strip() or slug, n8n_workflow_id=n8n_id)
+
+
+def _made(*, slug: str, **values: str) -> Workflow:
+    made = Workflow(slug=slug, path=slug, paused=True, paused_reason=ONLY_REPORTED, **values)
     Workflow.objects.bulk_create([made], ignore_conflicts=True)
     return Workflow.objects.get(slug=slug)

@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 
 from reliability.models import Attempt, DeadLetter, DeliveryState, Execution, FailureReport, Workflow
+from reliability.pipeline import n8n_workflows
 
 from ..support.bodies import TRIGGER, crashed, failed
 
@@ -107,6 +108,20 @@ def test_a_trigger_that_cannot_start_is_one_entry_however_often_n8n_tries(report
 def test_executions_that_were_not_saved_are_told_apart_by_nothing(report):
     assert [report(failed(None)).status_code for _ in range(2)] == [201, 201]
     assert set(DeadLetter.objects.values_list("execution_id", flat=True)) == {""}
+
+
+def test_so_many_workflows_are_made_of_reports_and_one_stands_for_all_others(report, client_of, monkeypatch):
+    monkeypatch.setattr(n8n_workflows, "MADE_LIMIT", 2)
+    client = client_of("acme", "report")
+    for n in range(5):
+        body = failed(str(n))
+        body["workflow"] = {"id": f"wf-{n}", "name": f"Made up {n}"}
+        assert report(body, client).status_code == 201
+    letters = DeadLetter.objects.order_by("id")
+    assert [one.lane.workflow.slug for one in letters] == ["made-up-0", "made-up-1", *["n8n-others"] * 3]
+    assert letters[4].document["workflow"]["name"] == "Made up 4"
+    assert set(Workflow.objects.values_list("paused", flat=True)) == {True}
+    assert {one.lane.tenant for one in letters} == {"acme"}
 
 
 def test_a_workflow_that_nobody_knows_is_made_and_paused(report):
