@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 
 from reliability.errors import BackstopError, Conflict, NotFound
 from reliability.models import Archive, ArchiveState, DeadLetter, DeadLetterStatus, Delivery, Lane, Workflow
@@ -27,6 +27,7 @@ NOT_SEEN_AGAIN = """
 UPDATE backstop_failure_change c SET seen = 0 WHERE c.xact = pg_current_xact_id() AND EXISTS (
     SELECT 1 FROM reliability_failuregroup g WHERE g.workflow_id = c.workflow_id AND g.fingerprint = c.fingerprint)
 """
+DIED_AGAIN = "its delivery has another dead letter in the queue"
 DELIVERY = (
     "idempotency_key",
     "state",
@@ -213,11 +214,15 @@ def _restore_one(row: Archive, letter: Mapping[str, Any], *, now: datetime, dry_
     workflow = Workflow.objects.filter(slug=letter["workflow"]).first()
     if workflow is None:
         return f"there is no workflow '{letter['workflow']}' any more"
+    if known is None and _died_again(letter):
+        return DIED_AGAIN
     if dry_run:
         return ""
     if known is None:
         lane = intake.open_lane(workflow_id=workflow.pk, tenant=letter["tenant"])
         known = _make(letter, lane, row)
+    if known is None:
+        return DIED_AGAIN
     # Made or still there, it is archived first: so that it counts as dead again, and not as having died again.
     DeadLetter.objects.filter(pk=known.pk).update(
         status=DeadLetterStatus.DEAD,
@@ -229,14 +234,27 @@ def _restore_one(row: Archive, letter: Mapping[str, Any], *, now: datetime, dry_
     return ""
 
 
-def _make(letter: Mapping[str, Any], lane: Lane, row: Archive) -> DeadLetter:
+def _died_again(letter: Mapping[str, Any]) -> bool:
+    """Whether its delivery has another dead letter by now, of which there is one to a delivery."""
+    said = letter["delivery"]
+    return said is not None and DeadLetter.objects.filter(delivery_id=said["id"]).exists()
+
+
+def _make(letter: Mapping[str, Any], lane: Lane, row: Archive) -> DeadLetter | None:
+    """Make a row again that is gone; `None` where its delivery has died again meanwhile."""
     values = {name: letter[name] for name in LETTER}
     status = DeadLetterStatus.ARCHIVED
     delivery_id = _delivery(letter, lane)
     ends = {"expires_at": letter["expires_at"], "closed_at": row.kept_at}
-    return DeadLetter.objects.create(
-        pk=letter["id"], lane=lane, delivery_id=delivery_id, status=status, archive=row, **values, **ends
-    )
+    try:
+        with transaction.atomic():
+            return DeadLetter.objects.create(
+                pk=letter["id"], lane=lane, delivery_id=delivery_id, status=status, archive=row, **values, **ends
+            )
+    except IntegrityError:
+        if _died_again(letter):
+            return None
+        raise
 
 
 def _delivery(letter: Mapping[str, Any], lane: Lane) -> UUID | None:

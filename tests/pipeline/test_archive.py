@@ -481,6 +481,25 @@ def test_after_the_loss_of_a_database_the_files_alone_serve(letters, folder):
     assert bring_back().restored == 0
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_letter_whose_delivery_died_again_is_passed_by_and_others_come_back(letters, folder, monkeypatch, is_late):
+    first, second = letters(2)
+    archive.keep(now=clock.now())
+    DeadLetter.objects.all().delete()
+    died = {"created_at": clock.now(), "died_at": clock.now(), "expires_at": clock.now() + DAY}
+    why = error_fields(code="x", message="x")
+    new = DeadLetter.objects.create(lane=first.lane, delivery=first.delivery, source="delivery", **why, **died)
+    outcome = bring_back(dry_run=True)
+    assert (outcome.restored, outcome.passed) == (1, {archive_restore.DIED_AGAIN: 1})
+    if is_late:  # it was not there yet at the first look
+        looks, real = iter([False]), archive_restore._died_again
+        monkeypatch.setattr(archive_restore, "_died_again", lambda letter: next(looks, None) is None and real(letter))
+    outcome = bring_back()
+    assert (outcome.restored, outcome.passed) == (1, {archive_restore.DIED_AGAIN: 1})
+    assert set(DeadLetter.objects.values_list("pk", flat=True)) == {new.pk, second.pk}
+    assert len(the_archive().restored) == 1
+
+
 def test_letters_of_a_workflow_that_is_gone_are_told(letters, folder):
     (made,) = letters(1, with_delivery=False)
     archive.keep(now=clock.now())
