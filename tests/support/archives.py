@@ -1,0 +1,32 @@
+"""The archive's files and rows, as tests look at them, and the way back from there."""
+
+from pathlib import Path
+
+from reliability.models import (
+    Archive,
+)
+from reliability.pipeline import archive_restore, clock
+from reliability.pipeline.archive_restore import Wanted
+from reliability.pipeline.audit import Hand
+
+HAND = Hand(actor="test", reason="a test")
+
+
+def use(settings, location: Path, backend: str = "django.core.files.storage.FileSystemStorage") -> Path:
+    modes = {"file_permissions_mode": 0o600, "directory_permissions_mode": 0o700}
+    options = {"BACKEND": backend, "OPTIONS": {"location": location, **modes}}
+    settings.STORAGES = {**settings.STORAGES, "archive": options}
+    return location
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def the_archive() -> Archive:
+    return Archive.objects.get()
+
+
+def bring_back(**values):
+    wanted = Wanted(**{name: values.pop(name) for name in ("letters", "workflow", "tenant") if name in values})
+    return archive_restore.restore(archive=the_archive(), hand=HAND, now=clock.now(), wanted=wanted, **values)
