@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from reliability.api import pages
 from reliability.api.authentication import Caller
-from reliability.api.serializers import ProblemShape, ReasonRequest, Strict
+from reliability.api.serializers import Page, ProblemShape, ReasonRequest, Strict
 from reliability.api.views import PROBLEMS, View, caller, document_of, of_all_tenants, read
 from reliability.errors import NotFound
 
@@ -73,9 +73,7 @@ class CronJobShape(CronJobInList):
     runs = CronRunShape(many=True)
 
 
-class CronJobPage(serializers.Serializer[Any]):
-    next = serializers.URLField(allow_null=True)
-    previous = serializers.URLField(allow_null=True)
+class CronJobPage(Page):
     results = CronJobInList(many=True)
 
 

@@ -8,7 +8,7 @@ from rest_framework import serializers
 from reliability.models import Alert, AlertSilence, AlertState
 from reliability.policies.alert_rules import NAMES, Severity
 
-from .serializers import ReasonRequest, SlugField, Strict, TextField
+from .serializers import Page, ReasonRequest, SlugField, Strict, TextField
 
 SEVERITIES = [(str(one), str(one)) for one in Severity]
 ALERT_NAMES = [(one, one) for one in NAMES]
@@ -48,9 +48,7 @@ class AlertShape(serializers.Serializer[Any]):
     checked_at = serializers.DateTimeField()
 
 
-class AlertPage(serializers.Serializer[Any]):
-    next = serializers.URLField(allow_null=True)
-    previous = serializers.URLField(allow_null=True)
+class AlertPage(Page):
     results = AlertShape(many=True)
 
 
@@ -87,9 +85,7 @@ class SilenceShape(serializers.Serializer[Any]):
     created_by = serializers.CharField()
 
 
-class SilencePage(serializers.Serializer[Any]):
-    next = serializers.URLField(allow_null=True)
-    previous = serializers.URLField(allow_null=True)
+class SilencePage(Page):
     results = SilenceShape(many=True)
 
 

@@ -7,7 +7,7 @@ from rest_framework import serializers
 from reliability.models import OperationKind, OperationState
 from reliability.pipeline.operations import HIGHEST_RATE, LOWEST_RATE
 
-from .serializers import DeadLetterQuery, ReasonRequest, Strict, TextField
+from .serializers import DeadLetterQuery, Page, ReasonRequest, Strict, TextField
 
 
 class BulkRequest(Strict):
@@ -70,9 +70,7 @@ class OperationShape(serializers.Serializer[Any]):
     finished_at = serializers.DateTimeField(allow_null=True)
 
 
-class OperationPage(serializers.Serializer[Any]):
-    next = serializers.URLField(allow_null=True)
-    previous = serializers.URLField(allow_null=True)
+class OperationPage(Page):
     results = OperationShape(many=True)
 
 

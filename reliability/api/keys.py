@@ -12,7 +12,7 @@ from reliability.models import ApiKey, KeyScope
 from reliability.pipeline import keys
 
 from . import pages
-from .serializers import ProblemShape, ReasonRequest, SlugField, Strict, TextField
+from .serializers import Page, ProblemShape, ReasonRequest, SlugField, Strict, TextField
 from .views import PROBLEMS, View, of_all_tenants, read
 
 KEY_FIELDS = ("id", "name", "prefix", "tenant", "scopes", "created_at", "last_used_at", "expires_at", "revoked_at")
@@ -47,9 +47,7 @@ class NewKeyShape(KeyShape):
     key = serializers.CharField()
 
 
-class KeyPage(serializers.Serializer[Any]):
-    next = serializers.URLField(allow_null=True)
-    previous = serializers.URLField(allow_null=True)
+class KeyPage(Page):
     results = KeyShape(many=True)
 
 

@@ -145,9 +145,14 @@ class DeliveryShape(DeliveryInList):
     attempts = AttemptShape(many=True)
 
 
-class DeliveryPage(serializers.Serializer[Any]):
+class Page(serializers.Serializer[Any]):
+    """One page of a list; `next` and `previous` are the addresses of those beside it."""
+
     next = serializers.URLField(allow_null=True)
     previous = serializers.URLField(allow_null=True)
+
+
+class DeliveryPage(Page):
     results = DeliveryInList(many=True)
 
 
@@ -214,9 +219,7 @@ class DeadLetterShape(serializers.Serializer[Any]):
     expires_at = serializers.DateTimeField()
 
 
-class DeadLetterPage(serializers.Serializer[Any]):
-    next = serializers.URLField(allow_null=True)
-    previous = serializers.URLField(allow_null=True)
+class DeadLetterPage(Page):
     results = DeadLetterShape(many=True)
     search_cut = serializers.BooleanField(
         required=False, help_text="Of a search: whether there are older ones whose errors were not read."
@@ -270,9 +273,7 @@ class BreakerShape(serializers.Serializer[Any]):
     waiting = serializers.IntegerField()
 
 
-class BreakerPage(serializers.Serializer[Any]):
-    next = serializers.URLField(allow_null=True)
-    previous = serializers.URLField(allow_null=True)
+class BreakerPage(Page):
     results = BreakerShape(many=True)
 
 

@@ -13,7 +13,7 @@ from reliability.models import StripeEndpoint, StripeMode, StripeSecret
 from reliability.pipeline import endpoints
 
 from . import pages
-from .serializers import ProblemShape, ReasonRequest, SlugField, Strict, TextField
+from .serializers import Page, ProblemShape, ReasonRequest, SlugField, Strict, TextField
 from .views import PROBLEMS, View, of_all_tenants, read
 
 SECRET_FIELDS = ("id", "hint", "active", "created_at", "retired_at")
@@ -62,9 +62,7 @@ class EndpointShape(serializers.Serializer[Any]):
     secrets = SecretShape(many=True)
 
 
-class EndpointPage(serializers.Serializer[Any]):
-    next = serializers.URLField(allow_null=True)
-    previous = serializers.URLField(allow_null=True)
+class EndpointPage(Page):
     results = EndpointShape(many=True)
 
 

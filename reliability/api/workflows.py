@@ -14,7 +14,7 @@ from reliability.pipeline import control, workflow_files, workflow_secrets
 
 from . import pages
 from .authentication import Caller
-from .serializers import ProblemShape, ReasonRequest, Strict, TextField
+from .serializers import Page, ProblemShape, ReasonRequest, Strict, TextField
 from .views import PROBLEMS, View, caller, document_of, of_all_tenants, read
 
 
@@ -34,9 +34,7 @@ class WorkflowShape(serializers.Serializer[Any]):
     paused_until = serializers.DateTimeField(allow_null=True)
 
 
-class WorkflowPage(serializers.Serializer[Any]):
-    next = serializers.URLField(allow_null=True)
-    previous = serializers.URLField(allow_null=True)
+class WorkflowPage(Page):
     results = WorkflowShape(many=True)
 
 
