@@ -41,6 +41,7 @@ GROUPS: tuple[tuple[str, tuple[Item, ...]], ...] = (
             Item("Dead letters", "reliability.deadletter", "inbox"),
             Item("Bulk operations", "reliability.operation", "playlist_play"),
             Item("Deliveries", "reliability.delivery", "send"),
+            Item("Archives", "reliability.archive", "inventory_2"),
         ),
     ),
     (

@@ -27,7 +27,7 @@ def titles(groups):
 def test_everything_has_its_place_for_a_superuser(db):
     shown = titles(navigation.sidebar(request_of()))
     assert list(shown) == ["Operate", "Protect", "Watch", "Stripe", "n8n", "Admin"]
-    assert shown["Operate"] == ["Overview", "Dead letters", "Bulk operations", "Deliveries"]
+    assert shown["Operate"] == ["Overview", "Dead letters", "Bulk operations", "Deliveries", "Archives"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from .browser import SCHEMES, SIZES, axe
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 LISTS = (
     *("delivery", "attempt", "breaker", "breakertransition", "workflow", "lane", "stripeevent", "stripeendpoint"),
-    *("striperefusal", "stripeclaim", "execution", "failurereport", "apikey", "flag", "auditentry"),
+    *("striperefusal", "stripeclaim", "execution", "failurereport", "apikey", "flag", "auditentry", "archive"),
     *("alert", "alertsilence", "alertnotice"),
 )
 
