@@ -20,7 +20,7 @@ TONES = {ArchiveState.KEPT: "good", ArchiveState.WRITING: "busy", ArchiveState.A
 class ArchiveAdmin(Telling, ReadOnlyScreen):
     """Files of dead letters. Only a command brings letters back: it reads a whole file, which no page may wait for."""
 
-    list_display = ("name", "standing", "letters", "back", "weight", "checksum", "when", "command")
+    list_display = ("what", "standing", "letters", "back", "weight", "checksum", "when", "command")
     list_filter = ("state", cells.recent_by("created_at"))
     search_fields = ("name",)
     search_help_text = "The whole name of an archive, or its id"
@@ -38,6 +38,12 @@ class ArchiveAdmin(Telling, ReadOnlyScreen):
         said = {"sha256": KT("manifest__sha256"), "came_back": F("restored__len")}
         found: QuerySet[Any] = super().get_queryset(request).annotate(**said)
         return found.defer("manifest", "restored", "withdrawn")
+
+    @admin.display(description="archive")
+    def what(self, archive: Archive) -> str:
+        """Show when it was written, and how its id ends: its page has the whole name."""
+        moment, _, end = archive.name.rpartition("/")[2].partition("-")
+        return f"{moment} …{end[-8:]}" if end else archive.name
 
     @admin.display(description="state")
     def standing(self, archive: Archive) -> str:
@@ -60,7 +66,7 @@ class ArchiveAdmin(Telling, ReadOnlyScreen):
     def when(self, archive: Any) -> str:
         return cells.moment(archive.kept_at, never="not kept", now=archive.seen_at)
 
-    @admin.display(description="to bring letters back")
+    @admin.display(description="restore")
     def command(self, archive: Archive) -> str:
         if archive.state != ArchiveState.KEPT:
             return cells.quiet("nothing to bring back")

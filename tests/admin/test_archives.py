@@ -34,6 +34,7 @@ def test_each_group_sees_what_left_and_how_it_comes_back(kept, group):
         assert f'data-copy="manage.py restore_archive {NAME} --dry-run"' in text
         assert f'data-copy="{"ab" * 32}"' in text
         assert "50.8\xa0KB" in text
+    assert "20261124T220705Z …01a20fa1" in client.get(LIST).content.decode()
 
 
 def test_of_one_that_is_being_written_there_is_nothing_to_bring_back(kept):
