@@ -1,12 +1,13 @@
 """The screens in a real Chromium, over the demo's week: readable at each size, and usable by hand."""
 
+import time
 from datetime import timedelta
 
 import pytest
 
 from reliability.management import demo
-from reliability.models import Alert, Breaker, Delivery, FailureReport, StripeEndpoint, StripeEvent, Workflow
-from reliability.pipeline import alerts, clock
+from reliability.models import Alert, ApiKey, Breaker, Delivery, FailureReport, StripeEndpoint, StripeEvent, Workflow
+from reliability.pipeline import alerts, clock, keys
 from reliability.pipeline.audit import Hand
 from scheduling.models import CronJob
 
@@ -106,3 +107,29 @@ def test_an_id_is_copied(console, week):
     shown.go(f"/admin/reliability/stripeevent/{event.pk}/change/")
     shown.page.get_by_role("button", name="Copy the event's id").click()
     assert shown.page.evaluate("navigator.clipboard.readText()") == event.event_id
+
+
+def test_two_clicks_send_one_form_and_its_key_is_shown(console, transactional_db, monkeypatch):
+    issue = keys.issue
+
+    def slowly(**values):
+        time.sleep(1)
+        return issue(**values)
+
+    monkeypatch.setattr(keys, "issue", slowly)
+    shown = console("superuser")
+    page = shown.page
+    shown.go("/admin/reliability/apikey/add/")
+    page.get_by_label("Name").fill("ci")
+    page.get_by_label("Reason").fill("a test")
+    sent = []
+    page.on("request", lambda request: sent.append(request) if request.method == "POST" else None)
+    box = page.get_by_role("button", name="Save", exact=True).bounding_box()
+    for _ in range(2):
+        page.mouse.click(box["x"] + 5, box["y"] + 5)
+        time.sleep(0.2)
+    page.wait_for_url("**/apikey/")
+    assert len(sent) == 1
+    key = ApiKey.objects.get()
+    assert key.fits(page.locator("code").first.inner_text())
+    assert not shown.complaints

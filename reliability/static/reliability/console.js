@@ -246,6 +246,16 @@
     document.body.append(button);
   }
 
+  // --- Forms that are good for one answer: a second click would take the first one's page away ------------
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (event.defaultPrevented || !form.querySelector("input[type=hidden][name=once]")) return;
+    if (form.dataset.sent) event.preventDefault();
+    form.dataset.sent = "1";
+  });
+  // Whoever comes back to the page by the browser's own button may send it again: the server knows it by its id.
+  window.addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => delete form.dataset.sent));
+
   document.addEventListener("visibilitychange", () => (document.hidden ? plan() : look()));
   document.addEventListener("DOMContentLoaded", () => {
     region();
