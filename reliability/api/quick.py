@@ -18,7 +18,7 @@ from reliability.pipeline import intake
 from reliability.pipeline.intake import Trigger
 
 from . import problems, shapes, written
-from .authentication import KEY_LENGTH_LIMIT, shown
+from .authentication import may_be_key, shown
 from .parsers import document_of
 from .serializers import DeliveryRequest, key_of
 from .views import values_of
@@ -30,7 +30,7 @@ BODY_LIMIT = 64 * 1024
 def answer(request: HttpRequest, view: APIView) -> HttpResponse | None:
     """Answer 201 where the request's delivery is kept; `None` where nothing is done yet."""
     plain = shown(request.META)
-    if not 0 < len(plain) <= KEY_LENGTH_LIMIT or not _is_small(request.META.get("CONTENT_LENGTH")):
+    if not may_be_key(plain) or not _is_small(request.META.get("CONTENT_LENGTH")):
         return None
     try:
         found = _accept(request, plain)

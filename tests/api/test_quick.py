@@ -113,6 +113,14 @@ def test_a_key_is_good_or_it_is_not(post, what, values, further, status):
     assert Delivery.objects.count() == (status == 201)
 
 
+@pytest.mark.parametrize(
+    "shown", ["bsk_\x00", "bsk_\x7f", "bsk_\xe9", "x" * 1000], ids=["nul", "control", "latin-1", "long"]
+)
+def test_what_can_be_no_key_is_refused_as_such(post, shown):
+    assert post(shown=shown).status_code == 401
+    assert post.statements == []
+
+
 def test_a_key_of_the_same_prefix_is_another(post):
     assert post(shown=post.plain[:12] + "x" * (len(post.plain) - 12)).status_code == 401
     assert not Delivery.objects.exists()
