@@ -1,4 +1,4 @@
-"""Sends one attempt to n8n. The only module that opens a socket."""
+"""Sends one attempt to n8n. The only module that opens a socket, by the connections of `bounded`."""
 
 import logging
 import os
@@ -14,11 +14,13 @@ from urllib.request import getproxies
 
 import requests
 import urllib3
-from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.adapters import BaseAdapter
 from standardwebhooks.webhooks import Webhook
 
 from reliability.policies.classification import Failure, Reply
 from reliability.policies.storable import storable
+
+from . import bounded
 
 USER_AGENT = "Backstop/1 (+n8n reliability control plane)"
 CONNECT_TIMEOUT = 5.0
@@ -60,11 +62,12 @@ def send(request: Request) -> Answer:
     """POST `request` and return what came back. Raises nothing that a network can cause.
 
     Redirects are not followed. The first `BODY_LIMIT` bytes of the body are kept. The timeout bounds the whole
-    exchange, so that a body which trickles in cannot outlast the lease.
+    exchange, so that headers or a body which trickle in cannot outlast the lease.
     """
     begin = time.monotonic()
     try:
-        reply = _post(request, deadline=begin + request.timeout)
+        with bounded.until(begin + request.timeout):
+            reply = _post(request, deadline=begin + request.timeout)
         return Answer(reply, None, "", time.monotonic() - begin)
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         failure = failure_of(error)
@@ -81,7 +84,8 @@ def call(
     """
     begin = time.monotonic()
     try:
-        reply = _call(method, url, headers, document, limit=limit, timeout=timeout, deadline=begin + timeout)
+        with bounded.until(begin + timeout):
+            reply = _call(method, url, headers, document, limit=limit, timeout=timeout)
         return Answer(reply, None, "", time.monotonic() - begin)
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         return Answer(None, failure_of(error), _detail(error), time.monotonic() - begin)
@@ -105,7 +109,7 @@ def session() -> requests.Session:
         made.trust_env = False
         made.proxies = getproxies()
         made.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-        adapter = HTTPAdapter(pool_connections=4, pool_maxsize=1, max_retries=0)
+        adapter = bounded.Adapter(pool_connections=4, pool_maxsize=1, max_retries=0)
         made.mount("http://", adapter)
         made.mount("https://", adapter)
         _local.session = made
@@ -168,7 +172,6 @@ def _call(  # one request
     *,
     limit: int,
     timeout: float,
-    deadline: float,
 ) -> Reply:
     with session().request(
         method,
@@ -185,8 +188,6 @@ def _call(  # one request
             parts.append(part)
             if sum(map(len, parts)) > limit:
                 raise ValueError(f"The answer is larger than {limit} bytes.")
-            if time.monotonic() > deadline:
-                raise requests.ReadTimeout("The answer came too slowly.")
         kept = {name.lower(): value for name, value in response.headers.items()}
         return Reply(status=response.status_code, headers=kept, body=b"".join(parts).decode("utf-8", "replace"))
 

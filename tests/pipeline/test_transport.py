@@ -1,9 +1,16 @@
 """One attempt on the wire, against a real server."""
 
-import pytest
+import socket
+import threading
+import time
+from contextlib import suppress
 
-from reliability.pipeline import transport
+import pytest
+import requests
+
+from reliability.pipeline import bounded, transport
 from reliability.pipeline.transport import Request
+from reliability.policies.classification import Failure
 
 from ..support.receiver import Reply
 
@@ -82,3 +89,65 @@ def test_what_cannot_be_sent_is_a_failure(url, headers):
 def test_certificates_are_held_against_the_bundle_where_there_are_any(monkeypatch, url, held):
     monkeypatch.setattr(transport.session(), "verify", "/bundle.pem")
     assert transport._verify(url) == held
+
+
+@pytest.fixture
+def trickle():
+    """A server whose answers come a byte every 50 ms: give it what it says."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    said = []
+
+    def talk():
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection, suppress(OSError):
+                    connection.recv(65_536)
+                    for byte in said[0]:
+                        connection.sendall(bytes([byte]))
+                        time.sleep(0.05)
+
+    def start(text):
+        said.append(text)
+        threading.Thread(target=talk, daemon=True).start()
+        return f"http://127.0.0.1:{listener.getsockname()[1]}/"
+
+    yield start
+    listener.close()
+
+
+HEADERS = b"HTTP/1.1 200 OK\r\nX-Long: " + 1000 * b"a"
+
+
+@pytest.mark.parametrize("text", [HEADERS, 1000 * b"a"], ids=["headers", "status"])
+@pytest.mark.parametrize("way", ["send", "call"])
+def test_headers_that_trickle_in_are_no_answer_once_the_time_is_over(trickle, way, text):
+    url, began = trickle(text), time.monotonic()
+    if way == "send":
+        answer = transport.send(Request(url, b"{}", {}, 0.4))
+    else:
+        answer = transport.call(method="GET", url=url, headers={}, timeout=0.4)
+    assert answer.failure is Failure.READ_TIMEOUT
+    assert 0.4 <= time.monotonic() - began < 2
+
+
+def test_through_a_proxy_too(trickle, monkeypatch):
+    proxy, began = trickle(HEADERS), time.monotonic()
+    monkeypatch.setattr(transport.session(), "proxies", {"http": proxy})
+    answer = transport.send(Request("http://n8n.example.com/", b"{}", {}, 0.4))
+    assert answer.failure is Failure.READ_TIMEOUT
+    assert time.monotonic() - began < 2
+
+
+def test_what_is_not_bounded_takes_its_time(receiver, address):
+    receiver.rule = lambda got: Reply(wait=0.2)
+    with requests.Session() as session, bounded.until(time.monotonic() + 0.1):
+        assert session.post(f"http://{address}/", timeout=5).status_code == 200
+
+
+def test_a_connection_is_kept_for_the_next_answer_with_a_time_of_its_own(receiver, address):
+    for _ in range(2):
+        receiver.rule = lambda got: Reply(wait=0.3)
+        answer = transport.send(Request(f"http://{address}/", b"{}", {}, 0.5))
+        assert answer.reply is not None
+        assert answer.reply.status == 200
