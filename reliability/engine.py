@@ -156,24 +156,26 @@ def workers_alive() -> int:
         return int(cursor.fetchone()[0])
 
 
-# An ended job's last event says when it ended.
+# An ended job's last event says when it ended. One in the hands of a worker that is gone ends no more: it began then.
 _ENDED = """
 SELECT id FROM procrastinate_jobs j
-WHERE status IN ('succeeded', 'failed', 'cancelled', 'aborted')
+WHERE (status IN ('succeeded', 'failed', 'cancelled', 'aborted') OR (status = 'doing' AND NOT EXISTS (
+        SELECT 1 FROM procrastinate_workers w
+        WHERE w.id = j.worker_id AND w.last_heartbeat > now() - interval '60 seconds')))
     AND (SELECT max(at) FROM procrastinate_events e WHERE e.job_id = j.id) < %s
 ORDER BY id LIMIT %s
 """
 
 
 def ended_jobs(*, before: datetime, limit: int) -> int:
-    """Return how many jobs ended before then and are still there, up to `limit`."""
+    """Return how many jobs ended, or were lost with their worker, before then and are still there, up to `limit`."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM ({_ENDED}) AS ended", [before, limit])  # noqa: S608  # our own words
         return int(cursor.fetchone()[0])
 
 
 def delete_ended_jobs(*, before: datetime, limit: int) -> int:
-    """Delete up to `limit` jobs that ended before then, with their events; return how many."""
+    """Delete up to `limit` of these jobs, with their events; return how many."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             f"DELETE FROM procrastinate_jobs WHERE id IN ({_ENDED} FOR UPDATE SKIP LOCKED)",  # noqa: S608  # likewise

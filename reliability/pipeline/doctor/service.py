@@ -100,7 +100,7 @@ def the_engine() -> Iterator[Finding]:
     if condition.stalled:
         yield warning(
             f"{condition.stalled} jobs are in the hands of workers that are gone.",
-            "The work itself is taken up by wake-ups that stand by; see why workers died.",
+            "The work itself is taken up by wake-ups that stand by; see why workers died. Clean-up takes them away.",
         )
     if condition.failed:
         yield warning(f"{condition.failed} jobs have failed.", "See the workers' logs; clean-up takes them away.")
