@@ -143,14 +143,18 @@ def _send_next(notice_id: UUID | None, now: datetime, *, failing: Sequence[str] 
 
 
 def _claim(notice_id: UUID | None, now: datetime, failing: Sequence[str] = ()) -> AlertNotice | None:
-    """Take the next notice under a lease, at whose end another looks after it."""
-    values = {"id": notice_id, "now": now, "token": uuid4(), "until": now + LEASE, "failing": list(failing)}
+    """Take the next notice under a lease, at whose end another looks after it.
+
+    Who sends many goes by one `now`, which may be long ago when the last one's turn comes: its lease is from then on.
+    """
+    until = max(now, clock.now()) + LEASE
+    values = {"id": notice_id, "now": now, "token": uuid4(), "until": until, "failing": list(failing)}
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(CLAIM, values)
         row = cursor.fetchone()
         if row is None:
             return None
-        engine.tell(notice_id=row[0], at=now + LEASE, stands_by=True)
+        engine.tell(notice_id=row[0], at=until, stands_by=True)
         return AlertNotice.objects.get(pk=row[0])
 
 

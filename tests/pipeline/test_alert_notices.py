@@ -213,6 +213,16 @@ def test_a_sender_whose_lease_has_passed_on_records_nothing(hook, alert):
     assert (notice.state, notice.attempts) == ("waiting", 2)
 
 
+def test_the_last_of_many_has_a_whole_lease_too(hook, alert):
+    notice = write((alert(), Tell.FIRING))
+    begun = clock.now()
+    notice.next_at = begun - 10 * MINUTE
+    notice.save()
+    claimed = alert_notices._claim(notice.pk, begun - 10 * MINUTE)
+    assert claimed.lease_until >= begun + alert_notices.LEASE
+    assert alert_notices._claim(notice.pk, clock.now()) is None
+
+
 def test_a_reminder_that_was_not_sent_is_superseded_by_the_next(hook, alert):
     first, other = alert("a"), alert("b")
     fired = write((first, Tell.FIRING))
