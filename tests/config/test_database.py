@@ -2,11 +2,12 @@
 
 import select
 import time
+import traceback
 
 import psycopg
 import pytest
 from django.conf import settings
-from django.db import OperationalError, connection
+from django.db import DatabaseError, OperationalError, connection
 from django.test import Client
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -107,3 +108,28 @@ def test_a_request_after_the_end_of_its_connection_is_answered(other, api):
     begin_request()
     assert api.get("/api/v1/workflows/").status_code == 200
     assert Client().get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        ("INSERT INTO kept (secret, n) VALUES ('s3cret', -1)", 'new row for relation "kept" violates check'),
+        ("INSERT INTO kept (secret, n) VALUES ('s3cret', NULL)", 'null value in column "n"'),
+        ("INSERT INTO kept (secret, n) VALUES ('s3cret', 1), ('s3cret', 1)", "duplicate key value"),
+        ("SELECT 's3cret' FROM nowhere", 'relation "nowhere" does not exist'),
+        ("SELECT '{\"pw\": s3cret}'::json", "invalid input syntax for type json"),
+    ],
+)
+def test_an_error_says_what_happened_but_quotes_nothing(other, statement, says):
+    """Errors are logged with all that led to them, and a row or a statement may hold a payload."""
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TEMPORARY TABLE kept (secret text UNIQUE, n int NOT NULL CHECK (n > 0))")
+        try:
+            with pytest.raises(DatabaseError) as failed:
+                cursor.execute(statement)
+            said = "".join(traceback.format_exception(failed.value.__cause__)) + repr(failed.value)
+            assert str(failed.value).startswith(says)
+            assert failed.value.__cause__.sqlstate
+            assert "s3cret" not in "".join(line for line in said.splitlines() if "cursor.execute" not in line)
+        finally:
+            cursor.execute("DROP TABLE kept")
