@@ -117,9 +117,13 @@ def retry(*, retry_id: UUID, at: datetime | None = None, stands_by: bool = False
     _defer(retry_execution, key, at, retry_id=str(retry_id))
 
 
-def tell(*, notice_id: UUID, at: datetime | None = None, stands_by: bool = False) -> None:
-    """Have a notice of alerts sent, or looked after, at `at` or at once; `stands_by` as with `retry`."""
-    key = f"tell-stand-by:{notice_id}" if stands_by else f"tell:{notice_id}"
+def tell(*, notice_id: UUID, at: datetime | None = None, stands_by: bool = False, is_overdue: bool = False) -> None:
+    """Have a notice of alerts sent, or looked after, at `at` or at once; `stands_by` as with `retry`.
+
+    For one that is overdue, nothing that is planned for it already is relied on.
+    """
+    kind = "tell-stand-by" if stands_by else "tell-overdue" if is_overdue else "tell"
+    key = f"{kind}:{notice_id}"
     _defer(tell_people, key, at, notice_id=str(notice_id))
 
 

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
@@ -30,20 +31,27 @@ from . import alert_channels, clock
 LEASE = timedelta(minutes=5)
 # A wake-up may come so much before its moment by the database's clock.
 EARLY = timedelta(seconds=2)
+# Clocks of machines differ by no more.
+SKEW = timedelta(minutes=1)
 FIRST_DELAY_MS, LONGEST_DELAY_MS = 60_000, 3_600_000
 ERROR_LIMIT = 300
 # Written out: a worker that had to look it up would load every page of the console.
 PAGE = "/admin/reliability/alert/{}/change/"
-CLAIM = """
+# What lies further ahead than any delay or lease was written before a clock was set back: it is due.
+DUE = """
+state = 'waiting' AND (next_at <= %(now)s OR next_at > %(present)s + %(delay)s)
+    AND (lease_until IS NULL OR lease_until <= %(now)s OR lease_until > %(present)s + %(lease)s)
+"""
+CLAIM = f"""
 UPDATE reliability_alertnotice SET lease_token = %(token)s, lease_until = %(until)s, attempts = attempts + 1
 WHERE id = (
     SELECT id FROM reliability_alertnotice
-    WHERE state = 'waiting' AND (%(id)s::uuid IS NULL OR id = %(id)s::uuid)
-        AND channel <> ALL(%(failing)s) AND next_at <= %(now)s AND (lease_until IS NULL OR lease_until <= %(now)s)
+    WHERE {DUE} AND (%(id)s::uuid IS NULL OR id = %(id)s::uuid) AND channel <> ALL(%(failing)s)
     ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 RETURNING id
-"""
+"""  # noqa: S608  # our own words
+OVERDUE = f"SELECT id FROM reliability_alertnotice WHERE {DUE} ORDER BY next_at LIMIT 100"  # noqa: S608  # likewise
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +89,15 @@ def send_due(*, now: datetime) -> list[Sent]:
     while (result := _send_next(None, now, failing=[one.channel for one in results if one.error])) is not None:
         results.append(result)
     return results
+
+
+def look_after(*, now: datetime) -> None:
+    """Have each notice sent that is overdue: its own wake-up is lost, or lies far ahead since a clock was set back."""
+    with connection.cursor() as cursor:
+        cursor.execute(OVERDUE, _moments(now - SKEW))  # what is only just due, its own is about to send
+        due = [row[0] for row in cursor.fetchall()]
+    for notice_id in due:
+        engine.tell(notice_id=notice_id, is_overdue=True)
 
 
 def send(*, notice_id: UUID) -> Sent | None:
@@ -147,8 +164,9 @@ def _claim(notice_id: UUID | None, now: datetime, failing: Sequence[str] = ()) -
 
     Who sends many goes by one `now`, which may be long ago when the last one's turn comes: its lease is from then on.
     """
-    until = max(now, clock.now()) + LEASE
-    values = {"id": notice_id, "now": now, "token": uuid4(), "until": until, "failing": list(failing)}
+    moments = _moments(now)
+    until = moments["present"] + LEASE
+    values = {**moments, "id": notice_id, "token": uuid4(), "until": until, "failing": list(failing)}
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(CLAIM, values)
         row = cursor.fetchone()
@@ -156,6 +174,12 @@ def _claim(notice_id: UUID | None, now: datetime, failing: Sequence[str] = ()) -
             return None
         engine.tell(notice_id=row[0], at=until, stands_by=True)
         return AlertNotice.objects.get(pk=row[0])
+
+
+def _moments(now: datetime) -> dict[str, Any]:
+    present = max(now, clock.now())
+    delay = timedelta(milliseconds=LONGEST_DELAY_MS)
+    return {"now": now, "present": present, "delay": delay + SKEW, "lease": LEASE + SKEW}
 
 
 def _keep_for_later(notice: AlertNotice, error: str, now: datetime) -> Sent:

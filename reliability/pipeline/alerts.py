@@ -217,6 +217,7 @@ def _keep(judged: Sequence[_Judged], now: datetime) -> list[UUID]:
     changed = [one.alert for one in judged if one.is_worth_saving]
     Alert.objects.bulk_create(changed, update_conflicts=True, unique_fields=("id",), update_fields=WRITTEN)
     told = [(one.alert, one.verdict.tell) for one in judged if one.verdict.tell is not None]
+    alert_notices.look_after(now=now)
     return alert_notices.write(told=told, now=now)
 
 

@@ -223,6 +223,40 @@ def test_the_last_of_many_has_a_whole_lease_too(hook, alert):
     assert alert_notices._claim(notice.pk, clock.now()) is None
 
 
+def test_what_is_only_just_due_is_left_to_its_own_wake_up(hook, alert):
+    notice = write((alert(), Tell.FIRING))
+    with connection.cursor() as cursor:
+        alert_notices.look_after(now=clock.now())
+        cursor.execute(
+            "SELECT count(*) FROM procrastinate_jobs WHERE queueing_lock = %s", [f"tell-overdue:{notice.pk}"]
+        )
+        assert cursor.fetchone()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("waits", "leased", "goes"),
+    [
+        (timedelta(days=1), None, True),
+        (MINUTE, None, False),
+        (60 * MINUTE, None, False),
+        (-2 * MINUTE, None, True),
+        (-MINUTE, timedelta(days=1), True),
+        (-MINUTE, alert_notices.LEASE, False),
+    ],
+)
+def test_a_clock_that_was_set_back_keeps_no_notice_waiting(hook, alert, waits, leased, goes):
+    notice = write((alert(), Tell.FIRING))
+    now = clock.now()
+    AlertNotice.objects.update(next_at=now + waits, lease_until=leased and now + leased)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET scheduled_at = %s", [now + timedelta(days=1)])
+        alert_notices.look_after(now=now)
+        overdue = [f"tell-overdue:{notice.pk}"]
+        cursor.execute("SELECT count(*) FROM procrastinate_jobs WHERE queueing_lock = ANY(%s)", [overdue])
+        assert cursor.fetchone()[0] == goes
+    assert (alert_notices.send(notice_id=notice.pk) is not None) == goes
+
+
 def test_a_reminder_that_was_not_sent_is_superseded_by_the_next(hook, alert):
     first, other = alert("a"), alert("b")
     fired = write((first, Tell.FIRING))
