@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -67,6 +68,7 @@ class Supervisor:
             return
         code = child.process.poll()
         if code is not None:
+            _end_group(child.process)
             _plan_restart(child, code)
 
     def _start(self, child: Child) -> None:
@@ -91,6 +93,13 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+            _end_group(process)
+
+
+def _end_group(process: "subprocess.Popen[bytes]") -> None:
+    """End what a child left behind: a web server that was killed leaves processes that answer on, with old code."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _plan_restart(child: Child, code: int) -> None:

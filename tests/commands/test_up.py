@@ -5,11 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import requests
 
+from reliability.management.processes import Child, Supervisor
 from reliability.models import Delivery
 
 from ..support.receiver import until
@@ -90,3 +92,35 @@ def test_what_dies_starts_again_what_was_accepted_is_kept_and_all_ends(up, workf
     up.send_signal(signal.SIGINT)
     assert up.wait(timeout=70) == 0
     assert not any(command_of(pid) for pid in running)
+
+
+SERVER = """
+import socket, subprocess, sys, time
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+listener.set_inheritable(True)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("ends", ["killed", "told"])
+def test_a_server_that_ends_leaves_nobody_at_its_port(ends):
+    """Its own processes outlive a kill: they would answer on, beside the next one and after all has ended."""
+    port = free_port()
+    child = Child("web", [sys.executable, "-c", SERVER, str(port)])
+    supervisor = Supervisor(children=[child], patience=1)
+    supervisor._tend(child)
+    until(lambda: is_open(port), within=20, what="the server")
+    time.sleep(0.5)
+    if ends == "killed":
+        child.process.kill()
+        child.process.wait()
+        supervisor._tend(child)
+    else:
+        supervisor._end_all()
+    until(lambda: not is_open(port), within=5, what="an end")
+
+
+def is_open(port):
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
