@@ -1,5 +1,6 @@
 """`manage.py up`: everything starts, what dies starts again, and all of it ends."""
 
+import errno
 import os
 import signal
 import socket
@@ -98,7 +99,7 @@ SERVER = """
 import socket, subprocess, sys, time
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 listener.set_inheritable(True)
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(12)"], close_fds=False)
 time.sleep(60)
 """
 
@@ -123,4 +124,5 @@ def test_a_server_that_ends_leaves_nobody_at_its_port(ends):
 
 def is_open(port):
     with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) == 0
+        one.settimeout(0.5)  # nobody takes the connections: in the end they wait
+        return one.connect_ex(("127.0.0.1", port)) != errno.ECONNREFUSED
