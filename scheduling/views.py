@@ -48,7 +48,7 @@ def _run(request: HttpRequest, job: str, began: float) -> HttpResponse:
     except Error as error:
         if not problems.away(error):
             raise
-        return problems.not_kept(error=error, doing="cron")  # no run is on record: whoever pings may do so again
+        return problems.not_kept(error=error, doing="cron")  # a slot or a key makes a repeat the same run
     finally:
         counting.post(job=job, result=result, seconds=time.perf_counter() - began)
     return _answer(ran)

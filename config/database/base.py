@@ -49,7 +49,9 @@ class Terse(DatabaseErrorWrapper):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(error, psycopg.Error) and error.diag.message_primary:
-            error.args = (error.diag.message_primary,)
+            said = error.diag.message_primary
+            # Of a value that is none of its type, the line ends in it.
+            error.args = (said.partition(": ")[0] if (error.sqlstate or "").startswith("22") else said,)
         super().__exit__(kind, error, traceback)
 
 

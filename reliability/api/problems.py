@@ -64,13 +64,14 @@ def away(error: BaseException | None) -> bool:
 
 
 def not_kept(*, error: Error, doing: str) -> HttpResponse:
-    """Answer that the database was `away`. What was kept nevertheless is known when it is sent again.
+    """Answer that the database was `away`. It may have gone after the commit: only a key tells a repeat from a first.
 
     The error's text may quote the statement, and that holds the payload: it is neither logged nor shown.
     """
     code = getattr(error.__cause__, "sqlstate", None)
     logger.error("database_away", extra={"doing": doing, "error": type(error).__name__, "sqlstate": code})
-    return problem_of(Unavailable("The database does not answer, or takes too long: send it again."))
+    detail = "The database does not answer in time. What was sent may have been kept: repeat it under its key."
+    return problem_of(Unavailable(detail))
 
 
 def handle(exception: Exception, context: Mapping[str, Any]) -> HttpResponse | None:

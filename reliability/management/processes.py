@@ -98,7 +98,7 @@ class Supervisor:
 
 def _end_group(process: "subprocess.Popen[bytes]") -> None:
     """End what a child left behind: a web server that was killed leaves processes that answer on, with old code."""
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError, PermissionError):  # the latter is what macOS says of a group of zombies
         os.killpg(process.pid, signal.SIGKILL)
 
 

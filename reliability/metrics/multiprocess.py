@@ -47,7 +47,7 @@ def harmless() -> Iterator[None]:
         not_counted(error)
 
 
-def not_counted(error: OSError) -> None:
+def not_counted(error: Exception) -> None:
     """Log why something was not counted."""
     logger.warning("not_counted", extra={"error": type(error).__name__})
 

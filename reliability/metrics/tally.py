@@ -6,7 +6,9 @@ is killed had counted within its last `WHILE` is lost.
 """
 
 import atexit
+import os
 from collections.abc import Callable
+from multiprocessing.util import Finalize
 from threading import Lock, Timer
 from weakref import WeakSet
 
@@ -24,6 +26,7 @@ class Tally:
         self._rests = False
         self._pen = Lock()
         _all.add(self)
+        _flush_at_end()
 
     def add(self) -> None:
         """Count one. What cannot be written is logged, and lost."""
@@ -32,9 +35,7 @@ class Tally:
         if not self._rests:
             self._rests = True
             self.flush()
-            timer = Timer(WHILE, self._wake)
-            timer.daemon = True
-            timer.start()
+            self._rest()
 
     def flush(self) -> None:
         """Write down what came."""
@@ -45,8 +46,16 @@ class Tally:
             del self._came[:count]  # more may have come behind them
             try:
                 self._write(count)
-            except OSError as error:
+            except Exception as error:  # a count is no reason to fail
                 not_counted(error)
+
+    def _rest(self) -> None:
+        timer = Timer(WHILE, self._wake)
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:  # no thread is to be had: the next one is written at once again
+            self._rests = False
 
     def _wake(self) -> None:
         self._rests = False
@@ -62,4 +71,13 @@ def flush() -> None:
         tally.flush()
 
 
-atexit.register(flush)
+def _flush_at_end() -> None:
+    """Have `flush` called when this process ends, also where it was made by `multiprocessing`, as granian's are."""
+    global _ending  # noqa: PLW0603  # once per process is what is meant
+    if _ending != os.getpid():
+        _ending = os.getpid()
+        atexit.register(flush)
+        Finalize(None, flush, exitpriority=10)
+
+
+_ending = 0

@@ -41,7 +41,7 @@ def counted(now: datetime) -> Iterable[Metric]:
     if where is None:
         return list(REGISTRY.collect())
     if len(living()) > 1:
-        time.sleep(tally.WHILE)  # until the others have written what they have counted by now
+        time.sleep(2 * tally.WHILE)  # until the others have written what they have counted by now
     with multiprocess.locked(where):
         collector: Any = MultiProcessCollector  # it comes without types
         return list(collector(None, path=str(where)).collect())

@@ -124,6 +124,18 @@ def test_so_many_workflows_are_made_of_reports_and_one_stands_for_all_others(rep
     assert {one.lane.tenant for one in letters} == {"acme"}
 
 
+def test_the_one_for_all_others_takes_nobodys_place_and_may_not_be_resumed_by_advice(workflow, report, monkeypatch):
+    monkeypatch.setattr(n8n_workflows, "MADE_LIMIT", 0)
+    workflow("n8n-others")
+    for n in range(2):
+        body = failed(str(n))
+        body["workflow"] = {"id": f"wf-{n}", "name": f"Made up {n}"}
+        assert report(body).status_code == 201
+    lanes = {one.lane.workflow.slug for one in DeadLetter.objects.all()}
+    assert lanes == {"n8n-others-2"}
+    assert Workflow.objects.get(slug="n8n-others-2").paused_reason == n8n_workflows.STANDS_FOR_OTHERS
+
+
 def test_a_workflow_that_nobody_knows_is_made_and_paused(report):
     report(failed("2", workflow="Rechnung für Öl"))
     made = Workflow.objects.get()

@@ -118,6 +118,7 @@ def test_a_request_after_the_end_of_its_connection_is_answered(other, api):
         ("INSERT INTO kept (secret, n) VALUES ('s3cret', 1), ('s3cret', 1)", "duplicate key value"),
         ("SELECT 's3cret' FROM nowhere", 'relation "nowhere" does not exist'),
         ("SELECT '{\"pw\": s3cret}'::json", "invalid input syntax for type json"),
+        ("SELECT 's3cret'::uuid", "invalid input syntax for type uuid"),
     ],
 )
 def test_an_error_says_what_happened_but_quotes_nothing(other, statement, says):

@@ -6,6 +6,8 @@ import sys
 import threading
 import time
 
+import pytest
+
 from reliability.metrics import tally
 from reliability.metrics.tally import Tally
 
@@ -65,13 +67,40 @@ def test_a_scrape_need_not_wait(monkeypatch):
     assert written == [1, 2]
 
 
-def test_a_full_disk_is_told_and_harms_nobody(caplog):
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("mmap closed or invalid")])
+def test_a_full_disk_is_told_and_harms_nobody(caplog, error):
     def write(count: int) -> None:
-        raise OSError(28, "No space left on device")
+        raise error
 
     with caplog.at_level(logging.WARNING):
         Tally(write=write).add()
     assert "not_counted" in caplog.text
+
+
+def test_where_no_thread_is_to_be_had_each_is_written_at_once(monkeypatch):
+    class NoThread(threading.Timer):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(tally, "Timer", NoThread)
+    written = []
+    made = Tally(write=written.append)
+    for _ in range(3):
+        made.add()
+    assert written == [1, 1, 1]
+
+
+def test_a_process_of_multiprocessing_writes_too_when_it_ends(tmp_path):
+    code = (
+        "import multiprocessing, pathlib, sys\n"
+        "from reliability.metrics import tally; tally.WHILE = 60\n"
+        "def work():\n"
+        "    made = tally.Tally(write=lambda n: pathlib.Path(sys.argv[1], str(n)).touch())\n"
+        "    for _ in range(3): made.add()\n"
+        "one = multiprocessing.get_context('fork').Process(target=work); one.start(); one.join()\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], timeout=60, check=True)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["1", "2"]
 
 
 def test_a_process_that_ends_writes_what_it_holds():
