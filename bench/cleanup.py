@@ -34,6 +34,7 @@ def cleanup() -> Figures:
     """p99 (ms) of taking in `RATE` deliveries a second during clean-up, against the quiet one of the same run."""
     from .runs import _empty, _key, workflow
 
+    _empty()  # of what other runs have left
     plain = _key()
     workflow("paused", paused=True)
     fill(EXPIRED // 2)
