@@ -74,6 +74,8 @@ def _fill() -> None:
 
     from reliability.pipeline import intake
 
+    with connection.cursor() as cursor:  # of what other runs have left
+        cursor.execute("TRUNCATE reliability_lane, reliability_lanetotal, reliability_total CASCADE")
     lanes = [intake.open_lane(workflow_id=one, tenant=f"tenant-{n}").pk for one in _workflows() for n in range(TENANTS)]
     values = {
         "lanes": lanes,
