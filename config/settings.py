@@ -16,7 +16,8 @@ ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS", [])
 
 _embedded = EMBEDDED_DATABASE = not env.text("DATABASE_URL")
-DATABASE_ADDRESS = embedded.start(DATA_DIR / "postgresql") if _embedded else env.text("DATABASE_URL")
+EMBEDDED_DIRECTORY = DATA_DIR / "postgresql"
+DATABASE_ADDRESS = embedded.start(EMBEDDED_DIRECTORY) if _embedded else env.text("DATABASE_URL")
 _database = env.database("DATABASE_URL", default=DATABASE_ADDRESS)
 _kept = {"ENGINE": "config.database", "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
 DATABASES = {"default": {**(_database or {}), **_kept}}
