@@ -30,7 +30,7 @@ SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS", [])
 if not SECRET_KEY:
     if not _embedded:
         env.problem("SECRET_KEY", "Needed where DATABASE_URL is set: at least 50 random characters.")
-    SECRET_KEY = secret.kept_in(DATA_DIR / "secret_key") if _embedded else "unconfigured"
+    SECRET_KEY = secret.kept_in(DATA_DIR / "secret_key") if _starts else "unconfigured"
 
 # --- What Backstop itself is told -------------------------------------------------------------------------
 DAY_MS = 86_400_000
