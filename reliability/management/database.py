@@ -20,8 +20,10 @@ from reliability.management.processes import Child
 if TYPE_CHECKING:
     import psutil
 
-# Seconds: how long one try to start it may take, how often it is asked for a sign of life, and how soon one is due.
+# Seconds: how long one try to start it may take, the longest wait
+# before one, how often it is asked for a sign of life, and how soon one is due.
 START_LIMIT = 120.0
+LONGEST_WAIT = 5.0
 PROBE_EVERY, PROBE_LIMIT = 10.0, 5.0
 # How often a hang is reported again.
 REPORT_EVERY = 60.0
@@ -37,7 +39,7 @@ class Database:
     def __init__(self, *, directory: Path, socket_path: Path | None) -> None:
         self.directory = directory
         command = [sys.executable, "-m", "config.embedded", str(directory), str(os.getpid())]
-        self.starter = Child("database", command, started=_now())
+        self.starter = Child("database", command, started=_now(), longest_wait=LONGEST_WAIT)
         self._server = embedded.postmaster(directory)
         self._probe = Probe(socket_path) if socket_path is not None else None
 

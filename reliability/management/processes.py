@@ -37,6 +37,7 @@ class Child:
     start_at: float = 0.0
     failures: int = 0
     changes: Mapping[str, str] = field(default_factory=dict)
+    longest_wait: float = BACKOFF_LAST
 
     def start(self) -> None:
         # A session of its own: Ctrl-C reaches this process alone, which then ends the children in order.
@@ -53,7 +54,7 @@ class Child:
         """Note that it has ended; return after how many seconds it starts again, more with each early end."""
         lived = time.monotonic() - self.started
         self.failures = 0 if lived > STEADY else self.failures + 1
-        wait = 0.0 if self.failures == 0 else min(BACKOFF_LAST, BACKOFF_FIRST * 2 ** (self.failures - 1))
+        wait = 0.0 if self.failures == 0 else min(self.longest_wait, BACKOFF_FIRST * 2 ** (self.failures - 1))
         self.process, self.start_at = None, time.monotonic() + wait
         return wait
 
