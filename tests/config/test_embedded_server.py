@@ -143,9 +143,12 @@ def test_a_stale_pid_file_is_not_taken_for_a_server(directory, holder, kind):
             file.unlink()
         else:
             file.write_text(content)
+        for lock in directory.glob(".s.PGSQL.*.lock"):
+            lock.write_text(f"{other.pid}\n{rest}")
         done = start(directory, holder.process.pid)
         assert done.returncode == 0, done.stderr
         assert answers(holder.address)
+        assert holder.process.pid in json.loads((directory / embedded.PIDS).read_text())
     finally:
         other.kill()
         other.wait()
@@ -190,5 +193,6 @@ def test_a_server_that_does_not_start_says_why_and_where_its_log_is(directory):
 
 
 def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    (tmp_path / "log").write_text("FATAL:  of long ago\nLOG:  starting PostgreSQL 18\nFATAL:  terminating connection\n")
     monkeypatch.setattr(embedded, "_free", lambda directory: 3 * 1024 * 1024)
     assert embedded.explain(tmp_path) == f"The disk is full: 3 MB free. Its log: {tmp_path / 'log'}"
