@@ -1,9 +1,9 @@
 """`manage.py up`: set everything up, then run the web server, a worker and the pinger until Ctrl-C."""
 
 import os
+import socket
 import sys
 from collections.abc import Callable
-from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 from django.conf import settings
@@ -110,15 +110,13 @@ class Announcement:
     def _answers(self) -> bool:
         """Whether a request gets an answer, whichever: a server that cannot be reached here may be so elsewhere."""
         own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  # compared, not bound to
-        connection = HTTPConnection(own, self.port, timeout=0.5)
+        request = f"GET /healthz HTTP/1.1\r\nHost: {own}\r\nConnection: close\r\n\r\n"
         try:
-            connection.request("GET", "/healthz")
-            connection.getresponse()
-        except (OSError, HTTPException):
+            with socket.create_connection((own, self.port), timeout=0.5) as made:
+                made.sendall(request.encode())
+                return bool(made.recv(1))
+        except OSError:
             return False
-        finally:
-            connection.close()
-        return True
 
 
 def web_command(host: str, port: int) -> list[str]:
