@@ -4,13 +4,14 @@ import os
 from base64 import b64decode
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
+
+from reliability.policies import webhook_path
 
 from .fields import EncryptedTextField, SlugTextField
 from .ids import is_demo, uuid7
@@ -77,12 +78,12 @@ class Workflow(PolicyFields):
         super().clean()
         if wrong := unsound_secrets(auth_value=self.auth_value, signing_secret=self.signing_secret):
             raise ValidationError(wrong)
-        if {".", ".."} & {*self.path.split("/")}:  # they would lead out of n8n's webhooks
-            raise ValidationError({"path": "A path has no part that is '.' or '..'."})
+        if why := webhook_path.problem(self.path):
+            raise ValidationError({"path": why})
 
     @property
     def url(self) -> str:
-        return f"{settings.N8N_WEBHOOK_URL.rstrip('/')}/{quote(self.path.lstrip('/'), safe='/:@!$&+,;=~-._')}"
+        return f"{settings.N8N_WEBHOOK_URL.rstrip('/')}/{webhook_path.encode(self.path.lstrip('/'))}"
 
     @property
     def policy(self) -> LanePolicy:
