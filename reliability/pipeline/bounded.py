@@ -108,7 +108,7 @@ class _Bounded(HTTPConnection):
             self.connect()
         under_way.write(self.sock, parts)
 
-    def putheader(self, header: str, *values: Any) -> None:
+    def putheader(self, header: Any, *values: Any) -> None:
         """Add a header. Names and values were held to HTTP's rules before; only what would begin a line is left."""
         value = values[0]
         if len(values) != 1 or not isinstance(header, str) or not isinstance(value, str) or value.startswith("@@"):
@@ -117,7 +117,7 @@ class _Bounded(HTTPConnection):
         line = f"{header}: {value}".encode("latin-1")
         if b"\r" in line or b"\n" in line:
             raise ValueError("A header holds a line break.")
-        self._output(line)
+        self._output(line)  # type: ignore[attr-defined]  # of `http.client`
 
     def send(self, data: Any) -> None:
         if self._parts is None:
