@@ -36,15 +36,16 @@ class LeaseRanOut(Exception):  # not an OSError: urllib3 must not take it for th
 
 
 class Stage(enum.IntEnum):
-    """How far an exchange came. Only from `WAIT` on can the other side have received the whole request."""
+    """How far an exchange came: nothing was written at `READY`, a part at `SEND`, the whole request at `WAIT`."""
 
     START = 0
     RESOLVE = 1
     CONNECT = 2
     PROXY = 3
     HANDSHAKE = 4
-    SEND = 5
-    WAIT = 6
+    READY = 5
+    SEND = 6
+    WAIT = 7
 
 
 class Exchange:
@@ -103,7 +104,7 @@ class Exchange:
         continued; so the waiting is done here, and nothing is written without a look at the clock.
         Returns early where the answer comes first. Raises `LeaseRanOut`, `TimeoutError`, `OSError`.
         """
-        self.enter(Stage.SEND)
+        self.enter(Stage.READY)
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         self.total = len(data)
         if self.reused:
@@ -118,10 +119,14 @@ class Exchange:
                     sock.settimeout(self.left())
                 try:
                     self.written += sock.send(view[self.written : self.written + CHUNK])
+                    self.stage = Stage.SEND
                 except WOULD_BLOCK as error:
                     self._wait(sock, writing=not isinstance(error, ssl.SSLWantReadError))
                     if self.early:
                         return
+                except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
+                    # As of a plain socket: what it said before it closed can still be read.
+                    raise ConnectionResetError(errno.ECONNRESET, "closed while the request was being sent") from error
         self.enter(Stage.WAIT)
 
     def _check(self) -> None:
@@ -152,7 +157,7 @@ class Exchange:
         """Whether a kept connection turned out to be closed, so that the request certainly was not received."""
         if not self.reused or self.received or self.early or isinstance(error, LeaseRanOut):
             return False
-        return self.unreceived or (self.stage is Stage.SEND and now() < self.ends)
+        return self.unreceived or (self.stage in (Stage.READY, Stage.SEND) and now() < self.ends)
 
 
 def acknowledged(sock: Any) -> int | None:

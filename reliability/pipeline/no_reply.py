@@ -31,6 +31,9 @@ UNUSABLE = (
     http.client.InvalidURL,
     UnicodeError,
 )
+# What OpenSSL says where the other side does not speak TLS at all.
+NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
+_SURROUNDINGS = re.compile(r"^\[[^\]]*\] |\s*\(_ssl\.c:\d+\)$")
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
 
 
@@ -56,7 +59,7 @@ def explain(error: BaseException, exchange: Exchange, *, url_from: str, proxy_fr
         return NoReply(Failure.LOCAL_FAULT, f"{url_from} holds an address that cannot be used.", "url_unusable")
     if exchange.stage is Stage.START and isinstance(cause, ValueError):
         return NoReply(Failure.LOCAL_FAULT, "The request cannot be put together.")
-    if exchange.via_proxy and exchange.stage < Stage.SEND:
+    if exchange.via_proxy and exchange.stage < Stage.READY:
         found = _of_proxy(cause, exchange.stage, detail, proxy_from)
         if found is not None:
             return found
@@ -105,30 +108,32 @@ def failure_of(error: BaseException, stage: Stage = Stage.START) -> Failure:
             if timed_out:
                 return Failure.TLS_HANDSHAKE_TIMEOUT
             return Failure.CONNECTION_RESET if isinstance(cause, ConnectionError) else Failure.TLS_ERROR
+        case _ if _is_refusal_of_tls(cause):
+            return Failure.TLS_ERROR
+        case Stage.READY:
+            return Failure.CONNECT_TIMEOUT if timed_out else Failure.CONNECTION_RESET
         case Stage.SEND:
             return Failure.SEND_INTERRUPTED
         case _:
-            if timed_out:
-                return Failure.READ_TIMEOUT
-            return Failure.TLS_ERROR if _is_refusal_of_tls(cause) else Failure.CONNECTION_LOST_AFTER_SEND
+            return Failure.READ_TIMEOUT if timed_out else Failure.CONNECTION_LOST_AFTER_SEND
 
 
 def _by_type(error: BaseException, cause: BaseException, timed_out: bool) -> Failure:
     if isinstance(error, requests.ConnectTimeout) or isinstance(cause, requests.ConnectTimeout):
         return Failure.CONNECT_TIMEOUT
+    if isinstance(cause, ConnectionRefusedError | urllib3.exceptions.NewConnectionError):
+        return Failure.CONNECTION_REFUSED
     if timed_out:
         return Failure.READ_TIMEOUT
     if isinstance(cause, ssl.SSLError | requests.exceptions.SSLError | urllib3.exceptions.SSLError):
         return Failure.TLS_ERROR
-    if isinstance(cause, ConnectionRefusedError | urllib3.exceptions.NewConnectionError):
-        return Failure.CONNECTION_REFUSED
     broke = (ConnectionError, http.client.HTTPException, urllib3.exceptions.ProtocolError)
     return Failure.CONNECTION_LOST_AFTER_SEND if isinstance(cause, broke) else Failure.CONNECTION_ERROR
 
 
 def _is_refusal_of_tls(cause: BaseException) -> bool:
     """Whether a server turned our side of the handshake down, which in TLS 1.3 comes after the request was written."""
-    return isinstance(cause, ssl.SSLError) and "ALERT" in (cause.reason or "")
+    return isinstance(cause, ssl.SSLError) and "ALERT" in (getattr(cause, "reason", "") or "")
 
 
 def _is_name(cause: BaseException) -> bool:
@@ -140,8 +145,9 @@ def words(cause: BaseException) -> str:
     if isinstance(cause, ssl.SSLCertVerificationError):
         text = f"certificate verify failed: {cause.verify_message}"
     elif isinstance(cause, ssl.SSLError):
-        text = (cause.reason or cause.strerror or str(cause)).replace("_", " ").lower()
-        if cause.reason == "WRONG_VERSION_NUMBER":
+        reason = getattr(cause, "reason", "") or ""
+        text = reason.replace("_", " ").lower() or _SURROUNDINGS.sub("", str(cause.strerror or cause))
+        if reason in NO_TLS:
             text += ": does this port speak TLS?"
     elif isinstance(cause, socket.gaierror):
         text = str(cause.strerror or cause)
@@ -173,4 +179,4 @@ def _cause(error: BaseException) -> BaseException:
     foreign = [one for one in found if not isinstance(one, wrappers)]
     local = [one for one in found if isinstance(one, LocalFault)]
     unusable = [one for one in found if isinstance(one, UNUSABLE)]
-    return (local or unusable or foreign or found)[0]
+    return (local or unusable or foreign or found[-1:])[0]
