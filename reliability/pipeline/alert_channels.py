@@ -14,7 +14,7 @@ from reliability.policies import alert_text
 from reliability.policies.alert_text import Change
 from reliability.policies.classification import Failure
 
-from . import clock, intake, transport
+from . import clock, intake, known_secrets, transport
 from .intake import Trigger
 
 
@@ -103,7 +103,7 @@ def _label() -> str:
 
 def _words(error: OSError | smtplib.SMTPException) -> str:
     text = " ".join(str(getattr(error, "strerror", None) or error).split())
-    return text or type(error).__name__
+    return known_secrets.redactor().text(text) or type(error).__name__
 
 
 WAYS: dict[str, Callable[[AlertNotice, Sequence[Change]], UUID | None]] = {

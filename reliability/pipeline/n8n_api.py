@@ -18,7 +18,7 @@ from reliability.errors import BackstopError
 from reliability.policies.classification import Failure, Reply
 from reliability.policies.storable import storable, storable_json
 
-from . import transport
+from . import known_secrets, transport
 from .transport import Names
 
 TIMEOUT = 20.0
@@ -228,7 +228,9 @@ def _said(reply: Reply) -> str:
     except (ValueError, RecursionError):
         return "no reason given"
     message = document.get("message") if isinstance(document, Mapping) else None
-    return storable(message[:300]) if isinstance(message, str) else "no reason given"
+    if not isinstance(message, str):
+        return "no reason given"
+    return storable(known_secrets.redactor().text(message)[:300])
 
 
 def _execution(said: Mapping[str, Any]) -> N8nExecution:

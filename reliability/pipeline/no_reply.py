@@ -100,14 +100,8 @@ def failure_of(error: BaseException, stage: Stage = Stage.START) -> Failure:
     match stage:
         case Stage.START:
             return _by_type(error, cause, timed_out)
-        case Stage.RESOLVE | Stage.CONNECT | Stage.PROXY:
-            if isinstance(cause, ConnectionResetError):
-                return Failure.CONNECTION_RESET
-            return Failure.CONNECT_TIMEOUT if timed_out else Failure.CONNECTION_REFUSED
-        case Stage.HANDSHAKE:
-            if timed_out:
-                return Failure.TLS_HANDSHAKE_TIMEOUT
-            return Failure.CONNECTION_RESET if isinstance(cause, ConnectionError) else Failure.TLS_ERROR
+        case Stage.RESOLVE | Stage.CONNECT | Stage.PROXY | Stage.HANDSHAKE:
+            return _before_sending(cause, stage, timed_out)
         case _ if _is_refusal_of_tls(cause):
             return Failure.TLS_ERROR
         case Stage.READY:
@@ -116,6 +110,15 @@ def failure_of(error: BaseException, stage: Stage = Stage.START) -> Failure:
             return Failure.SEND_INTERRUPTED
         case _:
             return Failure.READ_TIMEOUT if timed_out else Failure.CONNECTION_LOST_AFTER_SEND
+
+
+def _before_sending(cause: BaseException, stage: Stage, timed_out: bool) -> Failure:
+    shakes_hands = stage is Stage.HANDSHAKE
+    if timed_out:
+        return Failure.TLS_HANDSHAKE_TIMEOUT if shakes_hands else Failure.CONNECT_TIMEOUT
+    if isinstance(cause, ConnectionResetError) or (shakes_hands and isinstance(cause, ConnectionError)):
+        return Failure.CONNECTION_RESET
+    return Failure.TLS_ERROR if shakes_hands else Failure.CONNECTION_REFUSED
 
 
 def _by_type(error: BaseException, cause: BaseException, timed_out: bool) -> Failure:
