@@ -15,13 +15,14 @@ pytestmark = pytest.mark.django_db(transaction=True)
 # Python runs a module of this name first. It stops the process where its first connection to n8n was made, which is
 # after the claim and before the request.
 STOP = """
-import os, signal, socket
+import os, signal, socket, time
 connect = socket.socket.connect
 def stopping(self, address):
     connect(self, address)
     if address[1:2] == (int(os.environ["STOP_AT"]),) and not os.path.exists(os.environ["STOPPED"]):
         open(os.environ["STOPPED"], "w").close()
         os.kill(os.getpid(), signal.SIGSTOP)
+        time.sleep(0.5)  # another thread may be the first to stop
 socket.socket.connect = stopping
 """
 
