@@ -189,6 +189,7 @@ class AttemptResult(models.TextChoices):
     TRANSIENT = "transient"
     UNKNOWN = "unknown"
     MISCONFIGURED = "misconfigured"
+    MISCONFIGURED_LOCALLY = "misconfigured_locally"
     REJECTED = "rejected"
     INTERRUPTED = "interrupted"
     CALLBACK_TIMEOUT = "callback_timeout"

@@ -20,6 +20,11 @@ from .policy import POLICY_FIELDS, LanePolicy, PolicyFields, effective
 DEFAULT_TENANT = "default"
 
 
+def authentication_variable(slug: str) -> str:
+    """Return the environment variable that wins over a workflow's stored authentication value."""
+    return "N8N_AUTH_" + slug.upper().replace("-", "_")
+
+
 def unsound_secrets(*, auth_value: str, signing_secret: str) -> dict[str, str]:
     """Return what of a workflow's secrets nothing could be sent with, and why, by column. An empty one is none."""
     wrong = dict[str, str]()
@@ -92,8 +97,7 @@ class Workflow(PolicyFields):
     @property
     def authentication(self) -> dict[str, str]:
         """The header by which n8n knows us. The environment's `N8N_AUTH_<SLUG>` wins over the stored value."""
-        variable = "N8N_AUTH_" + self.slug.upper().replace("-", "_")
-        value = os.environ.get(variable) or self.auth_value
+        value = os.environ.get(authentication_variable(self.slug)) or self.auth_value
         return {self.auth_header or "Authorization": value} if value else {}
 
     @property

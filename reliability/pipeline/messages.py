@@ -10,7 +10,11 @@ from reliability.policies.classification import Classified, Reply
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A delivery under this worker's lease, with all that its attempt needs."""
+    """A delivery under this worker's lease, with all that its attempt needs.
+
+    Nothing of it is sent after `send_by`, a moment of `exchange.now()`: an exchange that begins then is over, and
+    settled, before the lease ends.
+    """
 
     delivery_id: UUID
     lane_id: int
@@ -32,6 +36,7 @@ class Claim:
     policy: LanePolicy
     lane_probe: bool
     instance_probe: bool
+    send_by: float
 
 
 @dataclass(frozen=True, slots=True)

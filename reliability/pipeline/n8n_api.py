@@ -18,7 +18,8 @@ from reliability.errors import BackstopError
 from reliability.policies.classification import Failure, Reply
 from reliability.policies.storable import storable, storable_json
 
-from . import transport
+from . import known_secrets, transport
+from .transport import Names
 
 TIMEOUT = 20.0
 # n8n answers a retry when the retried execution has ended.
@@ -26,7 +27,16 @@ RETRY_TIMEOUT = 90.0
 PAGE = 100
 PAGES = 1000
 # The failures in which n8n certainly did not begin what it was asked for.
-NOT_BEGUN = (Failure.CONNECTION_REFUSED, Failure.DNS_FAILURE, Failure.CONNECT_TIMEOUT, Failure.TLS_ERROR)
+NOT_BEGUN = (
+    Failure.LOCAL_FAULT,
+    Failure.DNS_FAILURE,
+    Failure.CONNECTION_REFUSED,
+    Failure.CONNECT_TIMEOUT,
+    Failure.CONNECTION_RESET,
+    Failure.TLS_HANDSHAKE_TIMEOUT,
+    Failure.TLS_ERROR,
+    Failure.SEND_INTERRUPTED,
+)
 
 
 class N8nError(BackstopError):
@@ -181,7 +191,10 @@ def _ask(  # one request
         headers={"X-N8N-API-KEY": settings.N8N_API_KEY},
         timeout=timeout,
         document=body,
+        names=Names("N8N_API_URL" if settings.N8N_API_URL else "N8N_WEBHOOK_URL", "N8N_API_KEY"),
     )
+    if answer.failure is Failure.LOCAL_FAULT:
+        raise NotReached(f"n8n's REST API cannot be asked: {answer.detail}")
     if answer.reply is None:
         begun = answer.failure not in NOT_BEGUN
         raise NotReached(f"n8n's REST API did not answer: {answer.failure} ({answer.detail}).", begun=begun)
@@ -215,7 +228,9 @@ def _said(reply: Reply) -> str:
     except (ValueError, RecursionError):
         return "no reason given"
     message = document.get("message") if isinstance(document, Mapping) else None
-    return storable(message[:300]) if isinstance(message, str) else "no reason given"
+    if not isinstance(message, str):
+        return "no reason given"
+    return storable(known_secrets.redactor().text(message)[:300])
 
 
 def _execution(said: Mapping[str, Any]) -> N8nExecution:

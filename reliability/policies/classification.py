@@ -22,6 +22,7 @@ class Outcome(enum.StrEnum):
     TRANSIENT = "transient"
     UNKNOWN = "unknown"
     MISCONFIGURED = "misconfigured"
+    MISCONFIGURED_LOCALLY = "misconfigured_locally"
     REJECTED = "rejected"
 
 
@@ -32,9 +33,13 @@ class Failure(enum.StrEnum):
     CONNECTION_RESET = "connection_reset"
     DNS_FAILURE = "dns_failure"
     CONNECT_TIMEOUT = "connect_timeout"
-    READ_TIMEOUT = "read_timeout"
+    TLS_HANDSHAKE_TIMEOUT = "tls_handshake_timeout"
     TLS_ERROR = "tls_error"
+    SEND_INTERRUPTED = "send_interrupted"
+    CONNECTION_LOST_AFTER_SEND = "connection_lost_after_send"
+    READ_TIMEOUT = "read_timeout"
     CONNECTION_ERROR = "connection_error"
+    LOCAL_FAULT = "local_fault"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +63,37 @@ class Classified:
 
 _FAILURES = {
     Failure.CONNECTION_REFUSED: (Outcome.INSTANCE_DOWN, False, "n8n refused the connection."),
-    Failure.CONNECTION_RESET: (Outcome.INSTANCE_DOWN, True, "The connection broke off."),
+    Failure.CONNECTION_RESET: (Outcome.INSTANCE_DOWN, False, "The connection broke before the request was sent."),
     Failure.DNS_FAILURE: (Outcome.INSTANCE_DOWN, False, "n8n's host name does not resolve."),
     Failure.CONNECT_TIMEOUT: (Outcome.TRANSIENT, False, "No connection within the time allowed."),
-    Failure.READ_TIMEOUT: (Outcome.UNKNOWN, True, "No answer in time: n8n may be running it."),
+    Failure.TLS_HANDSHAKE_TIMEOUT: (Outcome.INSTANCE_DOWN, False, "The TLS handshake did not end in time."),
     Failure.TLS_ERROR: (Outcome.INSTANCE_DOWN, False, "No secure connection could be made."),
+    # n8n runs nothing of an incomplete request, but a request that is too large for a gateway also ends like this:
+    # so it spends retries.
+    Failure.SEND_INTERRUPTED: (Outcome.TRANSIENT, False, "The request could not be sent completely."),
+    Failure.CONNECTION_LOST_AFTER_SEND: (
+        Outcome.UNKNOWN,
+        True,
+        "The connection broke after the request was sent: n8n may be running it.",
+    ),
+    Failure.READ_TIMEOUT: (Outcome.UNKNOWN, True, "No answer in time: n8n may be running it."),
     Failure.CONNECTION_ERROR: (Outcome.INSTANCE_DOWN, True, "The request could not be completed."),
+    Failure.LOCAL_FAULT: (Outcome.MISCONFIGURED_LOCALLY, False, "Backstop could not send the request."),
 }
 _TRANSIENT = frozenset({408, 425, 429})
 _MISCONFIGURED = frozenset({401, 403})
 
 
-def classify_failure(failure: Failure, detail: str = "") -> Classified:
-    """Say what it means that no reply came; `detail` is the operating system's or library's word for it."""
+def classify_failure(failure: Failure, detail: str = "", code: str = "") -> Classified:
+    """Say what it means that no reply came.
+
+    `detail` is the operating system's or library's word for it; of a local fault it is the whole message, which names
+    the setting. `code` is more exact than the failure's own, where there is one.
+    """
     outcome, reached, message = _FAILURES[failure]
-    return Classified(outcome, str(failure), f"{message} ({detail})" if detail else message, reached)
+    if detail:
+        message = detail if failure is Failure.LOCAL_FAULT else f"{message} ({detail})"
+    return Classified(outcome, code or str(failure), message, reached)
 
 
 def classify_reply(reply: Reply) -> Classified:

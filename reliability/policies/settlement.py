@@ -62,7 +62,9 @@ def settle(
         return _bury(classified, classified.code)
     if outcome is Outcome.UNKNOWN and rules.hold_unknown:
         return _bury(classified, "outcome_unknown")
-    free = outcome is Outcome.MISCONFIGURED or (outcome is Outcome.INSTANCE_DOWN and not classified.reached)
+    free = outcome in (Outcome.MISCONFIGURED, Outcome.MISCONFIGURED_LOCALLY) or (
+        outcome is Outcome.INSTANCE_DOWN and not classified.reached
+    )
     if not free and retries_used >= rules.max_retries:
         return _bury(classified, classified.code)
     wait = backoff.delay(
@@ -102,7 +104,7 @@ def lane_report(classified: Classified, *, probe: bool) -> Report | None:
 
 def instance_report(classified: Classified, *, probe: bool) -> Report | None:
     """Return what the instance's breaker hears: any answer of n8n's own shows that it is there."""
-    if classified.code == "connect_timeout":
+    if classified.code in ("connect_timeout", "send_interrupted"):
         return None
     return _report(_INSTANCE.get(classified.outcome), classified, probe)
 

@@ -58,7 +58,11 @@ def test_what_a_reply_means(status, body, outcome, lane, instance):
     [
         (Failure.CONNECTION_REFUSED, O.INSTANCE_DOWN, False, None, Signal.FAILURE),
         (Failure.DNS_FAILURE, O.INSTANCE_DOWN, False, None, Signal.FAILURE),
-        (Failure.CONNECTION_RESET, O.INSTANCE_DOWN, True, None, Signal.FAILURE),
+        (Failure.CONNECTION_RESET, O.INSTANCE_DOWN, False, None, Signal.FAILURE),
+        (Failure.TLS_HANDSHAKE_TIMEOUT, O.INSTANCE_DOWN, False, None, Signal.FAILURE),
+        (Failure.SEND_INTERRUPTED, O.TRANSIENT, False, Signal.FAILURE, None),
+        (Failure.CONNECTION_LOST_AFTER_SEND, O.UNKNOWN, True, Signal.FAILURE, None),
+        (Failure.LOCAL_FAULT, O.MISCONFIGURED_LOCALLY, False, None, None),
         (Failure.CONNECT_TIMEOUT, O.TRANSIENT, False, Signal.FAILURE, None),
         (Failure.READ_TIMEOUT, O.UNKNOWN, True, Signal.FAILURE, None),
         (Failure.TLS_ERROR, O.INSTANCE_DOWN, False, None, Signal.FAILURE),
@@ -89,7 +93,12 @@ def rules(**values) -> Rules:
         (422, 0, {}, Step.BURY, False),
         (401, 99, {}, Step.RETRY, False),  # the lane's fault: the delivery waits, whatever it has used
         (Failure.CONNECTION_REFUSED, 99, {}, Step.RETRY, False),  # n8n is not there: nothing was tried
-        (Failure.CONNECTION_RESET, 3, {}, Step.BURY, False),  # it may have run
+        (Failure.CONNECTION_RESET, 99, {}, Step.RETRY, False),  # nothing was sent
+        (Failure.SEND_INTERRUPTED, 0, {}, Step.RETRY, True),
+        (Failure.SEND_INTERRUPTED, 3, {}, Step.BURY, False),  # it may be too large for a gateway
+        (Failure.CONNECTION_LOST_AFTER_SEND, 0, {}, Step.RETRY, True),
+        (Failure.CONNECTION_LOST_AFTER_SEND, 0, {"hold_unknown": True}, Step.BURY, False),
+        (Failure.LOCAL_FAULT, 99, {}, Step.RETRY, False),  # a setting has to be put right
         (Failure.READ_TIMEOUT, 0, {}, Step.RETRY, True),
         (Failure.READ_TIMEOUT, 0, {"hold_unknown": True}, Step.BURY, False),
     ],
