@@ -18,13 +18,23 @@ PROBLEMS = dict.fromkeys((400, 401, 403, 503), ProblemShape)
 
 
 class View(APIView):
-    """A view for callers with a key; `scopes` names the scope that each method needs.
+    """A view for callers with a key; `scopes` names the scope that each method needs, HEAD's with GET.
 
-    One that `notes_use` sees to it by itself that the key's last use is kept.
+    A method without a scope is answered 405, and a view whose handler has none cannot be defined. OPTIONS is not
+    offered: its answer would tell of a view what the OpenAPI document tells anyway. A view that `notes_use` sees to
+    it by itself that the key's last use is kept.
     """
 
+    http_method_names = ["get", "head", "post", "put", "patch", "delete"]
     scopes: dict[str, str] = {}
     notes_use = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Raises `TypeError` where a handler's method has no scope: whoever calls it would need none."""
+        super().__init_subclass__(**options)
+        for name in cls.http_method_names:
+            if name != "head" and hasattr(cls, name) and name.upper() not in cls.scopes:
+                raise TypeError(f"{cls.__name__} names no scope for {name.upper()}.")
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Answer, and keep nothing of it."""
