@@ -15,16 +15,50 @@ from typing import Any, NoReturn, cast
 from reliability.errors import InvalidInput
 
 DEPTH = 100
+# A longer integer is refused by Python; other numbers have the same limit.
+NUMBER_LENGTH = 4300
+# Fifteen digits and a point: any double that is read from so few is written as the same digits again.
+EXACT_LENGTH = 16
+_NUMBER = re.compile(r"(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?")
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
 
+class ExactNumber(float):
+    """A number that no double stands for exactly, with the sender's own spelling of it."""
+
+    __slots__ = ("text",)
+    text: str
+
+    def __new__(cls, text: str) -> "ExactNumber":
+        made = super().__new__(cls, text)
+        made.text = text
+        return made
+
+
 def _float(text: str) -> float:
     """Read a number. What only infinity could stand for could be neither told apart nor written again."""
+    if len(text) <= EXACT_LENGTH and "e" not in text and "E" not in text:
+        return float(text)
+    if len(text) > NUMBER_LENGTH:
+        raise InvalidInput("The body holds a number that is too long.")
     value = float(text)
     if math.isinf(value):
         raise InvalidInput("The body holds a number that is too large.")
-    return value
+    return value if parts_of(text) == parts_of(repr(value)) else ExactNumber(text)
+
+
+def parts_of(text: str) -> tuple[str, str, int]:
+    """Return a number's sign, its digits without zeros at their ends, and the power of ten they count in.
+
+    An exponent is never written out, so that its size costs nothing.
+    """
+    sign, whole, fraction, power = _NUMBER.fullmatch(text).groups("")  # type: ignore[union-attr]  # a JSON number
+    digits = (whole + fraction).lstrip("0")
+    if not digits:
+        return "", "0", 0
+    stripped = digits.rstrip("0")
+    return sign, stripped, int(power or 0) - len(fraction) + len(digits) - len(stripped)
 
 
 def _refuse_constant(name: str) -> NoReturn:
