@@ -18,6 +18,7 @@ from reliability.policies import failure
 from . import shapes
 from .authentication import Caller
 from .deliveries import find
+from .idempotency import knows_repeats
 from .report_serializers import (
     ErrorTriggerBody,
     ExecutionRequest,
@@ -51,6 +52,7 @@ class FailedExecutions(View):
             **PROBLEMS,
         },
     )
+    @knows_repeats
     def post(self, request: Request) -> Response:
         """Take the body of n8n's Error Trigger as it is; join it to its delivery, or keep it as a dead letter."""
         report, created = reports.take(incoming=_incoming(request, caller(request)), now=caller(request).now)
@@ -70,6 +72,7 @@ class Executions(View):
             **PROBLEMS,
         },
     )
+    @knows_repeats
     def post(self, request: Request) -> Response:
         """Keep an execution's figures; the lane's breaker hears how it ended where no delivery is named."""
         who = caller(request)
@@ -95,6 +98,7 @@ class Outcome(View):
         request=OutcomeRequest,
         responses={200: DeliveryShape, 404: ProblemShape, 409: ProblemShape, **PROBLEMS},
     )
+    @knows_repeats
     def post(self, request: Request, delivery_id: UUID) -> Response:
         """Say how a delivery's work ended; the same report twice changes nothing."""
         who = caller(request)

@@ -5,12 +5,14 @@ from typing import Any
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from reliability.errors import Forbidden
 
+from . import idempotency
 from .authentication import Caller
 from .serializers import ProblemShape, ReasonRequest, Strict
 
@@ -35,6 +37,12 @@ class View(APIView):
         for name in cls.http_method_names:
             if name != "head" and hasattr(cls, name) and name.upper() not in cls.scopes:
                 raise TypeError(f"{cls.__name__} names no scope for {name.upper()}.")
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Let a caller in, and refuse an idempotency key that the call would ignore."""
+        super().initial(request, *args, **kwargs)
+        if request.method not in SAFE_METHODS:
+            idempotency.refuse_unsupported(request, getattr(self, str(request.method).lower(), None))
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Answer, and keep nothing of it."""
