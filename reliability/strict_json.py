@@ -79,13 +79,16 @@ def text_of(body: bytes) -> str:
         raise InvalidInput("The body is not UTF-8.") from None
 
 
-def load(text: str, *, with_nul: bool = False) -> Any:
-    """Read one JSON value, whose strings may hold a NUL only `with_nul`. Raises `InvalidInput`: what is wrong."""
+def load(text: str, *, with_nul: bool = False, unsound: bool = False) -> Any:
+    """Read one JSON value. Raises `InvalidInput`: what is wrong.
+
+    Its strings may hold a NUL only `with_nul`, and what else cannot be stored only where `unsound` ones are read.
+    """
     value, end = _scan(text, _skip(text, 0))
     if _skip(text, end) != len(text):
         at = _where(text, _skip(text, end))
         raise InvalidInput(f"The body is not JSON: there is something behind its end ({at}).")
-    _check(value, text, with_nul=with_nul)
+    _check(value, text, with_nul=with_nul, unsound=unsound)
     return value
 
 
@@ -146,11 +149,11 @@ def _where(text: str, at: int) -> str:
     return f"line {text.count(chr(10), 0, at) + 1}, column {at - text.rfind(chr(10), 0, at)}"
 
 
-def _check(value: Any, text: str, *, with_nul: bool) -> None:
+def _check(value: Any, text: str, *, with_nul: bool, unsound: bool) -> None:
     """Look closer only where the text gives a reason to."""
     if text.count("[") + text.count("{") > DEPTH and _depth(value) > DEPTH:
         raise InvalidInput(f"The body is nested more than {DEPTH} levels deep.")
-    if _SUSPECT.search(text):
+    if not unsound and _SUSPECT.search(text):
         for string in _strings(value):
             _check_string(string, with_nul=with_nul)
 

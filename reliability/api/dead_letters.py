@@ -17,6 +17,7 @@ from . import pages, shapes
 from .authentication import Caller
 from .bulk_serializers import BulkReplayRequest, BulkRequest, DryRunShape
 from .idempotency import KEY_HEADER, REPLAYED, claimed, honours_key, knows_repeats
+from .parsers import FailureParser
 from .serializers import (
     BulkShape,
     DeadLetterPage,
@@ -34,6 +35,7 @@ STARTED = {202: BulkShape, 409: ProblemShape, 200: OpenApiResponse(DryRunShape, 
 
 class DeadLetters(View):
     scopes = {"GET": "read", "POST": "report"}
+    parser_classes = [FailureParser]
 
     @extend_schema(
         operation_id="list_dead_letters",
