@@ -63,10 +63,11 @@ def claimed(request: Request, **parts: Any) -> Iterator[Claimed]:
         yield Claimed()
         return
     who: Any = request.auth
+    match: Any = request.resolver_match
     asked = {"parts": {name: str(value) for name, value in parts.items()}, "body": dict(request.data)}
     wanted = KeyedRequest(
         tenant=who.key.tenant or "",
-        operation=str(request.resolver_match.route),
+        operation=match.route,
         key=idempotency_key(given),
         digest=digest_of(asked),
     )
@@ -99,7 +100,7 @@ def honours_key(handler: Handler) -> Handler:
 
 def knows_repeats(handler: Handler) -> Handler:
     """Let a handler have the header: it honours the key itself, or a repeat changes nothing, by its own id."""
-    handler.takes_key = True  # type: ignore[attr-defined]  # a mark for `refuse_unknown`
+    handler.takes_key = True  # type: ignore[attr-defined]  # a mark for `refuse_unsupported`
     return handler
 
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from reliability.models import ExecutionStatus, ReportState
@@ -53,6 +55,7 @@ class ErrorTriggerBody(serializers.Serializer[Any]):
     request_id = serializers.CharField(required=False)
 
 
+@extend_schema_field({"type": ["string", "integer"]})
 class ExecutionIdField(serializers.CharField):
     """An execution's id: text, as n8n has it, or a number, as other versions do."""
 
@@ -62,6 +65,7 @@ class ExecutionIdField(serializers.CharField):
         return str(data).strip()
 
 
+@extend_schema_field({"type": ["string", "integer", "null"]})
 class UsableIdField(serializers.Field[str, Any, str, Any]):
     """An execution's id; one that is unusable counts as missing."""
 
@@ -69,6 +73,7 @@ class UsableIdField(serializers.Field[str, Any, str, Any]):
         return identifier(data)
 
 
+@extend_schema_field(OpenApiTypes.ANY)
 class ErrorTextField(serializers.Field[str, Any, str, Any]):
     """What went wrong, as text or as n8n's error object; cut to 10,000 characters."""
 

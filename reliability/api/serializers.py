@@ -282,6 +282,15 @@ class BreakerShape(serializers.Serializer[Any]):
     waiting = serializers.IntegerField()
 
 
+class BreakerQuery(Strict):
+    """The filters of a list of breakers. A workflow or a tenant has those of its lanes."""
+
+    workflow = SlugField(required=False)
+    tenant = SlugField(required=False)
+    state = serializers.ChoiceField(choices=BreakerState.choices, required=False)
+    scope = serializers.ChoiceField(choices=Scope.choices, required=False)
+
+
 class BreakerPage(Page):
     results = BreakerShape(many=True)
 

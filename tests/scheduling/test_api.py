@@ -7,7 +7,7 @@ from reliability.models import AuditEntry
 from scheduling import api as shapes
 from scheduling.models import CronJob
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.usefixtures("held_against_schema"), pytest.mark.django_db]
 URL = "/api/v1/cron-jobs/"
 
 
