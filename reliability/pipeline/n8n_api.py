@@ -19,6 +19,7 @@ from reliability.policies.classification import Failure, Reply
 from reliability.policies.storable import storable, storable_json
 
 from . import known_secrets, transport
+from .repeated_reads import repeated
 from .transport import Names
 
 TIMEOUT = 20.0
@@ -72,13 +73,13 @@ class Refused(N8nError):
 
 
 class NotReached(N8nError):
-    """n8n cannot be asked now. `begun` is false where it certainly did nothing."""
+    """n8n cannot be asked now. `begun` is false where it certainly did nothing; `passes`: for a moment, perhaps."""
 
     code = "n8n_api_unavailable"
 
-    def __init__(self, detail: str = "", *, begun: bool = False) -> None:
+    def __init__(self, detail: str = "", *, begun: bool = False, passes: bool = True) -> None:
         super().__init__(detail)
-        self.begun = begun
+        self.begun, self.passes = begun, passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,23 +183,26 @@ def _ask(  # one request
     body: Any = None,
     timeout: float = TIMEOUT,
 ) -> Mapping[str, Any]:
+    """Ask once; a GET, which changes nothing, again where n8n failed for a moment. `timeout` is for all tries."""
     if not is_configured():
         raise NotConfigured
     given = {name: value for name, value in query.items() if value}
-    answer = transport.call(
-        method=method,
-        url=f"{base()}/{path}" + (f"?{urlencode(given)}" if given else ""),
-        headers={"X-N8N-API-KEY": settings.N8N_API_KEY},
-        timeout=timeout,
-        document=body,
-        names=Names("N8N_API_URL" if settings.N8N_API_URL else "N8N_WEBHOOK_URL", "N8N_API_KEY"),
-    )
-    if answer.failure is Failure.LOCAL_FAULT:
-        raise NotReached(f"n8n's REST API cannot be asked: {answer.detail}")
-    if answer.reply is None:
-        begun = answer.failure not in NOT_BEGUN
-        raise NotReached(f"n8n's REST API did not answer: {answer.failure} ({answer.detail}).", begun=begun)
-    return _read(answer.reply, scope)
+    url = f"{base()}/{path}" + (f"?{urlencode(given)}" if given else "")
+    names = Names("N8N_API_URL" if settings.N8N_API_URL else "N8N_WEBHOOK_URL", "N8N_API_KEY")
+
+    def once(seconds: float) -> Mapping[str, Any]:
+        headers = {"X-N8N-API-KEY": settings.N8N_API_KEY}
+        answer = transport.call(method=method, url=url, headers=headers, timeout=seconds, document=body, names=names)
+        if answer.failure is Failure.LOCAL_FAULT:
+            raise NotReached(f"n8n's REST API cannot be asked: {answer.detail}", passes=False)
+        if answer.reply is None:
+            begun = answer.failure not in NOT_BEGUN
+            raise NotReached(f"n8n's REST API did not answer: {answer.failure} ({answer.detail}).", begun=begun)
+        return _read(answer.reply, scope)
+
+    if method != "GET":
+        return once(timeout)
+    return repeated(once, on=NotReached, seconds=timeout, passes=lambda error: getattr(error, "passes", False))
 
 
 def _read(reply: Reply, scope: str) -> Mapping[str, Any]:
@@ -218,7 +222,8 @@ def _read(reply: Reply, scope: str) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, Mapping):
-        raise NotReached("n8n's REST API did not answer with JSON: is N8N_API_URL right?", begun=True)
+        text = "n8n's REST API did not answer with JSON: is N8N_API_URL right?"
+        raise NotReached(text, begun=True, passes=False)
     return document
 
 

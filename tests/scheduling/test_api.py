@@ -10,7 +10,7 @@ from scheduling import api as shapes
 from scheduling import jobs, slots
 from scheduling.models import CronJob
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.usefixtures("held_against_schema"), pytest.mark.django_db]
 URL = "/api/v1/cron-jobs/"
 
 
