@@ -39,9 +39,9 @@ class Workers:
         self.directory = directory
         self.running: list[subprocess.Popen[bytes]] = []
 
-    def start(self, **changes: str) -> "subprocess.Popen[bytes]":
+    def start(self, *options: str, **changes: str) -> "subprocess.Popen[bytes]":
         log = self.directory / f"worker-{len(self.running)}.log"
-        command = [sys.executable, str(ROOT / "manage.py"), "procrastinate", "worker"]
+        command = [sys.executable, str(ROOT / "manage.py"), "worker", *options]
         with log.open("wb") as file:
             process = subprocess.Popen(
                 command, env=environment(**changes), cwd=ROOT, stdout=file, stderr=subprocess.STDOUT

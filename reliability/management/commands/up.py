@@ -49,7 +49,7 @@ class Command(BaseCommand):
         counts = os.environ.pop(multiprocess.VARIABLE, "") or str(settings.DATA_DIR / "metrics")
         children = [Child("web", web_command(host, port), changes={multiprocess.VARIABLE: counts})]
         children += [
-            Child(f"worker-{i + 1}", manage_command("procrastinate", "worker")) for i in range(options["workers"])
+            Child(f"worker-{i + 1}", manage_command("worker")) for i in range(options["workers"])
         ]
         if not options["no_pinger"]:
             children.append(Child("pinger", manage_command("pinger")))
