@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import psycopg
 from procrastinate import App, PsycopgConnector
-from procrastinate.contrib.django import app
+from procrastinate.contrib.django import app, procrastinate_app
 from procrastinate.contrib.django.utils import connector_params
 
 from reliability.engine import threads
@@ -55,7 +55,8 @@ LOOPS = (
 
 def install() -> None:
     """Have every worker of this process, Procrastinate's own command included, use our job manager."""
-    app.job_manager = Manager(app.connector)
+    # `app` itself is a proxy, which would keep the attribute to itself.
+    procrastinate_app.current_app.job_manager = Manager(app.connector)
     # Around each job, upstream closes old connections in the one thread that all jobs of a process share. Ours do so
     # in their own threads.
     app.worker_defaults["task_middleware"] = []

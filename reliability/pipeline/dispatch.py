@@ -4,6 +4,7 @@ Each function is one short transaction under the lane's lock (`FOR NO KEY UPDATE
 transaction is open while a request is on its way.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -74,8 +75,12 @@ EXPIRED_ERROR = "expired: It outlived its expiry before it could be delivered."
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a lane holds at `now`. `in_flight` counts slots that others hold, whose first end is `slot_ends`."""
+    """What a lane holds at `now`. `in_flight` counts slots that others hold, whose first end is `slot_ends`.
 
+    `asked_at` is what the monotonic clock read just before `now` was asked for.
+    """
+
+    asked_at: float
     now: datetime
     in_flight: int
     lease_ends: datetime | None
@@ -135,7 +140,7 @@ def run(
         admitted = Admitted(0)
         if capacity:
             admitted = admit(lane=lane, policy=policy, seen=seen, capacity=capacity, shared=shared)
-        claims = _claim(lane, policy, admitted, seen.now) if admitted.room and seen.due else ()
+        claims = _claim(lane, policy, admitted, seen) if admitted.room and seen.due else ()
         in_flight = seen.in_flight + len(claims)
         full = in_flight >= policy.concurrency_limit
         if attend or full:
@@ -223,9 +228,10 @@ def _instance_room(admission: Admission, wanted: int) -> int:
 
 def look(*, lane_id: int) -> Look:
     """Return what the lane holds now."""
+    asked_at = time.monotonic()
     with connection.cursor() as cursor:
         cursor.execute(LOOK, {"lane": lane_id})
-        return Look(*cursor.fetchone())
+        return Look(asked_at, *cursor.fetchone())
 
 
 def _is_past(moment: datetime | None, now: datetime) -> bool:
@@ -271,7 +277,8 @@ def lease_end(policy: LanePolicy, now: datetime) -> datetime:
     return now + 2 * policy.timeout + LEASE_MARGIN
 
 
-def _claim(lane: Lane, policy: LanePolicy, admitted: Admitted, now: datetime) -> tuple[Claim, ...]:
+def _claim(lane: Lane, policy: LanePolicy, admitted: Admitted, seen: Look) -> tuple[Claim, ...]:
+    now = seen.now
     token, until = uuid4(), lease_end(policy, now)
     with connection.cursor() as cursor:
         values: dict[str, Any] = {
@@ -282,7 +289,7 @@ def _claim(lane: Lane, policy: LanePolicy, admitted: Admitted, now: datetime) ->
             "until": until,
         }
         cursor.execute(CLAIM, values)
-        claims = tuple(_claim_of(row, lane, policy, admitted, token) for row in cursor.fetchall())
+        claims = tuple(_claim_of(row, lane, policy, admitted, token, seen) for row in cursor.fetchall())
     if claims:
         _take_places(lane, policy, admitted, len(claims), now, until)
     return claims
@@ -307,6 +314,7 @@ def _claim_of(
     policy: LanePolicy,
     admitted: Admitted,
     token: UUID,
+    seen: Look,
 ) -> Claim:
     delivery_id, number, retries_used, payload, key, stale, is_replay, created_at, request_id, traceparent = row
     return Claim(
@@ -330,6 +338,8 @@ def _claim_of(
         policy=policy,
         lane_probe=admitted.lane_probe,
         instance_probe=admitted.instance_probe,
+        claimed_at=seen.now,
+        claimed_monotonic=seen.asked_at,
     )
 
 

@@ -1,7 +1,8 @@
 """What passes between the stages: a claimed delivery on its way out, and its attempt on its way back."""
 
+import time
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from reliability.models import LanePolicy
@@ -10,7 +11,11 @@ from reliability.policies.classification import Classified, Reply
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A delivery under this worker's lease, with all that its attempt needs."""
+    """A delivery under this worker's lease, with all that its attempt needs.
+
+    It was claimed at `claimed_at` by the database's clock, when this machine's monotonic clock read
+    `claimed_monotonic`.
+    """
 
     delivery_id: UUID
     lane_id: int
@@ -32,6 +37,12 @@ class Claim:
     policy: LanePolicy
     lane_probe: bool
     instance_probe: bool
+    claimed_at: datetime
+    claimed_monotonic: float
+
+    def now(self) -> datetime:
+        """Return the database's time, as far as this machine can tell: its own clock may be off or be set."""
+        return self.claimed_at + timedelta(seconds=time.monotonic() - self.claimed_monotonic)
 
 
 @dataclass(frozen=True, slots=True)

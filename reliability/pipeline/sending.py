@@ -1,6 +1,5 @@
 """Turns a claim into a request, and what comes back into an attempt."""
 
-import time
 from datetime import datetime
 
 from reliability import origin
@@ -33,7 +32,7 @@ def request_of(claim: Claim, *, at: float) -> Request:
 
 def send(claim: Claim, *, started_at: datetime) -> Sent:
     """Send one attempt and classify what came of it. Raises nothing that the network can cause."""
-    answer = transport.send(request_of(claim, at=time.time()))
+    answer = transport.send(request_of(claim, at=started_at.timestamp()))
     if answer.reply is not None:
         classified = classify_reply(answer.reply)
     else:
