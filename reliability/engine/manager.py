@@ -1,7 +1,7 @@
 """Procrastinate's job manager, with what a worker of ours needs beyond it.
 
 Procrastinate's worker does all its work in the database through its manager. Where upstream lets the error of one
-statement end the worker, or one of its side tasks unnoticed, this one outlives it. See docs/decisions/.
+statement end the worker, or one of its side tasks unnoticed, this one outlives it: docs/decisions/0001-job-manager.md.
 """
 
 import asyncio

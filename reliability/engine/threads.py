@@ -79,7 +79,7 @@ def routine(name: str) -> Threads:
 @cache
 def notice_channels() -> Threads:
     """Return the thread that reads which channel a notice goes to. It waits for the database only."""
-    return Threads("notice-channel", count=1, keeps_connection=True)
+    return Threads("notice-channel", count=1)
 
 
 @cache

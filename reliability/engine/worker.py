@@ -34,7 +34,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A loop: its name and its queues; how many jobs it takes on at once; how often it polls, in seconds.
+    """A loop: its name and its queues; how many jobs it takes on at once; how often it polls, in seconds; and how
+    many connections it has for them at the most.
 
     The limit of jobs is far above what is at work at once: jobs that wait for their moment, or for a thread, count
     too. A notification tells a loop of each new job. The polls find the jobs that become due.
@@ -44,12 +45,13 @@ class Loop:
     queues: tuple[str, ...]
     jobs: int
     poll: float
+    connections: int
 
 
 LOOPS = (
-    Loop("dispatch", (DISPATCH_QUEUE,), jobs=1000, poll=2.0),
-    Loop("operations", (OPERATION_QUEUE,), jobs=200, poll=4.0),
-    Loop("n8n", (N8N_QUEUE,), jobs=200, poll=4.0),
+    Loop("dispatch", (DISPATCH_QUEUE,), jobs=1000, poll=2.0, connections=4),
+    Loop("operations", (OPERATION_QUEUE,), jobs=200, poll=4.0, connections=2),
+    Loop("n8n", (N8N_QUEUE,), jobs=200, poll=4.0, connections=2),
 )
 
 
@@ -110,7 +112,7 @@ async def _run_loop(loop: Loop) -> None:
         kwargs=connector_params(),
         configure=_configure,
         min_size=1,
-        max_size=4,
+        max_size=loop.connections,
         timeout=CONNECT_WITHIN,
         reconnect_timeout=CONNECT_WITHIN,
     )
