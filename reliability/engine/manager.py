@@ -77,7 +77,13 @@ class Manager(JobManager):
             raise
 
     async def finish_job_by_id_async(self, job_id: int, status: Status, delete_job: bool) -> None:
-        """Write down that a job has ended, if need be later. One that another worker deleted has ended already."""
+        """Write down that a job has ended, if need be later. One that another worker deleted has ended already.
+
+        A job that the end of this worker cuts off stays as it is: with the worker's row gone it counts as lost, and
+        another worker wakes what it was about. Given up, it would be missing.
+        """
+        if status is Status.ABORTED and PROCESS.is_stopping:
+            return
         for wait in (*FINISH_AGAIN, None):
             try:
                 await super().finish_job_by_id_async(job_id=job_id, status=status, delete_job=delete_job)

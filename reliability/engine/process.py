@@ -67,12 +67,16 @@ class WorkerProcess:
         self._loops += 1
         assert self._lock is not None  # noqa: S101  # made above
         async with self._lock:
-            if self._worker_id is None:
-                self._worker_id = await register()
-                self._stopping.clear()
-                self._beaten = 0.0
-                await self.beat(manager)
-                self._begin(self._sweep(_connector(manager)))
+            try:
+                if self._worker_id is None:
+                    self._worker_id = await register()
+                    self._stopping.clear()
+                    self._beaten = 0.0
+                    await self.beat(manager)
+                    self._begin(self._sweep(_connector(manager)))
+            except ConnectorException:
+                self._loops -= 1
+                raise
         return self._worker_id
 
     async def unregister(self, unregister: Callable[[], Awaitable[None]]) -> None:

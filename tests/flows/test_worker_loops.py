@@ -1,5 +1,6 @@
 """`manage.py worker`: each kind of work has its own loop, and a worker's start moves whatever stands still."""
 
+import signal
 import threading
 import time
 from datetime import timedelta
@@ -164,6 +165,35 @@ def test_a_worker_may_run_one_loop_only(workflow, receiver, workers, accept, n8n
     assert bool(n8n.asked) is (only == "n8n")
     assert workers.end(worker) < 30
     assert worker.returncode == 0
+
+
+def test_procrastinates_own_command_still_does_all_of_it(workflow, receiver, workers, accept, n8n):
+    workflow()
+    n8n.add("1")
+    (letter,) = failures(1)
+    retry.begin_each(dead_letter_ids=[letter.pk], now=clock.now())
+    worker = workers.start(command=("procrastinate", "worker"), N8N_WEBHOOK_URL=receiver.url, **api_of(n8n))
+    accept({"n": 1})
+    receiver.wait_for(1)
+    until(lambda: n8n.count("POST", "retry"), what="the retry")
+    assert workers.end(worker) < 30
+
+
+def test_a_worker_that_was_stopped_for_a_minute_goes_on_and_does_no_harm(workflow, receiver, workers, accept):
+    workflow()
+    stopped = workers.start(N8N_WEBHOOK_URL=receiver.url)
+    accept({"n": 1})
+    receiver.wait_for(1)
+    stopped.send_signal(signal.SIGSTOP)
+    rows("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 seconds'")
+    other = workers.start(N8N_WEBHOOK_URL=receiver.url)
+    until(lambda: len(rows("SELECT id FROM procrastinate_workers")) == 1, what="the other alone")
+    workers.kill(other)
+    stopped.send_signal(signal.SIGCONT)
+    accept({"n": 2})
+    receiver.wait_for(2, within=40)
+    assert stopped.poll() is None
+    assert set(receiver.keys.values()) == {1}
 
 
 # --- What a start moves --------------------------------------------------------------------------------------

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import subprocess
+import sys
+import threading
 import time
 from uuid import uuid4
 
@@ -19,6 +22,7 @@ from reliability.engine.manager import Manager
 from reliability.engine.process import PROCESS
 
 from ..support.queue import forget_all, job, opened, rows, silent_worker
+from ..support.workers import ROOT, environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
 # Longer than any test waits: what is found sooner was not found by a poll.
@@ -263,6 +267,72 @@ def test_a_job_of_a_lane_that_is_no_more_is_taken_away():
     lost = job("dispatch", None, args=json.dumps({"lane_id": 2**30}))
     assert asyncio.run(_take_away()) == [lost]
     assert todo() == []
+
+
+def test_a_job_that_the_end_of_its_worker_cuts_off_is_lost_and_not_given_up():
+    forget_all()
+
+    async def cut_off() -> None:
+        async with opened(Manager) as made:
+            begun = asyncio.Event()
+
+            @made.task(name="look_up", queue="cut")
+            async def hang(report_id: str) -> None:
+                begun.set()
+                await asyncio.sleep(POLL)
+
+            options = {"install_signal_handlers": False, "shutdown_graceful_timeout": 0.1}
+            worker = asyncio.create_task(made.run_worker_async(queues=["cut"], **options))
+            await hang.configure(queueing_lock="look-up:1").defer_async(report_id="1")
+            await asyncio.wait_for(begun.wait(), 30)
+            worker.cancel()
+            await asyncio.gather(worker, return_exceptions=True)
+
+    asyncio.run(cut_off())
+    assert rows("SELECT status, worker_id FROM procrastinate_jobs") == [("doing", None)]
+    assert len(asyncio.run(_take_away())) == 1
+    assert todo() == [("look_up", "lost:look-up:1")]
+
+
+# --- Routines, and the end -----------------------------------------------------------------------------------
+
+
+def test_a_routine_that_hangs_takes_two_places_at_the_most_and_no_thread_of_another(monkeypatch):
+    over, done = threading.Event(), []
+    monkeypatch.setattr(tasks, "_routines", {"slow": lambda run_id: over.wait(60), "quick": done.append})
+
+    async def ping() -> int:
+        run_id = str(uuid4())
+        slow = [asyncio.create_task(tasks.routine("slow", run_id)) for _ in range(5)]
+        await asyncio.wait_for(tasks.routine("quick", run_id), 30)
+        waiting = sum(not one.done() for one in slow)
+        over.set()
+        await asyncio.gather(*slow)
+        await tasks.routine("slow", run_id)
+        return waiting
+
+    assert asyncio.run(ping()) == 2
+    assert len(done) == 1
+
+
+def test_a_process_whose_threads_hang_ends_all_the_same():
+    script = """
+import asyncio, django, time
+django.setup()
+from reliability.engine import threads, worker
+
+async def begin():
+    asyncio.ensure_future(threads.n8n().run(lambda: time.sleep(600)))
+    while not threads.busy():
+        await asyncio.sleep(0.01)
+
+worker.LAST_WAIT = 0.1
+loop = asyncio.new_event_loop()
+loop.run_until_complete(begin())
+worker._leave(3)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment(), timeout=60, check=False)
+    assert done.returncode == 3
 
 
 # --- The database's time -------------------------------------------------------------------------------------
