@@ -25,7 +25,6 @@ from reliability.engine.wakeups import (
     stand_by,
     wake,
     wake_at,
-    wake_operations,
     wake_waiting,
     work_on,
 )
@@ -55,7 +54,6 @@ __all__ = [
     "tell",
     "wake",
     "wake_at",
-    "wake_operations",
     "wake_waiting",
     "work_on",
     "workers_alive",

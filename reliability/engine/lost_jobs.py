@@ -14,7 +14,7 @@ from uuid import UUID
 
 from procrastinate.connector import BaseAsyncConnector
 
-from reliability.engine.sweep import WAKE_OPERATION, wake_lane
+from reliability.engine.sweep import wake_lane, wake_operation
 
 LIMIT = 500
 # Six signs of life were missed: none for less than that is rare even under load.
@@ -67,7 +67,7 @@ async def _wake(connector: BaseAsyncConnector, job: Mapping[str, Any]) -> bool:
         case "dispatch":
             return await wake_lane(connector, int(arguments["lane_id"]))
         case "operate":
-            await connector.execute_query_async(WAKE_OPERATION, operation=UUID(arguments["operation_id"]))
+            return await wake_operation(connector, UUID(arguments["operation_id"]))
         case task if task in AGAIN_TASKS:
             args = {name: value for name, value in arguments.items() if name != "at"}
             key = job["queueing_lock"] or str(job["id"])

@@ -122,7 +122,7 @@ class WorkerProcess:
         return task
 
     async def _sweep(self, connector: BaseAsyncConnector) -> None:
-        """Sweep until that has succeeded for every lane."""
+        """Sweep until that has succeeded for every lane and operation."""
         wait = SWEEP_AGAIN_FIRST
         while not self.is_stopping:
             try:
@@ -132,7 +132,7 @@ class WorkerProcess:
             else:
                 if not left:
                     return
-                logger.warning("lanes_locked", extra={"lanes": left})
+                logger.warning("sweep_left_locked", extra={"locked": left})
             await asyncio.sleep(wait)
             wait = min(2 * wait, SWEEP_AGAIN_LAST)
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import LiteralString
 from uuid import UUID
 
+import psycopg.errors
 from procrastinate.connector import BaseAsyncConnector
+from procrastinate.exceptions import ConnectorException
 
 PAGE = 500
 
@@ -79,10 +81,10 @@ KINDS = (
 
 
 async def sweep(connector: BaseAsyncConnector) -> int:
-    """Plan what is missing; return how many lanes could not be woken yet. Raises `ConnectorException`."""
+    """Plan what is missing; return how many lanes and operations were locked. Raises `ConnectorException`."""
     left = await _lanes(connector)
     for row in await connector.execute_query_all_async(OPERATIONS):
-        await connector.execute_query_async(WAKE_OPERATION, operation=row["id"])
+        left += not await wake_operation(connector, row["id"])
     for kind in KINDS:
         await _rows(connector, kind)
     return left
@@ -98,10 +100,29 @@ async def _lanes(connector: BaseAsyncConnector) -> int:
 
 
 async def wake_lane(connector: BaseAsyncConnector, lane_id: int) -> bool:
-    """Wake a lane, unless another transaction holds its lock alone; return whether that was not so."""
-    if await connector.execute_query_all_async(WAKE_LANE, lane=lane_id):
-        return True
+    """Wake a lane, unless another transaction holds a lock that this needs; return whether none did."""
+    try:
+        if await connector.execute_query_all_async(WAKE_LANE, lane=lane_id):
+            return True
+    except ConnectorException as error:
+        return _raise_unless_locked(error)
     return not await connector.execute_query_all_async(LANE_EXISTS, lane=lane_id)
+
+
+async def wake_operation(connector: BaseAsyncConnector, operation_id: UUID) -> bool:
+    """Wake a bulk operation, as `wake_lane` does a lane."""
+    try:
+        await connector.execute_query_async(WAKE_OPERATION, operation=operation_id)
+    except ConnectorException as error:
+        return _raise_unless_locked(error)
+    return True
+
+
+def _raise_unless_locked(error: ConnectorException) -> bool:
+    """Return `False` where a lock did not come in time: the next one may be free."""
+    if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+        return False
+    raise error
 
 
 async def _rows(connector: BaseAsyncConnector, kind: Kind) -> None:

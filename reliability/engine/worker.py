@@ -38,7 +38,8 @@ class Loop:
     many connections it has for them at the most.
 
     The limit of jobs is far above what is at work at once: jobs that wait for their moment, or for a thread, count
-    too. A notification tells a loop of each new job. The polls find the jobs that become due.
+    too. A notification tells a loop of each new job. The polls find the jobs that become due: those of dispatch and of
+    operations have to be on time, those of n8n come after a backoff of seconds.
     """
 
     name: str
@@ -50,8 +51,8 @@ class Loop:
 
 LOOPS = (
     Loop("dispatch", (DISPATCH_QUEUE,), jobs=1000, poll=2.0, connections=4),
-    Loop("operations", (OPERATION_QUEUE,), jobs=200, poll=4.0, connections=2),
-    Loop("n8n", (N8N_QUEUE,), jobs=200, poll=4.0, connections=2),
+    Loop("operations", (OPERATION_QUEUE,), jobs=200, poll=3.0, connections=2),
+    Loop("n8n", (N8N_QUEUE,), jobs=200, poll=8.0, connections=2),
 )
 
 
