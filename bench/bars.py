@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from . import cleanup, console, idle, incoming, metrics, runs, up
+from . import cleanup, console, idle, incoming, isolation, metrics, runs, up
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,11 @@ BARS = {
         {"ratio": (">=", 1.0), "repeats": (">=", 1.0), "ratio_full": (">=", 1.0), "repeats_full": (">=", 1.0)},
     ),
     "latency": Bar(runs.latency, "idle to received, ms", {"median": ("<=", 20), "p99": ("<=", 100)}),
+    "isolation": Bar(
+        isolation.isolation,
+        "a fresh delivery while 300 execution retries hang: s to leave, MB of the worker",
+        {"slowest": ("<=", 1.0), "memory": ("<=", 130)},
+    ),
     "memory": Bar(runs.memory, "memory, MB", {"web": ("<=", 110), "worker": ("<=", 110)}),
     "idle": Bar(
         idle.idle,

@@ -78,7 +78,7 @@ def web(application: str = "config.wsgi:application", *, ready: str = "/readyz")
 
 @contextmanager
 def worker() -> Iterator["subprocess.Popen[bytes]"]:
-    with process("manage.py", "procrastinate", "worker") as running:
+    with process("manage.py", "worker") as running:
         yield running
 
 

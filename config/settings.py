@@ -93,6 +93,8 @@ if ARCHIVE_BACKEND == "django.core.files.storage.FileSystemStorage":
     ARCHIVE_OPTIONS = {"location": ARCHIVE_DIRECTORY, **_private, **ARCHIVE_OPTIONS}
 MAX_BODY_BYTES = env.integer("MAX_BODY_BYTES", 16 * 1024 * 1024, low=1024, high=256 * 1024 * 1024)
 WORKER_MAX_IN_FLIGHT = env.integer("WORKER_MAX_IN_FLIGHT", 64, low=1, high=1000)
+WORKER_OPERATION_THREADS = env.integer("WORKER_OPERATION_THREADS", 2, low=1, high=64)
+WORKER_N8N_THREADS = env.integer("WORKER_N8N_THREADS", 8, low=1, high=256)
 WEB_THREADS = env.integer("WEB_THREADS", 4, low=1, high=256)
 ACCESS_LOG = env.boolean("ACCESS_LOG", default=False)
 TRACES = env.traces()

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 
 from django.conf import settings
@@ -262,7 +262,7 @@ class Dispatcher:
         sent = None
         try:
             with origin.within(Origin(claim.request_id)):
-                sent = sending.send(claim, started_at=datetime.now(UTC))
+                sent = sending.send(claim, started_at=claim.now())
         except Exception:
             logger.exception("send_failed", extra={"delivery": str(claim.delivery_id), "request_id": claim.request_id})
         finally:

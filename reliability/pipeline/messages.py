@@ -1,19 +1,22 @@
 """What passes between the stages: a claimed delivery on its way out, and its attempt on its way back."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from reliability.models import LanePolicy
 from reliability.policies.classification import Classified, Reply
+
+from . import exchange
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A delivery under this worker's lease, with all that its attempt needs.
 
-    Nothing of it is sent after `send_by`, a moment of `exchange.now()`: an exchange that begins then is over, and
-    settled, before the lease ends.
+    It was claimed at `claimed_at` by the database's clock, when `exchange.now()` was `claimed_monotonic`. Nothing of it
+    is sent after `send_by`, a moment of `exchange.now()` too: an exchange that begins then is over, and settled, before
+    the lease ends.
     """
 
     delivery_id: UUID
@@ -36,7 +39,13 @@ class Claim:
     policy: LanePolicy
     lane_probe: bool
     instance_probe: bool
+    claimed_at: datetime
+    claimed_monotonic: float
     send_by: float
+
+    def now(self) -> datetime:
+        """Return the database's time, as far as this machine can tell: its own clock may be off or be set."""
+        return self.claimed_at + timedelta(seconds=exchange.now() - self.claimed_monotonic)
 
 
 @dataclass(frozen=True, slots=True)

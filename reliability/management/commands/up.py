@@ -48,9 +48,7 @@ class Command(BaseCommand):
         # Of the web processes alone: workers are not scraped.
         counts = os.environ.pop(multiprocess.VARIABLE, "") or str(settings.DATA_DIR / "metrics")
         children = [Child("web", web_command(host, port), changes={multiprocess.VARIABLE: counts})]
-        children += [
-            Child(f"worker-{i + 1}", manage_command("procrastinate", "worker")) for i in range(options["workers"])
-        ]
+        children += [Child(f"worker-{i + 1}", manage_command("worker")) for i in range(options["workers"])]
         if not options["no_pinger"]:
             children.append(Child("pinger", manage_command("pinger")))
         Supervisor(children=children, tended=[*_databases(), Announcement(host, port, self._say)]).run()

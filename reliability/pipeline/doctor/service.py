@@ -100,7 +100,7 @@ def the_engine() -> Iterator[Finding]:
     if condition.stalled:
         yield warning(
             f"{condition.stalled} jobs are in the hands of workers that are gone.",
-            "The work itself is taken up by wake-ups that stand by; see why workers died. Clean-up takes them away.",
+            "A worker takes them away within a minute, and wakes what they were about; see why workers died.",
         )
     if condition.failed:
         yield warning(f"{condition.failed} jobs have failed.", "See the workers' logs; clean-up takes them away.")
@@ -134,7 +134,7 @@ def workers() -> Iterator[Finding]:
     if alive:
         yield ok(f"{alive} alive.")
     else:
-        yield failure("None is alive: nothing is delivered.", "Start one: manage.py procrastinate worker.")
+        yield failure("None is alive: nothing is delivered.", "Start one: manage.py worker.")
 
 
 def static_files() -> Iterator[Finding]:
