@@ -30,8 +30,8 @@ _connect_by: ContextVar[float | None] = ContextVar("connect_by", default=None)
 class NoAnswer(psycopg.OperationalError):
     """The database did not answer in time."""
 
-    def __init__(self) -> None:
-        super().__init__("The database did not answer in time.")
+    def __init__(self, said: str = "The database did not answer in time.", **details: Any) -> None:
+        super().__init__(said, **details)
 
 
 class Connection(psycopg.Connection[Any]):

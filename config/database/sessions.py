@@ -30,16 +30,9 @@ def refusal(connection: "BaseConnection[object]") -> str:
     if encoding == ENCODING:
         return ""
     return (
-        f"The encoding of the database '{connection.info.dbname}' is {encoding}, and it cannot hold every text:"
-        f" {ENCODING} is needed. {how_to_make_one(connection.info.dbname)}"
-    )
-
-
-def how_to_make_one(name: str) -> str:
-    """Say how to make a database that can be used."""
-    return (
-        "Make another one, CREATE DATABASE"
-        f" {name}_utf8 ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0, and name it in DATABASE_URL."
+        f"The encoding of the database '{connection.info.dbname}' is {encoding}, which does not hold every text:"
+        f" Make one of {ENCODING} and name it in DATABASE_URL: CREATE DATABASE {connection.info.dbname}_utf8"
+        f" ENCODING '{ENCODING}' LOCALE 'C.UTF-8' TEMPLATE template0;"
     )
 
 

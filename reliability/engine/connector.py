@@ -6,6 +6,7 @@ from procrastinate.contrib.django.utils import connector_params
 from procrastinate.psycopg_connector import PsycopgConnector
 
 from config.database import connections, roles
+from reliability import checks
 
 
 class Connector(DjangoConnector):
@@ -14,8 +15,10 @@ class Connector(DjangoConnector):
     def get_worker_connector(self) -> PsycopgConnector:
         """Return the connector of a worker, and give this process a worker's limits.
 
+        Raises `CommandError` for a database that cannot be used.
         """
         roles.become(roles.WORKER)
+        checks.must_be_usable()
         return PsycopgConnector(
             kwargs=connector_params(self.alias),
             timeout=roles.WORKER.limit or 30.0,
