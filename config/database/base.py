@@ -69,7 +69,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
             raise NotSupportedError(reason)
         if values := sessions.formats(connection):
             connection.execute(*sessions.setting(values))
-        super()._configure_connection(connection)
+        super()._configure_connection(connection)  # type: ignore[misc]  # its types do not know it
         self._limit(connection)
         return True
 
@@ -92,7 +92,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if not autocommit and self.limited_for is not roles.current():
             with self.wrap_database_errors:
                 self._limit(self.connection)
-        super()._set_autocommit(autocommit)
+        super()._set_autocommit(autocommit)  # type: ignore[misc]  # as above
 
     @cached_property
     def wrap_database_errors(self) -> "Terse":
@@ -125,7 +125,7 @@ class Terse(DatabaseErrorWrapper):
 
     def _drop_closed(self) -> None:
         """Have the next statement connect anew where the connection ended: some threads never look at theirs."""
-        wrapper = self.wrapper
+        wrapper: DatabaseWrapper = self.wrapper  # type: ignore[attr-defined]  # as above
         if wrapper.connection is not None and wrapper.connection.closed and not wrapper.in_atomic_block:
             wrapper.close()
 
