@@ -113,6 +113,8 @@ class Terse(DatabaseErrorWrapper):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if error is None:
+            return
         if isinstance(error, psycopg.Error) and error.diag.message_primary:
             said = error.diag.message_primary
             # Of a value that is none of its type, the line ends in it.
@@ -120,8 +122,7 @@ class Terse(DatabaseErrorWrapper):
         try:
             super().__exit__(kind, error, traceback)
         finally:
-            if error is not None:
-                self._drop_closed()
+            self._drop_closed()
 
     def _drop_closed(self) -> None:
         """Have the next statement connect anew where the connection ended: some threads never look at theirs."""
