@@ -11,7 +11,6 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 from django.conf import settings
 from django.core.management import call_command
 from django.core.wsgi import get_wsgi_application
-from django.db import connections
 
 from reliability.metrics import multiprocess
 
@@ -28,8 +27,7 @@ from .database import roles  # noqa: E402  # as above
 
 if settings.TRACES:
     from . import tracing  # what it imports takes memory, and is wanted by few
-call_command("check", databases=["default"])  # a senseless setting stops the start here, too
-connections.close_all()
+call_command("check")  # a senseless setting stops the start here, too
 _secret = settings.CRON_SECRET
 web.tidy()
 # What is loaded by now stays: the garbage collector need not walk through it again with every round.

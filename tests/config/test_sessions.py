@@ -91,7 +91,6 @@ def narrow(request, admin):
         ["manage.py", "doctor"],
         ["manage.py", "up", "--port", "0"],
         ["manage.py", "procrastinate", "worker"],
-        ["-c", "import config.wsgi"],
     ],
     ids=lambda command: command[1].split()[0] + command[-1][:10],
 )
