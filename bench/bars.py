@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from . import cleanup, console, idle, incoming, isolation, metrics, runs, up
+from . import cleanup, console, database, idle, incoming, isolation, metrics, runs, up
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,11 @@ BARS = {
         console.console,
         "the console with 1,000,000 dead letters, 5,000,000 attempts",
         {"slowest": ("<=", 300), "queries": ("<=", 15), "grown": ("<=", 10)},
+    ),
+    "database-stopped": Bar(
+        database.database_stopped,
+        "PostgreSQL stopped for 75 s: slowest answer, s, and return to normal",
+        {"intake": ("<=", 6.0), "light": ("<=", 1.0), "back": ("<=", 5.0)},
     ),
     "metrics": Bar(
         metrics.metrics,

@@ -23,6 +23,13 @@ DATABASE_ADDRESS = embedded.start(EMBEDDED_DIRECTORY) if _starts else env.text("
 _database = env.database("DATABASE_URL", default=DATABASE_ADDRESS)
 _kept = {"ENGINE": "config.database", "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
 DATABASES = {"default": {**(_database or {}), **_kept}}
+DATABASE_CONNECT_TIMEOUT_SECONDS = env.integer("DATABASE_CONNECT_TIMEOUT_SECONDS", 5, low=0, high=600)
+DATABASE_INTAKE_TIMEOUT_MS = env.integer("DATABASE_INTAKE_TIMEOUT_MS", 4000, low=0, high=600_000)
+DATABASE_CONSOLE_TIMEOUT_MS = env.integer("DATABASE_CONSOLE_TIMEOUT_MS", 15_000, low=0, high=3_600_000)
+DATABASE_METRICS_TIMEOUT_MS = env.integer("DATABASE_METRICS_TIMEOUT_MS", 8000, low=0, high=600_000)
+DATABASE_READINESS_TIMEOUT_MS = env.integer("DATABASE_READINESS_TIMEOUT_MS", 2000, low=0, high=600_000)
+DATABASE_WORKER_TIMEOUT_MS = env.integer("DATABASE_WORKER_TIMEOUT_MS", 60_000, low=0, high=3_600_000)
+DATABASE_SESSION_LIMITS = env.choice("DATABASE_SESSION_LIMITS", "auto", among=("auto", "always", "never"))
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 SECRET_KEY = env.text("SECRET_KEY")
@@ -131,6 +138,7 @@ CONFIGURATION_PROBLEMS = env.problems
 
 # --- The engine -------------------------------------------------------------------------------------------
 PROCRASTINATE_IMPORT_PATHS = ["reliability.engine"]
+PROCRASTINATE_ON_APP_READY = "reliability.engine.connector.bound_waits"
 PROCRASTINATE_WORKER_DEFAULTS = {
     "concurrency": 200,
     "fetch_job_polling_interval": 2.0,

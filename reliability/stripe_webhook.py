@@ -12,10 +12,11 @@ from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
-from django.db import Error, InterfaceError, OperationalError, connection
+from django.db import Error, connection
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
+from config.database.sqlstates import code_of, is_lost
 from reliability.api.addresses import address_of
 from reliability.api.problems import problem, problem_of
 from reliability.errors import BackstopError, InvalidInput, PayloadTooLarge
@@ -67,7 +68,7 @@ def answer(*, environ: Mapping[str, Any], slug: str) -> HttpResponse:
         return problem_of(error)
     except Error as error:
         # Its text may quote the statement, and that holds the event.
-        state = getattr(error.__cause__, "sqlstate", None)
+        state = code_of(error)
         logger.error("stripe_not_kept", extra={"endpoint": slug, "error": type(error).__name__, "sqlstate": state})
         connection.close()
         return problem(status=503, detail="The event could not be kept: send it again.", headers={"Retry-After": "30"})
@@ -84,8 +85,8 @@ def _patiently(arrival: Arrival) -> ledger.Recorded:
     now = datetime.now(UTC)
     try:
         return ledger.receive(arrival=arrival, now=now)
-    except (OperationalError, InterfaceError):
-        if connection.in_atomic_block:
+    except Error as error:
+        if connection.in_atomic_block or not is_lost(error):
             raise
         connection.close()
         return ledger.receive(arrival=arrival, now=now)

@@ -18,6 +18,8 @@ from procrastinate import App, PsycopgConnector
 from procrastinate.contrib.django import app, procrastinate_app
 from procrastinate.contrib.django.utils import connector_params
 
+from config.database import connections, roles
+from reliability import checks
 from reliability.engine import threads
 from reliability.engine.manager import Manager
 from reliability.engine.process import PROCESS
@@ -71,7 +73,12 @@ def is_stopping() -> bool:
 
 
 def run_worker(*, only: Iterable[str] = ()) -> int:
-    """Run the loops, or those named, until a signal comes; return the exit code."""
+    """Run the loops, or those named, until a signal comes; return the exit code.
+
+    Raises `CommandError` for a database that cannot be used.
+    """
+    roles.become(roles.WORKER)
+    checks.must_be_usable()
     names = set(only)
     loops = [one for one in LOOPS if not names or one.name in names]
     code = asyncio.run(_run(loops))
@@ -111,6 +118,7 @@ async def _run_loop(loop: Loop) -> None:
     """Run a worker on the loop's queues with an app of its own. Cancelled, it ends its jobs first."""
     connector = PsycopgConnector(
         kwargs=connector_params(),
+        connection_class=connections.AsyncConnection,
         configure=_configure,
         min_size=1,
         max_size=loop.connections,
@@ -132,7 +140,7 @@ async def _run_loop(loop: Loop) -> None:
 async def _configure(connection: "psycopg.AsyncConnection[tuple[object, ...]]") -> None:
     """Have each statement commit by itself, and wait for no lock for long: others of its loop wait behind it."""
     await connection.set_autocommit(True)
-    await connection.execute("SET lock_timeout = '5s'")
+    await connections.configure(connection, lock_timeout="5s")
 
 
 def _leave(code: int) -> None:

@@ -12,6 +12,7 @@ from django.core.management.base import CommandParser
 from django.db import connections
 
 from config import embedded
+from reliability import checks
 from reliability.management import demo, operator
 from reliability.management.database import Database
 from reliability.management.processes import Child, Supervisor
@@ -34,6 +35,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """1. Prepare; offer the demo where all is new. 2. Hand on the address, so that children start none. 3. Run."""
+        checks.must_be_usable()
         call_command("migrate", verbosity=0)
         call_command("collectstatic", interactive=False, verbosity=0)
         is_new = operator.is_missing()
