@@ -8,10 +8,14 @@ import time
 from pathlib import Path
 
 import requests
+from django.test import override_settings
 
 from reliability.management.commands.up import web_command
 
 from .workers import ROOT, environment
+
+
+OPTIONS = ("WEB_HEADER_SECONDS", "WEB_HEADER_BYTES", "WEB_MAX_CONNECTIONS")
 
 
 class Web:
@@ -23,7 +27,9 @@ class Web:
             port = taken.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         self.log = directory / "web.log"
-        with self.log.open("wb") as file:
+        # The server's own options are of its command line: they are made here, from settings as it would have them.
+        options = {name: int(value) for name, value in changes.items() if name in OPTIONS}
+        with self.log.open("wb") as file, override_settings(**options):
             self.process = subprocess.Popen(
                 web_command("127.0.0.1", port),
                 env=environment(**changes),
