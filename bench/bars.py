@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from . import cleanup, console, idle, incoming, isolation, metrics, runs, up
+from . import cleanup, console, idle, incoming, isolation, metrics, runs, slow_clients, up
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,17 @@ class Line:
 BARS = {
     "light": Bar(runs.light, "light endpoint against bare ASGI", {"ratio": (">=", 0.9)}),
     "accepting": Bar(runs.accepting, "POST /api/v1/deliveries/ against a minimal view", {"ratio": (">=", 0.5)}),
+    "slow-clients": Bar(
+        slow_clients.slow_clients,
+        "1,700 slow clients for a minute, twice: p99, ms; MB too much; left open",
+        {
+            "healthz": ("<=", 1000),
+            "light": ("<=", 1000),
+            "post": ("<=", 1000),
+            "memory_over": ("<=", 0),
+            "left": ("<=", 0),
+        },
+    ),
     "batches": Bar(runs.batches, "batches of 1,000: deliveries accepted a second", {"rate": (">=", 5000)}),
     "throughput": Bar(runs.throughput, "deliveries/s against 16 threads without a queue", {"ratio": (">=", 0.6)}),
     "stripe": Bar(

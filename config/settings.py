@@ -174,6 +174,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "config.measuring.MeasuringMiddleware",
+    "config.middleware.HostMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
