@@ -107,8 +107,8 @@ WEB_QUEUE_LENGTH = env.integer("WEB_QUEUE_LENGTH", 512, low=1, high=65_536)
 WEB_QUEUE_SECONDS = env.integer("WEB_QUEUE_SECONDS", 5, low=1, high=600)
 WEB_SEND_SECONDS = env.integer("WEB_SEND_SECONDS", 10, low=1, high=600)
 WEB_STREAM_SECONDS = env.integer("WEB_STREAM_SECONDS", 60, low=1, high=3600)
-if max(MAX_BODY_BYTES, STRIPE_MAX_BODY_BYTES) > WEB_BUFFERED_BYTES:
-    env.problem("WEB_BUFFERED_BYTES", "Below MAX_BODY_BYTES or STRIPE_MAX_BODY_BYTES: one such body would not fit.")
+if 2 * max(MAX_BODY_BYTES, STRIPE_MAX_BODY_BYTES) > WEB_BUFFERED_BYTES:
+    env.problem("WEB_BUFFERED_BYTES", "Below twice MAX_BODY_BYTES or STRIPE_MAX_BODY_BYTES: one such body needs that.")
 ACCESS_LOG = env.boolean("ACCESS_LOG", default=False)
 TRACES = env.traces()
 METRICS_TOKEN = env.credential("METRICS_TOKEN")

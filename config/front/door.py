@@ -83,7 +83,7 @@ class _Light:
         self.body = {"type": "http.response.body", "body": light.REACHABLE.body}
 
     def is_usual(self, scope: Scope) -> bool:
-        """Say whether this is a `GET` of a job that was reached before, its secret in the usual place; count it then."""
+        """Say whether this is a `GET` of a job reached before, its secret in the usual place; then it is counted."""
         count = counting.reached.get(scope["path"])
         if count is None or not self._usual or scope["method"] != "GET":
             return False

@@ -17,7 +17,7 @@ from .budget import Budget
 from .gateway import Answer, File, Headers, Whole
 from .limits import PIECE, Limits
 from .pool import Full, Job, Kind, Pool, Sweeper
-from .refusals import Refused
+from .refusals import Refusal, Refused
 from .sending import Send, Stream
 
 Scope = Mapping[str, Any]
@@ -69,15 +69,25 @@ class Exchange:
     async def run(self) -> None:
         """Answer the request."""
         try:
-            answer = await self._ask(await self._read())
-            if answer is not None:
-                await self._answer(answer)
-        except Refused as refused:
-            await self._refuse(refused)
+            refused = await self._serve()
+            # By now no exception holds frames, and with them a body, while its sender is still being drained.
+            self._hold.close()
+            if refused is not None:
+                await self._refuse(*refused)
         finally:
             self._hold.close()
             if self._watching is not None:
                 self._watching.cancel()
+
+    async def _serve(self) -> "tuple[Refusal, str] | None":
+        """Answer the request, or say why it is refused."""
+        try:
+            answer = await self._ask(await self._read())
+            if answer is not None:
+                await self._answer(answer)
+        except Refused as refused:
+            return refused.refusal, refused.detail
+        return None
 
     async def _read(self) -> dict[str, Any]:
         """Return the environment of the request, its body read. Raises `Refused`."""
@@ -180,15 +190,15 @@ class Exchange:
         send = sending.file if isinstance(answer, File) else sending.whole
         await send(self._send, answer, hold=self._hold, limits=self._service.limits)  # type: ignore[arg-type]
 
-    async def _end(self, answer: Answer) -> None:
+    async def _end(self, answer: Answer, *, drains: bool = True) -> None:
         """Send the answer to a body that was not read to its end, and let its sender come to read it."""
         if not isinstance(answer, Whole):
             raise Refused(refusals.FAILED)
         sending.now(self._send, Whole(answer.status, [*answer.headers, ("Connection", "close")], answer.body))
-        await bodies.drain(self._receive, limits=self._service.limits)
+        if drains:
+            await bodies.drain(self._receive, limits=self._service.limits)
 
-    async def _refuse(self, refused: Refused) -> None:
-        refusal = refused.refusal
+    async def _refuse(self, refusal: Refusal, detail: str) -> None:
         refusals.count(refusal)
         if self._is_begun or not refusal.status:
             server, client = self._scope["server"], self._scope["client"]
@@ -196,14 +206,14 @@ class Exchange:
             return
         found = origin_of(self._scope)
         with origin.within(found):
-            status, headers, body = refusals.answer(refusal, refused.detail)
+            status, headers, body = refusals.answer(refusal, detail)
         headers.append((origin.HEADER, found.request_id))
         answer = Whole(status, headers, b"" if self._scope["method"] == "HEAD" else body)
         log(self._service, self._scope, self._path, answer, self._began)
         if self._is_read:
             sending.now(self._send, answer)
-            return
-        await self._end(answer)
+        else:
+            await self._end(answer, drains=refusal.drains)
 
 
 def log(service: Service, scope: Scope, path: str, answer: Whole, began: float) -> None:

@@ -8,6 +8,8 @@ from reliability import stripe_webhook
 
 # A thread that has taken nothing for this long is stuck, and those who wait for one are told so. In seconds.
 STALLED = 1.0
+# The share of `WEB_BUFFERED_BYTES` that bodies may fill: an allocator gives back less than is let go.
+BODIES_SHARE = 0.75
 # How much of a refused body is read and thrown away, so that its sender reads the answer; and for how many seconds.
 DRAIN_BYTES, DRAIN_SECONDS = 256 * 1024 * 1024, 30.0
 # An answer up to this size goes out at once: the kernel takes it, whoever reads it. A larger one goes in pieces of it.
@@ -42,7 +44,7 @@ def configured() -> Limits:
         stripe_body_bytes=settings.STRIPE_MAX_BODY_BYTES,
         body_seconds=settings.WEB_BODY_SECONDS,
         body_idle_seconds=settings.WEB_BODY_IDLE_SECONDS,
-        buffered_bytes=settings.WEB_BUFFERED_BYTES,
+        buffered_bytes=int(BODIES_SHARE * settings.WEB_BUFFERED_BYTES),
         queue_length=settings.WEB_QUEUE_LENGTH,
         queue_seconds=settings.WEB_QUEUE_SECONDS,
         send_seconds=settings.WEB_SEND_SECONDS,

@@ -14,7 +14,6 @@ from reliability.management.commands.up import web_command
 
 from .workers import ROOT, environment
 
-
 OPTIONS = ("WEB_HEADER_SECONDS", "WEB_HEADER_BYTES", "WEB_MAX_CONNECTIONS")
 
 
