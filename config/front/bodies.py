@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .budget import Hold
-from .limits import DRAIN_BYTES, DRAIN_SECONDS, Limits
+from .limits import DRAIN_BYTES, DRAIN_SECONDS, DRAINS, Limits
 from .refusals import BODY_BROKEN, BODY_IDLE, BODY_SLOW, BUDGET_SPENT, TOO_LARGE, Refused
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -14,7 +14,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 # small pieces of many bodies would leave holes between what stays.
 BLOCK = 256 * 1024
 # What the server itself keeps for a connection on which such a body comes: its buffer, and pieces on their way.
-AROUND = 96 * 1024
+AROUND = 64 * 1024
 
 
 class Body:
@@ -112,21 +112,35 @@ async def _take(receive: Receive, body: Body, limit: int) -> bool:
     return bool(message.get("more_body"))
 
 
-async def drain(receive: Receive, *, limits: Limits) -> None:
-    """Read what is left of a body and throw it away, so that its sender comes to read the answer.
+class Drain:
+    """Reads what is left of refused bodies and throws it away, so that their senders come to read the answer.
 
     A connection that is closed over unread bytes is reset, and its sender may lose the answer that it was sent.
     """
-    loop = asyncio.get_running_loop()
-    end = loop.time() + DRAIN_SECONDS
-    left = DRAIN_BYTES
-    try:
-        async with asyncio.timeout_at(min(end, loop.time() + limits.body_idle_seconds)) as timer:
+
+    def __init__(self, limits: Limits) -> None:
+        self._idle = limits.body_idle_seconds
+        self._running = 0
+
+    async def run(self, receive: Receive) -> None:
+        """Read one body, for as long and as much as may be."""
+        if self._running >= DRAINS:
+            return
+        self._running += 1
+        try:
+            await self._run(receive)
+        except TimeoutError:
+            pass
+        finally:
+            self._running -= 1
+
+    async def _run(self, receive: Receive) -> None:
+        loop = asyncio.get_running_loop()
+        end, left = loop.time() + DRAIN_SECONDS, DRAIN_BYTES
+        async with asyncio.timeout(self._idle) as timer:
             while left > 0:
                 message = await receive()
                 if message["type"] == "http.disconnect" or not message.get("more_body"):
                     return
                 left -= len(message["body"])
-                timer.reschedule(min(end, loop.time() + limits.body_idle_seconds))
-    except TimeoutError:
-        return
+                timer.reschedule(min(end, loop.time() + self._idle))

@@ -10,7 +10,7 @@ from reliability import origin
 from scheduling import counting, light
 
 from . import environ, refusals, sending, sockets
-from .bodies import Receive
+from .bodies import Drain, Receive
 from .budget import Budget
 from .exchange import Exchange, Service, log, origin_of
 from .gateway import Application, Whole
@@ -28,7 +28,8 @@ class Door:
 
     def __init__(self, application: Application, *, secret: str, limits: Limits, logs: bool) -> None:
         pool = Pool(limits)
-        self._service = Service(application, pool, Sweeper(pool), Budget(limits.buffered_bytes), limits, logs)
+        budget, drain = Budget(limits.buffered_bytes), Drain(limits)
+        self._service = Service(application, pool, Sweeper(pool), budget, drain, limits, logs)
         self._light = _Light(secret)
         self._began = False
         refusals.begin()

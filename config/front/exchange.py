@@ -38,6 +38,7 @@ class Service:
     pool: Pool
     sweeper: Sweeper
     budget: Budget
+    drain: bodies.Drain
     limits: Limits
     logs: bool
 
@@ -196,7 +197,7 @@ class Exchange:
             raise Refused(refusals.FAILED)
         sending.now(self._send, Whole(answer.status, [*answer.headers, ("Connection", "close")], answer.body))
         if drains:
-            await bodies.drain(self._receive, limits=self._service.limits)
+            await self._service.drain.run(self._receive)
 
     async def _refuse(self, refusal: Refusal, detail: str) -> None:
         refusals.count(refusal)

@@ -8,10 +8,13 @@ from reliability import stripe_webhook
 
 # A thread that has taken nothing for this long is stuck, and those who wait for one are told so. In seconds.
 STALLED = 1.0
-# The share of `WEB_BUFFERED_BYTES` that bodies may fill: an allocator gives back less than is let go.
-BODIES_SHARE = 0.75
+# The share of `WEB_BUFFERED_BYTES` that bodies may fill. The rest is for what is around them: connections, pieces on
+# their way, the copy that is made of a complete body, and what an allocator does not give back.
+BODIES_SHARE = 0.4
 # How much of a refused body is read and thrown away, so that its sender reads the answer; and for how many seconds.
 DRAIN_BYTES, DRAIN_SECONDS = 256 * 1024 * 1024, 30.0
+# How many such bodies are read at once. The connections of any more are closed over what they still send.
+DRAINS = 64
 # An answer up to this size goes out at once: the kernel takes it, whoever reads it. A larger one goes in pieces of it.
 PIECE = 64 * 1024
 
