@@ -7,9 +7,7 @@ from prometheus_client import Counter
 from reliability.api.problems import problem
 from reliability.metrics.multiprocess import harmless
 
-REFUSED = Counter(
-    "backstop_http_refused_total", "Requests that were refused or cut off before a view saw their end.", ["reason"]
-)
+REFUSED = Counter("backstop_http_refused_total", "Requests that were refused or cut off, by reason.", ["reason"])
 
 
 @dataclass(frozen=True, slots=True)
