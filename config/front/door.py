@@ -22,6 +22,14 @@ Scope = Mapping[str, Any]
 
 HEALTHZ, HEALTHY = "/healthz", b'{"ok": true}'
 
+# What Django's middleware adds to every answer.
+_SAFE = [
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "same-origin"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+]
+
 
 class Door:
     """Takes the requests of one server process."""
@@ -68,7 +76,7 @@ class Door:
 
 def _healthz(scope: Scope, began: float) -> Whole:
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(HEALTHY)))]
-    headers += [("X-Content-Type-Options", "nosniff"), (origin.HEADER, origin_of(scope).request_id)]
+    headers += [*_SAFE, (origin.HEADER, origin_of(scope).request_id)]
     took = time.perf_counter() - began
     measuring.count(view="reliability.views.healthz", method=scope["method"], status=200, seconds=took)
     return Whole(200, headers, b"" if scope["method"] == "HEAD" else HEALTHY)

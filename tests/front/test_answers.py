@@ -78,7 +78,8 @@ def test_requests_sent_ahead_are_answered_in_their_order(web):
 
 
 @pytest.mark.parametrize("path", ["/many", "/large", "/file"])
-def test_who_does_not_read_holds_no_thread_for_long_and_is_cut_off(web, path):
+def test_who_does_not_read_holds_no_thread_for_long_and_is_cut_off(serve, path):
+    web = serve(application=BEHIND, WEB_THREADS="4")
     connections = [Raw(web.url, receive_buffer=4096) for _ in range(4)]
     for one in connections:
         one.head("GET", path)

@@ -132,3 +132,11 @@ def test_what_a_stranger_can_cause_is_no_error_with_a_traceback(serve):
     assert sent.status_code == 400
     assert "Traceback" not in web.log.read_text()
     assert "TooManyFieldsSent" in web.log.read_text()
+
+
+def test_health_is_told_as_the_view_tells_it(serve):
+    answer = requests.get(f"{serve().url}/healthz", timeout=30)
+    view = Client().get("/healthz")
+    assert answer.content == view.content
+    assert {**view.headers}.items() <= {**answer.headers}.items()
+    assert answer.headers["X-Request-Id"]
