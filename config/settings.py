@@ -103,6 +103,19 @@ WORKER_MAX_IN_FLIGHT = env.integer("WORKER_MAX_IN_FLIGHT", 64, low=1, high=1000)
 WORKER_OPERATION_THREADS = env.integer("WORKER_OPERATION_THREADS", 2, low=1, high=64)
 WORKER_N8N_THREADS = env.integer("WORKER_N8N_THREADS", 8, low=1, high=256)
 WEB_THREADS = env.integer("WEB_THREADS", 4, low=1, high=256)
+WEB_MAX_CONNECTIONS = env.integer("WEB_MAX_CONNECTIONS", 4096, low=16, high=65_536)
+WEB_HEADER_SECONDS = env.integer("WEB_HEADER_SECONDS", 30, low=1, high=60)
+WEB_HEADER_BYTES = env.integer("WEB_HEADER_BYTES", 16 * 1024, low=8192, high=1024 * 1024)
+WEB_BODY_SECONDS = env.integer("WEB_BODY_SECONDS", 60, low=1, high=3600)
+WEB_BODY_IDLE_SECONDS = env.integer("WEB_BODY_IDLE_SECONDS", 10, low=1, high=600)
+_room = max(64 * 1024 * 1024, 4 * MAX_BODY_BYTES, 4 * STRIPE_MAX_BODY_BYTES)
+WEB_BUFFERED_BYTES = env.integer("WEB_BUFFERED_BYTES", _room, low=1024 * 1024, high=64 * 1024**3)
+WEB_QUEUE_LENGTH = env.integer("WEB_QUEUE_LENGTH", 512, low=1, high=65_536)
+WEB_QUEUE_SECONDS = env.integer("WEB_QUEUE_SECONDS", 5, low=1, high=600)
+WEB_SEND_SECONDS = env.integer("WEB_SEND_SECONDS", 10, low=1, high=600)
+WEB_STREAM_SECONDS = env.integer("WEB_STREAM_SECONDS", 60, low=1, high=3600)
+if 3 * max(MAX_BODY_BYTES, STRIPE_MAX_BODY_BYTES) > WEB_BUFFERED_BYTES:
+    env.problem("WEB_BUFFERED_BYTES", "Below three times MAX_BODY_BYTES or STRIPE_MAX_BODY_BYTES.")
 ACCESS_LOG = env.boolean("ACCESS_LOG", default=False)
 TRACES = env.traces()
 METRICS_TOKEN = env.credential("METRICS_TOKEN")
@@ -169,6 +182,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "config.measuring.MeasuringMiddleware",
+    "config.middleware.HostMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",

@@ -95,20 +95,30 @@ def _patiently(arrival: Arrival) -> ledger.Recorded:
 def _arrival(environ: Mapping[str, Any], slug: str) -> Arrival:
     address = address_of(environ)
     limit = settings.STRIPE_MAX_BODY_BYTES
-    body = _body(environ, limit)
-    if len(body) > limit:
+    if _length(environ) > limit:
+        body, is_larger = b"", True  # the web server may have thrown it away
+    else:
+        body = _body(environ, limit)
+        is_larger = len(body) > limit
+    if is_larger:
         error = PayloadTooLarge(f"The body is larger than {limit} bytes.")
         ledger.refuse(slug=slug, error=error, address=address)
         raise error
     return Arrival(slug, body, environ.get("HTTP_STRIPE_SIGNATURE", ""), address)
 
 
+def _length(environ: Mapping[str, Any]) -> int:
+    """Return how long the body says it is; -1 where it does not say."""
+    length = str(environ.get("CONTENT_LENGTH") or "")
+    return int(length) if length.isascii() and length.isdigit() else -1
+
+
 def _body(environ: Mapping[str, Any], limit: int) -> bytes:
     """Read the body, one byte beyond `limit` at the most. A body without a length comes in chunks, or is none."""
-    length = str(environ.get("CONTENT_LENGTH") or "")
-    if not length and "HTTP_TRANSFER_ENCODING" not in environ:
+    length = _length(environ)
+    if length < 0 and "HTTP_TRANSFER_ENCODING" not in environ:
         return b""
-    wanted = int(length) if length.isascii() and length.isdigit() else limit + 1
+    wanted = limit + 1 if length < 0 else length
     try:
         body: bytes = environ["wsgi.input"].read(min(wanted, limit + 1))
     except OSError:

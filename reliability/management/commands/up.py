@@ -120,20 +120,25 @@ class Announcement:
 
 
 def web_command(host: str, port: int) -> list[str]:
-    """Return the web server's command: one process, whose threads keep a database connection each."""
-    threads = str(settings.WEB_THREADS)
-    options = ["--host", host, "--port", str(port), "--workers", "1", "--blocking-threads", threads]
-    quiet = ["--no-ws", "--log-level", "warning", "--workers-kill-timeout", "30", "--backpressure", "512"]
-    return [
-        sys.executable,
-        "-m",
-        "granian",
-        "--interface",
-        "wsgi",
-        *options,
-        *quiet,
-        "config.wsgi:application",
-    ]
+    """Return the web server's command: one process, whose threads keep a database connection each.
+
+    The threads are the application's own: it reads each request under limits before one of them sees it.
+    """
+    options = {
+        "--interface": "asginl",
+        "--host": host,
+        "--port": port,
+        "--workers": 1,
+        "--http": 1,
+        "--backpressure": settings.WEB_MAX_CONNECTIONS,
+        "--backlog": 1024,
+        "--http1-header-read-timeout": 1000 * settings.WEB_HEADER_SECONDS,
+        "--http1-buffer-size": settings.WEB_HEADER_BYTES,
+        "--workers-kill-timeout": 30,
+        "--log-level": "warning",
+    }
+    words = [str(word) for pair in options.items() for word in pair]
+    return [sys.executable, "-m", "granian", "--no-ws", *words, "config.asgi:application"]
 
 
 def manage_command(*arguments: str) -> list[str]:
