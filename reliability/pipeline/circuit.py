@@ -20,6 +20,7 @@ from reliability.policies import breaker as policy
 
 from . import audit
 from .audit import Hand
+from .lock_waits import deadlocks_retried
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +102,7 @@ def release_probe(*, breaker: Breaker) -> None:
     breaker.keep(policy.release_probe(snapshot=breaker.snapshot))
 
 
+@deadlocks_retried
 def reset(*, breaker_id: UUID, hand: Hand, now: datetime) -> Breaker:
     """Close a breaker by hand, and wake what waits behind it. Raises `NotFound`."""
     with transaction.atomic():
@@ -112,6 +114,7 @@ def reset(*, breaker_id: UUID, hand: Hand, now: datetime) -> Breaker:
     return breaker
 
 
+@deadlocks_retried
 def force_open(*, breaker_id: UUID, hand: Hand, now: datetime, until: datetime | None = None) -> Breaker:
     """Hold a breaker open until `until`, or until it is reset. Raises `NotFound`."""
     with transaction.atomic():

@@ -158,20 +158,23 @@ def run(
     return Round(claims, full, covered_until, blocked, untold)
 
 
-def rest(*, lane_id: int, blocked: bool = False, patience: Patience = PATIENT) -> Rest:
+def rest(*, lane_id: int, owes_barrier: bool = False, blocked: bool = False, patience: Patience = PATIENT) -> Rest:
     """Leave the lane, with a wake-up planned for whatever it waits for.
 
     Where something is due that may go, nothing was left, and the caller has to look again. Likewise where others may
-    still rely on this worker: the promise to look by itself is withdrawn then, and the barrier has to be passed before
-    the next look. `blocked`: what ran out was found locked just now. Raises as `run` does.
+    still rely on this worker (`owes_barrier`, or a promise to look by itself): any promise is withdrawn, and the
+    barrier has to be passed before the next look. `blocked`: what ran out was found locked just now. Raises as `run`
+    does.
     """
     with transaction.atomic():
         held = hold(lane_id=lane_id, patience=patience)
         lane = held.lane
         if lane.attended_until is not None:
+            # Whoever read the promise holds the advisory lock, shared: so the barrier comes after its withdrawal.
             Lane.objects.filter(pk=lane_id).update(attended_until=None)
-            if not engine.try_barrier(lane_id=lane_id):
-                return Rest.BARRIER
+            owes_barrier = True
+        if owes_barrier and not engine.try_barrier(lane_id=lane_id):
+            return Rest.BARRIER
         seen = look(lane_id=lane_id)
         admitted = admit(lane=lane, policy=lane.policy, seen=seen, capacity=1, shared=held.shared)
         due_now = seen.due is not None and seen.due <= seen.now

@@ -286,10 +286,9 @@ class Dispatcher:
 
     def _rest(self, turn: Turn, patience: Patience) -> None:
         turn.busy, turn.lingered = 0, False
-        if turn.owes_barrier:
-            self._linger(turn)
-            return
-        left = dispatch.rest(lane_id=turn.lane_id, blocked=turn.blocked, patience=patience)
+        left = dispatch.rest(
+            lane_id=turn.lane_id, owes_barrier=turn.owes_barrier, blocked=turn.blocked, patience=patience
+        )
         turn.owes_barrier = left is Rest.BARRIER
         if left is not Rest.LEFT:
             self._linger(turn)
