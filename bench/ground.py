@@ -63,22 +63,32 @@ def process(*command: str, **environment: str) -> Iterator["subprocess.Popen[byt
         running.wait(timeout=90)
 
 
-@contextmanager
-def web(application: str = "config.wsgi:application", *, ready: str = "/readyz") -> Iterator["subprocess.Popen[bytes]"]:
-    """Serve an application as `manage.py up` serves ours."""
-    from reliability.management.commands.up import ENVIRONMENT, web_command
+def web_command(application: str = "config.wsgi:application") -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the command of a web server, without Python's own, and its environment."""
+    from reliability.management.commands import up
     from reliability.metrics import multiprocess
 
     counts = {multiprocess.VARIABLE: str(ROOT / ".data" / "bench" / "metrics")}
-    command = web_command("127.0.0.1", PORT)[1:-1]
-    with process(*command, application, **ENVIRONMENT, **counts) as running:
+    return (*up.web_command("127.0.0.1", PORT)[1:-1], application), {**up.ENVIRONMENT, **counts}
+
+
+@contextmanager
+def web(application: str = "config.wsgi:application", *, ready: str = "/readyz") -> Iterator["subprocess.Popen[bytes]"]:
+    """Serve an application as `manage.py up` serves ours."""
+    command, environment = web_command(application)
+    with process(*command, **environment) as running:
         wait_for(f"http://127.0.0.1:{PORT}{ready}")
         yield running
 
 
+def worker_command() -> tuple[str, ...]:
+    """Return the command of a worker, without Python's own."""
+    return ("manage.py", "procrastinate", "worker")
+
+
 @contextmanager
 def worker() -> Iterator["subprocess.Popen[bytes]"]:
-    with process("manage.py", "procrastinate", "worker") as running:
+    with process(*worker_command()) as running:
         yield running
 
 

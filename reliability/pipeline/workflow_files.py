@@ -14,7 +14,7 @@ from django.db import transaction
 
 from reliability import engine
 from reliability.errors import InvalidInput
-from reliability.models import Workflow
+from reliability.models import Lane, Workflow
 from reliability.models.policy import POLICY_FIELDS, PolicyFields
 from reliability.models.workflow import overrides_of
 from reliability.policies import webhook_path
@@ -36,7 +36,10 @@ def load(*, documents: Sequence[Mapping[str, Any]], hand: Hand, now: datetime) -
     """Bring the workflows in line with the documents, all or none. Raises `InvalidInput` with every error."""
     errors: Errors = {}
     with transaction.atomic():
-        files.lock(Workflow.objects.all(), [_slug(one) for one in documents])
+        slugs = [_slug(one) for one in documents]
+        files.lock(Workflow.objects.all(), slugs)
+        lanes = Lane.objects.filter(workflow__slug__in=slugs)
+        list(lanes.order_by("pk").select_for_update(no_key=True, of=("self",)).values_list("pk"))
         done = [_load_one(i, document, errors, hand, now) for i, document in enumerate(documents)]
         files.refuse_twins(done, errors)
         if errors:
@@ -106,9 +109,7 @@ def _set_policy(level: PolicyFields, document: Mapping[str, Any]) -> None:
 def _set_tenants(workflow: Workflow, tenants: Mapping[str, Any] | None, index: int, errors: Errors) -> None:
     if tenants is None:
         return
-    # All of them, in the order of ids, before any is written.
-    lanes = list(workflow.lanes.order_by("pk").select_for_update(no_key=True))
-    for lane in (one for one in lanes if one.tenant not in tenants):
+    for lane in workflow.lanes.exclude(tenant__in=tenants):
         _set_policy(lane, {})
         lane.save(update_fields=POLICY_FIELDS)
     for tenant, overrides in tenants.items():
