@@ -131,7 +131,7 @@ class Process:
 
 
 class Client(threading.Thread):
-    """Posts deliveries, each until it is accepted, under a key of its own: a request whose answer got lost is repeated."""
+    """Posts deliveries under keys of their own, each until it is accepted: one whose answer got lost is repeated."""
 
     THREADS = 4
 
