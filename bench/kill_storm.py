@@ -1,6 +1,7 @@
 """Web and workers killed at random moments, again and again, while deliveries come in and go out."""
 
 import json
+import math
 import os
 import random
 import subprocess
@@ -19,11 +20,13 @@ import requests
 
 from . import ground, runs
 
-DELIVERIES, KILLS, WORKERS = 5000, 100, 2
+DELIVERIES, WORKERS = 5000, 2
+KILLS = {"web": 40, "worker": 60}
 # By workflow. Of a worker that is killed, each place of the limit stays taken until its lease ends.
 LIMITS = {"storm-one": 1, "storm-few": 4, "storm-some": 8, "storm-many": 20}
-# How long a process lives before it may be killed, in seconds; and how long all of it may take.
-LIVES, WITHIN = (1.5, 4.5), 1200.0
+# How long a process lives once it works, or has had time to start, in seconds; which share of them is killed while it
+# starts; and how long all of it may take.
+LIVES, STARTS, EARLY, WITHIN = (0.1, 3.0), 8.0, 0.1, 1200.0
 # What the receiver takes to answer, in seconds.
 ANSWER = 0.03
 IN_FLIGHT = """
@@ -34,7 +37,7 @@ Figures = dict[str, Any]
 
 
 def kill_storm() -> Figures:
-    """Kill web and workers `KILLS` times; count what was lost, and which limits did not hold.
+    """Kill web and workers, `KILLS` times in all; count what was lost, and which limits did not hold.
 
     `lost` counts deliveries that were accepted by an answer of 2xx and never reached the receiver. `over_limit` counts
     the lanes that had more in flight than their limit, as the receiver or the database saw it. `unfinished` are those
@@ -75,10 +78,11 @@ def _storm(chance: random.Random, client: "Client", *, until: float) -> Counter[
     try:
         for one in running:
             one.start(chance)
-        while (sum(killed.values()) < KILLS or client.is_alive()) and time.monotonic() < until:
-            time.sleep(0.02)
+        while (killed != KILLS or client.is_alive()) and time.monotonic() < until:
+            time.sleep(0.05)
             for one in running:
-                if sum(killed.values()) < KILLS and one.is_due:
+                one.look(chance)
+                if killed[one.name] < KILLS[one.name] and one.is_due:
                     one.kill()
                     killed[one.name] += 1
                 if one.is_gone:
@@ -96,11 +100,14 @@ class Process:
     name: str
     command: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
-    ends: float = 0.0
+    ends: float = math.inf
+    began: float = 0.0
+    known: int = 0
     process: "subprocess.Popen[bytes] | None" = None
 
     def start(self, chance: random.Random) -> None:
         values = {**os.environ, **self.environment}
+        self.known, self.began = _newest_worker(), time.monotonic()
         self.process = subprocess.Popen(
             [sys.executable, *self.command],
             cwd=ground.ROOT,
@@ -108,7 +115,23 @@ class Process:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self.ends = time.monotonic() + chance.uniform(*LIVES)
+        starts_badly = chance.random() < EARLY
+        self.ends = time.monotonic() + chance.uniform(*LIVES) if starts_badly else math.inf
+
+    def look(self, chance: random.Random) -> None:
+        """Let its life begin once it works: a machine under load takes longer to start it."""
+        if self.ends == math.inf and not self.is_gone and self._works():
+            self.ends = time.monotonic() + chance.uniform(*LIVES)
+
+    def _works(self) -> bool:
+        if time.monotonic() > self.began + STARTS:
+            return True
+        if self.name == "worker":
+            return _newest_worker() > self.known
+        try:
+            return requests.get(f"http://127.0.0.1:{ground.PORT}/healthz", timeout=0.5).ok
+        except requests.RequestException:
+            return False
 
     @property
     def is_gone(self) -> bool:
@@ -130,16 +153,25 @@ class Process:
         self.process.wait()
 
 
+def _newest_worker() -> int:
+    """Return the id of the worker that began last."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT coalesce(max(id), 0) FROM procrastinate_workers")
+        return int(cursor.fetchone()[0])
+
+
 class Client(threading.Thread):
     """Posts deliveries under keys of their own, each until it is accepted: one whose answer got lost is repeated."""
 
-    THREADS = 4
+    THREADS, BATCH = 4, 10
 
     def __init__(self, key: str) -> None:
         super().__init__(daemon=True)
         self.key = key
         self.accepted: set[str] = set()
-        self._left = list(range(DELIVERIES))
+        self._left = [range(n, n + self.BATCH) for n in range(0, DELIVERIES, self.BATCH)]
 
     def run(self) -> None:
         threads = [threading.Thread(target=self._post_all, daemon=True) for _ in range(self.THREADS)]
@@ -154,19 +186,24 @@ class Client(threading.Thread):
         slugs = list(LIMITS)
         while True:
             try:
-                number = self._left.pop()
+                numbers = self._left.pop()
             except IndexError:
                 return
-            name = f"storm-{number}"
-            self._post(session, {"workflow": slugs[number % len(slugs)], "payload": {}, "idempotency_key": name})
-            self.accepted.add(name)
+            names = {number: f"storm-{number}" for number in numbers}
+            batch = [
+                {"workflow": slugs[number % len(slugs)], "payload": {}, "idempotency_key": name}
+                for number, name in names.items()
+            ]
+            self._post(session, {"deliveries": batch})
+            self.accepted.update(names.values())
 
     def _post(self, session: requests.Session, body: dict[str, Any]) -> None:
         while True:
             try:
-                answer = session.post(f"http://127.0.0.1:{ground.PORT}/api/v1/deliveries/", json=body, timeout=10)
+                answer = session.post(f"http://127.0.0.1:{ground.PORT}/api/v1/deliveries/batch/", json=body, timeout=10)
                 if answer.ok:
                     return
+                assert answer.status_code >= 500, answer.text
             except requests.RequestException:
                 pass
             time.sleep(0.05)

@@ -43,6 +43,8 @@ RETRY_FIRST, RETRY_LAST = 0.5, 5.0
 TELL_AGAIN, UNTOLD = 0.2, 1000
 # How many locks of single deliveries a round runs into before it leaves the rest to the next one.
 CONFLICTS = 10
+# From which try in a row on a locked lane is worth a line in the log.
+LOGGED_FROM = 4
 # An id that no lane has, to wake the thread by itself.
 NO_LANE = 0
 
@@ -191,7 +193,8 @@ class Dispatcher:
         """
         wait = self._locked.failed(turn.lane_id, waited=waited, now=time.monotonic())
         tries = self._locked.tries(turn.lane_id)
-        if tries & (tries - 1) == 0:  # the 1st, 2nd, 4th, 8th …: one that lasts is on record, and fills no log
+        # The 4th, 8th, 16th …: one that lasts is on record; one that is usual among workers, or lasts on, fills no log.
+        if tries >= LOGGED_FROM and tries & (tries - 1) == 0:
             logger.warning("lane_locked", extra={"lane": turn.lane_id, "tries": tries, "unsettled": len(turn.done)})
         if turn.is_free and time.monotonic() >= turn.ends:
             engine.requeue(lane_id=turn.lane_id, wait=timedelta(seconds=wait))

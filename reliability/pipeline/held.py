@@ -22,7 +22,10 @@ LANES, WORKFLOWS, BREAKERS, SHARED = (
     Columns(Breaker, "i"),
 )
 LOCK = f"SELECT 1 FROM {Lane._meta.db_table} WHERE id = %s FOR NO KEY UPDATE"  # noqa: S608  # names of our own models
-LOCK_NOW = f"{LOCK} SKIP LOCKED"
+# The limit is set for the whole transaction, and before the row is locked: a condition holds rows back from that step.
+# One statement less per look, of which a busy dispatcher has hundreds a second.
+LIMITED = LOCK.replace("FOR NO KEY", "AND set_config('lock_timeout', %s, true) <> '' FOR NO KEY")
+LIMITED_NOW = f"{LIMITED} SKIP LOCKED"
 READ = f"""
 SELECT clock_timestamp(), {LANES.sql}, {WORKFLOWS.sql}, {BREAKERS.sql}, {SHARED.sql}
 FROM {Lane._meta.db_table} l
@@ -64,12 +67,14 @@ def hold(*, lane_id: int, patience: Patience | None = None) -> Held:
 
     With `patience`, all waits of the transaction have a limit, and a lane that is locked raises `LaneLocked`.
     """
-    with connection.cursor() as limiter, connection.cursor() as holder, connection.cursor() as reader:
+    statement, limit = LOCK, []
+    if patience is not None:
+        statement = LIMITED if patience.for_lane else LIMITED_NOW
+        limit = [lock_waits.milliseconds(patience.wait)]
+    with connection.cursor() as holder, connection.cursor() as reader:
         try:
             with together():
-                if patience is not None:
-                    limiter.execute(lock_waits.BOUND, [lock_waits.milliseconds(patience.wait)])
-                holder.execute(LOCK if patience is None or patience.for_lane else LOCK_NOW, [lane_id])
+                holder.execute(statement, [lane_id, *limit])
                 reader.execute(READ, [lane_id])
         except DatabaseError as error:
             if patience is not None and lock_waits.is_conflict(error):
