@@ -26,6 +26,7 @@ holds them to this order.
 """
 
 ORDER = (
+    "reliability_idempotencykey",
     "reliability_flag",
     "reliability_operation",
     "scheduling_cronjob",
