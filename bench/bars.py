@@ -4,7 +4,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from . import cleanup, console, database, idle, incoming, isolation, metrics, runs, slow_clients, up
+from . import (
+    cleanup,
+    console,
+    database,
+    idle,
+    incoming,
+    isolation,
+    kill_storm,
+    locked_lane,
+    metrics,
+    runs,
+    slow_clients,
+    up,
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,16 @@ BARS = {
     "soak": Bar(idle.soak, "an hour's load in minutes: MB grown", {"web": ("<=", 4.0), "worker": ("<=", 4.0)}),
     "backlog": Bar(
         runs.backlog, "deliveries/s with 1,000,000 waiting elsewhere against without", {"ratio": (">=", 0.8)}
+    ),
+    "locked-lane": Bar(
+        locked_lane.locked_lane,
+        "accepted to received while another lane is locked, s",
+        {"slowest": ("<=", 1.0)},
+    ),
+    "kill-storm": Bar(
+        kill_storm.kill_storm,
+        "100 kills of web and workers during 5,000 deliveries",
+        {"lost": ("<=", 0), "over_limit": ("<=", 0), "unfinished": ("<=", 0), "kills": (">=", 100)},
     ),
     "cleanup": Bar(
         cleanup.cleanup, "p99 of intake while 1,000,000 expired rows go, against quiet", {"ratio": ("<=", 2.0)}

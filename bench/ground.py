@@ -63,28 +63,41 @@ def process(*command: str, **environment: str) -> Iterator["subprocess.Popen[byt
         running.wait(timeout=90)
 
 
+def web_command(
+    application: str = "config.asgi:application", *, interface: str = ""
+) -> tuple[list[str], dict[str, str]]:
+    """Return the command of a web server, without Python's own, and its environment."""
+    from reliability.management.commands import up
+    from reliability.metrics import multiprocess
+
+    counts = {multiprocess.VARIABLE: str(ROOT / ".data" / "bench" / "metrics")}
+    command = up.web_command("127.0.0.1", PORT)[1:-1]
+    if interface:
+        command[command.index("--interface") + 1] = interface
+    if interface == "wsgi":
+        command += ["--blocking-threads", os.environ.get("WEB_THREADS", "4")]
+    return [*command, application], {**up.ENVIRONMENT, **counts}
+
+
 @contextmanager
 def web(
     application: str = "config.asgi:application", *, ready: str = "/readyz", interface: str = "", **environment: str
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Serve an application as `manage.py up` serves ours; by `interface`, in as many threads, where one is named."""
-    from reliability.management.commands.up import ENVIRONMENT, web_command
-    from reliability.metrics import multiprocess
-
-    counts = {multiprocess.VARIABLE: str(ROOT / ".data" / "bench" / "metrics")}
-    command = web_command("127.0.0.1", PORT)[1:-1]
-    if interface:
-        command[command.index("--interface") + 1] = interface
-    if interface == "wsgi":
-        command += ["--blocking-threads", os.environ.get("WEB_THREADS", "4")]
-    with process(*command, application, **{**ENVIRONMENT, **counts, **environment}) as running:
+    command, values = web_command(application, interface=interface)
+    with process(*command, **{**values, **environment}) as running:
         wait_for(f"http://127.0.0.1:{PORT}{ready}")
         yield running
 
 
+def worker_command() -> tuple[str, ...]:
+    """Return the command of a worker, without Python's own."""
+    return ("manage.py", "worker")
+
+
 @contextmanager
 def worker() -> Iterator["subprocess.Popen[bytes]"]:
-    with process("manage.py", "worker") as running:
+    with process(*worker_command()) as running:
         yield running
 
 

@@ -38,6 +38,7 @@ def load(*, documents: Sequence[Mapping[str, Any]], hand: Hand, now: datetime) -
     """Bring the jobs in line with the documents, all or none. Raises `InvalidInput` with every error."""
     errors: Errors = {}
     with transaction.atomic():
+        files.lock(CronJob.objects.all(), [str(one.get("slug")) for one in documents])
         done = [_load_one(i, document, errors, hand, now) for i, document in enumerate(documents)]
         files.refuse_twins(done, errors)
         if errors:
@@ -73,7 +74,7 @@ def _load_one(index: int, document: Mapping[str, Any], errors: Errors, hand: Han
     if wrong or not isinstance(slug, str):
         errors.update({f"{index}.{name}": messages for name, messages in wrong.items()})
         return Imported(str(slug or index), "refused")
-    job = CronJob.objects.select_for_update(no_key=True).filter(slug=slug).first() or CronJob(slug=slug)
+    job = CronJob.objects.filter(slug=slug).first() or CronJob(slug=slug)
     created = job._state.adding
     before = None if created else dump(job=job)
     _set(job, document, created=created, now=now)

@@ -24,6 +24,7 @@ LEVELS = {
     "reliability.models": 2,
     "reliability.policies": 1,
     "reliability.errors": 0,
+    "reliability.lock_order": 0,
     "reliability.origin": 0,
     "reliability.strict_json": 0,
     "reliability.json_layout": 0,

@@ -1,7 +1,7 @@
 """Wake-ups of lanes and of bulk operations, written in the transaction that makes them necessary."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -33,15 +33,22 @@ def wake_waiting(*, workflow_id: Any = None) -> None:
     )
 
 
-def barrier(*, lane_id: int) -> None:
-    """Wait until every transaction that relied on a wake-up of this lane has ended."""
-    key = [LANE_LOCK, lane_id]
-    _call("SELECT pg_advisory_lock(%s, %s), pg_advisory_unlock(%s, %s)", [*key, *key])
+def requeue(*, lane_id: int, wait: timedelta) -> None:
+    """Have the lane looked at in `wait`, by whichever worker is free. Takes no lock of the lane.
+
+    For a dispatcher that leaves the lane, outside a transaction: it has written nothing that this would be about.
+    """
+    _call("SELECT backstop_requeue(%s, %s)", [lane_id, wait])
 
 
-def barrier_in_transaction(*, lane_id: int) -> None:
-    """As `barrier`, and keep new ones from relying on anything until the current transaction ends."""
-    _call("SELECT pg_advisory_xact_lock(%s, %s)", [LANE_LOCK, lane_id])
+def try_barrier(*, lane_id: int) -> bool:
+    """Return whether every transaction that relied on a wake-up of this lane has ended. Never waits.
+
+    If so, no new one can rely on anything until the current transaction ends; outside one, that is at once.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [LANE_LOCK, lane_id])
+        return bool(cursor.fetchone()[0])
 
 
 def work_on(*, operation_id: UUID, at: datetime) -> None:
@@ -56,8 +63,11 @@ def stand_by(*, operation_id: UUID, at: datetime) -> None:
 
 def forget(*, lane_ids: Iterable[int]) -> None:
     """Take back the wake-ups of lanes that are to be no more."""
-    keys = [f"{kind}:{lane_id}" for lane_id in lane_ids for kind in ("lane", "lane-later")]
-    _call("DELETE FROM procrastinate_jobs WHERE status = 'todo' AND queueing_lock = ANY(%s)", [keys])
+    _call(
+        "DELETE FROM procrastinate_jobs WHERE status = 'todo' AND task_name = 'dispatch'"
+        " AND (args ->> 'lane_id')::int = ANY(%s)",
+        [list(lane_ids)],
+    )
 
 
 def _call(statement: str, parameters: Any) -> None:

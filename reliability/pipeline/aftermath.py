@@ -76,7 +76,7 @@ def catch_up(*, lane: Lane, delivery_ids: Sequence[UUID], now: datetime) -> None
     """Hear what was reported of deliveries while their answers were still out; those are settled now."""
     if not delivery_ids:
         return
-    early = Delivery.objects.select_for_update().filter(pk__in=delivery_ids, reported__isnull=False)
+    early = Delivery.objects.select_for_update(no_key=True).filter(pk__in=delivery_ids, reported__isnull=False)
     for delivery in early.exclude(state=DeliveryState.SENDING):
         word = Word(**(delivery.reported or {}))
         Delivery.objects.filter(pk=delivery.pk).update(reported=None)

@@ -107,7 +107,7 @@ def check(*, now: datetime, dry_run: bool = False) -> Checked:
 def acknowledge(*, alert_id: UUID, hand: Hand, now: datetime, until: datetime | None = None) -> Alert:
     """Take an alert on: no reminders until `until`, or until it is over. Raises `NotFound` and `NotFiring`."""
     with transaction.atomic():
-        alert = Alert.objects.select_for_update().filter(pk=alert_id).first()
+        alert = Alert.objects.select_for_update(no_key=True).filter(pk=alert_id).first()
         if alert is None:
             raise NotFound("There is no such alert.")
         if alert.state != AlertState.FIRING:
@@ -153,7 +153,7 @@ def silence_one(*, alert_id: UUID, hand: Hand, now: datetime, until: datetime | 
 def end_silence(*, silence_id: UUID, hand: Hand, now: datetime) -> AlertSilence:
     """End a quiet period now; what fires still is told with the next check. Raises `NotFound`."""
     with transaction.atomic():
-        found = AlertSilence.objects.select_for_update().filter(pk=silence_id).first()
+        found = AlertSilence.objects.select_for_update(no_key=True).filter(pk=silence_id).first()
         if found is None:
             raise NotFound("There is no such quiet period.")
         if found.until > now:
@@ -172,7 +172,7 @@ def _alone() -> None:
 def _judge_all(readings: dict[Key, Reading], now: datetime) -> list[_Judged]:
     """Judge what is known and what is read; what is neither wrong nor known is left out."""
     silences = [one.rule for one in AlertSilence.objects.filter(until__gt=now)]
-    known = {one.key: one for one in Alert.objects.select_for_update() if not _is_elsewhere(one, now)}
+    known = {one.key: one for one in Alert.objects.select_for_update(no_key=True) if not _is_elsewhere(one, now)}
     judged = []
     for key in sorted(readings.keys() | known.keys()):
         name, workflow = key[0], key[1]

@@ -183,7 +183,7 @@ def _restore_block(
 ) -> None:
     """Bring a block's letters back, noted and on record by the same transaction."""
     with transaction.atomic():
-        row = Archive.objects.select_for_update().get(pk=archive.pk)
+        row = Archive.objects.select_for_update(no_key=True).get(pk=archive.pk)
         done = []
         for line in lines:
             outcome.matched += 1
@@ -209,7 +209,7 @@ def _why_not(row: Archive, line: Line) -> str:
 
 def _restore_one(row: Archive, letter: Mapping[str, Any], *, now: datetime, dry_run: bool) -> str:
     """Bring one letter back; return why not, where it cannot be."""
-    known = DeadLetter.objects.select_for_update().filter(pk=letter["id"]).first()
+    known = DeadLetter.objects.select_for_update(no_key=True).filter(pk=letter["id"]).first()
     if known is not None and (known.status, known.archive_id) != (DeadLetterStatus.ARCHIVED, row.pk):
         return f"it is {known.status} in the queue" if known.archive_id is None else "it is in a later archive"
     workflow = Workflow.objects.filter(slug=letter["workflow"]).first()

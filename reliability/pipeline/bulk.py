@@ -11,14 +11,14 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import DatabaseError, connection
 
 from reliability import engine
 from reliability.models import DeadLetter, DeadLetterSource, Ends, Operation, OperationKind, OperationState
 from reliability.policies import bulk as policy
 from reliability.policies.bulk import Next, Progress, Rules, Step
 
-from . import candidates, replay, retry
+from . import candidates, lock_waits, replay, retry
 
 BATCH = 500
 # A step that comes later than this begins anew, instead of making up for the time that it lost.
@@ -30,14 +30,28 @@ WORDS = {OperationKind.PURGE: "purged", OperationKind.RESTORE: "brought back"}
 WITHDRAW = """
 UPDATE reliability_delivery SET state = 'cancelled', finished_at = %(now)s
 WHERE id IN (SELECT id FROM reliability_delivery WHERE operation_id = %(operation)s AND state = 'pending'
-    AND attempt_count = 0 ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    AND attempt_count = 0 ORDER BY id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING dead_letter_id
 """
 
 
 def step(*, operation_id: UUID, now: datetime) -> datetime | None:
-    """Do what is due for an operation; return when its next step is, if one is planned."""
-    with transaction.atomic():
+    """Do what is due for an operation; return when its next step is, if one is planned.
+
+    Where another session holds something of it, the step is put off, and no other operation waits for that.
+    """
+    try:
+        return _step(operation_id=operation_id, now=now)
+    except DatabaseError as error:
+        if not lock_waits.is_conflict(error):
+            raise
+    later = now + lock_waits.PUT_OFF
+    engine.work_on(operation_id=operation_id, at=later)
+    return later
+
+
+def _step(*, operation_id: UUID, now: datetime) -> datetime | None:
+    with lock_waits.bounded():
         # Whoever waited for another's step would keep a thread from the other operations meanwhile.
         own = Operation.objects.select_for_update(no_key=True, skip_locked=True).filter(pk=operation_id)
         operation = own.first()
@@ -61,7 +75,8 @@ def settle_down(*, operation_id: UUID, now: datetime) -> datetime | None:
 
     The full lock of the row waits for the ends that are just being written, and keeps others out.
     """
-    with transaction.atomic():
+    with lock_waits.bounded():
+        # The full lock: only that waits for the key share of those who are just writing an end (migration 0012).
         operation = Operation.objects.select_for_update().get(pk=operation_id)
         if operation.state != OperationState.RUNNING:
             return None

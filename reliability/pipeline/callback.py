@@ -11,6 +11,7 @@ from reliability.models import Delivery, DeliveryState
 
 from . import aftermath, held, known_secrets
 from .aftermath import Word
+from .lock_waits import deadlocks_retried
 
 STATUSES = [("succeeded", "Succeeded"), ("failed", "Failed")]
 FAILED_CODE = "reported_failed"
@@ -33,6 +34,7 @@ class Ended:
     attempt: int | None = None
 
 
+@deadlocks_retried
 def report(*, delivery_id: UUID, ended: Ended, now: datetime) -> Delivery:
     """Hold a workflow's report against its delivery, and return that; the same report twice changes nothing.
 
@@ -43,7 +45,7 @@ def report(*, delivery_id: UUID, ended: Ended, now: datetime) -> Delivery:
         if named is None:
             raise NotFound("There is no such delivery.")
         lane = held.lock(lane_id=named.lane_id)
-        delivery = Delivery.objects.select_for_update().get(pk=delivery_id)
+        delivery = Delivery.objects.select_for_update(no_key=True).get(pk=delivery_id)
         delivery.lane = lane
         hide = known_secrets.redactor(lane.workflow)
         word = _word(replace(ended, error=hide.text(ended.error)))

@@ -1,7 +1,7 @@
 """Keeps what the breaker policy decides, for lanes and for the n8n instance.
 
-Locks are taken in one order everywhere: the lane's row, then the instance's breaker. A lane's breaker is
-written under its lane's lock.
+A lane's breaker is written under its lane's lock. The instance's is locked after any lane (`reliability.lock_order`),
+and a dispatcher never waits for it: all lanes would wait behind whoever holds it.
 """
 
 import logging
@@ -20,6 +20,7 @@ from reliability.policies import breaker as policy
 
 from . import audit
 from .audit import Hand
+from .lock_waits import deadlocks_retried
 
 logger = logging.getLogger(__name__)
 
@@ -36,16 +37,33 @@ FROM unnest(%s::int[]) AS lane(id)
 ALL_WAITING = "SELECT count(*) FROM (SELECT 1 FROM reliability_delivery WHERE state = 'pending' LIMIT %s) AS capped"
 
 
+class InstanceLocked(Exception):
+    """Another session holds the instance's breaker."""
+
+
 def instance(*, locked: bool = False) -> Breaker:
     """Return the n8n instance's breaker; `locked` holds it until the transaction ends."""
+    found = _instance(" FOR NO KEY UPDATE" if locked else "")
+    if found is None:
+        Breaker.objects.bulk_create([Breaker(scope=Scope.INSTANCE)], ignore_conflicts=True)
+        found = _instance(" FOR NO KEY UPDATE" if locked else "")
+    assert found is not None  # noqa: S101  # it was made above, and nothing deletes it
+    return found
+
+
+def instance_now() -> Breaker:
+    """Return the instance's breaker under its lock, without waiting for that. Raises `InstanceLocked`."""
+    found = _instance(" FOR NO KEY UPDATE SKIP LOCKED")
+    if found is None and _instance("") is not None:
+        raise InstanceLocked
+    return found or instance(locked=True)
+
+
+def _instance(lock: str) -> Breaker | None:
     with connection.cursor() as cursor:
-        cursor.execute(INSTANCE + (" FOR UPDATE" if locked else ""))
+        cursor.execute(INSTANCE + lock)
         row = cursor.fetchone()
-    if row is not None:
-        return COLUMNS.instance(row)
-    query = Breaker.objects.select_for_update() if locked else Breaker.objects.all()
-    Breaker.objects.bulk_create([Breaker(scope=Scope.INSTANCE)], ignore_conflicts=True)
-    return query.get(scope=Scope.INSTANCE)
+    return COLUMNS.instance(row) if row is not None else None
 
 
 def policy_of(breaker: Breaker) -> policy.Policy:
@@ -84,6 +102,7 @@ def release_probe(*, breaker: Breaker) -> None:
     breaker.keep(policy.release_probe(snapshot=breaker.snapshot))
 
 
+@deadlocks_retried
 def reset(*, breaker_id: UUID, hand: Hand, now: datetime) -> Breaker:
     """Close a breaker by hand, and wake what waits behind it. Raises `NotFound`."""
     with transaction.atomic():
@@ -95,6 +114,7 @@ def reset(*, breaker_id: UUID, hand: Hand, now: datetime) -> Breaker:
     return breaker
 
 
+@deadlocks_retried
 def force_open(*, breaker_id: UUID, hand: Hand, now: datetime, until: datetime | None = None) -> Breaker:
     """Hold a breaker open until `until`, or until it is reset. Raises `NotFound`."""
     with transaction.atomic():

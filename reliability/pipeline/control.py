@@ -11,8 +11,10 @@ from reliability.models import DeadLetter, DeadLetterStatus, Delivery, DeliveryS
 
 from . import audit
 from .audit import Hand
+from .lock_waits import deadlocks_retried
 
 
+@deadlocks_retried
 def cancel(*, delivery_id: UUID, hand: Hand, now: datetime) -> Delivery:
     """Withdraw a delivery that is not being sent. Raises `NotFound`, and `NotCancellable` once it is too late."""
     with transaction.atomic():
@@ -28,6 +30,7 @@ def cancel(*, delivery_id: UUID, hand: Hand, now: datetime) -> Delivery:
     return delivery
 
 
+@deadlocks_retried
 def send_now(*, delivery_id: UUID, hand: Hand, now: datetime) -> Delivery:
     """Make a waiting delivery due at once; limits and breakers still hold. Raises as `cancel` does."""
     with transaction.atomic():
@@ -40,6 +43,7 @@ def send_now(*, delivery_id: UUID, hand: Hand, now: datetime) -> Delivery:
     return delivery
 
 
+@deadlocks_retried
 def pause(*, workflow_id: UUID, hand: Hand, now: datetime, until: datetime | None = None) -> Workflow:
     """Let a workflow's deliveries wait until `until`, or until it is resumed. Raises `NotFound`."""
     with transaction.atomic():
@@ -53,6 +57,7 @@ def pause(*, workflow_id: UUID, hand: Hand, now: datetime, until: datetime | Non
     return workflow
 
 
+@deadlocks_retried
 def resume(*, workflow_id: UUID, hand: Hand, now: datetime) -> Workflow:
     """Let a paused workflow's deliveries go on. Raises `NotFound`."""
     with transaction.atomic():
@@ -80,7 +85,7 @@ def _found(delivery_id: UUID) -> Delivery:
 
 
 def _workflow(workflow_id: UUID) -> Workflow:
-    workflow = Workflow.objects.select_for_update().filter(pk=workflow_id).first()
+    workflow = Workflow.objects.select_for_update(no_key=True).filter(pk=workflow_id).first()
     if workflow is None:
         raise NotFound("There is no such workflow.")
     return workflow

@@ -2,8 +2,12 @@
 
 Each function is one short transaction under the lane's lock (`FOR NO KEY UPDATE`, which arrivals pass). No
 transaction is open while a request is on its way.
+
+One thread works for all lanes, so it waits for no lock of one lane beyond its `Patience`; `LaneLocked`, or a
+`DatabaseError` of which `lock_waits.is_conflict` is true, then says that nothing was changed.
 """
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,17 +25,17 @@ from reliability.policies import bulkhead, rate
 from reliability.policies.breaker import Admission, State
 from reliability.policies.settlement import instance_report, lane_report
 
-from . import aftermath, circuit, exchange, outcome, rollups, unanswered
-from .held import Held, hold
+from . import aftermath, circuit, clock, exchange, lane_expiry, lock_waits, outcome
+from .held import BRIEF, PATIENT, Held, Patience, hold
 from .messages import Claim, Sent
-from .outcome import Death
-from .rollups import Tally
 
 LEASE_MARGIN = timedelta(seconds=10)
 # What a lease has left when the last request that it allows is over.
 SETTLE_MARGIN = timedelta(seconds=5)
 ATTENDED = timedelta(seconds=5)
 RAMP_WAIT = timedelta(milliseconds=200)
+# When a lease that ran out is looked at again, where a lock keeps it from being taken back.
+BLOCKED_WAIT = timedelta(seconds=1)
 
 LOOK = """
 SELECT clock_timestamp(),
@@ -46,23 +50,11 @@ SELECT clock_timestamp(),
     (SELECT min(expires_at) FROM reliability_slot WHERE lane_id = %(lane)s AND expires_at > clock_timestamp()),
     NOT EXISTS (SELECT 1 FROM reliability_flag WHERE name = 'dispatch' AND NOT enabled)
 """
-LAPSED = """
-SELECT id, attempt_count, retries_used, sent_at, state = 'awaiting_callback', coalesce(nullif(request_id, ''), id::text)
-FROM reliability_delivery
-WHERE lane_id = %s AND state IN ('sending', 'awaiting_callback') AND lease_until <= %s
-ORDER BY lease_until LIMIT 500 FOR UPDATE
-"""
-EXPIRE = """
-UPDATE reliability_delivery SET state = 'dead', finished_at = %(now)s, last_error = %(error)s
-WHERE id IN (SELECT id FROM reliability_delivery WHERE lane_id = %(lane)s AND state = 'pending'
-    AND expires_at <= %(now)s ORDER BY expires_at LIMIT 500 FOR UPDATE SKIP LOCKED)
-RETURNING id
-"""
 CLAIM = """
 WITH due AS (
     SELECT id FROM reliability_delivery WHERE lane_id = %(lane)s AND state = 'pending' AND due_at <= %(now)s
-        AND waits_for IS NULL
-    ORDER BY due_at LIMIT %(room)s FOR UPDATE SKIP LOCKED
+        AND waits_for IS NULL AND (expires_at IS NULL OR expires_at > %(now)s)
+    ORDER BY due_at LIMIT %(room)s FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE reliability_delivery AS d SET
     state = 'sending', attempt_count = d.attempt_count + 1, sent_at = %(now)s,
@@ -71,7 +63,6 @@ FROM due WHERE d.id = due.id
 RETURNING d.id, d.attempt_count, d.retries_used, d.payload, d.idempotency_key, d.stale, d.dead_letter_id IS NOT NULL,
     d.created_at, coalesce(nullif(d.request_id, ''), d.id::text), d.traceparent
 """
-EXPIRED_ERROR = "expired: It outlived its expiry before it could be delivered."
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +100,24 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one look brought. `full`: the lane is at its concurrency limit."""
+    """What one look brought. `full`: the lane is at its concurrency limit.
+
+    `blocked`: a lock kept something from being taken back. `untold`: of these the instance's breaker is to be told yet.
+    """
 
     claims: tuple[Claim, ...]
     full: bool
     covered_until: datetime | None
+    blocked: bool = False
+    untold: Sequence[Sent] = ()
+
+
+class Rest(enum.Enum):
+    """Whether a lane was left; if not, because something is due, or because its barrier has yet to be passed."""
+
+    LEFT = enum.auto()
+    DUE = enum.auto()
+    BARRIER = enum.auto()
 
 
 def run(
@@ -124,19 +128,22 @@ def run(
     covered_until: datetime | None = None,
     attend: bool = False,
     worker: str = "",
+    patience: Patience = PATIENT,
 ) -> Round:
     """Settle `sent`, then claim up to `capacity` of the lane's due deliveries.
 
     `covered_until` is when a wake-up is known to look at the lane if this worker dies; the result's is the one
     known then. With `attend`, or at the lane's limit, arrivals need no wake-up for the next seconds: the caller
-    will look again.
+    will look again. Raises `LaneLocked` and `Lane.DoesNotExist`.
     """
     with transaction.atomic():
-        held = hold(lane_id=lane_id)
+        held = hold(lane_id=lane_id, patience=patience)
         lane, policy = held.lane, held.lane.policy
-        shared = _settle(held, policy, sent, worker) if sent else held.shared
+        shared, untold = _settle(held, policy, sent, worker) if sent else (held.shared, ())
         seen = look(lane_id=lane_id)
-        if _tidy(lane, policy, seen):
+        ran_out, blocked = _ran_out(seen), False
+        if ran_out:
+            blocked = not lane_expiry.take_back(lane=lane, policy=policy, now=seen.now)
             seen = look(lane_id=lane_id)
         admitted = Admitted(0)
         if capacity:
@@ -148,37 +155,48 @@ def run(
             _attend(lane, seen.now)
         if in_flight:
             covered_until = _cover(lane, policy, seen, covered_until)
-    return Round(claims, full, covered_until)
+    return Round(claims, full, covered_until, blocked, untold)
 
 
-def rest(*, lane_id: int) -> bool:
+def rest(*, lane_id: int, owes_barrier: bool = False, blocked: bool = False, patience: Patience = PATIENT) -> Rest:
     """Leave the lane, with a wake-up planned for whatever it waits for.
 
-    Returns `False` if something is due that may go: then nothing was left, and the caller has to look again.
+    Where something is due that may go, nothing was left, and the caller has to look again. Likewise where others may
+    still rely on this worker (`owes_barrier`, or a promise to look by itself): any promise is withdrawn, and the
+    barrier has to be passed before the next look. `blocked`: what ran out was found locked just now. Raises as `run`
+    does.
     """
     with transaction.atomic():
-        held = hold(lane_id=lane_id)
+        held = hold(lane_id=lane_id, patience=patience)
         lane = held.lane
         if lane.attended_until is not None:
-            engine.barrier_in_transaction(lane_id=lane_id)
+            # Whoever read the promise holds the advisory lock, shared: so the barrier comes after its withdrawal.
             Lane.objects.filter(pk=lane_id).update(attended_until=None)
+            owes_barrier = True
+        if owes_barrier and not engine.try_barrier(lane_id=lane_id):
+            return Rest.BARRIER
         seen = look(lane_id=lane_id)
         admitted = admit(lane=lane, policy=lane.policy, seen=seen, capacity=1, shared=held.shared)
         due_now = seen.due is not None and seen.due <= seen.now
-        if (due_now and admitted.room) or _is_past(seen.lease_ends, seen.now) or _is_past(seen.expires, seen.now):
-            return False
+        ran_out = _ran_out(seen)
+        if (due_now and admitted.room) or (ran_out and not blocked):
+            return Rest.DUE
         blocked_until = admitted.ask_at if due_now else seen.due
         moments = [at for at in (blocked_until, seen.lease_ends, seen.expires) if at is not None]
         if moments:
-            engine.wake_at(lane_id=lane_id, at=min(moments))
+            soonest = seen.now + BLOCKED_WAIT if ran_out else min(moments)
+            engine.wake_at(lane_id=lane_id, at=soonest)
+    return Rest.LEFT
+
+
+def tell_instance(*, batch: Sequence[Sent]) -> bool:
+    """Tell the instance's breaker of attempts that are settled; return whether it could be locked."""
+    try:
+        with lock_waits.bounded(BRIEF.wait):
+            _tell_instance(circuit.instance(), batch, clock.now())
+    except circuit.InstanceLocked:
+        return False
     return True
-
-
-def hand_over(*, lane_id: int) -> None:
-    """Have some worker look at the lane, now that this one's turn is over."""
-    with transaction.atomic():
-        Lane.objects.filter(pk=lane_id).update(attended_until=None)
-        engine.wake(lane_ids=[lane_id])
 
 
 def admit(*, lane: Lane, policy: LanePolicy, seen: Look, capacity: int, shared: Breaker | None = None) -> Admitted:
@@ -194,7 +212,10 @@ def admit(*, lane: Lane, policy: LanePolicy, seen: Look, capacity: int, shared: 
     room = _room(own, limit=policy.concurrency_limit, in_flight=seen.in_flight)
     if not room:
         return Admitted(0, ask_at=own.retry_at or seen.frees)
-    instance, common = _instance_admission(shared or circuit.instance(), seen.now)
+    try:
+        instance, common = _instance_admission(shared or circuit.instance(), seen.now)
+    except circuit.InstanceLocked:
+        return Admitted(0, ask_at=seen.now + RAMP_WAIT)
     room = min(room, _instance_room(common, room))
     if not room:
         return Admitted(0, ask_at=common.retry_at or seen.now + RAMP_WAIT)
@@ -213,7 +234,7 @@ def _room(admission: Admission, *, limit: int, in_flight: int) -> int:
 def _instance_admission(breaker: Breaker, now: datetime) -> tuple[Breaker, Admission]:
     """Ask the instance's breaker; one that is not simply closed is asked under its lock."""
     if breaker.state != BreakerState.CLOSED or breaker.ramp is not None:
-        breaker = circuit.instance(locked=True)
+        breaker = circuit.instance_now()
     return breaker, breaker_policy.admit(snapshot=breaker.snapshot, now=now)
 
 
@@ -235,26 +256,9 @@ def look(*, lane_id: int) -> Look:
         return Look(asked_at, *cursor.fetchone())
 
 
-def _is_past(moment: datetime | None, now: datetime) -> bool:
-    return moment is not None and moment <= now
-
-
-def _tidy(lane: Lane, policy: LanePolicy, seen: Look) -> bool:
-    """Take back lapsed leases and bury what expired; return whether there was any."""
-    lapsed, expired = _is_past(seen.lease_ends, seen.now), _is_past(seen.expires, seen.now)
-    with connection.cursor() as cursor:
-        if lapsed:
-            cursor.execute(LAPSED, [lane.pk, seen.now])
-            lapses = [unanswered.Lapse(*row) for row in cursor.fetchall()]
-            unanswered.settle_lapsed(lane_id=lane.pk, lapses=lapses, policy=policy, now=seen.now)
-            aftermath.catch_up(lane=lane, delivery_ids=[one.delivery_id for one in lapses], now=seen.now)
-        if expired:
-            cursor.execute(EXPIRE, {"lane": lane.pk, "now": seen.now, "error": EXPIRED_ERROR})
-            code, _, message = EXPIRED_ERROR.partition(": ")
-            dead = [Death(row[0], code, message) for row in cursor.fetchall()]
-            outcome.finish(delivered=[], dead=dead, now=seen.now)
-            rollups.count(lane_id=lane.pk, tally=Tally(dead=len(dead)), now=seen.now)
-    return lapsed or expired
+def _ran_out(seen: Look) -> bool:
+    """Whether a lease, or a delivery's time to be sent at all, is over."""
+    return any(at is not None and at <= seen.now for at in (seen.lease_ends, seen.expires))
 
 
 def _attend(lane: Lane, now: datetime) -> None:
@@ -356,13 +360,18 @@ def _claim_of(
     )
 
 
-def _settle(held: Held, policy: LanePolicy, batch: Sequence[Sent], worker: str) -> Breaker:
-    """Write down what came back; return the instance's breaker as it is then."""
+def _settle(
+    held: Held, policy: LanePolicy, batch: Sequence[Sent], worker: str
+) -> tuple[Breaker | None, Sequence[Sent]]:
+    """Write down what came back; return the instance's breaker as it is then, and of what that has yet to be told."""
     lane, now = held.lane, held.now
     early = outcome.settle_sent(batch=batch, now=now, worker=worker)
     _tell_lane(lane, policy, batch, now)
     aftermath.catch_up(lane=lane, delivery_ids=early, now=now)
-    return _tell_instance(held.shared or circuit.instance(), batch, now)
+    try:
+        return _tell_instance(held.shared or circuit.instance(), batch, now), ()
+    except circuit.InstanceLocked:
+        return held.shared, batch
 
 
 def _tell_lane(lane: Lane, policy: LanePolicy, batch: Sequence[Sent], now: datetime) -> None:
@@ -381,7 +390,7 @@ def _tell_instance(breaker: Breaker, batch: Sequence[Sent], now: datetime) -> Br
     quiet = breaker.state == BreakerState.CLOSED and breaker.ramp is None
     if quiet and all(report.signal is breaker_policy.Signal.SUCCESS for report in reports):
         return breaker
-    breaker = circuit.instance(locked=True)
+    breaker = circuit.instance_now()
     rules = instance_breaker_policy()
     # The slow start of the whole instance is over once as many go as one lane may ever have in flight.
     limit = settings.N8N_MAX_CONCURRENCY

@@ -3,18 +3,21 @@
 The looking thread alone talks to the database. Wake-ups and finished attempts reach it through one inbox; it
 takes all that is there, then looks once at each lane concerned, so that under load attempts are settled and
 claimed in batches. A lane's turn ends after `TURN`, so that a worker asked to stop is free within it.
+
+Since the thread works for all lanes, it never waits for one of them: a lane that another session has locked is looked
+at again a little later (`turns.LockedLanes`), and what came back for it is kept until it can be written down.
 """
 
 import heapq
 import logging
+import math
 import queue
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import timedelta
 from functools import cache
 
 from django.conf import settings
@@ -25,49 +28,28 @@ from reliability import engine, origin
 from reliability.models import Lane
 from reliability.origin import Origin
 
-from . import dispatch, sending, usage
+from . import dispatch, lock_waits, sending, usage
+from .dispatch import Rest, Round
+from .held import BRIEF, PATIENT, LaneLocked, Patience
 from .messages import Claim, Sent
+from .turns import Attend, Finished, LockedLanes, Turn
 
 TURN = 5.0
-LINGER = 0.01
+LINGER, LINGER_LAST = 0.01, 1.0
 # How long a busy lane's first attempt waits for others to be settled with.
 GATHER = 0.005
 HOT_ROUNDS = 3
 RETRY_FIRST, RETRY_LAST = 0.5, 5.0
+# How soon the instance's breaker, found locked, is told again; and how many attempts it is told of then.
+TELL_AGAIN, UNTOLD = 0.2, 1000
+# How many locks of single deliveries a round runs into before it leaves the rest to the next one.
+CONFLICTS = 10
+# From which try in a row on a locked lane is worth a line in the log.
+LOGGED_FROM = 4
+# An id that no lane has, to wake the thread by itself.
+NO_LANE = 0
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Turn:
-    """A lane in this process's care. `busy` counts rounds in a row that claimed something.
-
-    `barred` says that the barrier of its wake-up is still to be passed before the lane is looked at.
-    """
-
-    lane_id: int
-    future: "Future[None]"
-    ends: float
-    in_flight: int = 0
-    done: list[Sent] = field(default_factory=list)
-    busy: int = 0
-    lingered: bool = False
-    failures: int = 0
-    handed_over: bool = False
-    barred: bool = False
-    covered_until: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Attend:
-    lane_id: int
-    future: "Future[None]"
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    lane_id: int
-    sent: Sent | None
 
 
 class Dispatcher:
@@ -79,6 +61,9 @@ class Dispatcher:
         self._inbox: queue.SimpleQueue[Attend | Finished | None] = queue.SimpleQueue()
         self._turns: dict[int, Turn] = {}
         self._later: list[tuple[float, int]] = []
+        self._looks: dict[int, float] = {}
+        self._locked = LockedLanes()
+        self._untold: list[Sent] = []
         self._starved: dict[int, None] = {}
         self._in_flight = 0
         self._pool = ThreadPoolExecutor(max_workers=capacity, thread_name_prefix="send")
@@ -114,7 +99,10 @@ class Dispatcher:
         connection.close()
 
     def _look_around(self) -> None:
-        for lane_id in self._concerned():
+        concerned = self._concerned()
+        if self._untold:
+            self._tell_instance()
+        for lane_id in concerned:
             turn = self._turns.get(lane_id)
             if turn is not None:
                 self._visit(turn)
@@ -132,7 +120,10 @@ class Dispatcher:
         except queue.Empty:
             pass
         while self._later and self._later[0][0] <= time.monotonic():
-            lanes[heapq.heappop(self._later)[1]] = None
+            at, lane_id = heapq.heappop(self._later)
+            if self._looks.get(lane_id) == at:  # else an earlier look was planned since
+                del self._looks[lane_id]
+                lanes[lane_id] = None
         if self._in_flight < self.capacity:
             lanes |= self._starved
             self._starved.clear()
@@ -163,35 +154,57 @@ class Dispatcher:
             self._turns[message.lane_id] = Turn(message.lane_id, message.future, ends)
         else:
             _resolve(turn.future)
-            turn.future, turn.ends, turn.handed_over, turn.lingered = message.future, ends, False, False
+            turn.future, turn.ends, turn.lingered, turn.idle = message.future, ends, False, 0
+            turn.owes_barrier = True
             turn.covered_until = None  # the wake-up that brought this turn may have been the one that covered
-        try:
-            engine.barrier(lane_id=message.lane_id)
-        except Error:
-            self._turns[message.lane_id].barred = True
-            connection.close()
 
     def _visit(self, turn: Turn) -> None:
+        waits = self._locked.may_wait(turn.lane_id, now=time.monotonic())
         try:
-            self._round(turn)
+            self._round(turn, PATIENT if waits else BRIEF)
             turn.failures = 0
         except Lane.DoesNotExist as error:
             # A wake-up outlived its lane: there is nothing to look at, now or later.
+            self._locked.passed(turn.lane_id)
             if turn.in_flight:
                 self._retry(turn, error)
             else:
                 self._end(turn)
+        except LaneLocked:
+            self._try_later(turn, waited=waits)
         except Error as error:
+            if lock_waits.is_conflict(error):
+                turn.apart = True
+                self._try_later(turn, waited=waits)
+                return
             if not is_away(error) and isinstance(error, DatabaseError):
                 logger.exception("settling_failed", extra={"lane": turn.lane_id})
                 turn.done = [Sent(s.claim, s.classified, None, s.started_at, s.duration) for s in turn.done]
+            self._retry(turn, error)
             self._retry(turn, error)
         except Exception as error:
             logger.exception("look_failed", extra={"lane": turn.lane_id})
             self._retry(turn, error)
 
+    def _try_later(self, turn: Turn, *, waited: bool) -> None:
+        """Leave the lane alone for a moment, for another session has locked something of it.
+
+        A turn that is over ends, so that any worker may try next. What came back is kept until it can be written down:
+        its lease protects it from being sent again, and after the lease's end the row's own state does.
+        """
+        wait = self._locked.failed(turn.lane_id, waited=waited, now=time.monotonic())
+        tries = self._locked.tries(turn.lane_id)
+        # The 4th, 8th, 16th …: one that lasts is on record; one that is usual among workers, or lasts on, fills no log.
+        if tries >= LOGGED_FROM and tries & (tries - 1) == 0:
+            logger.warning("lane_locked", extra={"lane": turn.lane_id, "tries": tries, "unsettled": len(turn.done)})
+        if turn.is_free and time.monotonic() >= turn.ends:
+            engine.requeue(lane_id=turn.lane_id, wait=timedelta(seconds=wait))
+            self._end(turn)
+        else:
+            self._look_later(turn.lane_id, wait)
+
     def _retry(self, turn: Turn, error: Exception) -> None:
-        """Look again a little later: what came back is kept until it can be written down, or its lease ended."""
+        """Look again a little later: what came back is kept until it can be written down."""
         connection.close()
         turn.failures += 1
         wait = min(RETRY_LAST, RETRY_FIRST * 2 ** min(turn.failures - 1, 8))
@@ -201,64 +214,130 @@ class Dispatcher:
             return
         self._look_later(turn.lane_id, wait)
 
-    def _round(self, turn: Turn) -> None:
-        if turn.barred:
-            engine.barrier(lane_id=turn.lane_id)
-            turn.barred = False
+    def _round(self, turn: Turn, patience: Patience) -> None:
+        if turn.owes_barrier:
+            turn.owes_barrier = not engine.try_barrier(lane_id=turn.lane_id)
+        if turn.apart:
+            self._settle_apart(turn)
         over = time.monotonic() >= turn.ends
         room = 0 if over else self.capacity - self._in_flight
-        done = turn.done
-        found = dispatch.run(
-            lane_id=turn.lane_id,
-            sent=done,
-            capacity=room,
-            covered_until=turn.covered_until,
-            attend=turn.busy >= HOT_ROUNDS and not over,
-            worker=self.worker,
-        )
-        turn.done = []
-        turn.covered_until = found.covered_until
-        for claim in found.claims:
-            self._send(turn, claim)
+        done = [] if turn.apart else turn.done
+        found = self._look(turn, sent=done, room=room, patience=patience, attend=turn.busy >= HOT_ROUNDS and not over)
+        turn.blocked = found.blocked
+        if not turn.apart:
+            turn.done = []
+            self._locked.passed(turn.lane_id)
         if found.claims or done:
             turn.busy += 1
+            turn.idle = 0
         if found.claims:
             turn.lingered = False
         if over:
             self._hand_over(turn)
         elif not room:
             self._starved[turn.lane_id] = None
-        elif not (found.full and turn.in_flight):
-            self._pause(turn)
+        elif not turn.apart and not (found.full and turn.in_flight):
+            self._pause(turn, patience)
+        if turn.apart:
+            self._try_later(turn, waited=False)
 
-    def _pause(self, turn: Turn) -> None:
+    def _look(self, turn: Turn, *, sent: Sequence[Sent], room: int, patience: Patience, attend: bool = False) -> Round:
+        found = dispatch.run(
+            lane_id=turn.lane_id,
+            sent=sent,
+            capacity=room,
+            covered_until=turn.covered_until,
+            attend=attend,
+            worker=self.worker,
+            patience=patience,
+        )
+        turn.covered_until = found.covered_until
+        for claim in found.claims:
+            self._send(turn, claim)
+        if found.untold:
+            self._untold = [*self._untold, *found.untold][-UNTOLD:]
+            self._look_later(NO_LANE, TELL_AGAIN)
+        return found
+
+    def _settle_apart(self, turn: Turn) -> None:
+        """Settle one by one, so that what is locked keeps nothing else from being settled."""
+        kept: list[Sent] = []
+        conflicts = 0
+        while turn.done:
+            one = turn.done[0]
+            try:
+                self._look(turn, sent=[one], room=0, patience=BRIEF)
+            except (LaneLocked, DatabaseError) as error:
+                if isinstance(error, LaneLocked) or not lock_waits.is_conflict(error):
+                    turn.done += kept
+                    raise
+                kept.append(one)
+                conflicts += 1
+            turn.done = turn.done[1:]
+            if conflicts == CONFLICTS:
+                break
+        # Those that were tried come last the next time.
+        turn.done += kept
+        turn.apart = bool(turn.done)
+
+    def _pause(self, turn: Turn, patience: Patience) -> None:
         """Nothing more may go now: in a busy lane look again shortly, else leave it to its next wake-up."""
         if turn.busy >= HOT_ROUNDS and not turn.lingered:
             turn.lingered = True
             self._look_later(turn.lane_id, LINGER)
         else:
-            self._rest(turn)
+            self._rest(turn, patience)
 
-    def _rest(self, turn: Turn) -> None:
+    def _rest(self, turn: Turn, patience: Patience) -> None:
         turn.busy, turn.lingered = 0, False
-        if not dispatch.rest(lane_id=turn.lane_id):
-            self._look_later(turn.lane_id, LINGER)
+        left = dispatch.rest(
+            lane_id=turn.lane_id, owes_barrier=turn.owes_barrier, blocked=turn.blocked, patience=patience
+        )
+        turn.owes_barrier = left is Rest.BARRIER
+        if left is not Rest.LEFT:
+            self._linger(turn)
         elif not turn.in_flight:
             self._end(turn)
 
+    def _linger(self, turn: Turn) -> None:
+        """Look again soon; later and later, where that brings nothing."""
+        self._look_later(turn.lane_id, min(LINGER_LAST, LINGER * 2 ** min(turn.idle, 8)))
+        turn.idle += 1
+
     def _hand_over(self, turn: Turn) -> None:
-        if not turn.handed_over:
-            dispatch.hand_over(lane_id=turn.lane_id)
-            turn.handed_over = True
-        if not turn.in_flight:
+        """Have whichever worker is free look at the lane, now that this turn is over. The lane stays in care while
+        something of it is in flight here; each place that becomes free is worth another worker's look."""
+        engine.requeue(lane_id=turn.lane_id, wait=timedelta(0))
+        if turn.is_free:
             self._end(turn)
+
+    def _tell_instance(self) -> None:
+        """Tell the instance's breaker what it could not be told when it was settled, and look at those lanes again."""
+        try:
+            told = dispatch.tell_instance(batch=self._untold)
+        except Error as error:
+            told = False
+            if not lock_waits.is_conflict(error):
+                connection.close()
+        except Exception:  # what cannot be told is no reason to keep lanes waiting
+            logger.exception("telling_failed")
+            told = True
+        if not told:
+            self._look_later(NO_LANE, TELL_AGAIN)
+            return
+        for lane_id in {sent.claim.lane_id for sent in self._untold}:
+            self._look_later(lane_id, 0)
+        self._untold = []
 
     def _end(self, turn: Turn, error: Exception | None = None) -> None:
         del self._turns[turn.lane_id]
         _resolve(turn.future, error)
 
     def _look_later(self, lane_id: int, seconds: float) -> None:
-        heapq.heappush(self._later, (time.monotonic() + seconds, lane_id))
+        at = time.monotonic() + seconds
+        if at < self._looks.get(lane_id, math.inf):  # one planned look a lane: each would plan the next
+            self._looks[lane_id] = at
+            heapq.heappush(self._later, (at, lane_id))
 
     def _send(self, turn: Turn, claim: Claim) -> None:
         turn.in_flight += 1

@@ -1,13 +1,14 @@
 """What the JSON files of workflows and of cron jobs have in common."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, models
+from django.db.models.functions import Collate
 
 from reliability.errors import Conflict, InvalidInput
 
@@ -48,6 +49,11 @@ def load_one(
         errors = {name.partition(".")[2] or "non_field_errors": said for name, said in refusal.errors.items()}
         raise InvalidInput(errors=errors) from None
     return done
+
+
+def lock(rows: "models.QuerySet[Any]", slugs: Iterable[str]) -> None:
+    """Lock the rows of these slugs, in that order (`reliability.lock_order`), whatever the order of the documents."""
+    list(rows.filter(slug__in=set(slugs)).order_by(Collate("slug", "C")).select_for_update(no_key=True))
 
 
 def refuse_twins(done: Sequence[Imported], errors: Errors) -> None:

@@ -13,6 +13,7 @@ from reliability.models import Flag, FlagName
 
 from . import audit
 from .audit import Hand
+from .lock_waits import deadlocks_retried
 
 
 def all_of_them() -> list[Flag]:
@@ -30,13 +31,14 @@ def complete(*, using: str, apps: Apps = present, **_: Any) -> None:
     flag.objects.using(using).bulk_create([flag(name=name) for name in FlagName.values], ignore_conflicts=True)
 
 
+@deadlocks_retried
 def switch(*, name: str, enabled: bool, hand: Hand, now: datetime) -> Flag:
     """Turn a part of the service on or off; what waited for dispatch goes on. Raises `NotFound`."""
     if name not in FlagName.values:
         raise NotFound(f"There is no switch '{name}'; there are {', '.join(FlagName.values)}.")
     with transaction.atomic():
         Flag.objects.bulk_create([Flag(name=name)], ignore_conflicts=True)
-        flag = Flag.objects.select_for_update().get(pk=name)
+        flag = Flag.objects.select_for_update(no_key=True).get(pk=name)
         if flag.enabled != enabled:
             flag.enabled, flag.reason, flag.changed_at, flag.changed_by = enabled, hand.reason, now, hand.actor
             flag.save()

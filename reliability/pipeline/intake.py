@@ -7,13 +7,15 @@ lane that skips unchanged payloads. `accept_by_key` checks the caller's API key 
 Call `accept` once per transaction: its locks are taken in an order that holds within one call.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.db.models import Value
+from django.db.models.functions import Coalesce
 
 from reliability import origin, strict_json
 from reliability.errors import IdempotencyConflict, InvalidInput, UnknownWorkflow
@@ -29,6 +31,8 @@ from reliability.models import (
     digest_of,
 )
 from reliability.models.ids import uuid7
+
+from .lock_waits import deadlocks_retried
 
 ACCEPT_ONE = """
 SELECT %s, accepted.* FROM backstop_accept(backstop_from(%s, %s, %s), %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
@@ -85,6 +89,7 @@ class _Found:
     skipped: bool = False
 
 
+@deadlocks_retried
 def accept(*, triggers: Sequence[Trigger], now: datetime) -> list[Accepted]:
     """Keep each trigger as a delivery, all or none; return them in the same order.
 
@@ -101,6 +106,7 @@ def accept(*, triggers: Sequence[Trigger], now: datetime) -> list[Accepted]:
         return _accept(lines, now=now)
 
 
+@deadlocks_retried
 def accept_by_key(
     *, prefix: str, key_hash: str, trigger: Trigger, tenant: str | None
 ) -> tuple[Delivery, Trigger] | None:
@@ -214,11 +220,18 @@ def _open_lanes(lines: Sequence[_Line]) -> None:
     if unknown := sorted(slugs - ids.keys()):
         raise UnknownWorkflow(errors={"workflow": [f"There is no workflow '{slug}'." for slug in unknown]})
     tenants = {tenant for _, tenant in wanted}
-    known = set(
-        Lane.objects.filter(workflow__slug__in=slugs, tenant__in=tenants).values_list("workflow__slug", "tenant")
-    )
-    for slug, tenant in sorted(wanted - known):
+    lanes = Lane.objects.filter(workflow__slug__in=slugs, tenant__in=tenants)
+    skips = Coalesce("skip_unchanged", "workflow__skip_unchanged", Value(False))
+    found = list(lanes.annotate(skips=skips).values_list("pk", "workflow__slug", "tenant", "skips"))
+    for slug, tenant in sorted(wanted - {(slug, tenant) for _, slug, tenant, _ in found}):
         open_lane(workflow_id=ids[slug], tenant=tenant)
+    _lock_lanes(pk for pk, slug, tenant, skips in found if skips and (slug, tenant) in wanted)
+
+
+def _lock_lanes(lane_ids: Iterable[int]) -> None:
+    """Lock lanes in the order of their ids (`reliability.lock_order`)."""
+    if wanted := sorted(set(lane_ids)):
+        list(Lane.objects.select_for_update(no_key=True).filter(pk__in=wanted).order_by("pk").values_list("pk"))
 
 
 def open_lane(*, workflow_id: UUID, tenant: str) -> Lane:
@@ -235,8 +248,8 @@ def _insert_changed(lines: Sequence[_Line], found: dict[UUID, _Found], *, now: d
     A payload is unchanged if it equals that of the lane's newest delivery which was, or still may be,
     delivered. A skipped one is kept, in its final state.
     """
-    lane_ids = sorted({found[line.id].lane_id for line in lines})
-    list(Lane.objects.select_for_update(no_key=True).filter(pk__in=lane_ids).order_by("pk").values_list("pk"))
+    # Locked before the first delivery was kept; a lane that was made, or began to skip, since then is locked now.
+    _lock_lanes(found[line.id].lane_id for line in lines)
     result = {}
     for line in lines:
         lane_id = found[line.id].lane_id

@@ -68,7 +68,7 @@ def _keep_within(key: ApiKey, by: ApiKey) -> None:
 def revoke(*, key_id: UUID, hand: Hand, now: datetime) -> None:
     """Refuse a key from now on; one that was revoked before stays so. Raises `NotFound`."""
     with transaction.atomic():
-        key = ApiKey.objects.select_for_update().filter(pk=key_id).first()
+        key = ApiKey.objects.select_for_update(no_key=True).filter(pk=key_id).first()
         if key is None:
             raise NotFound("There is no such API key.")
         if key.revoked_at is None:

@@ -29,6 +29,7 @@ from reliability.policies import stripe_event
 from reliability.policies.stripe_event import Event
 
 from . import intake
+from .lock_waits import deadlocks_retried
 
 # Seconds, in both directions; Stripe's own default.
 TOLERANCE = 300
@@ -182,6 +183,7 @@ def _read(body: bytes, now: datetime) -> tuple[Event, str]:
     return stripe_event.read(strict_json.load(text, with_nul=True), now=now), text
 
 
+@deadlocks_retried
 def record(
     *,
     event: Event,

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import transaction
+from django.db import DatabaseError
 
 from reliability import engine
 from reliability.models import Delivery, FailureReport, ReportState
 from reliability.policies import backoff
 from reliability.policies.failure import Origin, origin_of
 
-from . import clock, n8n_api, reports
+from . import clock, lock_waits, n8n_api, reports
 
 LOOKS = 10
 PATIENCE = timedelta(hours=1)
@@ -42,11 +42,16 @@ def look(*, report_id: UUID) -> None:
         return
     found = _ask(report.execution_id)
     now = clock.now()
-    with transaction.atomic():
-        open_one = FailureReport.objects.select_for_update().filter(pk=report_id, state=ReportState.LOOKING_UP)
-        kept = open_one.first()
-        if kept is not None:
-            _settle(kept, found, now)
+    try:
+        with lock_waits.bounded():
+            open_one = FailureReport.objects.select_for_update(no_key=True)
+            kept = open_one.filter(pk=report_id, state=ReportState.LOOKING_UP).first()
+            if kept is not None:
+                _settle(kept, found, now)
+    except DatabaseError as error:
+        if not lock_waits.is_conflict(error):
+            raise
+        engine.look_up(report_id=report_id, at=now + lock_waits.PUT_OFF)
 
 
 def _ask(execution_id: str) -> Found:

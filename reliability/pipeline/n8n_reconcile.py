@@ -193,7 +193,7 @@ def _recover(letter: DeadLetter, execution_id: str, now: datetime) -> None:
         delivery_id = _delivery_of(letter)
         if delivery_id is not None:
             lane = held.lock(lane_id=letter.lane_id)
-            delivery = Delivery.objects.select_for_update().get(pk=delivery_id)
+            delivery = Delivery.objects.select_for_update(no_key=True).get(pk=delivery_id)
             delivery.lane = lane
             aftermath.hear(lane=lane, delivery=delivery, word=Word(failed=False, execution_id=execution_id), now=now)
         dead = DeadLetter.objects.dead().filter(pk=letter.pk)

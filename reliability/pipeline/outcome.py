@@ -85,6 +85,12 @@ UPDATE reliability_deadletter AS l SET
 FROM {DEATHS}
 WHERE l.id = d.dead_letter_id AND l.status IN ('replaying', 'recovered')
 """  # noqa: S608  # our own text
+# Of several dead letters in the order of their ids (`reliability.lock_order`), which an UPDATE does not keep to.
+LOCK_LETTERS = """
+SELECT 1 FROM reliability_deadletter WHERE delivery_id = ANY(%(ids)s::uuid[])
+    OR id IN (SELECT dead_letter_id FROM reliability_delivery WHERE id = ANY(%(ids)s::uuid[]))
+ORDER BY id FOR NO KEY UPDATE
+"""
 RECOVER = """
 UPDATE reliability_deadletter AS l SET status = 'recovered', closed_at = %s
 FROM reliability_delivery d
@@ -158,7 +164,10 @@ def settle_sent(*, batch: Sequence[Sent], now: datetime, worker: str = "") -> li
 
 def finish(*, delivered: Sequence[UUID], dead: Sequence[Death], now: datetime) -> None:
     """Move dead letters along with deliveries that have just reached `delivered` (replays only) or `dead`."""
+    if not delivered and not dead:
+        return
     with connection.cursor() as cursor:
+        cursor.execute(LOCK_LETTERS, {"ids": [*delivered, *(one.delivery_id for one in dead)]})
         if delivered:
             cursor.execute(RECOVER, [now, list(delivered)])
         if dead:

@@ -31,14 +31,19 @@ from reliability.models.ids import uuid7
 
 from . import audit, retry
 from .audit import Hand
+from .lock_waits import deadlocks_retried
 
 REPLAY = """
 WITH wanted AS (
     SELECT * FROM unnest(%(letters)s::uuid[], %(deliveries)s::uuid[], %(due)s::timestamptz[])
         AS t(letter, delivery, due_at)
+), locked AS MATERIALIZED (
+    -- In the order of ids: two who act on the same dead letters wait for each other, and not both.
+    SELECT id FROM reliability_deadletter WHERE id = ANY(%(letters)s::uuid[]) AND status = 'dead' AND source <> 'n8n'
+    ORDER BY id FOR NO KEY UPDATE
 ), claimed AS (
-    UPDATE reliability_deadletter AS l SET status = 'replaying' FROM wanted
-    WHERE l.id = wanted.letter AND l.status = 'dead' AND l.source <> 'n8n'
+    UPDATE reliability_deadletter AS l SET status = 'replaying' FROM wanted, locked
+    WHERE l.id = wanted.letter AND l.id = locked.id
     RETURNING l.id, l.lane_id, l.delivery_id, l.payload, wanted.delivery AS new_id, wanted.due_at
 )
 INSERT INTO reliability_delivery (id, lane_id, idempotency_key, payload, payload_digest, state, source,
@@ -69,6 +74,7 @@ class Replayed:
     lane_id: int
 
 
+@deadlocks_retried
 def replay(*, dead_letter_id: UUID, hand: Hand, now: datetime, payload: str | None = None) -> Replayed:
     """Send a dead letter again; `payload` (JSON text) sends it edited, under a key of its own.
 
@@ -160,11 +166,12 @@ def _refusal(dead_letter_id: UUID) -> NotFound | NotReplayable:
 
 def lay_back(*, dead_letter_ids: Sequence[UUID], now: datetime) -> int:
     """Make those dead again whose replays were called off, for at least another TTL; return how many."""
-    letters = DeadLetter.objects.filter(pk__in=dead_letter_ids, status=DeadLetterStatus.REPLAYING)
+    letters = _locked(DeadLetter.objects.filter(pk__in=dead_letter_ids, status=DeadLetterStatus.REPLAYING))
     expiry = now + timedelta(hours=settings.N8N_DLQ_TTL_HOURS)
     return letters.update(status=DeadLetterStatus.DEAD, expires_at=Greatest("expires_at", Value(expiry)))
 
 
+@deadlocks_retried
 def purge(*, dead_letter_id: UUID, hand: Hand, now: datetime) -> None:
     """Take a dead letter out of the queue. Raises `NotFound`, and `NotReplayable` where it is not dead."""
     with transaction.atomic():
@@ -178,18 +185,25 @@ def purge(*, dead_letter_id: UUID, hand: Hand, now: datetime) -> None:
 
 def purge_each(*, dead_letter_ids: Sequence[UUID], now: datetime, operation_id: UUID | None = None) -> int:
     """Mark those of the dead letters that are still dead as purged; return how many. Their payloads stay a while."""
-    return (
-        DeadLetter.objects.dead()
-        .filter(pk__in=dead_letter_ids)
-        .update(
-            status=DeadLetterStatus.PURGED,
-            closed_at=now,
-            erase_at=now + timedelta(days=settings.PURGE_UNDO_DAYS),
-            purged_by=operation_id,
-        )
+    letters = _locked(DeadLetter.objects.dead().filter(pk__in=dead_letter_ids))
+    return letters.update(
+        status=DeadLetterStatus.PURGED,
+        closed_at=now,
+        erase_at=now + timedelta(days=settings.PURGE_UNDO_DAYS),
+        purged_by=operation_id,
     )
 
 
+def _locked(letters: "models.QuerySet[DeadLetter]") -> "models.QuerySet[DeadLetter]":
+    """Lock dead letters in the order of their ids (`reliability.lock_order`), which an UPDATE does not keep to.
+
+    Returns those that were found, and still are what was looked for.
+    """
+    ids = list(letters.order_by("id").select_for_update(no_key=True).values_list("pk", flat=True))
+    return DeadLetter.objects.filter(pk__in=ids)
+
+
+@deadlocks_retried
 def restore(*, dead_letter_id: UUID, hand: Hand, now: datetime) -> None:
     """Undo a purge. Raises `NotFound`, and `NotReplayable` where it was not purged, or too long ago."""
     with transaction.atomic():
@@ -208,7 +222,9 @@ def restore_each(*, dead_letter_ids: Sequence[UUID], now: datetime) -> int:
 
     Which operation purged them stays on them, for their trail.
     """
-    undoable = DeadLetter.objects.filter(pk__in=dead_letter_ids, status=DeadLetterStatus.PURGED, erase_at__gt=now)
+    undoable = _locked(
+        DeadLetter.objects.filter(pk__in=dead_letter_ids, status=DeadLetterStatus.PURGED, erase_at__gt=now)
+    )
     later = now + timedelta(hours=settings.N8N_DLQ_TTL_HOURS)
     return undoable.update(
         status=DeadLetterStatus.DEAD,

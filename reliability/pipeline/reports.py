@@ -1,7 +1,7 @@
 """Takes in the failures that n8n reports, each once: joined to the delivery that caused it, or buried.
 
 What a report is about is said by whoever reports it (a delivery's id), known from an earlier word of the same
-execution, or looked up in n8n (`lookup`). Locks are taken in this order: the report, the lane, the execution.
+execution, or looked up in n8n (`lookup`).
 """
 
 import logging
@@ -28,6 +28,7 @@ from reliability.policies.failure import Failure
 
 from . import aftermath, burial, executions, held, known_secrets, retry_end
 from .aftermath import Word
+from .lock_waits import deadlocks_retried
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Incoming:
     looked_up: bool = False
 
 
+@deadlocks_retried
 def take(*, incoming: Incoming, now: datetime) -> tuple[FailureReport, bool]:
     """Keep a failure; return its report, and whether it is new. n8n is not asked here.
 
@@ -73,7 +75,7 @@ def take(*, incoming: Incoming, now: datetime) -> tuple[FailureReport, bool]:
 def join(*, report: FailureReport, delivery: Delivery, now: datetime) -> None:
     """Hold a kept failure against the delivery that caused it."""
     lane = held.lock(lane_id=delivery.lane_id)
-    delivery = Delivery.objects.select_for_update().get(pk=delivery.pk)
+    delivery = Delivery.objects.select_for_update(no_key=True).get(pk=delivery.pk)
     delivery.lane = lane
     report.delivery, report.state, report.look_up_at = delivery, ReportState.JOINED, None
     report.save(update_fields=["delivery", "state", "look_up_at", "attempt"])
@@ -223,11 +225,12 @@ def _join_known(report: FailureReport, now: datetime) -> bool:
     letter = letter_for(execution_id=report.retry_of, tenant=report.tenant)
     if letter is None:
         return False
+    held.lock(lane_id=letter.lane_id)
     report.dead_letter, report.delivery_id = letter, letter.delivery_id
     report.state, report.look_up_at = ReportState.JOINED, None
     report.save(update_fields=["dead_letter", "delivery", "state", "look_up_at"])
-    retry_end.failed_again(letter=letter, report=report, now=now)
     _note_execution(report, letter, now)
+    retry_end.failed_again(letter=letter, report=report, now=now)
     return True
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 
 from reliability import engine
 from reliability.errors import NotFound, NotReplayable
@@ -22,7 +22,7 @@ from reliability.models.ids import is_demo
 from reliability.policies import backoff
 from reliability.policies.failure import describe, origin_of
 
-from . import audit, clock, executions, known_secrets, n8n_api, retry_end
+from . import audit, clock, executions, held, known_secrets, lock_waits, n8n_api, retry_end
 from .audit import Hand
 from .n8n_api import N8nExecution
 
@@ -108,8 +108,15 @@ def work(*, retry_id: UUID) -> None:
     if retry is None:
         return
     went = _try(retry) if retry.state == RetryState.PENDING else _look(retry)
-    if went is not None:
+    if went is None:
+        return
+    try:
         _record(retry, went)
+    except DatabaseError as error:
+        if not lock_waits.is_conflict(error):
+            raise
+        # Its row says `asked`, or is pending still: what came of it is found out again.
+        engine.retry(retry_id=retry_id, at=clock.now() + lock_waits.PUT_OFF)
 
 
 def wake_stuck(*, now: datetime) -> int:
@@ -208,13 +215,15 @@ def _went(execution: N8nExecution) -> Went:
 
 def _record(retry: ExecutionRetry, went: Went) -> None:
     now = clock.now()
-    with transaction.atomic():
+    with lock_waits.bounded():
         if went.succeeded is None:
             _later(retry, went, now)
             return
-        names = {"new_execution_id": went.execution_id, "error": went.error}
-        if retry_end.end(retry=retry, succeeded=went.succeeded, now=now, **names) and went.execution_id:
-            letter = retry.dead_letter
+        letter = retry.dead_letter
+        # The lane, the retry, the execution, the dead letter: as a report of the same execution locks them.
+        held.lock(lane_id=letter.lane_id)
+        is_open = ExecutionRetry.objects.filter(retry_end.OPEN, pk=retry.pk).select_for_update(no_key=True).first()
+        if is_open is not None and went.execution_id:
             executions.keep(
                 lane_id=letter.lane_id,
                 execution_id=went.execution_id,
@@ -222,6 +231,8 @@ def _record(retry: ExecutionRetry, went: Went) -> None:
                 now=now,
                 delivery_id=letter.delivery_id,
             )
+        names = {"new_execution_id": went.execution_id, "error": went.error}
+        retry_end.end(retry=retry, succeeded=went.succeeded, now=now, **names)
     _log(retry, went)
 
 

@@ -57,7 +57,7 @@ def _one(rows: Any, pk: Any, field: str, *, dry_run: bool) -> int:
     Raises `ValidationError` where no key opens it.
     """
     with transaction.atomic():
-        value = rows.filter(pk=pk).select_for_update().values_list(field, flat=True).first()
+        value = rows.filter(pk=pk).select_for_update(no_key=True).values_list(field, flat=True).first()
         if value is None:
             return 0
         if not dry_run:

@@ -15,6 +15,7 @@ from reliability.errors import LimitReached, NotFound, UnknownWorkflow
 from reliability.models import DEFAULT_TENANT, Lane, Slot, Workflow
 
 from . import dispatch, held, intake
+from .lock_waits import deadlocks_retried
 
 # How long to wait where nothing says when a place will be free.
 RETRY_AFTER = timedelta(seconds=5)
@@ -30,6 +31,7 @@ class Wanted:
     lease: timedelta = timedelta(minutes=5)
 
 
+@deadlocks_retried
 def take(*, wanted: Wanted) -> Slot:
     """Take a place; its lease begins now, by the database's clock. Raises `UnknownWorkflow`, and `LimitReached`."""
     workflow_id = Workflow.objects.filter(slug=wanted.workflow).values_list("pk", flat=True).first()

@@ -14,7 +14,7 @@ from django.db import transaction
 
 from reliability import engine
 from reliability.errors import InvalidInput
-from reliability.models import Workflow
+from reliability.models import Lane, Workflow
 from reliability.models.policy import POLICY_FIELDS, PolicyFields
 from reliability.models.workflow import overrides_of
 from reliability.policies import webhook_path
@@ -36,6 +36,10 @@ def load(*, documents: Sequence[Mapping[str, Any]], hand: Hand, now: datetime) -
     """Bring the workflows in line with the documents, all or none. Raises `InvalidInput` with every error."""
     errors: Errors = {}
     with transaction.atomic():
+        slugs = [_slug(one) for one in documents]
+        files.lock(Workflow.objects.all(), slugs)
+        lanes = Lane.objects.filter(workflow__slug__in=slugs)
+        list(lanes.order_by("pk").select_for_update(no_key=True, of=("self",)).values_list("pk"))
         done = [_load_one(i, document, errors, hand, now) for i, document in enumerate(documents)]
         files.refuse_twins(done, errors)
         if errors:
@@ -71,8 +75,8 @@ def _load_one(index: int, document: Mapping[str, Any], errors: Errors, hand: Han
         errors.update({f"{index}.{name}": messages for name, messages in wrong.items()})
         return Imported(str(document.get("slug") or document.get("path") or index), "refused")
     path = document["path"].strip("/")
-    slug = document.get("slug") or slug_of_path(path)
-    workflow = Workflow.objects.select_for_update().filter(slug=slug).first() or Workflow(slug=slug)
+    slug = _slug(document)
+    workflow = Workflow.objects.filter(slug=slug).first() or Workflow(slug=slug)
     created = workflow._state.adding
     before = None if created else _dump_one(workflow)
     workflow.name, workflow.path = document.get("name") or slug, path
@@ -90,6 +94,12 @@ def _load_one(index: int, document: Mapping[str, Any], errors: Errors, hand: Han
     return Imported(slug, "created" if created else "updated")
 
 
+def _slug(document: Mapping[str, Any]) -> str:
+    """Return the slug that a document names, or that its path gives."""
+    path = document.get("path")
+    return str(document.get("slug") or slug_of_path(path.strip("/") if isinstance(path, str) else ""))
+
+
 def _set_policy(level: PolicyFields, document: Mapping[str, Any]) -> None:
     retries = document.get("retry_policy") or {}
     for name in POLICY_FIELDS:
@@ -99,7 +109,7 @@ def _set_policy(level: PolicyFields, document: Mapping[str, Any]) -> None:
 def _set_tenants(workflow: Workflow, tenants: Mapping[str, Any] | None, index: int, errors: Errors) -> None:
     if tenants is None:
         return
-    for lane in workflow.lanes.select_for_update(no_key=True).exclude(tenant__in=tenants):
+    for lane in workflow.lanes.exclude(tenant__in=tenants):
         _set_policy(lane, {})
         lane.save(update_fields=POLICY_FIELDS)
     for tenant, overrides in tenants.items():

@@ -7,14 +7,13 @@ import pytest
 import requests
 from django.db import connection, transaction
 
-from reliability import engine
 from reliability.models import Delivery, Lane
 
 from ..support.receiver import until
 from ..support.web import Web
 
 pytestmark = pytest.mark.django_db(transaction=True)
-WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
 def waiting() -> bool:
@@ -33,7 +32,7 @@ def test_a_web_server_that_is_asked_to_end_answers_what_it_has_in_hand(workflow,
         target=lambda: answers.append(requests.post(url, json=body, headers=headers, timeout=30).status_code)
     )
     with transaction.atomic():
-        engine.barrier_in_transaction(lane_id=Lane.objects.get().pk)  # intake waits for it
+        Lane.objects.select_for_update().get()  # intake waits for it
         ask.start()
         until(waiting, what="the request to be under way")
         web.process.terminate()

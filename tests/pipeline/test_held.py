@@ -89,3 +89,28 @@ def test_an_error_within_is_django_s_and_ends_what_follows(lane):
     with pytest.raises(DatabaseError, match="nothing"):
         run()
     assert Lane.objects.filter(pk=lane.pk).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("patience", [held.PATIENT, held.BRIEF])
+def test_who_is_not_patient_is_told_that_the_lane_is_locked(lane, patience):
+    """Within its limit, which holds for all of its transaction."""
+    waited = []
+
+    def wait() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET statement_timeout = '20s'")  # in vain, if the limit does not hold
+        with pytest.raises(held.LaneLocked), transaction.atomic():
+            held.hold(lane_id=lane.pk, patience=patience)
+        waited.append(True)
+        connection.close()
+
+    with transaction.atomic():
+        held.hold(lane_id=lane.pk, patience=patience)
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW lock_timeout")
+            assert cursor.fetchone()[0] == f"{round(patience.wait.total_seconds() * 1000)}ms"
+        second = threading.Thread(target=wait)
+        second.start()
+        second.join(30)
+    assert waited
