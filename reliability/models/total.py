@@ -19,6 +19,8 @@ RESULTS: tuple[str, ...] = (
     AttemptResult.INTERRUPTED,
     AttemptResult.CALLBACK_TIMEOUT,
     AttemptResult.REPORTED_FAILED,
+    AttemptResult.MISCONFIGURED_LOCALLY,
+    AttemptResult.REFUSED,
 )
 
 

@@ -6,6 +6,7 @@ written under its lane's lock.
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -46,6 +47,14 @@ def instance(*, locked: bool = False) -> Breaker:
     query = Breaker.objects.select_for_update() if locked else Breaker.objects.all()
     Breaker.objects.bulk_create([Breaker(scope=Scope.INSTANCE)], ignore_conflicts=True)
     return query.get(scope=Scope.INSTANCE)
+
+
+def lane_admission(*, lane: Lane, now: datetime) -> policy.Admission:
+    """Return what a lane's breaker lets through. One opened before its workflow's route changed is tried at once."""
+    snapshot, changed = lane.breaker.snapshot, lane.workflow.route_changed_at
+    if snapshot.state is policy.State.OPEN and changed and snapshot.opened_at and snapshot.opened_at < changed:
+        snapshot = replace(snapshot, next_probe_at=None)
+    return policy.admit(snapshot=snapshot, now=now)
 
 
 def policy_of(breaker: Breaker) -> policy.Policy:

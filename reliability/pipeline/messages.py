@@ -10,7 +10,10 @@ from reliability.policies.classification import Classified, Reply
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A delivery under this worker's lease, with all that its attempt needs."""
+    """A delivery under this worker's lease, with all that its attempt needs.
+
+    `claimed_at` is by the database's clock; `refused_at` is when a gateway first refused the delivery.
+    """
 
     delivery_id: UUID
     lane_id: int
@@ -27,6 +30,8 @@ class Claim:
     stale: bool
     is_replay: bool
     created_at: datetime
+    claimed_at: datetime
+    refused_at: datetime | None
     request_id: str
     traceparent: str
     policy: LanePolicy
