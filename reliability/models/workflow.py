@@ -94,7 +94,7 @@ class Workflow(PolicyFields):
     @property
     def authentication(self) -> dict[str, str]:
         """The header by which n8n knows us. The environment's `N8N_AUTH_<SLUG>` wins over the stored value."""
-        value = os.environ.get(self.auth_variable) or self.auth_value
+        value: str = os.environ.get(self.auth_variable) or self.auth_value
         return {self.auth_header or "Authorization": value} if value else {}
 
     @property
