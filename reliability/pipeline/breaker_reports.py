@@ -8,7 +8,7 @@ from django.conf import settings
 from reliability import engine
 from reliability.models import Breaker, Lane, LanePolicy
 from reliability.models.policy import instance_breaker_policy
-from reliability.policies.breaker import Signal, State
+from reliability.policies.breaker import Report, Signal, State
 from reliability.policies.classification import Outcome
 from reliability.policies.settlement import Refusals, instance_report, lane_report
 
@@ -26,23 +26,28 @@ def tell_lane(
     *, lane: Lane, policy: LanePolicy, batch: Sequence[Sent], now: datetime, passed_at: datetime | None
 ) -> None:
     """Record a batch's results on its locked lane's breaker; `passed_at` is as the function above returns it."""
-    heard = [
-        (
-            sent,
-            lane_report(
-                sent.classified,
-                probe=sent.claim.lane_probe,
-                began=sent.claim.claimed_at,
-                refusals=Refusals(sent.claim.refused_at, passed_at),
-            ),
-        )
-        for sent in batch
-    ]
+    heard = [(sent, _lane_report(lane, sent, passed_at)) for sent in batch]
     reports = [report for _, report in heard if report is not None]
     limit = policy.concurrency_limit
     circuit.hear(breaker=lane.breaker, rules=policy.breaker, reports=reports, limit=limit, now=now)
     if any(report is None and sent.claim.lane_probe for sent, report in heard):
         circuit.release_probe(breaker=lane.breaker)
+
+
+def _lane_report(lane: Lane, sent: Sent, passed_at: datetime | None) -> Report | None:
+    claim = sent.claim
+    refusals = Refusals(claim.refused_at, passed_at)
+    report = lane_report(sent.classified, probe=claim.lane_probe, began=claim.claimed_at, refusals=refusals)
+    if report is not None and report.signal in (Signal.TRIP, Signal.REFUSAL) and _is_of_another_route(lane, sent):
+        return None
+    return report
+
+
+def _is_of_another_route(lane: Lane, sent: Sent) -> bool:
+    """Whether the workflow's path or authentication changed while the attempt was out: it tells nothing of the new."""
+    workflow, claim = lane.workflow, sent.claim
+    used = (claim.url, claim.authentication, claim.signing_secret)
+    return used != (workflow.url, workflow.authentication, workflow.signing_secret)
 
 
 def tell_instance(*, breaker: Breaker, batch: Sequence[Sent], now: datetime) -> Breaker:

@@ -303,6 +303,19 @@ def test_a_change_of_the_route_is_tried_at_once(workflow, receiver, workers, acc
     until(lambda: count("delivered") == 5, within=20, what="5 delivered")
 
 
+def test_an_answer_of_the_old_route_says_nothing_of_the_new_one(workflow, receiver, workers, accept_many, lane_breaker):
+    workflow(path="wrong", concurrency_limit=1, circuit_breaker_recovery_ms=600_000)
+    receiver.rule = lambda got: Reply(404, "", wait=3) if got.path.endswith("wrong") else Reply()
+    accept_many(3)
+    Breaker.objects.filter(pk=lane_breaker().pk).update(openings=20)
+    workers.start(N8N_WEBHOOK_URL=receiver.url)
+    receiver.wait_for(1)
+    document = {"path": "right", "slug": "echo", "name": "echo", "circuit_breaker_recovery_ms": 600_000}
+    workflow_files.load(documents=[{**document, "concurrency_limit": 1}], hand=HAND, now=clock.now())
+    until(lambda: count("delivered") == 3, within=20, what="3 delivered")
+    assert lane_breaker().transitions.count() == 0
+
+
 def test_what_cannot_be_sent_at_all_holds_its_lane_ever_longer_and_charges_nobody(
     workflow, receiver, drain, accept_many, lane_breaker, monkeypatch
 ):
