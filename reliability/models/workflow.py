@@ -100,7 +100,8 @@ class Workflow(PolicyFields):
     @property
     def auth_variable(self) -> str:
         """The environment variable whose value goes before the stored one."""
-        return "N8N_AUTH_" + self.slug.upper().replace("-", "_")
+        slug: str = self.slug
+        return "N8N_AUTH_" + slug.upper().replace("-", "_")
 
     @property
     def unsound_authentication(self) -> dict[str, str]:

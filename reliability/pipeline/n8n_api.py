@@ -31,7 +31,7 @@ NOT_BEGUN = (
     Failure.DNS_FAILURE,
     Failure.CONNECT_TIMEOUT,
     Failure.TLS_ERROR,
-    Failure.TLS_TIMEOUT,
+    Failure.TLS_HANDSHAKE_TIMEOUT,
 )
 
 

@@ -44,21 +44,19 @@ class Evidence(enum.StrEnum):
 
 
 class Failure(enum.StrEnum):
-    """The ways in which no reply comes.
-
-    `CONNECTION_LOST` is a reset or an early end after the request was sent, `CONNECTION_RESET` one whose moment is
-    not known.
-    """
+    """The ways in which no reply comes."""
 
     CONNECTION_REFUSED = "connection_refused"
     CONNECTION_RESET = "connection_reset"
-    CONNECTION_LOST = "connection_lost"
     DNS_FAILURE = "dns_failure"
     CONNECT_TIMEOUT = "connect_timeout"
-    READ_TIMEOUT = "read_timeout"
+    TLS_HANDSHAKE_TIMEOUT = "tls_handshake_timeout"
     TLS_ERROR = "tls_error"
-    TLS_TIMEOUT = "tls_timeout"
+    SEND_INTERRUPTED = "send_interrupted"
+    CONNECTION_LOST_AFTER_SEND = "connection_lost_after_send"
+    READ_TIMEOUT = "read_timeout"
     CONNECTION_ERROR = "connection_error"
+    LOCAL_FAULT = "local_fault"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +83,33 @@ _ABSENT, _SUSPECT = Evidence.ABSENT, Evidence.SUSPECT
 _DOWN, _UNKNOWN = Outcome.INSTANCE_DOWN, Outcome.UNKNOWN
 _FAILURES = {
     Failure.CONNECTION_REFUSED: (_DOWN, False, _ABSENT, "n8n refused the connection."),
+    Failure.CONNECTION_RESET: (_UNKNOWN, True, _SUSPECT, "The connection broke: n8n may be running it."),
     Failure.DNS_FAILURE: (_DOWN, False, _ABSENT, "n8n's host name does not resolve."),
-    Failure.TLS_ERROR: (_DOWN, False, _ABSENT, "No secure connection could be made."),
-    Failure.TLS_TIMEOUT: (_DOWN, False, _SUSPECT, "No secure connection within the time allowed."),
     Failure.CONNECT_TIMEOUT: (_DOWN, False, _SUSPECT, "No connection within the time allowed."),
-    Failure.CONNECTION_RESET: (_UNKNOWN, True, _SUSPECT, "The connection broke off: n8n may be running it."),
-    Failure.CONNECTION_LOST: (_UNKNOWN, True, _SUSPECT, "The connection ended without an answer: it may be running."),
+    Failure.TLS_HANDSHAKE_TIMEOUT: (_DOWN, False, _SUSPECT, "The TLS handshake did not end in time."),
+    Failure.TLS_ERROR: (_DOWN, False, _ABSENT, "No secure connection could be made."),
+    # n8n runs nothing of an incomplete request, but a request that is too large for a gateway also ends like this:
+    # so it spends retries.
+    Failure.SEND_INTERRUPTED: (
+        Outcome.TRANSIENT,
+        False,
+        _SUSPECT,
+        "The request could not be sent completely.",
+    ),
+    Failure.CONNECTION_LOST_AFTER_SEND: (
+        _UNKNOWN,
+        True,
+        _SUSPECT,
+        "The connection broke after the request was sent: n8n may be running it.",
+    ),
     Failure.READ_TIMEOUT: (_UNKNOWN, True, _SUSPECT, "No answer in time: n8n may be running it."),
     Failure.CONNECTION_ERROR: (_UNKNOWN, True, _SUSPECT, "The request could not be completed: n8n may be running it."),
+    Failure.LOCAL_FAULT: (
+        Outcome.MISCONFIGURED_LOCALLY,
+        False,
+        Evidence.NONE,
+        "Backstop could not send the request.",
+    ),
 }
 
 # Of a gateway whose upstream does not answer; from 520 on they are Cloudflare's.
@@ -107,15 +124,16 @@ _NO_OUTPUT = "No item to return was found"
 _WRONG_CREDENTIALS = "Authorization data is wrong!"
 
 
-def classify_failure(failure: Failure, detail: str = "") -> Classified:
-    """Return what it means that no reply came; `detail` is the operating system's or library's reason."""
+def classify_failure(failure: Failure, detail: str = "", code: str = "") -> Classified:
+    """Return what it means that no reply came.
+
+    `detail` is the operating system's or library's reason; of a local fault it is the whole message, which names the
+    setting. `code` is more exact than the failure's own, where there is one.
+    """
     outcome, reached, evidence, message = _FAILURES[failure]
-    return Classified(outcome, str(failure), f"{message} ({detail})" if detail else message, reached, evidence)
-
-
-def misconfigured_locally(*, setting: str, detail: str) -> Classified:
-    """Return the verdict on an attempt that a fault of our own kept from being sent; `setting` is to be corrected."""
-    return Classified(Outcome.MISCONFIGURED_LOCALLY, "misconfigured_locally", f"{setting}: {detail}", reached=False)
+    if detail:
+        message = detail if failure is Failure.LOCAL_FAULT else f"{message} ({detail})"
+    return Classified(outcome, code or str(failure), message, reached, evidence)
 
 
 def classify_reply(reply: Reply) -> Classified:

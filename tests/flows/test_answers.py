@@ -10,7 +10,7 @@ from reliability.models import Attempt, Breaker, DeadLetter, Delivery, Lane, Sco
 from reliability.pipeline import clock, sending, waiting, workflow_files, workflow_secrets
 from reliability.pipeline.audit import Hand
 from reliability.pipeline.messages import Sent
-from reliability.policies.classification import misconfigured_locally
+from reliability.policies.classification import Failure, classify_failure
 
 from ..support.receiver import Reply, until
 
@@ -325,7 +325,7 @@ def test_what_cannot_be_sent_at_all_holds_its_lane_ever_longer_and_charges_nobod
     def attempt(claim, *, started_at):
         if not broken[0]:
             return send(claim, started_at=started_at)
-        fault = misconfigured_locally(setting="REQUESTS_CA_BUNDLE", detail="There is no such file.")
+        fault = classify_failure(Failure.LOCAL_FAULT, "REQUESTS_CA_BUNDLE: There is no such file.")
         return Sent(claim, fault, None, started_at, 0.0)
 
     monkeypatch.setattr(sending, "send", attempt)

@@ -16,7 +16,6 @@ from reliability.policies.classification import (
     Reply,
     classify_failure,
     classify_reply,
-    misconfigured_locally,
 )
 from reliability.policies.fingerprint import Reason, reason_of
 from reliability.policies.settlement import instance_report, lane_report
@@ -107,10 +106,12 @@ def test_json_is_told_by_the_content_type_or_by_the_body(content_type, body, out
         (Failure.CONNECTION_REFUSED, O.INSTANCE_DOWN, False, None, S.FAILURE),
         (Failure.DNS_FAILURE, O.INSTANCE_DOWN, False, None, S.FAILURE),
         (Failure.TLS_ERROR, O.INSTANCE_DOWN, False, None, S.FAILURE),
-        (Failure.TLS_TIMEOUT, O.INSTANCE_DOWN, False, S.FAILURE, S.SUSPICION),
+        (Failure.TLS_HANDSHAKE_TIMEOUT, O.INSTANCE_DOWN, False, S.FAILURE, S.SUSPICION),
         (Failure.CONNECT_TIMEOUT, O.INSTANCE_DOWN, False, S.FAILURE, S.SUSPICION),
         (Failure.CONNECTION_RESET, O.UNKNOWN, True, S.FAILURE, S.SUSPICION),
-        (Failure.CONNECTION_LOST, O.UNKNOWN, True, S.FAILURE, S.SUSPICION),
+        (Failure.CONNECTION_LOST_AFTER_SEND, O.UNKNOWN, True, S.FAILURE, S.SUSPICION),
+        (Failure.SEND_INTERRUPTED, O.TRANSIENT, False, S.FAILURE, S.SUSPICION),
+        (Failure.LOCAL_FAULT, O.MISCONFIGURED_LOCALLY, False, None, None),
         (Failure.READ_TIMEOUT, O.UNKNOWN, True, S.FAILURE, S.SUSPICION),
         (Failure.CONNECTION_ERROR, O.UNKNOWN, True, S.FAILURE, S.SUSPICION),
     ],
@@ -123,8 +124,11 @@ def test_what_it_means_that_no_reply_comes(failure, outcome, reached, lane, inst
 
 
 def test_a_fault_of_our_own_charges_no_breaker_and_names_its_setting():
-    found = misconfigured_locally(setting="REQUESTS_CA_BUNDLE", detail="There is no such file.")
+    found = classify_failure(
+        Failure.LOCAL_FAULT, "REQUESTS_CA_BUNDLE: There is no such file.", code="ca_bundle_missing"
+    )
     assert (found.outcome, found.reached) == (O.MISCONFIGURED_LOCALLY, False)
+    assert found.code == "ca_bundle_missing"
     assert found.message == "REQUESTS_CA_BUNDLE: There is no such file."
     assert (lane_report(found, probe=True), instance_report(found, probe=True)) == (None, None)
 
@@ -149,7 +153,7 @@ def test_every_answer_has_a_meaning_and_only_json_rejects_a_payload(status, body
 
 
 def test_every_code_has_a_reason_of_its_own():
-    codes = {classify_failure(one).code for one in Failure} | {"misconfigured_locally"}
+    codes = {classify_failure(one).code for one in Failure}
     codes |= {classify_reply(Reply(status, {}, body)).code for status in range(300, 600) for body in ("", "{}")}
     codes |= {classify_reply(Reply(row[0], {}, row[1])).code for row in REPLIES} - {""}
     assert [code for code in sorted(codes) if reason_of(code=code) is Reason.REPORTED] == []

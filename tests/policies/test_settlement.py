@@ -13,13 +13,12 @@ from reliability.policies.classification import (
     Reply,
     classify_failure,
     classify_reply,
-    misconfigured_locally,
 )
 from reliability.policies.settlement import Refusals, Rules, Step, lane_report, settle
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
-LOCAL = misconfigured_locally(setting="HTTPS_PROXY", detail="The proxy refuses CONNECT.")
+LOCAL = classify_failure(Failure.LOCAL_FAULT, "HTTPS_PROXY: The proxy refuses CONNECT.")
 
 
 def rules(**values) -> Rules:
@@ -55,13 +54,15 @@ def classified(what):
         (504, 99, {}, Step.RETRY, False),
         (Failure.CONNECTION_REFUSED, 99, {}, Step.RETRY, False),
         (Failure.CONNECT_TIMEOUT, 99, {}, Step.RETRY, False),
-        (Failure.TLS_TIMEOUT, 99, {}, Step.RETRY, False),
+        (Failure.TLS_HANDSHAKE_TIMEOUT, 99, {}, Step.RETRY, False),
         # These may have run.
         (Failure.CONNECTION_RESET, 0, {}, Step.RETRY, True),
         (Failure.CONNECTION_RESET, 3, {}, Step.BURY, False),
         (Failure.READ_TIMEOUT, 0, {}, Step.RETRY, True),
+        (Failure.SEND_INTERRUPTED, 0, {"hold_unknown": True}, Step.RETRY, True),
+        (Failure.SEND_INTERRUPTED, 3, {}, Step.BURY, False),
         (Failure.READ_TIMEOUT, 0, {"hold_unknown": True}, Step.BURY, False),
-        (Failure.CONNECTION_LOST, 0, {"hold_unknown": True}, Step.BURY, False),
+        (Failure.CONNECTION_LOST_AFTER_SEND, 0, {"hold_unknown": True}, Step.BURY, False),
         (Failure.CONNECTION_RESET, 0, {"hold_unknown": True}, Step.BURY, False),
     ],
 )
