@@ -136,7 +136,8 @@ class Report:
     """An attempt's result, whether it was a probe, and what failed.
 
     `lane` is whose attempt it was, and `began` when it was claimed: what a shared breaker, or refusals, need to know.
-    With `early`, the cause is none of the workflow's, so a breaker that opens by it is probed early.
+    With `early`, the cause is none of the workflow's, so a breaker that opens by it is probed early. With `again`, the
+    same delivery was refused before, and nothing got through since.
     """
 
     signal: Signal
@@ -145,6 +146,7 @@ class Report:
     lane: int = 0
     began: datetime | None = None
     early: bool = False
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +196,13 @@ def record(*, snapshot: Snapshot, policy: Policy, report: Report, now: datetime,
     """Take in an attempt's result. `limit` is the concurrency limit that a slow start grows back to.
 
     Only probes count while half-open, and nothing counts while open: results of attempts that were under way
-    when the breaker opened say nothing new. That a request passed where others were refused is noted in any state.
+    when the breaker opened say nothing new. Refusals, and what got through after them, are noted in any state: what
+    becomes of a refused delivery depends on it.
     """
     if report.signal is Signal.SUCCESS:
         snapshot = _passed(snapshot, report)
+    elif report.signal is Signal.REFUSAL:
+        snapshot = replace(snapshot, refusals=snapshot.refusals + 1, refused_at=now)
     if snapshot.state is State.CLOSED:
         return _record_closed(snapshot, policy, report, now, limit)
     if snapshot.state is State.HALF_OPEN and report.probe:
@@ -245,8 +250,8 @@ def _record_closed(snapshot: Snapshot, policy: Policy, report: Report, now: date
             counted = _count(snapshot, policy, now, failed=False) if policy.minimum_failure_rate else snapshot
             return Verdict(replace(counted, ramp=ramp, suspects=()))
         case Signal.REFUSAL:
-            refused = _refused(snapshot, now)
-            return _open(refused, policy, report, now) if refused.refusals >= REFUSALS else Verdict(refused)
+            too_many = report.again or snapshot.refusals >= REFUSALS
+            return _open(snapshot, policy, report, now) if too_many else Verdict(snapshot)
         case Signal.SUSPICION:
             suspected = _suspect(snapshot, policy, report, now)
             too_many = _too_suspicious(suspected, policy, now)
@@ -261,8 +266,7 @@ def _record_probe(snapshot: Snapshot, policy: Policy, report: Report, now: datet
     if report.signal is Signal.SUSPICION:
         return _record_suspicious_probe(snapshot, policy, report, now)
     if report.signal is not Signal.SUCCESS:
-        known = _refused(snapshot, now) if report.signal is Signal.REFUSAL else snapshot
-        return _open(known, policy, report, now)
+        return _open(snapshot, policy, report, now)
     good = snapshot.good_probes + 1
     if good >= policy.good_probes:
         return _close(snapshot, "recovered")
@@ -332,10 +336,6 @@ def _too_many(snapshot: Snapshot, policy: Policy) -> bool:
         return False
     total = failures + sum(bucket[2] for bucket in snapshot.buckets)
     return failures / total >= (policy.minimum_failure_rate or 0.0)
-
-
-def _refused(snapshot: Snapshot, now: datetime) -> Snapshot:
-    return replace(snapshot, refusals=snapshot.refusals + 1, refused_at=now)
 
 
 def _passed(snapshot: Snapshot, report: Report) -> Snapshot:

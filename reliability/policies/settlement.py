@@ -131,7 +131,8 @@ def lane_report(
     classified: Classified, *, probe: bool, began: datetime | None = None, refusals: Refusals = NO_REFUSALS
 ) -> Report | None:
     """Return what an attempt, claimed at `began`, tells the lane's breaker; `None`: it says nothing about the lane."""
-    return _report(_lane_signal(classified, refusals), classified, probe=probe, began=began)
+    again = not refusals.is_first
+    return _report(_lane_signal(classified, refusals), classified, probe=probe, began=began, again=again)
 
 
 def instance_report(classified: Classified, *, probe: bool, lane: int = 0) -> Report | None:
@@ -144,16 +145,20 @@ def _lane_signal(classified: Classified, refusals: Refusals) -> Signal | None:
         case Outcome.INSTANCE_DOWN:
             # What this lane alone may suffer from is held by its own breaker; the rest is the instance's alone.
             return Signal.FAILURE if classified.evidence is Evidence.SUSPECT else None
-        case Outcome.REFUSED if refusals.is_first:
-            return Signal.REFUSAL
         case Outcome.REFUSED:
-            return None if refusals.is_particular else Signal.TRIP
+            return None if refusals.is_particular else Signal.REFUSAL
         case outcome:
             return _LANE.get(outcome)
 
 
 def _report(
-    signal: Signal | None, classified: Classified, *, probe: bool, lane: int = 0, began: datetime | None = None
+    signal: Signal | None,
+    classified: Classified,
+    *,
+    probe: bool,
+    lane: int = 0,
+    began: datetime | None = None,
+    again: bool = False,
 ) -> Report | None:
     if signal is None:
         return None
@@ -161,4 +166,4 @@ def _report(
         return Report(signal, probe=probe, lane=lane, began=began)
     reason = f"{classified.code}: {classified.message}"
     early = classified.outcome is Outcome.INSTANCE_DOWN
-    return Report(signal, probe=probe, reason=reason, lane=lane, began=began, early=early)
+    return Report(signal, probe=probe, reason=reason, lane=lane, began=began, early=early, again=again)

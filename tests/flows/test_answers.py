@@ -155,6 +155,25 @@ def test_a_lone_refused_payload_waits_until_another_shows_that_the_lane_works(
     assert DeadLetter.objects.get().delivery_id == large.pk
 
 
+def test_a_refusal_that_comes_back_while_the_lane_is_open_is_told_from_the_rest_later(
+    workflow, receiver, drain, accept, lane_breaker
+):
+    """A late refusal counts no more for the breaker, but its delivery must not open the lane again and again."""
+    workflow(concurrency_limit=2, base_delay_ms=1000, max_delay_ms=1000, **QUICK)
+    receiver.rule = lambda got: {1: Reply(413, "", wait=1.0), 2: TRAEFIK}.get(got.json["n"], Reply())
+    large, other = accept({"n": 1}), accept({"n": 2})
+    drain()
+    until(lambda: drain() or large.attempts.count() >= 1)
+    assert lane_breaker().reason.startswith("http_404_not_json")
+    large.refresh_from_db()
+    assert large.refused_at is not None
+    receiver.rule = lambda got: TOO_LARGE if got.json["n"] == 1 else Reply()
+    until(lambda: drain() or (accept({"n": 3}) and count("dead") == 1), what="the large one's end")
+    other.refresh_from_db()
+    assert other.state == "delivered"
+    assert DeadLetter.objects.get().delivery_id == large.pk
+
+
 def test_resets_of_one_lane_do_not_stop_another(workflow, receiver, workers, accept_many, lane_breaker):
     workflow(concurrency_limit=2, max_retries=50, circuit_breaker_threshold=20, base_delay_ms=20)
     workflow("other", concurrency_limit=1)

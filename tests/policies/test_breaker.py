@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -191,6 +191,17 @@ def test_a_few_refusals_in_a_row_open_the_lane():
     assert recorded(Snapshot(), refusal(), refusal(), refusal()).state is State.OPEN
 
 
+def test_one_that_is_refused_again_opens_the_lane_at_once():
+    opened = recorded(Snapshot(), refusal(again=True), at=1)
+    assert (opened.state, opened.next_probe_at) == (State.OPEN, NOW + 6 * SECOND)
+    # Refused while it is open, it is still to be told from others that get through.
+    late = recorded(opened, refusal(again=True), at=2)
+    assert (late.state, late.refusals, late.opened_at) == (State.OPEN, 2, opened.opened_at)
+    probing = breaker.begin_probe(snapshot=late, now=NOW + 7 * SECOND, lease=SECOND).snapshot
+    closed = recorded(probing, success(began=NOW + 7 * SECOND, probe=True), at=8)
+    assert closed.passed_at == NOW + 7 * SECOND
+
+
 def test_a_success_between_refusals_is_remembered_if_it_began_after_them():
     refused = recorded(Snapshot(), refusal(), refusal(), at=10)
     before = recorded(refused, success(began=NOW + 9 * SECOND), at=11)
@@ -208,7 +219,41 @@ def test_what_passed_is_remembered_through_an_opening():
     probing = breaker.begin_probe(snapshot=late, now=NOW + 7 * SECOND, lease=SECOND).snapshot
     closed = recorded(probing, success(began=NOW + 7 * SECOND, probe=True), at=8)
     assert (closed.state, closed.refusals) == (State.CLOSED, 0)
-    assert closed.passed_at in (NOW + 2 * SECOND, NOW + 7 * SECOND)
+    assert closed.passed_at == NOW + 2 * SECOND  # the first one after the refusals says it
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["refusal", "again", "success", "trip", "failure", "probe"]),
+            st.floats(0.1, 20),  # seconds since the event before
+            st.floats(0.1, 30),  # how long the attempt took
+        ),
+        max_size=40,
+    )
+)
+def test_whatever_else_happens_what_got_through_after_a_refusal_is_known(events):
+    """In any state: else a delivery that alone is refused would open its lane again and again."""
+    snapshot, now, refused = Snapshot(), NOW, None
+    for kind, passed, took in events:
+        now += passed * SECOND
+        began = now - took * SECOND
+        if kind == "probe":
+            if breaker.admit(snapshot=snapshot, now=now).probe:
+                snapshot = breaker.begin_probe(snapshot=snapshot, now=now, lease=5 * SECOND).snapshot
+            continue
+        signal = {"again": Signal.REFUSAL}.get(kind) or Signal(kind)
+        report = Report(signal, reason="x", began=began, again=kind == "again", probe=snapshot.state is State.HALF_OPEN)
+        snapshot = breaker.record(snapshot=snapshot, policy=POLICY, report=report, now=now, limit=5).snapshot
+        if signal is Signal.REFUSAL:
+            refused = refused or now
+        elif signal is Signal.SUCCESS and refused is not None and began > refused:
+            assert snapshot.passed_at is not None
+            assert snapshot.passed_at > refused
+            refused = None
+        if refused is not None:
+            assert snapshot.passed_at is None or snapshot.passed_at <= refused
+            assert snapshot.refusals
 
 
 @pytest.mark.parametrize(

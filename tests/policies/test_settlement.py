@@ -104,25 +104,25 @@ def test_retry_after_is_honoured_up_to_the_longest_delay():
 
 
 @pytest.mark.parametrize(
-    ("refused", "passed", "step", "signal"),
+    ("refused", "passed", "step", "again"),
     [
-        (None, None, Step.RETRY, Signal.REFUSAL),
-        (None, 5, Step.RETRY, Signal.REFUSAL),
-        (5, None, Step.RETRY, Signal.TRIP),
-        (5, 4, Step.RETRY, Signal.TRIP),  # it passed before the gateway began to refuse
-        (5, 5, Step.RETRY, Signal.TRIP),
+        (None, None, Step.RETRY, False),
+        (None, 5, Step.RETRY, False),
+        (5, None, Step.RETRY, True),
+        (5, 4, Step.RETRY, True),  # it passed before the gateway began to refuse
+        (5, 5, Step.RETRY, True),
         (5, 6, Step.BURY, None),
     ],
 )
 @pytest.mark.parametrize("status", [403, 413, 414, 431])
-def test_one_that_a_gateway_refuses_dies_only_if_others_passed_since(status, refused, passed, step, signal):
+def test_one_that_a_gateway_refuses_dies_only_if_others_passed_since(status, refused, passed, step, again):
     at = {None: None} | {n: NOW + n * SECOND for n in range(10)}
     refusals = Refusals(at[refused], at[passed])
     said = classify_reply(Reply(status, {}, ""))
     found = settle(classified=said, rules=rules(), attempt=2, retries_used=0, jitter=0, refusals=refusals)
     assert (found.step, found.spends_retry, found.refused) == (step, False, step is Step.RETRY)
     report = lane_report(said, probe=False, refusals=refusals)
-    assert (report and report.signal) == signal
+    assert (report and (report.signal, report.again)) == (None if again is None else (Signal.REFUSAL, again))
     if step is Step.BURY:
         assert "Other deliveries got through" in found.message
         assert found.code == f"http_{status}"
