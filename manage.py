@@ -17,7 +17,12 @@ def main() -> None:
 
         django.setup()
         call_command("check")
-    execute_from_command_line(sys.argv)
+    from config.embedded import StartError
+
+    try:
+        execute_from_command_line(sys.argv)
+    except StartError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from . import cleanup, console, idle, incoming, metrics, runs
+from . import cleanup, console, idle, incoming, metrics, runs, up
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,11 @@ BARS = {
         metrics.metrics,
         "a scrape with 10,000,000 deliveries, 1,000,000 dead letters, ms",
         {"median": ("<=", 100)},
+    ),
+    "postmaster": Bar(
+        up.postmaster,
+        "embedded postmaster killed: seconds until ready, deliveries lost",
+        {"slowest": ("<=", 15.0), "lost": ("<=", 0.0)},
     ),
 }
 

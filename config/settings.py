@@ -16,7 +16,10 @@ ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS", [])
 
 _embedded = EMBEDDED_DATABASE = not env.text("DATABASE_URL")
-DATABASE_ADDRESS = embedded.start(DATA_DIR / "postgresql") if _embedded else env.text("DATABASE_URL")
+EMBEDDED_DIRECTORY = DATA_DIR / "postgresql"
+# What is wrong by now may be where DATABASE_URL was to be read from.
+_starts = _embedded and not env.problems
+DATABASE_ADDRESS = embedded.start(EMBEDDED_DIRECTORY) if _starts else env.text("DATABASE_URL")
 _database = env.database("DATABASE_URL", default=DATABASE_ADDRESS)
 _kept = {"ENGINE": "config.database", "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
 DATABASES = {"default": {**(_database or {}), **_kept}}
@@ -27,14 +30,14 @@ SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS", [])
 if not SECRET_KEY:
     if not _embedded:
         env.problem("SECRET_KEY", "Needed where DATABASE_URL is set: at least 50 random characters.")
-    SECRET_KEY = secret.kept_in(DATA_DIR / "secret_key") if _embedded else "unconfigured"
+    SECRET_KEY = secret.kept_in(DATA_DIR / "secret_key") if _starts else "unconfigured"
 
 # --- What Backstop itself is told -------------------------------------------------------------------------
 DAY_MS = 86_400_000
-CRON_SECRET = env.text("CRON_SECRET")
+CRON_SECRET = env.credential("CRON_SECRET")
 N8N_WEBHOOK_URL = env.url("N8N_WEBHOOK_URL", "http://127.0.0.1:5678/webhook")
 N8N_API_URL = env.url("N8N_API_URL")
-N8N_API_KEY = env.text("N8N_API_KEY")
+N8N_API_KEY = env.credential("N8N_API_KEY")
 N8N_MAX_RETRIES = env.integer("N8N_MAX_RETRIES", 3, low=0, high=1000)
 N8N_BASE_DELAY_MS = env.integer("N8N_BASE_DELAY_MS", 1000, low=0, high=DAY_MS)
 N8N_MAX_DELAY_MS = env.integer("N8N_MAX_DELAY_MS", 30_000, low=0, high=DAY_MS)
@@ -53,7 +56,7 @@ if N8N_DEFAULT_CONCURRENCY > N8N_MAX_CONCURRENCY:
     _both = f"{N8N_DEFAULT_CONCURRENCY} is above N8N_MAX_CONCURRENCY ({N8N_MAX_CONCURRENCY})."
     env.problem("N8N_DEFAULT_CONCURRENCY", _both)
 STRIPE_WEBHOOK_SECRETS = env.words("STRIPE_WEBHOOK_SECRET", [])
-STRIPE_API_KEY = env.text("STRIPE_API_KEY")
+STRIPE_API_KEY = env.credential("STRIPE_API_KEY")
 STRIPE_API_URL = env.url("STRIPE_API_URL", "https://api.stripe.com")
 STRIPE_MAX_BODY_BYTES = env.integer("STRIPE_MAX_BODY_BYTES", 4 * 1024 * 1024, low=1024, high=64 * 1024 * 1024)
 ENVIRONMENT_NAME = env.text("ENVIRONMENT_NAME")
@@ -93,13 +96,13 @@ WORKER_MAX_IN_FLIGHT = env.integer("WORKER_MAX_IN_FLIGHT", 64, low=1, high=1000)
 WEB_THREADS = env.integer("WEB_THREADS", 4, low=1, high=256)
 ACCESS_LOG = env.boolean("ACCESS_LOG", default=False)
 TRACES = env.traces()
-METRICS_TOKEN = env.text("METRICS_TOKEN")
+METRICS_TOKEN = env.credential("METRICS_TOKEN")
 METRICS_TENANT_LABEL = env.boolean("METRICS_TENANT_LABEL", default=False)
 
 # --- Alerts, and mail -------------------------------------------------------------------------------------
 PUBLIC_URL = env.url("PUBLIC_URL")
 ALERT_EMAILS = env.addresses("ALERT_EMAILS")
-ALERT_WEBHOOK_URL = env.url("ALERT_WEBHOOK_URL", secret=True)
+ALERT_WEBHOOK_URL = env.url("ALERT_WEBHOOK_URL", is_base=False)
 ALERT_WORKFLOW = env.slug("ALERT_WORKFLOW", r"[a-z0-9][a-z0-9-]{0,62}")
 ALERT_RUNBOOK_URL = env.text("ALERT_RUNBOOK_URL", "docs/runbook.md")
 ALERT_REPEAT_MINUTES = env.integer("ALERT_REPEAT_MINUTES", 240, low=0, high=43_200)
@@ -259,7 +262,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["reliability.api.parsers.StrictJSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "reliability.api.parsers.AlwaysJSON",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "reliability.api.openapi.Schema",
     "DEFAULT_PAGINATION_CLASS": None,
     "EXCEPTION_HANDLER": "reliability.api.problems.handle",
     "UNAUTHENTICATED_USER": None,

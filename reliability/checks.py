@@ -17,9 +17,17 @@ SHORTEST_SECRET = 24
 def environment(app_configs: Any, **kwargs: Any) -> Sequence[CheckMessage]:
     """Report every variable that could not be read or makes no sense."""
     return [
-        Error(f"{name}: {message}", hint=f"Correct the environment variable {name}.", id="backstop.E001")
+        Error(
+            f"{name}: {message}",
+            hint=f"Correct {'the environment variable ' if name.isidentifier() else ''}{name}.",
+            id="backstop.E001",
+        )
         for name, message in settings.CONFIGURATION_PROBLEMS
     ]
+
+
+def _place(name: str) -> str:
+    return f"the environment variable {name}" if name.isidentifier() else f"the file {name}"
 
 
 @register(Tags.security, deploy=True)

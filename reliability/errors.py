@@ -70,6 +70,18 @@ class IdempotencyConflict(Conflict):
     code = "idempotency_conflict"
 
 
+class IdempotencyExpired(Conflict):
+    """The idempotency key was used, and what was made under it has been cleaned up since: use a new key."""
+
+    code = "idempotency_expired"
+
+
+class IdempotencyNotSupported(InvalidInput):
+    """This call does not take an Idempotency-Key, so a repeat would act again: send it without one."""
+
+    code = "idempotency_not_supported"
+
+
 class NotCancellable(Conflict):
     """The delivery can no longer be changed."""
 

@@ -11,6 +11,7 @@ from rest_framework.response import Response
 
 from reliability.api import pages
 from reliability.api.authentication import Caller
+from reliability.api.idempotency import KEY_HEADER, honours_key
 from reliability.api.serializers import Page, ProblemShape, ReasonRequest, Strict
 from reliability.api.views import PROBLEMS, View, caller, document_of, of_all_tenants, read
 from reliability.errors import NotFound
@@ -159,8 +160,12 @@ class RunNow(View):
     scopes = {"POST": "operate"}
 
     @extend_schema(
-        operation_id="run_cron_job", request=ReasonRequest, responses={**ACTED, 409: ProblemShape, 503: ProblemShape}
+        operation_id="run_cron_job",
+        request=ReasonRequest,
+        parameters=[KEY_HEADER],
+        responses={**ACTED, 409: ProblemShape, 503: ProblemShape},
     )
+    @honours_key
     def post(self, request: Request, job: str) -> Response:
         """Run a job by hand, beside its schedule. Refused while it is disabled, or its run before has not ended."""
         return _switch(request, job, jobs.run_now)

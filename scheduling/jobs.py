@@ -9,14 +9,16 @@ What n8n gets: `{"job", "run", "slot", "triggered_at", "missed", "missed_since",
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import backoff
 from django.db import OperationalError, connection, transaction
-from psycopg.errors import DeadlockDetected
+from psycopg.errors import DeadlockDetected, SerializationFailure
 
 from reliability import origin
 from reliability.errors import Conflict, NotFound, Unavailable
@@ -46,7 +48,23 @@ FROM scheduling_cronjob j WHERE j.slug = %s
 RUN = (
     "SELECT * FROM backstop_run_cron(backstop_from(%s, %s, %s), %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 )
-AGAIN = ("again", None, None, (), False, None)
+# Seconds, for all tries of a ping, and the longest wait before the second one; it doubles.
+TRY_SECONDS, FIRST_WAIT = 2.0, 0.02
+
+
+class _Interrupted(Exception):
+    """Nothing was kept: another run came in between, or PostgreSQL broke the transaction up. It may be done again."""
+
+
+_repeated = backoff.on_exception(
+    backoff.expo,
+    _Interrupted,
+    max_tries=TRIES,
+    max_time=TRY_SECONDS,
+    jitter=backoff.full_jitter,
+    factor=FIRST_WAIT,
+    logger=None,
+)
 
 
 class Disabled(Conflict):
@@ -116,7 +134,15 @@ def ping(*, slug: str, key: str | None, caller: Caller) -> Ran:
 
     Raises `NotFound`, `Disabled`, and `Unavailable` where scheduling is switched off.
     """
-    for _ in range(TRIES):
+    try:
+        return _ping(slug, key, caller)
+    except _Interrupted:
+        raise Unavailable("Other runs of the job came in between.") from None
+
+
+@_repeated
+def _ping(slug: str, key: str | None, caller: Caller) -> Ran:
+    with _interruptible():
         found = _look(slug)
         if not found.on:
             _note(found, PingResult.OFF, caller)
@@ -127,9 +153,23 @@ def ping(*, slug: str, key: str | None, caller: Caller) -> Ran:
         except Disabled:
             _note(found, PingResult.DISABLED, caller)
             raise
-        if ran is not None:
-            return ran
-    raise Unavailable("Other runs of the job came in between.")
+    if ran is None:
+        raise _Interrupted
+    return ran
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Say by `_Interrupted` that PostgreSQL rolled back what was done here: a deadlock, or a serialization failure.
+
+    Within a transaction of the caller's, only the caller can do it again.
+    """
+    try:
+        yield
+    except OperationalError as error:
+        if isinstance(error.__cause__, DeadlockDetected | SerializationFailure) and not connection.in_atomic_block:
+            raise _Interrupted from error
+        raise
 
 
 def run_now(*, job_id: UUID, hand: Hand, now: datetime, once: UUID | None = None) -> Ran:
@@ -137,10 +177,17 @@ def run_now(*, job_id: UUID, hand: Hand, now: datetime, once: UUID | None = None
 
     Raises `NotFound`, `Disabled`, `Overlapping`, `AnsweredAlready` and `Unavailable`.
     """
-    job = find(job_id=job_id)
-    with transaction.atomic():
+    try:
+        return _run_now(find(job_id=job_id), f"manual:{once or uuid7()}", hand, now)
+    except _Interrupted:
+        raise Unavailable("Other runs of the job came in between.") from None
+
+
+@_repeated
+def _run_now(job: CronJob, key: str, hand: Hand, now: datetime) -> Ran:
+    with _interruptible(), transaction.atomic():
         for _ in range(TRIES):
-            ran = _run(_look(job.slug), Due(None), key=f"manual:{once or uuid7()}", caller=None)
+            ran = _run(_look(job.slug), Due(None), key=key, caller=None)
             if ran is not None:
                 break
         else:
@@ -243,16 +290,11 @@ def _run(found: _Found, due: Due, *, key: str | None, caller: Caller | None) -> 
 
 
 def _call(arguments: Sequence[Any]) -> Sequence[Any]:
-    """Call `backstop_run_cron`. Where PostgreSQL broke up a deadlock with it, nothing was kept: look again."""
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(RUN, arguments)
-            row: Sequence[Any] = cursor.fetchone()
-            return row
-    except OperationalError as error:
-        if isinstance(error.__cause__, DeadlockDetected) and not connection.in_atomic_block:
-            return AGAIN
-        raise
+    """Call `backstop_run_cron`."""
+    with connection.cursor() as cursor:
+        cursor.execute(RUN, arguments)
+        row: Sequence[Any] = cursor.fetchone()
+        return row
 
 
 def _refusal(job: CronJob) -> str:

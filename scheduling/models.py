@@ -58,7 +58,9 @@ class CronJob(models.Model):
     slug = SlugTextField(unique=True, help_text="Its address: POST /cron/<slug>/")
     name = models.TextField(help_text="For people.")
     schedule = models.TextField(
-        blank=True, default="", help_text="A cron expression, such as '0 9 * * MON'. It triggers nothing by itself."
+        blank=True,
+        default="",
+        help_text="A cron expression, such as '0 9 * * MON', '@daily' or, with seconds, '30 0 9 * * 1'.",
     )
     timezone = models.TextField(default="UTC", help_text="Of the expression, such as Europe/Berlin.")
     period_seconds = models.IntegerField(

@@ -10,6 +10,7 @@ from reliability.models import ApiKey, Breaker, Delivery, Lane, Workflow, digest
 from reliability.pipeline import clock, dispatcher, intake
 from reliability.pipeline.intake import Trigger
 
+from .support import openapi
 from .support.receiver import Receiver
 from .support.workers import Workers
 
@@ -107,6 +108,19 @@ def key(db):
 def api(key):
     """A client with a key for everything."""
     return Client(headers={"Authorization": f"Bearer {key()}"})
+
+
+@pytest.fixture
+def held_against_schema(monkeypatch):
+    """Let each answer of the API be held against the OpenAPI document."""
+    real = Client.request
+
+    def request(self, **values):
+        response = real(self, **values)
+        openapi.check(response)
+        return response
+
+    monkeypatch.setattr(Client, "request", request)
 
 
 @pytest.fixture

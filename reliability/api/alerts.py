@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -25,6 +25,7 @@ from .alert_serializers import (
     silence_shape,
 )
 from .authentication import Caller
+from .idempotency import KEY_HEADER, honours_key
 from .serializers import ProblemShape, ReasonRequest
 from .views import PROBLEMS, View, caller, read
 
@@ -82,7 +83,13 @@ class Silences(View):
             rows = rows.filter(until__gt=who.now) if wanted["active"] else rows.filter(until__lte=who.now)
         return pages.page(request, rows, silence_shape)
 
-    @extend_schema(operation_id="silence_alerts", request=SilenceRequest, responses={201: SilenceShape, **PROBLEMS})
+    @extend_schema(
+        operation_id="silence_alerts",
+        request=SilenceRequest,
+        parameters=[KEY_HEADER],
+        responses={201: SilenceShape, 200: OpenApiResponse(SilenceShape, "A repeat."), 409: ProblemShape, **PROBLEMS},
+    )
+    @honours_key
     def post(self, request: Request) -> Response:
         """Tell nothing of an alert, of a workflow, of both or of all, until a moment."""
         who = _of_all(request)

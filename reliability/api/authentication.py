@@ -7,7 +7,7 @@ from typing import Any
 from django.db import connection
 from django.db.models import Q
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, MethodNotAllowed
 from rest_framework.permissions import BasePermission
 
 from reliability.errors import Forbidden
@@ -96,12 +96,12 @@ def _note_use(key: ApiKey, now: datetime) -> None:
 
 
 class HasScope(BasePermission):
-    """Holds the key's scopes against the view's `scopes`: by method, or under `*` for all."""
+    """Holds the key's scopes against the view's `scopes` for the method. What names no scope is not allowed."""
 
     def has_permission(self, request: Any, view: Any) -> bool:
-        scope = view.scopes.get(request.method) or view.scopes.get("*")
+        scope = view.scopes.get("GET" if request.method == "HEAD" else request.method)
         if scope is None:
-            return True  # no such method here: the view answers 405
+            raise MethodNotAllowed(request.method)
         if not request.auth.key.allows(scope):
             raise Forbidden(f"The key does not have the scope '{scope}'.")
         return True

@@ -14,6 +14,7 @@ from reliability.pipeline import operations
 from . import pages, shapes
 from .authentication import Caller
 from .bulk_serializers import OperationPage, OperationQuery, OperationShape, RateRequest
+from .idempotency import KEY_HEADER, honours_key
 from .serializers import BulkShape, ProblemShape, ReasonRequest, Strict
 from .views import PROBLEMS, View, caller, read
 
@@ -98,8 +99,10 @@ class Undo(_Controlled):
     @extend_schema(
         operation_id="undo_batch",
         request=ReasonRequest,
+        parameters=[KEY_HEADER],
         responses={202: BulkShape, 404: ProblemShape, 409: ProblemShape, **PROBLEMS},
     )
+    @honours_key
     def post(self, request: Request, batch_id: UUID) -> Response:
         """Bring back what a purge took, as far as its payloads are there, by a batch of its own."""
         made = self._control(request, batch_id)

@@ -14,26 +14,22 @@ from reliability.pipeline import circuit
 
 from . import pages, shapes
 from .authentication import Caller
-from .serializers import BreakerPage, BreakerShape, ForceOpenRequest, ProblemShape, ReasonRequest, Strict
+from .serializers import BreakerPage, BreakerQuery, BreakerShape, ForceOpenRequest, ProblemShape, ReasonRequest
 from .views import PROBLEMS, View, caller, read
 
 ACTED = {200: BreakerShape, 404: ProblemShape, **PROBLEMS}
 
 
-class NoFilters(Strict):
-    """A list without filters."""
-
-
 class Breakers(View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="list_breakers", responses={200: BreakerPage, **PROBLEMS})
+    @extend_schema(operation_id="list_breakers", parameters=[BreakerQuery], responses={200: BreakerPage, **PROBLEMS})
     def get(self, request: Request) -> Response:
         """List the breakers of the lanes and, for keys of all tenants, that of the n8n instance."""
-        pages.filters(request, NoFilters)
+        wanted = pages.filters(request, BreakerQuery).validated_data
         who = caller(request)
         circuit.instance()
-        return pages.page(request, _visible(who), lambda one: _shape(one, who.now))
+        return pages.page(request, _matching(wanted, who), lambda one: _shape(one, who.now))
 
 
 class Reset(View):
@@ -67,6 +63,16 @@ class ForceOpen(View):
 
 def _visible(who: Caller) -> Any:
     return Breaker.objects.select_related("lane__workflow").filter(who.own("lane__tenant"))
+
+
+def _matching(wanted: dict[str, Any], who: Caller) -> Any:
+    """Narrow the visible breakers. Raises `Forbidden` where a tenant's key names another tenant."""
+    rows = _visible(who)
+    if "workflow" in wanted:
+        rows = rows.filter(lane__workflow__slug=wanted["workflow"])
+    if "tenant" in wanted:
+        rows = rows.filter(lane__tenant=who.tenant_for(wanted["tenant"]))
+    return rows.filter(**{name: wanted[name] for name in ("state", "scope") if name in wanted})
 
 
 def _find(breaker_id: UUID, who: Caller) -> Breaker:

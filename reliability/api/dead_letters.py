@@ -9,13 +9,15 @@ from rest_framework.response import Response
 
 from reliability.errors import NotFound
 from reliability.models import DeadLetter, OperationKind
-from reliability.pipeline import burial, operations, replay
+from reliability.pipeline import burial, idempotency, operations, replay
 from reliability.pipeline.burial import Report
 from reliability.pipeline.selection import DeadLetterFilter
 
 from . import pages, shapes
 from .authentication import Caller
 from .bulk_serializers import BulkReplayRequest, BulkRequest, DryRunShape
+from .idempotency import KEY_HEADER, REPLAYED, claimed, honours_key, knows_repeats
+from .parsers import FailureParser
 from .serializers import (
     BulkShape,
     DeadLetterPage,
@@ -28,11 +30,12 @@ from .serializers import (
 )
 from .views import PROBLEMS, View, caller, read, text_of
 
-STARTED = {202: BulkShape, 200: OpenApiResponse(DryRunShape, "A dry run."), **PROBLEMS}
+STARTED = {202: BulkShape, 409: ProblemShape, 200: OpenApiResponse(DryRunShape, "A dry run."), **PROBLEMS}
 
 
 class DeadLetters(View):
     scopes = {"GET": "read", "POST": "report"}
+    parser_classes = [FailureParser]
 
     @extend_schema(
         operation_id="list_dead_letters",
@@ -52,8 +55,16 @@ class DeadLetters(View):
     @extend_schema(
         operation_id="report_dead_letter",
         request=DeadLetterRequest,
-        responses={201: DeadLetterShape, 413: ProblemShape, **PROBLEMS},
+        parameters=[KEY_HEADER],
+        responses={
+            201: DeadLetterShape,
+            200: OpenApiResponse(DeadLetterShape, "A repeat: the first dead letter, with `Idempotent-Replayed: true`."),
+            409: OpenApiResponse(ProblemShape, "The key was used with another request."),
+            413: ProblemShape,
+            **PROBLEMS,
+        },
     )
+    @knows_repeats
     def post(self, request: Request) -> Response:
         """Keep what failed for good elsewhere."""
         who = caller(request)
@@ -65,8 +76,12 @@ class DeadLetters(View):
             error_code=values.get("error_code", ""),
             error_message=values["error_message"],
         )
-        kept = burial.report(report=report, now=who.now)
-        return Response(shapes.dead_letter(kept), status=201)
+        with claimed(request) as place:
+            if place.first is None:
+                kept = burial.report(report=report, now=who.now)
+                place.keep(row_ids=[kept.pk])
+                return Response(shapes.dead_letter(kept), status=201)
+            return Response(shapes.dead_letter(idempotency.dead_letter_of(place.first)), headers=REPLAYED)
 
 
 class OneDeadLetter(View):
@@ -97,8 +112,10 @@ class Replay(View):
     @extend_schema(
         operation_id="replay_dead_letter",
         request=ReplayRequest,
+        parameters=[KEY_HEADER],
         responses={202: BulkShape, 404: ProblemShape, 409: ProblemShape, **PROBLEMS},
     )
+    @honours_key
     def post(self, request: Request, dead_letter_id: UUID) -> Response:
         """Send a dead letter again, with its own payload or an edited one, or have n8n retry its execution."""
         who = caller(request)
@@ -121,7 +138,10 @@ class Replay(View):
 class ReplayMany(View):
     scopes = {"POST": "operate"}
 
-    @extend_schema(operation_id="replay_dead_letters", request=BulkReplayRequest, responses=STARTED)
+    @extend_schema(
+        operation_id="replay_dead_letters", request=BulkReplayRequest, parameters=[KEY_HEADER], responses=STARTED
+    )
+    @honours_key
     def post(self, request: Request) -> Response:
         """Send all that a filter matches again, at a rate."""
         return _submit(request, BulkReplayRequest, OperationKind.REPLAY)
@@ -130,7 +150,8 @@ class ReplayMany(View):
 class PurgeMany(View):
     scopes = {"POST": "operate"}
 
-    @extend_schema(operation_id="purge_dead_letters", request=BulkRequest, responses=STARTED)
+    @extend_schema(operation_id="purge_dead_letters", request=BulkRequest, parameters=[KEY_HEADER], responses=STARTED)
+    @honours_key
     def post(self, request: Request) -> Response:
         """Purge all that a filter matches."""
         return _submit(request, BulkRequest, OperationKind.PURGE)

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -13,12 +13,13 @@ from reliability import strict_json
 from reliability.errors import InvalidInput, NotFound
 from reliability.models import Delivery, digest_of
 from reliability.models.ids import at_least, before
-from reliability.pipeline import control, intake, selection
+from reliability.pipeline import control, idempotency, intake, selection
 from reliability.pipeline.intake import Accepted, Trigger
 from reliability.pipeline.selection import lanes_of
 
 from . import pages, quick, shapes, written
 from .authentication import Caller
+from .idempotency import KEY_HEADER, REPLAYED, claimed, knows_repeats
 from .serializers import (
     BatchRequest,
     BatchShape,
@@ -32,8 +33,6 @@ from .serializers import (
     key_of,
 )
 from .views import PROBLEMS, View, caller, read, text_of
-
-KEY_HEADER = OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER)
 
 
 class Deliveries(View):
@@ -59,6 +58,7 @@ class Deliveries(View):
             **PROBLEMS,
         },
     )
+    @knows_repeats
     def post(self, request: Request) -> Response:
         """Accept a delivery; a 2xx says that it is kept."""
         who = caller(request)
@@ -68,7 +68,7 @@ class Deliveries(View):
         shape = _shape(accepted, trigger, values["payload"])
         if accepted.created:
             return Response(shape, status=201)
-        return Response(shape, headers={"Idempotent-Replayed": "true"})
+        return Response(shape, headers=REPLAYED)
 
     @extend_schema(
         operation_id="list_deliveries", parameters=[DeliveryQuery], responses={200: DeliveryPage, **PROBLEMS}
@@ -85,19 +85,36 @@ class Batch(View):
     @extend_schema(
         operation_id="create_deliveries",
         request=BatchRequest,
-        responses={201: BatchShape, 200: BatchShape, 409: ProblemShape, 413: ProblemShape, **PROBLEMS},
+        parameters=[KEY_HEADER],
+        responses={
+            201: BatchShape,
+            200: OpenApiResponse(BatchShape, "All of them are repeats, with `Idempotent-Replayed: true`."),
+            409: OpenApiResponse(ProblemShape, "A key was used with another payload, or with another batch."),
+            413: ProblemShape,
+            **PROBLEMS,
+        },
     )
+    @knows_repeats
     def post(self, request: Request) -> HttpResponse:
-        """Accept up to 1,000 deliveries, all or none; 200 if every one of them is a repeat."""
+        """Accept up to 1,000 deliveries, all or none; 200 if every one of them is a repeat.
+
+        The header's key is that of the whole batch, and a delivery's `idempotency_key` its own.
+        """
         who = caller(request)
         values = read(request, BatchRequest)["deliveries"]
         texts = strict_json.items(text_of(request, "deliveries"))
         triggers = [_numbered(i, one, text, who) for i, (one, text) in enumerate(zip(values, texts, strict=True))]
-        accepted = intake.accept(triggers=triggers, now=who.now)
+        with claimed(request) as place:
+            if place.first is None:
+                accepted = intake.accept(triggers=triggers, now=who.now)
+                place.keep(row_ids=[one.delivery.pk for one in accepted])
+            else:
+                accepted = [Accepted(one, created=False) for one in idempotency.deliveries_of(place.first)]
         made = zip(accepted, triggers, values, strict=True)
         found = (_shape(one, trigger, value["payload"]) for one, trigger, value in made)
-        status = 201 if any(one.created for one in accepted) else 200
-        return written.listed("deliveries", found, status=status)
+        if any(one.created for one in accepted):
+            return written.listed("deliveries", found, status=201)
+        return written.listed("deliveries", found, status=200, headers=REPLAYED)
 
 
 class OneDelivery(View):

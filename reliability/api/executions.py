@@ -1,13 +1,17 @@
 """What n8n reports: failed executions, figures, and how a delivery's work ended."""
 
+import logging
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from reliability import origin
+from reliability.errors import BackstopError
 from reliability.models import Execution, FailureReport
 from reliability.pipeline import callback, figures, reports
 from reliability.pipeline.callback import Ended
@@ -18,6 +22,8 @@ from reliability.policies import failure
 from . import shapes
 from .authentication import Caller
 from .deliveries import find
+from .idempotency import knows_repeats
+from .parsers import LenientJSONParser
 from .report_serializers import (
     ErrorTriggerBody,
     ExecutionRequest,
@@ -36,8 +42,12 @@ ADDRESS = [
 ]
 
 
+logger = logging.getLogger(__name__)
+
+
 class FailedExecutions(View):
     scopes = {"POST": "report"}
+    parser_classes = [LenientJSONParser]
 
     @extend_schema(
         operation_id="report_failed_execution",
@@ -51,8 +61,12 @@ class FailedExecutions(View):
             **PROBLEMS,
         },
     )
+    @knows_repeats
     def post(self, request: Request) -> Response:
-        """Take the body of n8n's Error Trigger as it is; join it to its delivery, or keep it as a dead letter."""
+        """Take the body of n8n's Error Trigger as it is; join it to its delivery, or keep it as a dead letter.
+
+        Nobody sends it again: what cannot be stored is replaced, and what is unusable counts as missing.
+        """
         report, created = reports.take(incoming=_incoming(request, caller(request)), now=caller(request).now)
         return Response(_report_shape(report), status=201 if created else 200)
 
@@ -70,6 +84,7 @@ class Executions(View):
             **PROBLEMS,
         },
     )
+    @knows_repeats
     def post(self, request: Request) -> Response:
         """Keep an execution's figures; the lane's breaker hears how it ended where no delivery is named."""
         who = caller(request)
@@ -89,12 +104,14 @@ class Executions(View):
 
 class Outcome(View):
     scopes = {"POST": "report"}
+    parser_classes = [LenientJSONParser]
 
     @extend_schema(
         operation_id="report_outcome",
         request=OutcomeRequest,
         responses={200: DeliveryShape, 404: ProblemShape, 409: ProblemShape, **PROBLEMS},
     )
+    @knows_repeats
     def post(self, request: Request, delivery_id: UUID) -> Response:
         """Say how a delivery's work ended; the same report twice changes nothing."""
         who = caller(request)
@@ -102,8 +119,8 @@ class Outcome(View):
         find(delivery_id, who)
         ended = Ended(
             succeeded=values["status"] == "succeeded",
-            execution_id=values.get("execution_id", ""),
-            error=values.get("error", ""),
+            execution_id=values.get("execution_id") or "",
+            error=values.get("error") or "",
             attempt=values.get("attempt"),
         )
         done = callback.report(delivery_id=delivery_id, ended=ended, now=who.now)
@@ -111,13 +128,13 @@ class Outcome(View):
 
 
 def _incoming(request: Request, who: Caller) -> Incoming:
-    body: Any = request.data
+    body = _body(request)
     address = _address(request)
     found = failure.read_body(body)
     origin.rename(address.get("request_id", ""))
     return Incoming(
         failure=found,
-        report=failure.shorten({name: value for name, value in body.items() if name not in OURS}),
+        report=failure.shorten({name: value for name, value in body.items() if name not in address and value != ""}),
         tenant=who.key.tenant or "",
         for_tenant=who.tenant_for(address.get("tenant")),
         delivery_id=address.get("delivery_id"),
@@ -125,14 +142,29 @@ def _incoming(request: Request, who: Caller) -> Incoming:
     )
 
 
+def _body(request: Request) -> dict[str, Any]:
+    """Return the body. One that cannot be read is lost, so the log says so."""
+    try:
+        body: dict[str, Any] = request.data
+    except BackstopError as error:
+        length = request.META.get("CONTENT_LENGTH", "")
+        logger.warning("failure_report_unreadable", extra={"code": error.code, "length": length})
+        raise
+    return body
+
+
 def _address(request: Request) -> dict[str, Any]:
-    """Read which delivery is meant, from the body or the headers. What an expression left empty was not given."""
+    """Read which delivery is meant, from the body or the headers. What is empty or unusable was not given."""
     given = {name: request.data[name] for name in OURS if request.data.get(name) not in (None, "")}
     for name, header in (("delivery_id", "X-Backstop-Delivery"), ("attempt", "X-Backstop-Attempt")):
         if value := request.headers.get(header, "").strip():
             given.setdefault(name, value)
-    values: dict[str, Any] = ReportAddress().run_validation(given)
-    return values
+    fields = ReportAddress().fields
+    found = {}
+    for name, value in given.items():
+        with suppress(ValidationError):
+            found[name] = fields[name].run_validation(value)
+    return found
 
 
 def _report_shape(report: FailureReport) -> dict[str, Any]:

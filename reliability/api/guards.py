@@ -21,6 +21,7 @@ from .guard_serializers import (
     SlotRequest,
     SlotShape,
 )
+from .idempotency import KEY_HEADER, honours_key, knows_repeats
 from .serializers import ProblemShape
 from .views import PROBLEMS, View, caller, read
 
@@ -56,8 +57,16 @@ class Slots(View):
     @extend_schema(
         operation_id="take_slot",
         request=SlotRequest,
-        responses={201: SlotShape, 429: OpenApiResponse(ProblemShape, "All are taken; see `Retry-After`."), **PROBLEMS},
+        parameters=[KEY_HEADER],
+        responses={
+            201: SlotShape,
+            200: OpenApiResponse(SlotShape, "A repeat: the place that was taken first."),
+            409: OpenApiResponse(ProblemShape, "The key was used with another request."),
+            429: OpenApiResponse(ProblemShape, "All are taken; see `Retry-After`."),
+            **PROBLEMS,
+        },
     )
+    @honours_key
     def post(self, request: Request) -> Response:
         """Take a place within a lane's concurrency limit, which deliveries count within too."""
         who = caller(request)
@@ -91,6 +100,7 @@ class Claim(View):
             **PROBLEMS,
         },
     )
+    @knows_repeats
     def post(self, request: Request) -> Response:
         """Claim a Stripe event, so that its effect is had once."""
         who = caller(request)
@@ -112,6 +122,7 @@ class Complete(View):
     scopes = {"POST": "report"}
 
     @extend_schema(operation_id="complete_stripe_event", request=CompleteRequest, responses=ENDED)
+    @knows_repeats
     def post(self, request: Request, claim: str) -> Response:
         """Say that the effect has been had. `claim` is the claim's id, or the event's."""
         who = caller(request)
@@ -126,6 +137,7 @@ class Fail(View):
     scopes = {"POST": "report"}
 
     @extend_schema(operation_id="fail_stripe_event", request=FailRequest, responses=ENDED)
+    @knows_repeats
     def post(self, request: Request, claim: str) -> Response:
         """Give the claim up: whoever comes next may have it."""
         who = caller(request)

@@ -9,6 +9,7 @@ from rest_framework.parsers import BaseParser
 
 from reliability import strict_json
 from reliability.errors import InvalidInput, PayloadTooLarge
+from reliability.policies import lenient_json
 
 
 class Document(dict[str, Any]):
@@ -19,13 +20,39 @@ class Document(dict[str, Any]):
         self.members = members
 
 
-def document_of(body: bytes) -> Document:
-    """Read a body. Raises `InvalidInput` where it is not a sound JSON object."""
+def document_of(body: bytes, *, unsound: bool = False) -> Document:
+    """Read a body. Raises `InvalidInput` where it is not a sound JSON object; `unsound` strings may be let pass."""
     text = strict_json.text_of(body)
-    value = strict_json.load(text)
+    value = strict_json.load(text, unsound=unsound)
     if not isinstance(value, dict):
         raise InvalidInput("The body is not a JSON object.")
     return Document(value, strict_json.members(text))
+
+
+class LenientJSONParser(BaseParser):
+    """Takes what nobody sends a second time, as far as it can be read; what is no object is a member `body`."""
+
+    media_type = "application/json"
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> dict[str, Any]:
+        """Raises `PayloadTooLarge`, and `InvalidInput` where the body is no JSON."""
+        value = lenient_json.load(_read(stream, parser_context["request"]))
+        if isinstance(value, list) and len(value) == 1:  # n8n's list of items, with its one item
+            value = value[0]
+        return value if isinstance(value, dict) else {"body": value}
+
+
+class FailureParser(BaseParser):
+    """Takes a failure with a payload: the payload as strictly as a delivery's, other strings whatever they hold."""
+
+    media_type = "application/json"
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Document:
+        """Raises `PayloadTooLarge`, and `InvalidInput` where the body or its payload is not sound."""
+        found = document_of(_read(stream, parser_context["request"]), unsound=True)
+        if "payload" in found.members:
+            strict_json.load(found.members["payload"])
+        return found
 
 
 class StrictJSONParser(BaseParser):

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from reliability.models import ExecutionStatus, ReportState
 from reliability.pipeline.callback import STATUSES
-from reliability.policies.failure import ID_LENGTH, MESSAGE_LENGTH
+from reliability.policies.failure import ID_LENGTH, error_text, identifier
 
 from .serializers import SlugField, Strict, TextField
 
@@ -53,6 +55,32 @@ class ErrorTriggerBody(serializers.Serializer[Any]):
     request_id = serializers.CharField(required=False)
 
 
+@extend_schema_field({"type": ["string", "integer"]})
+class ExecutionIdField(serializers.CharField):
+    """An execution's id: text, as n8n has it, or a number, as other versions do."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if isinstance(data, bool) or not isinstance(data, str | int):
+            self.fail("invalid")
+        return str(data).strip()
+
+
+@extend_schema_field({"type": ["string", "integer", "null"]})
+class UsableIdField(serializers.Field[str, Any, str, Any]):
+    """An execution's id; one that is unusable counts as missing."""
+
+    def to_internal_value(self, data: Any) -> str:
+        return identifier(data)
+
+
+@extend_schema_field(OpenApiTypes.ANY)
+class ErrorTextField(serializers.Field[str, Any, str, Any]):
+    """What went wrong, as text or as n8n's error object; cut to 10,000 characters."""
+
+    def to_internal_value(self, data: Any) -> str:
+        return error_text(data)
+
+
 class IdField(serializers.UUIDField):
     """An id as text, in its usual form."""
 
@@ -86,7 +114,7 @@ class ExecutionRequest(Strict):
 
     workflow = SlugField()
     tenant = SlugField(required=False)
-    execution_id = TextField(max_length=ID_LENGTH)
+    execution_id = ExecutionIdField(max_length=ID_LENGTH)
     status = serializers.ChoiceField(choices=ExecutionStatus.choices)
     duration_ms = serializers.IntegerField(required=False, allow_null=True, min_value=0, max_value=2**31 - 1)
     delivery = IdField(required=False, allow_null=True)
@@ -110,6 +138,6 @@ class OutcomeRequest(Strict):
     """How a delivery's work ended. `attempt` is the `X-Backstop-Attempt` that the workflow was called with."""
 
     status = serializers.ChoiceField(choices=STATUSES)
-    execution_id = TextField(required=False, allow_blank=True, max_length=ID_LENGTH)
-    error = TextField(required=False, allow_blank=True, max_length=MESSAGE_LENGTH)
+    execution_id = UsableIdField(required=False, allow_null=True)
+    error = ErrorTextField(required=False, allow_null=True)
     attempt = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=1_000_000)

@@ -17,7 +17,9 @@ from reliability.models.breaker import BreakerState
 from reliability.models.delivery import AttemptResult
 from reliability.models.fields import validate_slug
 from reliability.pipeline.replay import Via
+from reliability.policies.failure import MESSAGE_LENGTH
 from reliability.policies.fingerprint import LABELS
+from reliability.policies.storable import storable
 
 KEY_LENGTH = 255
 BATCH_LIMIT = 1000
@@ -188,14 +190,21 @@ class DeadLetterQuery(Strict):
     search = TextField(required=False, max_length=200)
 
 
+class MessageField(TextField):
+    """An error's words: cut where they are too long, and what cannot be stored in them replaced."""
+
+    def to_internal_value(self, data: Any) -> str:
+        return storable(super().to_internal_value(data)[:MESSAGE_LENGTH])
+
+
 class DeadLetterRequest(Strict):
     """What failed for good elsewhere."""
 
     workflow = SlugField()
     tenant = SlugField(required=False)
     payload = PayloadField()
-    error_message = TextField(max_length=10_000)
-    error_code = TextField(required=False, allow_blank=True, max_length=200)
+    error_message = MessageField()
+    error_code = MessageField(required=False, allow_blank=True, max_length=200)
 
 
 class DeadLetterShape(serializers.Serializer[Any]):
@@ -271,6 +280,15 @@ class BreakerShape(serializers.Serializer[Any]):
     opened_at = serializers.DateTimeField(allow_null=True)
     next_probe_at = serializers.DateTimeField(allow_null=True)
     waiting = serializers.IntegerField()
+
+
+class BreakerQuery(Strict):
+    """The filters of a list of breakers. A workflow or a tenant has those of its lanes."""
+
+    workflow = SlugField(required=False)
+    tenant = SlugField(required=False)
+    state = serializers.ChoiceField(choices=BreakerState.choices, required=False)
+    scope = serializers.ChoiceField(choices=Scope.choices, required=False)
 
 
 class BreakerPage(Page):

@@ -13,15 +13,18 @@ from reliability.models import Flag
 from reliability.pipeline import flags, status
 
 from . import pages
-from .breakers import NoFilters
 from .guard_serializers import FlagRequest, FlagShape, StatusShape
-from .serializers import ProblemShape
+from .serializers import ProblemShape, Strict
 from .views import PROBLEMS, View, caller, read
 
 # Lanes listed at the most.
 LIST_LIMIT = 100
 # Sections that other rooms add: by name, a function of the moment and the tenant.
 SECTIONS: dict[str, Callable[[datetime, str | None], Any]] = {}
+
+
+class NoFilters(Strict):
+    """A call without filters."""
 
 
 class Status(View):

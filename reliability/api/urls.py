@@ -18,6 +18,8 @@ from . import (
     workflows,
 )
 
+READ = ["get", "head"]
+
 urlpatterns = [
     path("v1/deliveries/", deliveries.Deliveries.as_view()),
     path("v1/deliveries/batch/", deliveries.Batch.as_view()),
@@ -71,8 +73,6 @@ urlpatterns = [
     path("v1/executions/", executions.Executions.as_view()),
     path("v1/executions/failed/", executions.FailedExecutions.as_view()),
     path("v1/deliveries/<uuid:delivery_id>/outcome/", executions.Outcome.as_view()),
-    path("schema/", SpectacularJSONAPIView.as_view(), name="schema"),
-    path(
-        "docs/", SpectacularSwaggerSplitView.as_view(url_name="schema", http_method_names=["get", "head"]), name="docs"
-    ),
+    path("schema/", SpectacularJSONAPIView.as_view(http_method_names=READ), name="schema"),
+    path("docs/", SpectacularSwaggerSplitView.as_view(url_name="schema", http_method_names=READ), name="docs"),
 ]

@@ -5,12 +5,14 @@ from typing import Any
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from reliability.errors import Forbidden
 
+from . import idempotency
 from .authentication import Caller
 from .serializers import ProblemShape, ReasonRequest, Strict
 
@@ -18,13 +20,29 @@ PROBLEMS = dict.fromkeys((400, 401, 403, 503), ProblemShape)
 
 
 class View(APIView):
-    """A view for callers with a key; `scopes` names the scope that each method needs.
+    """A view for callers with a key; `scopes` names the scope that each method needs, HEAD's with GET.
 
-    One that `notes_use` sees to it by itself that the key's last use is kept.
+    A method without a scope is answered 405, and a view whose handler has none cannot be defined. OPTIONS is not
+    offered: its answer would tell of a view what the OpenAPI document tells anyway. A view that `notes_use` sees to
+    it by itself that the key's last use is kept.
     """
 
+    http_method_names = ["get", "head", "post", "put", "patch", "delete"]
     scopes: dict[str, str] = {}
     notes_use = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Raises `TypeError` where a handler's method has no scope: whoever calls it would need none."""
+        super().__init_subclass__(**options)
+        for name in cls.http_method_names:
+            if name != "head" and hasattr(cls, name) and name.upper() not in cls.scopes:
+                raise TypeError(f"{cls.__name__} names no scope for {name.upper()}.")
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Let a caller in, and refuse an idempotency key that the call would ignore."""
+        super().initial(request, *args, **kwargs)
+        if request.method not in SAFE_METHODS:
+            idempotency.refuse_unsupported(request, getattr(self, str(request.method).lower(), None))
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Answer, and keep nothing of it."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import Protocol
 
 PATIENCE = 60.0
 BACKOFF_FIRST, BACKOFF_LAST = 0.5, 15.0
@@ -36,13 +37,53 @@ class Child:
     start_at: float = 0.0
     failures: int = 0
     changes: Mapping[str, str] = field(default_factory=dict)
+    longest_wait: float = BACKOFF_LAST
+
+    def start(self) -> None:
+        # A session of its own: Ctrl-C reaches this process alone, which then ends the children in order.
+        self.process = subprocess.Popen(  # noqa: S603  # our own command
+            self.command,
+            env={**os.environ, **self.changes},
+            start_new_session=True,
+            preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509  # this process has one thread
+        )
+        self.started = time.monotonic()
+        logger.info("process_started", extra={"child": self.name, "pid": self.process.pid})
+
+    def plan_restart(self) -> float:
+        """Note that it has ended; return after how many seconds it starts again, more with each early end."""
+        lived = time.monotonic() - self.started
+        self.failures = 0 if lived > STEADY else self.failures + 1
+        wait = 0.0 if self.failures == 0 else min(self.longest_wait, BACKOFF_FIRST * 2 ** (self.failures - 1))
+        self.process, self.start_at = None, time.monotonic() + wait
+        return wait
+
+    def kill(self) -> None:
+        """End it at once, with all that it started."""
+        if self.process is not None:
+            _end_group(self.process)
+            self.process.wait()
+
+
+class Tended(Protocol):
+    """Something that the supervisor looks after beside its children."""
+
+    def tend(self) -> None:
+        """Do what is to be done now, without waiting."""
+
+    def end(self) -> None:
+        """End what is under way."""
 
 
 class Supervisor:
-    """Starts children again when they end, and ends them all on SIGINT or SIGTERM."""
+    """Starts children again when they end, and ends them all on SIGINT or SIGTERM.
 
-    def __init__(self, *, children: Sequence[Child], patience: float = PATIENCE) -> None:
+    What it tends beside them comes first: they may need it.
+    """
+
+    def __init__(self, *, children: Sequence[Child], tended: Sequence[Tended] = (), patience: float = PATIENCE) -> None:
         self.children = children
+        self.tended = tended
         self.patience = patience
         self._stop = threading.Event()
 
@@ -52,6 +93,8 @@ class Supervisor:
             signal.signal(number, self._ask_to_stop)
         try:
             while not self._stop.is_set():
+                for one in self.tended:
+                    one.tend()
                 for child in self.children:
                     self._tend(child)
                 self._stop.wait(0.2)
@@ -64,25 +107,16 @@ class Supervisor:
     def _tend(self, child: Child) -> None:
         if child.process is None:
             if time.monotonic() >= child.start_at:
-                self._start(child)
+                child.start()
             return
         code = child.process.poll()
         if code is not None:
             _end_group(child.process)
-            _plan_restart(child, code)
-
-    def _start(self, child: Child) -> None:
-        # A session of its own: Ctrl-C reaches this process alone, which then ends the children in order.
-        child.process = subprocess.Popen(  # noqa: S603  # our own command
-            child.command,
-            env={**os.environ, **child.changes},
-            start_new_session=True,
-            preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509  # this process has one thread
-        )
-        child.started = time.monotonic()
-        logger.info("process_started", extra={"child": child.name, "pid": child.process.pid})
+            logger.error("process_ended", extra={"child": child.name, "code": code, "again_in_s": child.plan_restart()})
 
     def _end_all(self) -> None:
+        for one in self.tended:
+            one.end()
         running = [child.process for child in self.children if child.process and child.process.poll() is None]
         for process in running:
             process.terminate()
@@ -100,14 +134,6 @@ def _end_group(process: "subprocess.Popen[bytes]") -> None:
     """End what a child left behind: a web server that was killed leaves processes that answer on, with old code."""
     with suppress(ProcessLookupError, PermissionError):  # the latter is what macOS says of a group of zombies
         os.killpg(process.pid, signal.SIGKILL)
-
-
-def _plan_restart(child: Child, code: int) -> None:
-    lived = time.monotonic() - child.started
-    child.failures = 0 if lived > STEADY else child.failures + 1
-    wait = 0.0 if child.failures == 0 else min(BACKOFF_LAST, BACKOFF_FIRST * 2 ** (child.failures - 1))
-    logger.error("process_ended", extra={"child": child.name, "code": code, "again_in_s": wait})
-    child.process, child.start_at = None, time.monotonic() + wait
 
 
 def _die_with(parent: int) -> Callable[[], None] | None:

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("reliability", "0026_archives_shown"),
+        ("reliability", "0038_idempotency_keys"),
     ]
 
     operations = [

@@ -16,6 +16,7 @@ from .execution import (
     RetryState,
 )
 from .flag import Flag, FlagName
+from .idempotency import IdempotencyKey
 from .operation import Ends, Operation, OperationKind, OperationState, OperationTally
 from .policy import Completion, LanePolicy, OnUnknownOutcome
 from .rollup import LATENCY_EDGES, DeathRollup, FailureGroup, Grain, Rollup
@@ -77,6 +78,7 @@ __all__ = [
     "Flag",
     "FlagName",
     "Grain",
+    "IdempotencyKey",
     "Ignored",
     "KeyScope",
     "Lane",

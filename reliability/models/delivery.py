@@ -8,6 +8,8 @@ from django.db import models
 from django.db.models import F, Func, Q, TextField, Value
 from django.db.models.functions import Coalesce
 
+from reliability.policies.canonical_json import canonical
+
 from .ids import uuid7
 from .operation import Operation
 from .workflow import Lane
@@ -39,9 +41,8 @@ FINAL = (DeliveryState.DELIVERED, DeliveryState.DEAD, DeliveryState.CANCELLED, D
 
 
 def digest_of(document: Any) -> bytes:
-    """Return the SHA-256 of a JSON document, which neither key order nor white space changes."""
-    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).digest()
+    """Return the SHA-256 of a JSON document's value: neither key order, white space nor spelling changes it."""
+    return hashlib.sha256(canonical(document).encode()).digest()
 
 
 def _setting(name: str) -> Coalesce:

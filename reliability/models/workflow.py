@@ -3,7 +3,6 @@
 import os
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
@@ -11,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 
-from reliability.policies import headers
+from reliability.policies import headers, webhook_path
 
 from .fields import EncryptedTextField, SlugTextField
 from .ids import is_demo, uuid7
@@ -20,6 +19,11 @@ from .policy import POLICY_FIELDS, LanePolicy, PolicyFields, effective
 DEFAULT_TENANT = "default"
 # What decides where a request goes and whether it is let in.
 ROUTE = ("path", "auth_header", "auth_value", "signing_secret")
+
+
+def authentication_variable(slug: str) -> str:
+    """Return the environment variable that wins over a workflow's stored authentication value."""
+    return "N8N_AUTH_" + slug.upper().replace("-", "_")
 
 
 def unsound_authentication(*, auth_header: str, auth_value: str, signing_secret: str) -> dict[str, str]:
@@ -80,12 +84,12 @@ class Workflow(PolicyFields):
         super().clean()
         if wrong := self.unsound_authentication:
             raise ValidationError(wrong)
-        if {".", ".."} & {*self.path.split("/")}:  # they would lead out of n8n's webhooks
-            raise ValidationError({"path": "A path has no part that is '.' or '..'."})
+        if why := webhook_path.problem(self.path):
+            raise ValidationError({"path": why})
 
     @property
     def url(self) -> str:
-        return f"{settings.N8N_WEBHOOK_URL.rstrip('/')}/{quote(self.path.lstrip('/'), safe='/:@!$&+,;=~-._')}"
+        return f"{settings.N8N_WEBHOOK_URL.rstrip('/')}/{webhook_path.encode(self.path.lstrip('/'))}"
 
     @property
     def policy(self) -> LanePolicy:
@@ -100,8 +104,7 @@ class Workflow(PolicyFields):
     @property
     def auth_variable(self) -> str:
         """The environment variable whose value goes before the stored one."""
-        slug: str = self.slug
-        return "N8N_AUTH_" + slug.upper().replace("-", "_")
+        return authentication_variable(self.slug)
 
     @property
     def unsound_authentication(self) -> dict[str, str]:

@@ -12,8 +12,9 @@ from reliability.errors import BackstopError
 from reliability.models import DEFAULT_TENANT, AlertChannel, AlertNotice, digest_of
 from reliability.policies import alert_text
 from reliability.policies.alert_text import Change
+from reliability.policies.classification import Failure
 
-from . import clock, intake, transport
+from . import clock, intake, known_secrets, transport
 from .intake import Trigger
 
 
@@ -64,7 +65,10 @@ def _webhook(notice: AlertNotice, changes: Sequence[Change]) -> None:
         timeout=settings.ALERT_TIMEOUT_SECONDS,
         document={"text": alert_text.slack(changes=changes, label=_label())},
         limit=transport.BODY_LIMIT,
+        names=transport.Names("ALERT_WEBHOOK_URL", "ALERT_WEBHOOK_URL"),
     )
+    if answer.failure is Failure.LOCAL_FAULT:
+        raise NotSent(f"The webhook cannot be used: {answer.detail}")  # its words are our own
     if answer.reply is None:
         raise NotSent(f"The webhook cannot be reached: {answer.failure}.")  # the detail may repeat its address
     if not 200 <= answer.reply.status < 300:
@@ -99,7 +103,7 @@ def _label() -> str:
 
 def _words(error: OSError | smtplib.SMTPException) -> str:
     text = " ".join(str(getattr(error, "strerror", None) or error).split())
-    return text or type(error).__name__
+    return known_secrets.redactor().text(text) or type(error).__name__
 
 
 WAYS: dict[str, Callable[[AlertNotice, Sequence[Change]], UUID | None]] = {

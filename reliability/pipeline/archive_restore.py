@@ -5,7 +5,7 @@ made again, with its delivery, whose key its replays go under. A block's letters
 commit together: whoever stops it, it goes on there.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -143,9 +143,8 @@ def restore(
     if problems and not skip_damaged:
         raise DamagedArchive(problems)
     outcome = Outcome(0, 0, {}, problems)
-    for lines in _whole_lines(archive, manifest):
-        chosen = [line for line in lines if line.letter is not None and wanted.takes(line.letter)]
-        outcome.matched += len(chosen)
+    for lines in _blocks(archive, manifest):
+        chosen = (line for line in lines if line.letter is not None and wanted.takes(line.letter))
         _restore_block(archive, chosen, outcome, hand=hand, now=now, dry_run=dry_run)
     return outcome
 
@@ -162,30 +161,32 @@ def _check(archive: Archive) -> tuple[Mapping[str, Any], list[str]]:
         manifest = archive.manifest
     file = f"{archive.name}{archive_store.DATA}"
     for block, data in archive_store.read(name=archive.name, manifest=manifest):
-        if not archive_format.is_whole(block, data):
-            bad = [line for line in archive_format.read_block(block, data) if line.letter is None]
-            problems += [f"{file}, line {line.number}: its checksum does not fit." for line in bad]
-            if not bad:
-                last = block.first_line + block.lines - 1
-                problems.append(f"{file}, lines {block.first_line} to {last}: damaged around them; they are whole.")
+        lines = archive_format.read_block(block, data, line_limit=archive_store.line_limit())
+        bad = [f"{file}, line {line.number}: {line.problem}." for line in lines if line.letter is None]
+        problems += bad
+        if not bad and not archive_format.is_whole(block, data):
+            last = block.first_line + block.lines - 1
+            problems.append(f"{file}, lines {block.first_line} to {last}: damaged around them; they are whole.")
     if extra := archive_store.surplus(name=archive.name, manifest=manifest):
         problems.append(f"{file}: {abs(extra)} bytes too {'many' if extra > 0 else 'few'}.")
     return manifest, problems
 
 
-def _whole_lines(archive: Archive, manifest: Mapping[str, Any]) -> Iterator[list[Line]]:
+def _blocks(archive: Archive, manifest: Mapping[str, Any]) -> Iterator[Iterator[Line]]:
+    """Yield each block's lines; of a block, one letter at a time is in memory."""
     for block, data in archive_store.read(name=archive.name, manifest=manifest):
-        yield [line for line in archive_format.read_block(block, data) if line.letter is not None]
+        yield archive_format.read_block(block, data, line_limit=archive_store.line_limit())
 
 
 def _restore_block(
-    archive: Archive, lines: list[Line], outcome: Outcome, *, hand: Hand, now: datetime, dry_run: bool
+    archive: Archive, lines: Iterable[Line], outcome: Outcome, *, hand: Hand, now: datetime, dry_run: bool
 ) -> None:
     """Bring a block's letters back, noted and on record by the same transaction."""
     with transaction.atomic():
         row = Archive.objects.select_for_update().get(pk=archive.pk)
         done = []
         for line in lines:
+            outcome.matched += 1
             reason = _why_not(row, line) or _restore_one(row, line.letter or {}, now=now, dry_run=dry_run)
             if reason:
                 outcome.passed[reason] = outcome.passed.get(reason, 0) + 1

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
+from django.conf import settings
 from django.core.files.base import ContentFile, File
 from django.core.files.storage import Storage, storages
 
@@ -19,12 +20,19 @@ DATA, MANIFEST = ".jsonl.gz", ".manifest.json"
 FOLDER = "dead-letters"
 # Up to so many bytes a file is put together in memory, beyond that in an unnamed temporary file.
 IN_MEMORY = 8 * 1024 * 1024
+# One of 20,000 letters has less than two.
+MANIFEST_LIMIT = 8 * 1024 * 1024
 
 
 class StorageFailed(BackstopError):
     """The archive's storage did not do what it was asked for."""
 
     code = "archive_storage"
+
+
+def line_limit() -> int:
+    """Return how many bytes a line may have: a payload, each character of which is escaped, and the rest."""
+    return max(archive_format.LINE_LIMIT, 2 * settings.MAX_BODY_BYTES + 1024 * 1024)
 
 
 def storage() -> Storage:
@@ -95,10 +103,12 @@ def read_manifest(*, name: str) -> dict[str, Any]:
     """Return a manifest. Raises `Damaged`, and `StorageFailed` where it cannot be read."""
     try:
         with storage().open(name + MANIFEST, "rb") as file:
-            data = file.read()
+            data = file.read(MANIFEST_LIMIT + 1)
     except Exception as error:  # as above
         raise StorageFailed(f"{name}{MANIFEST} cannot be read: {_said(error)}") from error
     try:
+        if len(data) > MANIFEST_LIMIT:
+            raise Damaged(f"it is larger than {MANIFEST_LIMIT:,} bytes")
         return archive_format.read_manifest(data)
     except Damaged as error:
         raise Damaged(f"{name}{MANIFEST}: {error}") from None
@@ -108,8 +118,11 @@ def read(*, name: str, manifest: Mapping[str, Any]) -> Iterator[tuple[Block, byt
     """Yield each block with the bytes in its place. Raises `StorageFailed` where the file cannot be read."""
     try:
         with storage().open(name + DATA, "rb") as file:
+            left = storage().size(name + DATA)
             for block in archive_format.blocks_in(manifest):
-                yield block, file.read(block.size)
+                data = file.read(max(0, min(block.size, left)))  # a manifest may say anything
+                left -= len(data)
+                yield block, data
     except Exception as error:  # as above
         raise StorageFailed(f"{name}{DATA} cannot be read: {_said(error)}") from error
 

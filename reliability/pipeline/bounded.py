@@ -1,96 +1,188 @@
-"""An adapter whose answers have to be there by a moment, however slowly they trickle in.
+"""The connections of `requests`, with a deadline for the whole exchange and no reuse in an unknown state.
 
 The timeouts of `requests` are for each read of the socket: a server that sends its headers a byte at a time would be
-waited for without end, and longer than the delivery's lease. Here each read has no more time than is left in all.
+waited for without end, and longer than the delivery's lease. Here each step has no more time than is left in all.
+A connection goes back to its pool only if the response on it was framed soundly and read to its end, with nothing
+after it: everything else is closed, so that no answer can be taken for another request's.
 """
 
-import http.client
-import io
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import socket
 from typing import Any
 
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, ProxyManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-_local = threading.local()
+from . import exchange as exchanges
+from . import resolver, tls
+from .exchange import Exchange, Stage
+from .response import Response
+
+# Seconds for each step before the request is sent: to resolve the name, to connect, for a proxy's answer to CONNECT.
+CONNECT_TIMEOUT = 5.0
+HANDSHAKE_TIMEOUT = 10.0
+# Node closes a connection that was idle for 5 s. One that is about to be closed is not used.
+IDLE_LIMIT = 4.0
 
 
-@contextmanager
-def until(deadline: float) -> Iterator[None]:
-    """Let answers that begin meanwhile, in this thread, be there by `deadline` (by `time.monotonic`)."""
-    _local.deadline = deadline
-    try:
-        yield
-    finally:
-        _local.deadline = None
+class _Bounded(HTTPConnection):
+    """A connection whose steps keep to the deadlines of the exchange that is under way in its thread."""
 
+    response_class = Response
+    tls = False
 
-class Reader(io.RawIOBase):
-    """The bytes of a socket, each read of which raises `TimeoutError` at the deadline."""
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._parts: list[bytes] | None = None
+        self._used_at = 0.0
+        self._exchange: Exchange | None = None
 
-    def __init__(self, raw: Any, connection: Any, deadline: float) -> None:
-        super().__init__()
-        self._raw, self._connection, self._deadline = raw, connection, deadline
+    @property
+    def is_connected(self) -> bool:
+        """Whether it may carry another request: nothing came on it since, and it was not idle for long."""
+        if self.sock is None or exchanges.now() - self._used_at > IDLE_LIMIT:
+            return False
+        pending = getattr(self.sock, "pending", None)  # what TLS has read already, `select` cannot see
+        return not (pending and pending()) and super().is_connected
 
-    def readable(self) -> bool:
-        return True
+    @property
+    def is_reusable(self) -> bool:
+        return self._exchange is not None and self._exchange.reusable
 
-    def readinto(self, buffer: Any) -> int | None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("timed out")
-        timeout = self._connection.gettimeout()
-        self._connection.settimeout(left if timeout is None else min(left, timeout))
-        found: int | None = self._raw.readinto(buffer)
-        return found
+    def _new_conn(self) -> socket.socket:
+        under_way = exchanges.current()
+        under_way.via_proxy = self.proxy is not None
+        under_way.enter(Stage.RESOLVE, limit=CONNECT_TIMEOUT)
+        addresses = resolver.resolve(self._dns_host.strip("[]"), self.port, within=under_way.left())
+        under_way.enter(Stage.CONNECT, limit=CONNECT_TIMEOUT)
+        connected = self._connect_to(addresses, under_way)
+        self._enter_handshake(connected)
+        return connected
+
+    def _connect_to(self, addresses: list[resolver.Address], under_way: Exchange) -> socket.socket:
+        """Connect to the first address that takes it, each within an even share of the time that is left."""
+        failed: OSError = OSError("The name has no address.")
+        for index, (family, kind, protocol, _, address) in enumerate(addresses):
+            try:
+                made = socket.socket(family, kind, protocol)
+            except OSError as error:
+                failed = error
+                continue
+            try:
+                for option in self.socket_options or ():
+                    made.setsockopt(*option)
+                made.settimeout(under_way.left() / (len(addresses) - index))
+                made.connect(address)
+            except OSError as error:
+                made.close()
+                failed = error
+            else:
+                return made
+        raise failed
+
+    def _enter_handshake(self, sock: Any) -> None:
+        if self.tls:
+            under_way = exchanges.current()
+            under_way.enter(Stage.HANDSHAKE, limit=HANDSHAKE_TIMEOUT)
+            sock.settimeout(under_way.left())
+
+    def _tunnel(self) -> None:
+        under_way = exchanges.current()
+        under_way.enter(Stage.PROXY, limit=CONNECT_TIMEOUT)
+        self.sock.settimeout(under_way.left())
+        super()._tunnel()
+        under_way.received = False  # that was the proxy's answer
+        self._enter_handshake(self.sock)
+
+    def request(self, *arguments: Any, **options: Any) -> None:
+        """Put the request together, then write all of it at once."""
+        under_way = self._exchange = exchanges.current()
+        under_way.reused = self.sock is not None and self._used_at > 0
+        parts: list[bytes] = []
+        self._parts = parts
+        try:
+            super().request(*arguments, **options)
+        finally:
+            self._parts = None
+        if self.sock is None:
+            self.connect()
+        under_way.write(self.sock, parts)
+
+    def putheader(self, header: Any, *values: Any) -> None:
+        """Add a header. Names and values were held to HTTP's rules before; only what would begin a line is left."""
+        value = values[0]
+        if len(values) != 1 or not isinstance(header, str) or not isinstance(value, str) or value.startswith("@@"):
+            super().putheader(header, *values)  # a value of urllib3's own, or one that is encoded already
+            return
+        line = f"{header}: {value}".encode("latin-1")
+        if b"\r" in line or b"\n" in line:
+            raise ValueError("A header holds a line break.")
+        self._output(line)  # type: ignore[attr-defined]  # of `http.client`
+
+    def send(self, data: Any) -> None:
+        if self._parts is None:
+            super().send(data)  # a proxy's CONNECT
+        else:
+            self._parts.append(data)
+
+    def released(self) -> None:
+        self._used_at = exchanges.now()
 
     def close(self) -> None:
-        self._raw.close()
         super().close()
+        self._used_at = 0.0
 
 
-class Response(http.client.HTTPResponse):
-    """An answer that is read by a deadline, where one is set."""
-
-    def __init__(self, sock: Any, *arguments: Any, **options: Any) -> None:
-        super().__init__(sock, *arguments, **options)
-        deadline = getattr(_local, "deadline", None)
-        if deadline is not None:
-            self.fp = io.BufferedReader(Reader(self.fp.detach(), sock, deadline))
+class _Plain(_Bounded):
+    pass
 
 
-class _Plain(HTTPConnection):
-    response_class = Response
+class _Tls(_Bounded, HTTPSConnection):
+    tls = True
 
 
-class _Tls(HTTPSConnection):
-    response_class = Response
+class _Pool(HTTPConnectionPool):
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            if conn.is_reusable:
+                conn.released()
+            else:
+                conn.close()
+        super()._put_conn(conn)
 
 
-class _PlainPool(HTTPConnectionPool):
+class _PlainPool(_Pool):
     ConnectionCls = _Plain
 
 
-class _TlsPool(HTTPSConnectionPool):
+class _TlsPool(_Pool, HTTPSConnectionPool):
     ConnectionCls = _Tls
 
 
 class Adapter(HTTPAdapter):
-    """The adapter of `requests`, with such connections."""
+    """The adapter of `requests`, with such connections. What is sent by it needs an exchange (`exchange.under_way`)."""
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         super().init_poolmanager(*arguments, **options)
         _prepare(self.poolmanager)
 
-    def proxy_manager_for(self, *arguments: Any, **options: Any) -> Any:
-        found = super().proxy_manager_for(*arguments, **options)
-        if isinstance(found, ProxyManager):  # one of SOCKS has connections of its own
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        if proxy.lower().startswith("https:"):
+            options["proxy_ssl_context"] = tls.context(tls.bundle().path)
+        found = super().proxy_manager_for(proxy, **options)
+        if isinstance(found, ProxyManager):
             _prepare(found)
         return found
+
+    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
+        """Give all connections that trust the same authorities one TLS context: loading one costs milliseconds."""
+        host, options = super().build_connection_pool_key_attributes(request, verify, cert)
+        if host["scheme"] == "https":
+            options = {"cert_reqs": "CERT_REQUIRED", "ssl_context": tls.context(verify if verify is not True else "")}
+        return host, options
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Nothing is left to set: the pool's TLS context holds the authorities."""
 
 
 def _prepare(manager: PoolManager) -> None:

@@ -1,6 +1,6 @@
 """The workflow's own report of how a delivery's work ended."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -9,7 +9,7 @@ from django.db import transaction
 from reliability.errors import Conflict, NotFound
 from reliability.models import Delivery, DeliveryState
 
-from . import aftermath, held
+from . import aftermath, held, known_secrets
 from .aftermath import Word
 
 STATUSES = [("succeeded", "Succeeded"), ("failed", "Failed")]
@@ -45,7 +45,8 @@ def report(*, delivery_id: UUID, ended: Ended, now: datetime) -> Delivery:
         lane = held.lock(lane_id=named.lane_id)
         delivery = Delivery.objects.select_for_update().get(pk=delivery_id)
         delivery.lane = lane
-        word = _word(ended)
+        hide = known_secrets.redactor(lane.workflow)
+        word = _word(replace(ended, error=hide.text(ended.error)))
         _check(delivery, word)
         aftermath.hear(lane=lane, delivery=delivery, word=word, now=now)
         delivery.refresh_from_db()

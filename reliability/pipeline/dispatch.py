@@ -18,13 +18,15 @@ from reliability.policies import breaker as breaker_policy
 from reliability.policies import bulkhead, rate
 from reliability.policies.breaker import Admission
 
-from . import aftermath, breaker_reports, circuit, faults, outcome, rollups, unanswered
+from . import aftermath, breaker_reports, circuit, exchange, faults, outcome, rollups, unanswered
 from .held import Held, hold
 from .messages import Claim, Sent
 from .outcome import Death
 from .rollups import Tally
 
 LEASE_MARGIN = timedelta(seconds=10)
+# What a lease has left when the last request that it allows is over.
+SETTLE_MARGIN = timedelta(seconds=5)
 ATTENDED = timedelta(seconds=5)
 RAMP_WAIT = timedelta(milliseconds=200)
 
@@ -71,7 +73,10 @@ EXPIRED_ERROR = "expired: It outlived its expiry before it could be delivered."
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a lane holds at `now`. `in_flight` counts slots that others hold, whose first end is `slot_ends`."""
+    """What a lane holds at `now`. `in_flight` counts slots that others hold, whose first end is `slot_ends`.
+
+    `asked_at` is a moment of `exchange.now()` that was not later than `now`.
+    """
 
     now: datetime
     in_flight: int
@@ -80,6 +85,7 @@ class Look:
     due: datetime | None
     slot_ends: datetime | None
     dispatching: bool
+    asked_at: float
 
     @property
     def frees(self) -> datetime | None:
@@ -132,7 +138,7 @@ def run(
         admitted = Admitted(0)
         if capacity:
             admitted = admit(lane=lane, policy=policy, seen=seen, capacity=capacity, shared=shared)
-        claims = _claim(lane, policy, admitted, seen.now) if admitted.room and seen.due else ()
+        claims = _claim(lane, policy, admitted, seen) if admitted.room and seen.due else ()
         in_flight = seen.in_flight + len(claims)
         full = in_flight >= policy.concurrency_limit
         if attend or full:
@@ -222,9 +228,11 @@ def _instance_room(admission: Admission, wanted: int) -> int:
 
 def look(*, lane_id: int) -> Look:
     """Return what the lane holds now."""
+    asked_at = exchange.now()
     with connection.cursor() as cursor:
         cursor.execute(LOOK, {"lane": lane_id})
-        return Look(*cursor.fetchone())
+        values = (*cursor.fetchone(), asked_at)
+    return Look(*values)
 
 
 def _is_past(moment: datetime | None, now: datetime) -> bool:
@@ -270,8 +278,19 @@ def lease_end(policy: LanePolicy, now: datetime) -> datetime:
     return now + 2 * policy.timeout + LEASE_MARGIN
 
 
-def _claim(lane: Lane, policy: LanePolicy, admitted: Admitted, now: datetime) -> tuple[Claim, ...]:
+def send_by(policy: LanePolicy, *, since: float) -> float:
+    """Return the last moment to send under a lease taken at `since`; both are moments of `exchange.now()`.
+
+    The lease ends by the database's clock, in another machine perhaps. This moment is this machine's own, so that a
+    worker which was stopped, or whose machine slept, knows without asking anybody that it may not send any more.
+    """
+    return since + (policy.timeout + LEASE_MARGIN - SETTLE_MARGIN).total_seconds()
+
+
+def _claim(lane: Lane, policy: LanePolicy, admitted: Admitted, seen: Look) -> tuple[Claim, ...]:
+    now = seen.now
     token, until = uuid4(), lease_end(policy, now)
+    latest = send_by(policy, since=seen.asked_at)
     with connection.cursor() as cursor:
         values: dict[str, Any] = {
             "lane": lane.pk,
@@ -281,7 +300,7 @@ def _claim(lane: Lane, policy: LanePolicy, admitted: Admitted, now: datetime) ->
             "until": until,
         }
         cursor.execute(CLAIM, values)
-        claims = tuple(_claim_of(row, lane, policy, admitted, token, now) for row in cursor.fetchall())
+        claims = tuple(_claim_of(row, lane, policy, admitted, token, now, latest) for row in cursor.fetchall())
     if claims:
         _take_places(lane, policy, admitted, len(claims), now, until)
     return claims
@@ -307,6 +326,7 @@ def _claim_of(
     admitted: Admitted,
     token: UUID,
     now: datetime,
+    latest: float,
 ) -> Claim:
     delivery_id, number, retries_used, payload, key, stale, is_replay, created_at, request_id, traceparent, _ = row
     return Claim(
@@ -332,6 +352,7 @@ def _claim_of(
         policy=policy,
         lane_probe=admitted.lane_probe,
         instance_probe=admitted.instance_probe,
+        send_by=latest,
     )
 
 

@@ -14,6 +14,8 @@ from reliability.policies.classification import Outcome
 from .messages import Sent
 
 FIRST_WAIT_MS, LAST_WAIT_MS = 1000, 60_000
+# Of a worker that was held up: nothing is wrong with a setting, and the next attempt may go.
+HELD_UP = "lease_ran_out"
 # A stored value changes by a request that wakes the lane; one of the environment only with a new process.
 LOOK_AGAIN = timedelta(seconds=60)
 
@@ -39,11 +41,12 @@ def hindrance(*, lane: Lane, now: datetime) -> Hindrance | None:
 
 def note(*, lane: Lane, batch: Sequence[Sent], now: datetime) -> None:
     """Hold a locked lane whose attempts could not be sent, longer each time; let it go once one was."""
-    faults = [one.classified for one in batch if one.classified.outcome is Outcome.MISCONFIGURED_LOCALLY]
+    local = [one.classified for one in batch if one.classified.outcome is Outcome.MISCONFIGURED_LOCALLY]
+    faults = [one for one in local if one.code != HELD_UP]
     if faults:
         wait = min(LAST_WAIT_MS, max(FIRST_WAIT_MS, 2 * lane.fault_wait_ms))
         _keep(lane, fault=faults[-1].message, until=now + timedelta(milliseconds=wait), wait_ms=wait)
-    elif lane.fault_wait_ms:
+    elif lane.fault_wait_ms and len(local) < len(batch):
         _keep(lane, fault="", until=None, wait_ms=0)
 
 

@@ -15,9 +15,19 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from reliability import origin
-from reliability.errors import IdempotencyConflict, UnknownWorkflow
-from reliability.models import DEFAULT_TENANT, Breaker, Delivery, DeliveryState, Lane, Scope, Source, Workflow
+from reliability import origin, strict_json
+from reliability.errors import IdempotencyConflict, InvalidInput, UnknownWorkflow
+from reliability.models import (
+    DEFAULT_TENANT,
+    Breaker,
+    Delivery,
+    DeliveryState,
+    Lane,
+    Scope,
+    Source,
+    Workflow,
+    digest_of,
+)
 from reliability.models.ids import uuid7
 
 ACCEPT_ONE = """
@@ -255,7 +265,15 @@ def _first_ones(lines: Sequence[_Line], found: dict[UUID, _Found]) -> dict[UUID,
     result = {}
     for line in lines:
         first = firsts[found[line.id].lane_id, line.key]
-        if bytes(first.payload_digest) != line.trigger.digest:
+        if bytes(first.payload_digest) != line.trigger.digest and not _is_same(first, line.trigger):
             raise IdempotencyConflict(f"The key '{line.key}' was used with another payload.")
         result[line.id] = Accepted(first, created=False)
     return result
+
+
+def _is_same(first: Delivery, trigger: Trigger) -> bool:
+    """Compare with the payload itself: an earlier version took the digest of `1.0` and of `1` for two."""
+    try:
+        return bool(first.payload) and digest_of(strict_json.load(first.payload, with_nul=True)) == trigger.digest
+    except InvalidInput:
+        return False

@@ -12,7 +12,9 @@ from reliability.policies.classification import Classified, Reply
 class Claim:
     """A delivery under this worker's lease, with all that its attempt needs.
 
-    `claimed_at` is by the database's clock; `refused_at` is when a gateway first refused the delivery.
+    Nothing of it is sent after `send_by`, a moment of `exchange.now()`: an exchange that begins then is over, and
+    settled, before the lease ends. `claimed_at` is by the database's clock; `refused_at` is when a gateway first
+    refused the delivery.
     """
 
     delivery_id: UUID
@@ -37,6 +39,7 @@ class Claim:
     policy: LanePolicy
     lane_probe: bool
     instance_probe: bool
+    send_by: float
 
 
 @dataclass(frozen=True, slots=True)

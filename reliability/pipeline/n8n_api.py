@@ -18,7 +18,9 @@ from reliability.errors import BackstopError
 from reliability.policies.classification import Failure, Reply
 from reliability.policies.storable import storable, storable_json
 
-from . import transport
+from . import known_secrets, transport
+from .repeated_reads import repeated
+from .transport import Names
 
 TIMEOUT = 20.0
 # n8n answers a retry when the retried execution has ended.
@@ -27,14 +29,15 @@ PAGE = 100
 PAGES = 1000
 # The failures in which n8n certainly did not begin what it was asked for.
 NOT_BEGUN = (
-    Failure.CONNECTION_REFUSED,
+    Failure.LOCAL_FAULT,
     Failure.DNS_FAILURE,
+    Failure.CONNECTION_REFUSED,
     Failure.CONNECT_TIMEOUT,
-    Failure.TLS_ERROR,
+    Failure.CONNECTION_RESET,
     Failure.TLS_HANDSHAKE_TIMEOUT,
+    Failure.TLS_ERROR,
+    Failure.SEND_INTERRUPTED,
 )
-
-
 # Statuses about the address or the way to it, which n8n's REST API itself does not give.
 NOT_N8N = (405, 407, 421, 451)
 
@@ -72,13 +75,13 @@ class Refused(N8nError):
 
 
 class NotReached(N8nError):
-    """n8n cannot be asked now. `begun` is false where it certainly did nothing."""
+    """n8n cannot be asked now. `begun` is false where it certainly did nothing; `passes`: for a moment, perhaps."""
 
     code = "n8n_api_unavailable"
 
-    def __init__(self, detail: str = "", *, begun: bool = False) -> None:
+    def __init__(self, detail: str = "", *, begun: bool = False, passes: bool = True) -> None:
         super().__init__(detail)
-        self.begun = begun
+        self.begun, self.passes = begun, passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,20 +185,26 @@ def _ask(  # one request
     body: Any = None,
     timeout: float = TIMEOUT,
 ) -> Mapping[str, Any]:
+    """Ask once; a GET, which changes nothing, again where n8n failed for a moment. `timeout` is for all tries."""
     if not is_configured():
         raise NotConfigured
     given = {name: value for name, value in query.items() if value}
-    answer = transport.call(
-        method=method,
-        url=f"{base()}/{path}" + (f"?{urlencode(given)}" if given else ""),
-        headers={"X-N8N-API-KEY": settings.N8N_API_KEY},
-        timeout=timeout,
-        document=body,
-    )
-    if answer.reply is None:
-        begun = answer.failure not in NOT_BEGUN
-        raise NotReached(f"n8n's REST API did not answer: {answer.failure} ({answer.detail}).", begun=begun)
-    return _read(answer.reply, scope)
+    url = f"{base()}/{path}" + (f"?{urlencode(given)}" if given else "")
+    names = Names("N8N_API_URL" if settings.N8N_API_URL else "N8N_WEBHOOK_URL", "N8N_API_KEY")
+
+    def once(seconds: float) -> Mapping[str, Any]:
+        headers = {"X-N8N-API-KEY": settings.N8N_API_KEY}
+        answer = transport.call(method=method, url=url, headers=headers, timeout=seconds, document=body, names=names)
+        if answer.failure is Failure.LOCAL_FAULT:
+            raise NotReached(f"n8n's REST API cannot be asked: {answer.detail}", passes=False)
+        if answer.reply is None:
+            begun = answer.failure not in NOT_BEGUN
+            raise NotReached(f"n8n's REST API did not answer: {answer.failure} ({answer.detail}).", begun=begun)
+        return _read(answer.reply, scope)
+
+    if method != "GET":
+        return once(timeout)
+    return repeated(once, on=NotReached, seconds=timeout, passes=lambda error: getattr(error, "passes", False))
 
 
 def _read(reply: Reply, scope: str) -> Mapping[str, Any]:
@@ -208,7 +217,7 @@ def _read(reply: Reply, scope: str) -> Mapping[str, Any]:
     if document is None and reply.status < 500:
         starting = reply.body.lstrip(' \t\r\n"').lower().startswith("n8n is starting up")
         text = f"n8n's REST API did not answer with JSON ({reply.status}): is N8N_API_URL right?"
-        raise NotReached(text, begun=200 <= reply.status < 300 and not starting)
+        raise NotReached(text, begun=200 <= reply.status < 300 and not starting, passes=starting)
     match reply.status:
         case 401:
             raise Unauthorised("n8n refused N8N_API_KEY (401).")
@@ -219,7 +228,7 @@ def _read(reply: Reply, scope: str) -> Mapping[str, Any]:
         case status if status in (408, 425, 429) or status >= 500:
             raise NotReached(f"n8n's REST API answered {status}: {_said(reply)}", begun=status >= 500)
         case status if status < 200 or 300 <= status < 400 or status in NOT_N8N:
-            raise NotReached(f"n8n's REST API answered {status}: is N8N_API_URL right?")
+            raise NotReached(f"n8n's REST API answered {status}: is N8N_API_URL right?", passes=False)
         case status if status >= 400:
             raise Refused(f"n8n's REST API answered {status}: {_said(reply)}")
     return document or {}
@@ -240,7 +249,9 @@ def _said(reply: Reply) -> str:
     except (ValueError, RecursionError):
         return "no reason given"
     message = document.get("message") if isinstance(document, Mapping) else None
-    return storable(message[:300]) if isinstance(message, str) else "no reason given"
+    if not isinstance(message, str):
+        return "no reason given"
+    return storable(known_secrets.redactor().text(message)[:300])
 
 
 def _execution(said: Mapping[str, Any]) -> N8nExecution:

@@ -9,6 +9,7 @@ from django.db import transaction
 
 from reliability.errors import InvalidInput
 from reliability.models import Workflow
+from reliability.policies import webhook_path
 
 from . import n8n_api, n8n_workflows, workflow_files
 from .audit import Hand
@@ -63,26 +64,36 @@ def _takes_post(node: Mapping[str, Any]) -> bool:
 
 
 def _offer(one: N8nWorkflow, node: Mapping[str, Any], *, alone: bool) -> Offer:
-    path = str(_parameters(node).get("path") or node.get("webhookId") or "").strip("/")
+    path = webhook_path.from_node(str(_parameters(node).get("path") or node.get("webhookId") or "").strip("/"))
     mine = _mine(one, path, alone=alone)
-    slug = mine.slug if mine else workflow_files.slug_of(path)
+    slug = mine.slug if mine else workflow_files.slug_of_path(path)
     name = one.name if alone else f"{one.name} ({path})"
     notes = _notes(one, node, path)
-    if not slug or ":" in path:
+    if not slug:
+        notes = (*notes, "its path makes no slug: import it by a file that names one")
+    if wrong := webhook_path.problem(path):
+        notes = (*notes, wrong)
+    if not slug or wrong or ":" in path:
         return Offer(slug or path, name, path, one.id, "unfit", notes)
     document = _document(mine, name, path, slug)
     if mine is None:
         state = "new"
     else:
-        same = (mine.path.strip("/"), mine.name, mine.n8n_workflow_id) == (path, name, one.id)
+        same = (_plain(mine.path), mine.name, mine.n8n_workflow_id) == (_plain(path), name, one.id)
         state = "known" if same else "different"
     return Offer(slug, name, path, one.id, state, notes, document)
 
 
 def _mine(one: N8nWorkflow, path: str, *, alone: bool) -> Workflow | None:
-    by_path = Workflow.objects.filter(path__in=(path, f"/{path}", f"{path}/")).exclude(path="")
+    written = {path, webhook_path.encode(path), _plain(path)}  # a path may be stored encoded or not
+    ways = [way for one_way in written for way in (one_way, f"/{one_way}", f"{one_way}/")]
+    by_path = Workflow.objects.filter(path__in=ways).exclude(path="")
     found = by_path.filter(n8n_workflow_id__in=("", one.id)).order_by("-n8n_workflow_id").first()
     return found or (n8n_workflows.find(n8n_id=one.id, name=one.name) if alone else None)
+
+
+def _plain(path: str) -> str:
+    return webhook_path.decode(path).strip("/")
 
 
 def _document(mine: Workflow | None, name: str, path: str, slug: str) -> dict[str, Any]:

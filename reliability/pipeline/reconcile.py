@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -32,10 +33,13 @@ from reliability.policies import stripe_event
 from reliability.policies.stripe_event import Event
 
 from . import ledger
+from .repeated_reads import repeated
 
 # Stripe lists events for 30 days.
 HOURS_LIMIT = 30 * 24
 PAGE = 100
+# For one page, in all of its tries.
+PAGE_SECONDS = 30.0
 
 
 class Ledger(enum.StrEnum):
@@ -111,15 +115,40 @@ def _listed(key: str, since: datetime) -> Iterator[dict[str, Any]]:
     """Yield Stripe's events since then, newest first, as its API shows them."""
     import stripe
 
-    client = stripe.StripeClient(key, base_addresses={"api": settings.STRIPE_API_URL}, max_network_retries=2)
+    wanted: dict[str, Any] = {"limit": PAGE, "created": {"gte": int(since.timestamp())}}
     try:
-        found = client.v1.events.list({"limit": PAGE, "created": {"gte": int(since.timestamp())}})
-        for event in found.auto_paging_iter():
-            yield event.to_dict()
+        while True:
+            page = repeated(
+                partial(_listed_page, key, wanted), on=stripe.StripeError, seconds=PAGE_SECONDS, passes=_passes
+            )
+            for event in page.data:
+                yield event.to_dict()
+            if not page.has_more or not page.data:
+                return
+            wanted = {**wanted, "starting_after": page.data[-1].id}
     except (stripe.AuthenticationError, stripe.PermissionError) as error:
         raise ConfigurationError(f"Stripe does not accept the API key: {_said(error)}") from None
     except stripe.StripeError as error:
         raise Unavailable(f"Stripe did not list its events: {_said(error)}") from None
+
+
+def _listed_page(key: str, wanted: dict[str, Any], seconds: float) -> Any:
+    import stripe
+
+    # The library's own retries have no limit in all.
+    client = stripe.StripeClient(
+        key,
+        base_addresses={"api": settings.STRIPE_API_URL},
+        max_network_retries=0,
+        http_client=stripe.RequestsClient(timeout=seconds),
+    )
+    return client.v1.events.list(wanted)  # type: ignore[arg-type]  # the library's own kind of dictionary
+
+
+def _passes(error: Exception) -> bool:
+    """Whether Stripe may answer in a moment: no connection, a limit, or a fault on its side."""
+    status = getattr(error, "http_status", None)
+    return status is None or status in (409, 429) or status >= 500
 
 
 def _said(error: Exception) -> str:

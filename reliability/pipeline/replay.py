@@ -7,7 +7,6 @@ claimed by a conditional UPDATE, so that of two who replay it at once, one does.
 What n8n reported has no payload of ours: it comes back by n8n's own retry of its execution (`retry`).
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,7 +18,7 @@ from django.db import connection, models, transaction
 from django.db.models import Value
 from django.db.models.functions import Greatest
 
-from reliability import engine
+from reliability import engine, strict_json
 from reliability.errors import InvalidInput, NotFound, NotReplayable
 from reliability.models import (
     DeadLetter,
@@ -145,7 +144,7 @@ def _wake(rows: "Sequence[tuple[UUID, int, UUID, datetime]]", now: datetime) -> 
 
 
 def _edit(done: Replayed, payload: str) -> None:
-    digest = digest_of(json.loads(payload))
+    digest = digest_of(strict_json.load(payload, with_nul=True))
     new = Delivery.objects.filter(pk=done.delivery_id)
     new.update(payload=payload, payload_digest=digest, idempotency_key=str(done.delivery_id))
 

@@ -5,7 +5,7 @@ execution, or looked up in n8n (`lookup`). Locks are taken in this order: the re
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -26,7 +26,7 @@ from reliability.models import (
 )
 from reliability.policies.failure import Failure
 
-from . import aftermath, burial, executions, held, retry_end
+from . import aftermath, burial, executions, held, known_secrets, retry_end
 from .aftermath import Word
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ def take(*, incoming: Incoming, now: datetime) -> tuple[FailureReport, bool]:
 
     Raises `NotFound` where it is about another tenant's delivery; then nothing is kept.
     """
+    incoming = _without_secrets(incoming)
     with transaction.atomic():
         delivery = _cause(incoming)
         again = burial.same_trouble(incoming.failure, incoming.for_tenant, now=now)
@@ -186,6 +187,13 @@ def _row(incoming: Incoming, now: datetime) -> FailureReport:
         attempt=incoming.attempt,
         reported_at=now,
     )
+
+
+def _without_secrets(incoming: Incoming) -> Incoming:
+    """Hide what n8n repeats of our secrets, in an error's words or anywhere else in the report."""
+    hide = known_secrets.redactor_of_all()
+    failure = replace(incoming.failure, message=hide.text(incoming.failure.message))
+    return replace(incoming, failure=failure, report=hide.text(incoming.report))
 
 
 def _known(report: FailureReport) -> FailureReport:

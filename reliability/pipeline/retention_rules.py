@@ -189,6 +189,16 @@ OPERATIONS = pruning(
         "DELETE FROM reliability_operationtally WHERE operation_id = ANY(%(ids)s)",
     ),
 )
+# A key is known as long as anything that was made under it.
+IDEMPOTENCY_KEYS = pruning(
+    name="idempotency_keys",
+    what="idempotency keys of whole requests deleted",
+    age=days("DELIVERY_RETENTION_DAYS"),
+    table="reliability_idempotencykey",
+    where="t.id < %(id)s AND t.created_at < %(cutoff)s"
+    " AND NOT EXISTS (SELECT 1 FROM reliability_delivery d WHERE d.id = ANY(t.row_ids))"
+    " AND NOT EXISTS (SELECT 1 FROM reliability_deadletter l WHERE l.id = ANY(t.row_ids))",
+)
 FIGURES = tuple(
     pruning(
         name=f"{name}_{grain}s",
@@ -287,7 +297,7 @@ def register() -> None:
     """Make the rules known, in their order."""
     stripe = (STRIPE_PAYLOADS, STRIPE_REPEATS, STRIPE_REFUSALS, STRIPE_EVENTS, STRIPE_CLAIMS)
     n8n = (EXECUTIONS, FAILURE_REPORTS, EXECUTION_RETRIES)
-    letters = (*CLOSED_LETTERS, ATTEMPTS, DELIVERIES, OPERATIONS)
+    letters = (*CLOSED_LETTERS, ATTEMPTS, DELIVERIES, OPERATIONS, IDEMPOTENCY_KEYS)
     rest: tuple[Sweep, ...] = (SLOTS, *FIGURES, FAILURE_GROUPS, EngineJobs(), SESSIONS, *SIGN_INS, AUDIT)
     rules: tuple[Sweep, ...] = (Expired(), PURGED_PAYLOADS, *stripe, *n8n, *letters, *rest)
     for rule in rules:

@@ -22,7 +22,7 @@ from reliability.models.ids import is_demo
 from reliability.policies import backoff
 from reliability.policies.failure import describe, origin_of
 
-from . import audit, clock, executions, n8n_api, retry_end
+from . import audit, clock, executions, known_secrets, n8n_api, retry_end
 from .audit import Hand
 from .n8n_api import N8nExecution
 
@@ -201,7 +201,8 @@ def _went(execution: N8nExecution) -> Went:
         return Went(succeeded=True, execution_id=execution.id)
     if execution.status in ENDED_BADLY:
         fallback = {"message": f"The execution ended as {execution.status}."}
-        return Went(False, execution.id, describe(execution.node, execution.error or fallback))
+        said = describe(execution.node, execution.error or fallback)
+        return Went(False, execution.id, known_secrets.redactor_of_all().text(said))
     return Went(execution_id=execution.id, running=True, error=f"Execution {execution.id} is {execution.status}.")
 
 

@@ -4,11 +4,12 @@ import time
 from datetime import datetime
 
 from reliability import origin
+from reliability.models.workflow import authentication_variable as variable
 from reliability.policies.classification import classify_failure, classify_reply
 
-from . import transport
+from . import known_secrets, transport
 from .messages import Claim, Sent
-from .transport import Request
+from .transport import Names, Request
 
 
 def request_of(claim: Claim, *, at: float) -> Request:
@@ -28,15 +29,25 @@ def request_of(claim: Claim, *, at: float) -> Request:
         headers["X-Backstop-Stale"] = "true"
     if claim.signing_secret:
         headers |= transport.sign(secret=claim.signing_secret, message_id=str(claim.delivery_id), body=body, at=at)
-    return Request(claim.url, body, headers, timeout=claim.policy.timeout_ms / 1000)
+    timeout = claim.policy.timeout_ms / 1000
+    return Request(claim.url, body, headers, timeout, claim.send_by, _names(claim))
+
+
+def _names(claim: Claim) -> Names:
+    """Name the settings that the workflow's address and header come from."""
+    return Names(headers=f"the authentication header of '{claim.workflow}' ({variable(claim.workflow)})")
 
 
 def send(claim: Claim, *, started_at: datetime) -> Sent:
-    """Send one attempt and classify what came of it. Raises nothing that the network can cause."""
+    """Send one attempt and classify what came of it. Raises nothing that the network can cause.
+
+    Known secrets leave the reply here, before anything is made of it, kept or logged.
+    """
     answer = transport.send(request_of(claim, at=time.time()))
+    hide = known_secrets.redactor_of(claim)
     if answer.reply is not None:
-        classified = classify_reply(answer.reply)
-    else:
-        assert answer.failure is not None  # noqa: S101  # an answer is one or the other
-        classified = classify_failure(answer.failure, answer.detail)
-    return Sent(claim, classified, answer.reply, started_at, answer.duration)
+        reply = hide.reply(answer.reply, cut_at=transport.BODY_LIMIT)
+        return Sent(claim, classify_reply(reply), reply, started_at, answer.duration)
+    assert answer.failure is not None  # noqa: S101  # an answer is one or the other
+    classified = classify_failure(answer.failure, hide.text(answer.detail), answer.code)
+    return Sent(claim, classified, None, started_at, answer.duration)

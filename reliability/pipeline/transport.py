@@ -1,11 +1,11 @@
 """Sends one attempt to n8n. The only module that opens a socket, by the connections of `bounded`."""
 
+import http.client
 import logging
-import os
-import socket
+import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -15,15 +15,18 @@ from urllib.request import getproxies
 import requests
 import urllib3
 from requests.adapters import BaseAdapter
+from requests.structures import CaseInsensitiveDict
 from standardwebhooks.webhooks import Webhook
 
 from reliability.policies.classification import Failure, Reply
 from reliability.policies.storable import storable
 
-from . import bounded
+from . import bounded, no_reply, tls
+from . import exchange as exchanges
+from .exchange import Exchange, LeaseRanOut
+from .local_fault import LocalFault
 
 USER_AGENT = "Backstop/1 (+n8n reliability control plane)"
-CONNECT_TIMEOUT = 5.0
 BODY_LIMIT = 64 * 1024
 CALL_LIMIT = 16 * 1024 * 1024
 HEADER_LIMIT = 200
@@ -33,29 +36,59 @@ HEADERS = {
     "Content-Type": "application/json",
     "Accept": "*/*",
 }
+ERRORS = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+    ValueError,
+    LeaseRanOut,
+)
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]")
 
 logger = logging.getLogger(__name__)
 _local = threading.local()
 
 
 @dataclass(frozen=True, slots=True)
+class Names:
+    """The settings that an address and its headers come from, for whoever has to put them right."""
+
+    url: str = "N8N_WEBHOOK_URL"
+    headers: str = "the workflow's authentication header"
+
+
+WEBHOOKS = Names()
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
-    """One attempt as it goes over the wire. `timeout` in seconds, for the whole exchange."""
+    """One attempt as it goes over the wire. `timeout` in seconds, for the whole exchange.
+
+    No byte is written after `send_by`, a moment of `exchange.now()`.
+    """
 
     url: str
     body: bytes
     headers: Mapping[str, str]
     timeout: float
+    send_by: float | None = None
+    names: Names = WEBHOOKS
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back: a reply, or the way in which none came; `duration` in seconds."""
+    """What came back: a reply, or the way in which none came; `duration` in seconds.
+
+    `code` says more exactly than `failure` what failed, where there is more to say.
+    """
 
     reply: Reply | None
     failure: Failure | None
     detail: str
     duration: float
+    code: str = ""
 
 
 def send(request: Request) -> Answer:
@@ -64,31 +97,52 @@ def send(request: Request) -> Answer:
     Redirects are not followed. The first `BODY_LIMIT` bytes of the body are kept. The timeout bounds the whole
     exchange, so that headers or a body which trickle in cannot outlast the lease.
     """
-    begin = time.monotonic()
-    try:
-        with bounded.until(begin + request.timeout):
-            reply = _post(request, deadline=begin + request.timeout)
-        return Answer(reply, None, "", time.monotonic() - begin)
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-        failure = failure_of(error)
-        return Answer(None, failure, _detail(error), time.monotonic() - begin)
+    return _exchange(
+        lambda: _post(request), url=request.url, names=request.names, timeout=request.timeout, send_by=request.send_by
+    )
 
 
 def call(
-    *, method: str, url: str, headers: Mapping[str, str], timeout: float, document: Any = None, limit: int = CALL_LIMIT
+    *,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    timeout: float,
+    document: Any = None,
+    limit: int = CALL_LIMIT,
+    names: Names = WEBHOOKS,
 ) -> Answer:
     """Ask for JSON, with `document` as the body, and return what came back. Raises nothing that a network can cause.
 
     As `send`: no redirects, `timeout` (seconds) for the whole exchange. A body of more than `limit` bytes, or one
     that breaks off, is no answer.
     """
+    return _exchange(
+        lambda: _call(method, url, headers, document, limit=limit, names=names),
+        url=url,
+        names=names,
+        timeout=timeout,
+    )
+
+
+def _exchange(
+    attempt: Callable[[], Reply], *, url: str, names: Names, timeout: float, send_by: float | None = None
+) -> Answer:
+    """Make the exchange. One that met a connection which had been closed meanwhile goes over a new one."""
     begin = time.monotonic()
-    try:
-        with bounded.until(begin + timeout):
-            reply = _call(method, url, headers, document, limit=limit, timeout=timeout)
-        return Answer(reply, None, "", time.monotonic() - begin)
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-        return Answer(None, failure_of(error), _detail(error), time.monotonic() - begin)
+    deadline = exchanges.now() + timeout
+    repeated = False
+    while True:
+        exchange = Exchange(deadline, send_by)
+        try:
+            with exchanges.under_way(exchange):
+                return Answer(attempt(), None, "", time.monotonic() - begin)
+        except ERRORS as error:
+            if not repeated and exchange.may_repeat(error):
+                repeated = True
+                continue
+            why = no_reply.explain(error, exchange, url_from=names.url, proxy_from=_proxy_variable(url))
+            return Answer(None, why.failure, why.detail, time.monotonic() - begin, why.code)
 
 
 def sign(*, secret: str, message_id: str, body: bytes, at: float) -> dict[str, str]:
@@ -108,7 +162,7 @@ def session() -> requests.Session:
         made = requests.Session()
         made.trust_env = False
         made.proxies = getproxies()
-        made.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+        made.verify = tls.bundle().path or True
         adapter = bounded.Adapter(pool_connections=4, pool_maxsize=1, max_retries=0)
         made.mount("http://", adapter)
         made.mount("https://", adapter)
@@ -117,20 +171,46 @@ def session() -> requests.Session:
 
 
 def _proxies(url: str) -> dict[str, str]:
+    """Return the proxies that `url` goes through. Raises `LocalFault` for one that cannot be used."""
     chosen = session().proxies
-    return {} if not chosen or requests.utils.should_bypass_proxies(url, None) else dict(chosen)
+    if not chosen or requests.utils.should_bypass_proxies(url, None):
+        return {}
+    if proxy := requests.utils.select_proxy(url, dict(chosen)):
+        _check_proxy(proxy, _proxy_variable(url))
+    return dict(chosen)
 
 
-def _post(request: Request, *, deadline: float) -> Reply:
+def _check_proxy(proxy: str, variable: str) -> None:
+    scheme = proxy.partition("://")[0].lower() if "://" in proxy else "http"
+    if scheme not in ("http", "https"):
+        text = (
+            f"{variable} names a proxy of the kind '{scheme}', which is not supported: use one of http:// or https://."
+        )
+        raise LocalFault("proxy_unusable", text)
+    try:
+        host = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}").host
+    except urllib3.exceptions.LocationParseError:
+        host = None
+    if not host:
+        raise LocalFault("proxy_unusable", f"{variable} holds an address that cannot be used.")
+
+
+def _proxy_variable(url: str) -> str:
+    """Return the variable by which the environment names the proxy for `url`."""
+    scheme = url.partition("://")[0].lower()
+    return f"{scheme.upper()}_PROXY" if scheme in session().proxies else "ALL_PROXY"
+
+
+def _post(request: Request) -> Reply:
     """Send by the adapter itself: a session would merge, prepare and keep what is the same with every attempt."""
     with _adapter(request.url).send(
         _prepared(request),
         stream=True,
-        timeout=(min(CONNECT_TIMEOUT, request.timeout), request.timeout),
+        timeout=(bounded.CONNECT_TIMEOUT, request.timeout),
         verify=_verify(request.url),
         proxies=_proxies(request.url),
     ) as response:
-        body = _read(response, deadline=deadline)
+        body = _read(response)
         kept = list(response.headers.items())[:HEADER_LIMIT]
         return Reply(
             status=response.status_code,
@@ -149,13 +229,27 @@ def _verify(url: str) -> bool | str:
 
 
 def _prepared(request: Request) -> requests.PreparedRequest:
-    """Return an attempt as it goes out. Raises `requests.RequestException` where its address or a header is unsound."""
+    """Return an attempt as it goes out. Raises `LocalFault`, or what `requests` says of its address."""
     address = _address(request.url)
+    _check_headers(request.headers, request.names)
     made = requests.PreparedRequest()
     made.method, made.url, made.body, made.hooks = "POST", address.url, request.body, {}
-    made.prepare_headers({**HEADERS, **request.headers, "Content-Length": str(len(request.body))})
+    made.headers = CaseInsensitiveDict(HEADERS)
+    made.headers.update(request.headers)
+    made.headers["Content-Length"] = str(len(request.body))
     made.headers.update(address.headers)
     return made
+
+
+def _check_headers(headers: Mapping[str, str], names: Names) -> None:
+    """Refuse what HTTP cannot carry, before a connection is opened for it."""
+    for name, value in headers.items():
+        if not _NAME.fullmatch(name):
+            text = f"The header {name!a} cannot be sent: its name is not one that HTTP knows. See {names.headers}."
+            raise LocalFault("header_unsendable", text)
+        if _UNSENDABLE.search(value) or value != value.strip(" \t"):
+            text = f"The header {name} cannot be sent: its value has a character that HTTP cannot carry."
+            raise LocalFault("header_unsendable", f"{text} See {names.headers}.")
 
 
 @lru_cache(maxsize=1024)
@@ -165,39 +259,36 @@ def _address(url: str) -> requests.PreparedRequest:
 
 
 def _call(  # one request
-    method: str,
-    url: str,
-    headers: Mapping[str, str],
-    document: Any,
-    *,
-    limit: int,
-    timeout: float,
+    method: str, url: str, headers: Mapping[str, str], document: Any, *, limit: int, names: Names
 ) -> Reply:
+    _check_headers(headers, names)
     with session().request(
         method,
         url,
         json=document,
         headers={"User-Agent": USER_AGENT, "Accept": "application/json", **headers},
-        timeout=(min(CONNECT_TIMEOUT, timeout), timeout),
+        timeout=bounded.CONNECT_TIMEOUT,
         allow_redirects=False,
         stream=True,
         proxies=_proxies(url),
     ) as response:
         parts: list[bytes] = []
+        size = 0
         while part := response.raw.read1(65_536, decode_content=True):
             parts.append(part)
-            if sum(map(len, parts)) > limit:
+            size += len(part)
+            if size > limit:
                 raise ValueError(f"The answer is larger than {limit} bytes.")
         kept = {name.lower(): value for name, value in response.headers.items()}
         return Reply(status=response.status_code, headers=kept, body=b"".join(parts).decode("utf-8", "replace"))
 
 
-def _read(response: requests.Response, *, deadline: float) -> bytes:
+def _read(response: requests.Response) -> bytes:
     """Read the start of the body. The status has come, so a body that breaks off changes nothing."""
     parts: list[bytes] = []
     size = 0
     try:
-        while size < BODY_LIMIT and time.monotonic() < deadline:
+        while size < BODY_LIMIT:
             part = response.raw.read1(8192, decode_content=True)
             if not part:
                 break
@@ -206,45 +297,3 @@ def _read(response: requests.Response, *, deadline: float) -> bytes:
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         logger.debug("response_body_cut", extra={"error": type(error).__name__})
     return b"".join(parts)[:BODY_LIMIT]
-
-
-def failure_of(error: BaseException) -> Failure:
-    """Name the way in which no reply came, from the chain of causes of `requests`' exception."""
-    if isinstance(error, requests.exceptions.SSLError):
-        return Failure.TLS_ERROR
-    if isinstance(error, requests.ConnectTimeout):
-        return Failure.CONNECT_TIMEOUT
-    if isinstance(error, requests.ReadTimeout):
-        return Failure.READ_TIMEOUT
-    causes = list(_causes(error))
-    if any(isinstance(cause, urllib3.exceptions.NameResolutionError | socket.gaierror) for cause in causes):
-        return Failure.DNS_FAILURE
-    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
-        return Failure.CONNECTION_REFUSED
-    if any(isinstance(cause, ConnectionError | urllib3.exceptions.ProtocolError) for cause in causes):
-        return Failure.CONNECTION_RESET
-    if any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes):
-        return Failure.CONNECTION_REFUSED
-    if any(isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError) for cause in causes):
-        return Failure.READ_TIMEOUT
-    return Failure.CONNECTION_ERROR
-
-
-def _causes(error: BaseException) -> "list[BaseException]":
-    found: list[BaseException] = []
-    waiting = [error]
-    while waiting and len(found) < 20:
-        current = waiting.pop()
-        if any(current is one for one in found):
-            continue
-        found.append(current)
-        linked = [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
-        waiting.extend(one for one in linked if isinstance(one, BaseException))
-    return found
-
-
-def _detail(error: BaseException) -> str:
-    """Say what broke without the URL's query, which may hold a secret."""
-    innermost = _causes(error)[-1]
-    text = os.strerror(innermost.errno) if isinstance(innermost, OSError) and innermost.errno else str(innermost)
-    return storable(text)[:300] or type(error).__name__

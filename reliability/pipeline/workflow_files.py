@@ -17,6 +17,7 @@ from reliability.errors import InvalidInput
 from reliability.models import Workflow
 from reliability.models.policy import POLICY_FIELDS, PolicyFields
 from reliability.models.workflow import overrides_of
+from reliability.policies import webhook_path
 
 from . import audit, files, intake
 from .audit import Hand
@@ -54,9 +55,14 @@ def dump(*, workflows: Iterable[Workflow]) -> list[dict[str, Any]]:
     return [_dump_one(workflow) for workflow in workflows]
 
 
-def slug_of(path: str) -> str:
-    """Return the slug that a path gives where the file names none."""
-    return re.sub(r"[^a-z0-9]+", "-", path.lower()).strip("-")[:63].rstrip("-")
+def slug_of_path(path: str) -> str:
+    """Return the slug that a path gives where the file names none: the same, percent-encoded or not."""
+    return slug_of(webhook_path.decode(path))
+
+
+def slug_of(name: str) -> str:
+    """Return the slug that a name gives; empty where it holds nothing that a slug may."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63].rstrip("-")
 
 
 def _load_one(index: int, document: Mapping[str, Any], errors: Errors, hand: Hand, now: datetime) -> Imported:
@@ -65,7 +71,7 @@ def _load_one(index: int, document: Mapping[str, Any], errors: Errors, hand: Han
         errors.update({f"{index}.{name}": messages for name, messages in wrong.items()})
         return Imported(str(document.get("slug") or document.get("path") or index), "refused")
     path = document["path"].strip("/")
-    slug = document.get("slug") or slug_of(path)
+    slug = document.get("slug") or slug_of_path(path)
     workflow = Workflow.objects.select_for_update().filter(slug=slug).first() or Workflow(slug=slug)
     created = workflow._state.adding
     before = None if created else _dump_one(workflow)
@@ -108,10 +114,11 @@ def _set_tenants(workflow: Workflow, tenants: Mapping[str, Any] | None, index: i
 def _problems(document: Mapping[str, Any]) -> Errors:
     """Return what is wrong with a document's shape; its values are checked by the models."""
     wrong = _unknown(document, {*IDENTITY, *FLAT, *OPERATORS, "retry_policy"})
-    if not isinstance(document.get("path"), str) or not slug_of(document["path"]):
-        wrong["path"] = ["The webhook's path is needed."]
-    elif re.search(r"[\s?#\\]|\.\.|//", document["path"]):
-        wrong["path"] = ["Not a path: it holds white space, '?', '#', '\\', '..' or '//'."]
+    path = document.get("path")
+    if why := webhook_path.problem(path if isinstance(path, str) else ""):
+        wrong["path"] = [why]
+    elif not document.get("slug") and not slug_of_path(str(path)):
+        wrong["slug"] = ["The path holds none of a-z and 0-9 to make a slug of: give the workflow one."]
     events = document.get("stripe_events", [])
     if not isinstance(events, list) or not all(isinstance(one, str) and one for one in events):
         wrong["stripe_events"] = ["A list of event types, such as 'invoice.*', is needed."]

@@ -18,6 +18,12 @@ from typing import Any
 
 FORMAT, VERSION = "backstop-dead-letters", 1
 BLOCK_LINES = 50
+BLOCK_LINES_LIMIT = 10_000
+BLOCK_BYTES = 8 * 1024 * 1024
+# A line that is longer was not written by us, unless MAX_BODY_BYTES was larger then.
+LINE_LIMIT = 64 * 1024 * 1024
+# A piece of this many bytes unpacks to four megabytes at most.
+STEP = 4096
 HEAD, MIDDLE = b'{"sha256":"', b'","letter":'
 DIGEST = 64
 
@@ -39,10 +45,11 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line as read: its letter, or `None` where it is damaged."""
+    """One line as read: its letter, or `None` where it is damaged, and how."""
 
     number: int
     letter: Mapping[str, Any] | None
+    problem: str = "its checksum does not fit"
 
 
 def line_of(number: int, letter: Mapping[str, Any]) -> bytes:
@@ -62,41 +69,91 @@ def read_line(raw: bytes) -> Mapping[str, Any]:
 
 
 def blocks_of(letters: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Block, bytes]]:
-    """Yield the file, block by block."""
+    """Yield the file, block by block: so many lines each, or fewer that are large."""
     coming, offset, line = enumerate(letters, start=1), 0, 1
-    while lines := [line_of(number, one) for number, one in islice(coming, BLOCK_LINES)]:
+    while lines := _some_of(coming):
         data = gzip.compress(b"".join(lines), compresslevel=6, mtime=0)
         yield Block(offset, len(data), _digest(data), line, len(lines)), data
         offset, line = offset + len(data), line + len(lines)
 
 
-def read_block(block: Block, data: bytes) -> list[Line]:
-    """Return each line of a block, whole or not, as far as its bytes still tell."""
-    found = {}
-    for raw in _unpack(data).split(b"\n"):
+def _some_of(coming: Iterator[tuple[int, Mapping[str, Any]]]) -> list[bytes]:
+    lines, size = [], 0
+    for number, one in islice(coming, BLOCK_LINES):
+        lines.append(line_of(number, one))
+        size += len(lines[-1])
+        if size >= BLOCK_BYTES:
+            break
+    return lines
+
+
+def read_block(block: Block, data: bytes, *, line_limit: int = LINE_LIMIT) -> Iterator[Line]:
+    """Yield each line of a block in its order, whole or not, as far as its bytes still tell.
+
+    One line at a time is in memory, and of none more than `line_limit` bytes, whatever the data unpack to.
+    """
+    coming, end = block.first_line, block.first_line + block.lines
+    for raw in _lines(_unpacked(data, line_limit * (block.lines + 1)), line_limit):
+        if raw is None and coming < end:
+            yield Line(coming, None, f"it is larger than {line_limit:,} bytes, which MAX_BODY_BYTES leads to")
+            coming += 1
+            continue
         with suppress(Damaged):
-            letter = read_line(raw)
-            found[letter["line"]] = letter
-    return [Line(number, found.get(number)) for number in range(block.first_line, block.first_line + block.lines)]
+            letter = read_line(raw or b"")
+            number = letter["line"]
+            if coming <= number < end:
+                yield from (Line(one, None) for one in range(coming, number))
+                yield Line(number, letter)
+                coming = number + 1
+    yield from (Line(one, None) for one in range(coming, end))
 
 
 def is_whole(block: Block, data: bytes) -> bool:
     return len(data) == block.size and _digest(data) == block.sha256
 
 
-def _unpack(data: bytes) -> bytes:
-    """Decompress as far as that goes: byte by byte where it breaks off, so that nothing before it is lost."""
-    try:
-        return gzip.decompress(data)
-    except (OSError, EOFError, zlib.error):
-        pass
-    machine, found = zlib.decompressobj(wbits=31), bytearray()
-    try:
-        for place in range(len(data)):
-            found += machine.decompress(data[place : place + 1])
-    except zlib.error:
-        pass
-    return bytes(found)
+def _lines(pieces: Iterable[bytes], limit: int) -> Iterator[bytes | None]:
+    """Yield the lines within pieces of text; `None` in the place of one that is longer than `limit`."""
+    kept, is_over = bytearray(), False
+    for piece in pieces:
+        *ends, rest = piece.split(b"\n")
+        for part in ends:
+            is_over = is_over or len(kept) + len(part) > limit
+            yield None if is_over else bytes(kept + part)
+            kept.clear()
+            is_over = False
+        is_over = is_over or len(kept) + len(rest) > limit
+        if is_over:
+            kept.clear()
+        else:
+            kept += rest
+    if kept or is_over:
+        yield None if is_over else bytes(kept)
+
+
+def _unpacked(data: bytes, limit: int) -> Iterator[bytes]:
+    """Yield what a gzip member unpacks to, in pieces of a few megabytes at most, up to about `limit` bytes in all.
+
+    Where it breaks off, the last piece goes byte by byte, so that nothing before the damage is lost.
+    """
+    machine, size = zlib.decompressobj(wbits=31), 0
+    for place in range(0, len(data), STEP):
+        if machine.eof or size > limit:
+            return
+        part, spare = data[place : place + STEP], machine.copy()
+        try:
+            piece = machine.decompress(part)
+        except zlib.error:
+            yield from _bytewise(spare, part)
+            return
+        size += len(piece)
+        yield piece
+
+
+def _bytewise(machine: Any, part: bytes) -> Iterator[bytes]:
+    with suppress(zlib.error):
+        for place in range(len(part)):
+            yield machine.decompress(part[place : place + 1])
 
 
 def manifest_of(*, blocks: list[Block], facts: Mapping[str, Any], sha256: str) -> bytes:
@@ -124,7 +181,13 @@ def read_manifest(data: bytes) -> dict[str, Any]:
         raise Damaged("its checksum does not fit")
     if (document["format"], document["version"]) != (FORMAT, VERSION):
         raise Damaged(f"it is of format {document['format']} {document['version']}, not {FORMAT} {VERSION}")
+    if not all(map(_makes_sense, blocks_in(document))):
+        raise Damaged("it names a block that makes no sense")
     return dict(document)
+
+
+def _makes_sense(block: Block) -> bool:
+    return min(block.offset, block.size) >= 0 and block.first_line >= 1 and 0 <= block.lines <= BLOCK_LINES_LIMIT
 
 
 def blocks_in(manifest: Mapping[str, Any]) -> list[Block]:

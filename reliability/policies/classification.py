@@ -83,7 +83,7 @@ _ABSENT, _SUSPECT = Evidence.ABSENT, Evidence.SUSPECT
 _DOWN, _UNKNOWN = Outcome.INSTANCE_DOWN, Outcome.UNKNOWN
 _FAILURES = {
     Failure.CONNECTION_REFUSED: (_DOWN, False, _ABSENT, "n8n refused the connection."),
-    Failure.CONNECTION_RESET: (_UNKNOWN, True, _SUSPECT, "The connection broke: n8n may be running it."),
+    Failure.CONNECTION_RESET: (_DOWN, False, _SUSPECT, "The connection broke before the request was sent."),
     Failure.DNS_FAILURE: (_DOWN, False, _ABSENT, "n8n's host name does not resolve."),
     Failure.CONNECT_TIMEOUT: (_DOWN, False, _SUSPECT, "No connection within the time allowed."),
     Failure.TLS_HANDSHAKE_TIMEOUT: (_DOWN, False, _SUSPECT, "The TLS handshake did not end in time."),

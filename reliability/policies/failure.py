@@ -13,7 +13,7 @@ from uuid import UUID
 
 from reliability.errors import InvalidInput
 
-from .storable import storable
+from .storable import REPLACEMENT, storable
 
 ID_LENGTH = 200
 NAME_LENGTH = 300
@@ -25,6 +25,9 @@ CRASHED = frozenset({"WorkflowCrashedError"})
 # Names of headers and fields whose values are nobody's business here.
 SECRET = re.compile(r"authorization|cookie|passw|secret|token|api[-_]?key|signature", re.IGNORECASE)
 HIDDEN = "(left out)"
+# What an expression of n8n writes where it finds nothing.
+NOTHING = frozenset({"undefined", "null", "none", "nan", "[object object]"})
+ERROR_NAMES = ("message", "description", "name")
 HEADERS = ("x-backstop-delivery", "x-backstop-attempt")
 
 
@@ -53,23 +56,26 @@ class Origin:
 
 
 def read_body(body: Mapping[str, Any]) -> Failure:
-    """Read an Error Trigger's body, of either shape. Raises `InvalidInput`, by field."""
-    workflow = _object(body, "workflow")
+    """Read an Error Trigger's body, of either shape, as far as it can be read: what is unusable counts as missing.
+
+    Raises `InvalidInput` where there is nothing in it.
+    """
+    if not any(value not in (None, "", [], {}) for value in body.values()):
+        needed = "One of 'execution' and 'trigger' is needed."
+        raise InvalidInput("It reports no failure.", errors={"execution": [needed]})
+    workflow = _at(body, "workflow")
+    named = body.get("workflow")
     names = {
-        "workflow_id": _identifier(workflow, "id", "workflow"),
-        "workflow_name": _text(workflow.get("name"), NAME_LENGTH),
+        "workflow_id": identifier(workflow.get("id")),
+        "workflow_name": _text(workflow.get("name") or named, NAME_LENGTH),
     }
-    if not any(names.values()):
-        raise InvalidInput("It names no workflow.", errors={"workflow": ["An id or a name is needed."]})
-    if body.get("execution") is not None:
-        return _of_execution(_object(body, "execution"), names)
-    if body.get("trigger") is not None:
-        return _of_trigger(_object(body, "trigger"), names)
-    message = "One of 'execution' and 'trigger' is needed."
-    raise InvalidInput("It reports no failure.", errors={"execution": [message]})
+    if body.get("execution") is None and body.get("trigger") is not None:
+        return _of_trigger(body["trigger"], names)
+    return _of_execution(body.get("execution"), names)
 
 
-def _of_execution(execution: Mapping[str, Any], names: Mapping[str, str]) -> Failure:
+def _of_execution(said: Any, names: Mapping[str, str]) -> Failure:
+    execution = said if isinstance(said, Mapping) else {"error": said}
     error = execution.get("error")
     node = _text(execution.get("lastNodeExecuted"), NAME_LENGTH) or _node_of(error)
     crashed = _name_of(error) in CRASHED
@@ -77,27 +83,49 @@ def _of_execution(execution: Mapping[str, Any], names: Mapping[str, str]) -> Fai
         **names,
         code="execution_crashed" if crashed else "execution_failed",
         message=describe(node, error),
-        execution_id=_identifier(execution, "id", "execution"),
+        execution_id=identifier(execution.get("id")),
         execution_url=_address(execution.get("url")),
-        retry_of=_identifier(execution, "retryOf", "execution"),
+        retry_of=identifier(execution.get("retryOf")),
         status="crashed" if crashed else "error",
         mode=_text(execution.get("mode"), NAME_LENGTH),
         node=node,
     )
 
 
-def _of_trigger(trigger: Mapping[str, Any], names: Mapping[str, str]) -> Failure:
+def _of_trigger(said: Any, names: Mapping[str, str]) -> Failure:
+    trigger = said if isinstance(said, Mapping) else {"error": said}
     error = trigger.get("error")
     node = _node_of(error)
     mode = _text(trigger.get("mode"), NAME_LENGTH)
     return Failure(**names, code="trigger_failed", message=describe(node, error), mode=mode, node=node)
 
 
+def identifier(value: Any) -> str:
+    """Read an id, which n8n has as text, and other versions as a number; empty where it is missing or unusable.
+
+    What many ids could have come to be (cut, or with characters replaced), or what an expression writes where it finds
+    nothing, is unusable: it would make one failure of many.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return ""
+    text = str(value).strip()
+    sound = len(text) <= ID_LENGTH and text.isprintable() and REPLACEMENT not in text
+    return text if sound and text.casefold() not in NOTHING else ""
+
+
+def error_text(value: Any) -> str:
+    """Return an error as text, whatever it is: a string as it is, n8n's error by its words, another value as JSON."""
+    if isinstance(value, str):
+        return _text(value, MESSAGE_LENGTH)
+    if isinstance(value, Mapping) and any(isinstance(value.get(name), str) for name in ERROR_NAMES):
+        return describe("", value)
+    return "" if value is None else _text(_dump(value), MESSAGE_LENGTH)
+
+
 def describe(node: str, error: Any) -> str:
     """Return an error as "<node>: <message>". One without a message has a description or a name."""
     said = error if isinstance(error, Mapping) else {"message": error}
-    names = ("message", "description", "name")
-    found = next((said[name] for name in names if isinstance(said.get(name), str) and said[name].strip()), "")
+    found = next((said[name] for name in ERROR_NAMES if isinstance(said.get(name), str) and said[name].strip()), "")
     message = found or "n8n gave no reason."
     return _text(f"{node}: {message}" if node else message, MESSAGE_LENGTH)
 
@@ -172,23 +200,6 @@ def _at(value: Any, *names: str) -> Mapping[str, Any]:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _object(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = body.get(name)
-    if not isinstance(value, Mapping):
-        raise InvalidInput(errors={name: ["An object is needed."]})
-    return value
-
-
-def _identifier(body: Mapping[str, Any], name: str, within: str) -> str:
-    """Read an id, which n8n has as text, and other versions as a number; a missing one is empty."""
-    value = body.get(name)
-    if value is None:
-        return ""
-    if isinstance(value, bool) or not isinstance(value, str | int) or len(str(value)) > ID_LENGTH:
-        raise InvalidInput(errors={f"{within}.{name}": [f"An id of at most {ID_LENGTH} characters is needed."]})
-    return str(value).strip()
 
 
 def _address(value: Any) -> str:

@@ -3,13 +3,14 @@
 import re
 from typing import Any
 
+REPLACEMENT = "�"
 # By these escapes alone, JSON text that is itself sound holds what cannot be kept.
 _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
 
 def storable(text: str) -> str:
     """Put a replacement character in the place of each NUL and each half of a surrogate pair."""
-    clean = text.replace("\x00", "�")
+    clean = text.replace("\x00", REPLACEMENT)
     return clean if clean.isascii() else clean.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -18,7 +19,7 @@ def storable_json(value: Any, *, text: str) -> Any:
 
     Raises `RecursionError` for what is nested too deep.
     """
-    return _cleaned(value) if _SUSPECT.search(text) else value
+    return _cleaned(value) if _SUSPECT.search(text) or "\x00" in text else value
 
 
 def _cleaned(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reliability.models import Breaker, Scope
+from reliability.models import Breaker, Scope, Workflow
 
 pytestmark = pytest.mark.django_db
 URL = "/api/v1/breakers/"
@@ -75,3 +75,50 @@ def test_bad_input(workflow, accept, api, body):
 
 def test_an_unknown_one_is_not_found(api):
     assert post(api, "018f0000-0000-7000-8000-000000000000/reset/").status_code == 404
+
+
+@pytest.fixture
+def several(workflow, accept):
+    """Breakers of three lanes, of which one is open."""
+    for slug, tenant in (("echo", "default"), ("echo", "acme"), ("other", "acme")):
+        if not Workflow.objects.filter(slug=slug).exists():
+            workflow(slug)
+        accept(workflow=slug, tenant=tenant)
+    Breaker.objects.filter(lane__workflow__slug="other").update(state="open")
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", {("echo", "default"), ("echo", "acme"), ("other", "acme"), (None, None)}),
+        ("workflow=echo", {("echo", "default"), ("echo", "acme")}),
+        ("tenant=acme", {("echo", "acme"), ("other", "acme")}),
+        ("workflow=echo&tenant=acme", {("echo", "acme")}),
+        ("state=open", {("other", "acme")}),
+        ("state=forced_open", set()),
+        ("scope=instance", {(None, None)}),
+        ("scope=lane&state=closed", {("echo", "default"), ("echo", "acme")}),
+        ("workflow=nowhere", set()),
+    ],
+)
+def test_the_list_is_filtered(several, api, query, found):
+    rows, address = [], f"/api/v1/breakers/?{query}&page_size=2"
+    while address:
+        answer = api.get(address)
+        assert answer.status_code == 200, answer.content
+        rows += answer.json()["results"]
+        address = answer.json()["next"]
+    assert len(rows) == len(found)
+    assert {(one["workflow"], one["tenant"]) for one in rows} == found
+
+
+@pytest.mark.parametrize("query", ["state=ajar", "scope=all", "workflow=No+Slug", "tenant=", "colour=red"])
+def test_a_filter_that_makes_no_sense_is_refused(several, api, query):
+    assert api.get(f"/api/v1/breakers/?{query}").status_code == 400
+
+
+def test_a_tenants_key_filters_within_its_own(several, client_of):
+    acme = client_of("acme")
+    assert len(acme.get("/api/v1/breakers/?workflow=echo").json()["results"]) == 1
+    assert acme.get("/api/v1/breakers/?scope=instance").json()["results"] == []
+    assert acme.get("/api/v1/breakers/?tenant=default").status_code == 403

@@ -211,7 +211,7 @@ def test_an_application_can_report_one_and_it_can_be_replayed(workflow, send, re
         ("", {"workflow": "nope", "payload": {}, "error_message": "x"}),
         ("", {"workflow": "echo", "payload": {}}),
         ("", {"workflow": "echo", "payload": 1, "error_message": "x"}),
-        ("", {"workflow": "echo", "payload": {}, "error_message": "a\x00"}),
+        ("", {"workflow": "echo", "payload": {"a": "\x00"}, "error_message": "x"}),
         ("replay/", {}),
         ("replay/", {"filter": {"nope": 1}}),
         ("replay/", {"filter": {}, "rate_per_second": 0}),

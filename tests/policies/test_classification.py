@@ -108,7 +108,7 @@ def test_json_is_told_by_the_content_type_or_by_the_body(content_type, body, out
         (Failure.TLS_ERROR, O.INSTANCE_DOWN, False, None, S.FAILURE),
         (Failure.TLS_HANDSHAKE_TIMEOUT, O.INSTANCE_DOWN, False, S.FAILURE, S.SUSPICION),
         (Failure.CONNECT_TIMEOUT, O.INSTANCE_DOWN, False, S.FAILURE, S.SUSPICION),
-        (Failure.CONNECTION_RESET, O.UNKNOWN, True, S.FAILURE, S.SUSPICION),
+        (Failure.CONNECTION_RESET, O.INSTANCE_DOWN, False, S.FAILURE, S.SUSPICION),
         (Failure.CONNECTION_LOST_AFTER_SEND, O.UNKNOWN, True, S.FAILURE, S.SUSPICION),
         (Failure.SEND_INTERRUPTED, O.TRANSIENT, False, S.FAILURE, S.SUSPICION),
         (Failure.LOCAL_FAULT, O.MISCONFIGURED_LOCALLY, False, None, None),

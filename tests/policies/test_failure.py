@@ -37,27 +37,61 @@ def test_an_execution_that_was_not_saved_has_no_id():
     assert failure.read_body(failed(7)).execution_id == "7"
 
 
+@pytest.mark.parametrize("body", [{}, {"workflow": {}}, {"execution": None, "trigger": None}, {"body": []}], ids=str)
+def test_what_holds_nothing_is_refused(body):
+    with pytest.raises(InvalidInput):
+        failure.read_body(body)
+
+
 @pytest.mark.parametrize(
-    ("body", "field"),
+    ("body", "workflow", "code", "message"),
     [
-        ({}, "workflow"),
-        ({"workflow": {"id": "1"}}, "execution"),
-        ({"workflow": {"id": "1"}, "execution": None, "trigger": None}, "execution"),
-        ({"workflow": {"id": "1"}, "execution": []}, "execution"),
-        ({"workflow": {"id": "1"}, "trigger": "x"}, "trigger"),
-        ({"workflow": {}, "execution": {}}, "workflow"),
-        ({"workflow": "Echo", "execution": {}}, "workflow"),
-        ({"workflow": {"id": {}}, "execution": {}}, "workflow.id"),
-        ({"workflow": {"id": "1"}, "execution": {"id": ["2"]}}, "execution.id"),
-        ({"workflow": {"id": "1"}, "execution": {"id": True}}, "execution.id"),
-        ({"workflow": {"id": "1"}, "execution": {"id": "2" * 201}}, "execution.id"),
+        ({"workflow": {"id": "1"}}, ("1", ""), "execution_failed", "n8n gave no reason."),
+        ({"workflow": "Echo", "execution": {}}, ("", "Echo"), "execution_failed", "n8n gave no reason."),
+        ({"workflow": {"id": {}, "name": 5}, "execution": "down"}, ("", ""), "execution_failed", "down"),
+        ({"workflow": {"id": "1"}, "trigger": "down"}, ("1", ""), "trigger_failed", "down"),
+        ({"execution": {"error": "down"}}, ("", ""), "execution_failed", "down"),
+        ({"execution": {"error": ["down"]}}, ("", ""), "execution_failed", "n8n gave no reason."),
+        ({"body": "text"}, ("", ""), "execution_failed", "n8n gave no reason."),
     ],
     ids=str,
 )
-def test_what_reports_nothing_is_refused_by_field(body, field):
-    with pytest.raises(InvalidInput) as refusal:
-        failure.read_body(body)
-    assert list(refusal.value.errors) == [field]
+def test_what_is_missing_or_unusable_loses_nothing_else(body, workflow, code, message):
+    read = failure.read_body(body)
+    assert ((read.workflow_id, read.workflow_name), read.code, read.message) == (workflow, code, message)
+    assert read.execution_id == ""
+
+
+@pytest.mark.parametrize(
+    "unusable",
+    ["", " ", None, True, 5.0, [], {}, "2" * 201, "a\nb", "a�b", "undefined", "null", "NaN", "[object Object]"],
+    ids=str,
+)
+def test_an_id_that_is_unusable_is_none(unusable):
+    assert failure.identifier(unusable) == ""
+
+
+@pytest.mark.parametrize(("value", "found"), [("2", "2"), (7, "7"), (" 231 ", "231"), ("x" * 200, "x" * 200)])
+def test_an_id_is_text_or_a_number(value, found):
+    assert failure.identifier(value) == found
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("down", "down"),
+        ({"message": "down", "name": "X"}, "down"),
+        ({"code": 5}, '{"code":5}'),
+        (["a", 1], '["a",1]'),
+        (5, "5"),
+        (None, ""),
+        ("x" * 20_000, "x" * 10_000),
+        ("a\x00b", "a�b"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_an_error_is_text_whatever_it_is(value, said):
+    assert failure.error_text(value) == said
 
 
 @pytest.mark.parametrize(

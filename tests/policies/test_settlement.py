@@ -56,14 +56,14 @@ def classified(what):
         (Failure.CONNECT_TIMEOUT, 99, {}, Step.RETRY, False),
         (Failure.TLS_HANDSHAKE_TIMEOUT, 99, {}, Step.RETRY, False),
         # These may have run.
-        (Failure.CONNECTION_RESET, 0, {}, Step.RETRY, True),
-        (Failure.CONNECTION_RESET, 3, {}, Step.BURY, False),
+        (Failure.CONNECTION_LOST_AFTER_SEND, 0, {}, Step.RETRY, True),
+        (Failure.CONNECTION_LOST_AFTER_SEND, 3, {}, Step.BURY, False),
         (Failure.READ_TIMEOUT, 0, {}, Step.RETRY, True),
         (Failure.SEND_INTERRUPTED, 0, {"hold_unknown": True}, Step.RETRY, True),
         (Failure.SEND_INTERRUPTED, 3, {}, Step.BURY, False),
         (Failure.READ_TIMEOUT, 0, {"hold_unknown": True}, Step.BURY, False),
         (Failure.CONNECTION_LOST_AFTER_SEND, 0, {"hold_unknown": True}, Step.BURY, False),
-        (Failure.CONNECTION_RESET, 0, {"hold_unknown": True}, Step.BURY, False),
+        (Failure.CONNECTION_RESET, 99, {"hold_unknown": True}, Step.RETRY, False),  # nothing was sent
     ],
 )
 def test_what_becomes_of_the_delivery(answer, used, values, step, spends):

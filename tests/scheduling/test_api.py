@@ -1,13 +1,16 @@
 """The API of cron jobs."""
 
+from datetime import UTC, datetime
+
 import pytest
 from django.test import Client
 
 from reliability.models import AuditEntry
 from scheduling import api as shapes
+from scheduling import jobs, slots
 from scheduling.models import CronJob
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.usefixtures("held_against_schema"), pytest.mark.django_db]
 URL = "/api/v1/cron-jobs/"
 
 
@@ -94,6 +97,17 @@ def test_a_job_is_written_as_its_file_is(workflow, api):
     assert (shorter["schedule"], shorter["period_seconds"], shorter["workflows"]) == ("", 60, [])
     entry = AuditEntry.objects.first()
     assert (entry.actor, entry.action) == ("key:test", "import_cron_job")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "slot"), [("@yearly", "2026-01-01T00:00:00Z"), ("15 30 9 1 jan ?", "2026-01-01T09:30:15Z")]
+)
+def test_a_job_takes_the_dialects_of_cron_and_n8n(api, schedule, slot, workflow):
+    workflow("one")
+    made = put(api, "recap", schedule=schedule, workflows=["one"])
+    assert (made.status_code, made.json()["schedule"]) == (201, schedule)
+    found = slots.slot_at(schedule=CronJob.objects.get(slug="recap").expected, now=datetime(2026, 6, 15, tzinfo=UTC))
+    assert jobs.iso(found) == slot
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 
-from reliability import engine
+from reliability.engine import tasks
 from reliability.models import StripeRefusal
 from reliability.pipeline import clock, retention
 from scheduling import health, housekeeping
@@ -108,7 +108,7 @@ def test_a_rule_that_fails_is_on_the_runs_record(builtin, post, monkeypatch):
     run_id = post("cleanup", key="one").json()["run"]
     broken = retention.pruning(name="broken", what="", age=timedelta, table="no_such_table", where="true")
     monkeypatch.setattr(retention, "_rules", {"broken": broken})
-    engine._routines["cleanup"](Run.objects.get(pk=run_id).pk)
+    tasks._routines["cleanup"](Run.objects.get(pk=run_id).pk)
     (run,) = runs(job)
     assert run.result == "failed"
     assert 'broken: relation "no_such_table" does not exist' in run.error
@@ -119,7 +119,7 @@ def test_a_failure_is_on_record(builtin, post, monkeypatch, caplog):
     job = builtin("alerts")
     run_id = post("alerts", key="one").json()["run"]
     monkeypatch.setattr(health, "watch", lambda *, now: 1 / 0)
-    engine._routines["alerts"](Run.objects.get(pk=run_id).pk)
+    tasks._routines["alerts"](Run.objects.get(pk=run_id).pk)
     (run,) = runs(job)
     assert (run.result, run.error) == ("failed", "ZeroDivisionError: division by zero")
     assert run.finished_at is not None

@@ -100,7 +100,10 @@ def test_a_job_is_made_and_changed(workflow):
     }
     refused = client.post("/admin/scheduling/cronjob/add/", values)
     assert "is not a cron expression" in refused.content.decode()
-    client.post("/admin/scheduling/cronjob/add/", {**values, "schedule": "0 3 * * *"})
+    reboot = client.post("/admin/scheduling/cronjob/add/", {**values, "schedule": "@reboot"})
+    assert "runs no job when something starts" in reboot.content.decode()
+    client.post("/admin/scheduling/cronjob/add/", {**values, "schedule": "0 0 3 ? * *"})
+    assert CronJob.objects.get(slug="nightly").schedule == "0 0 3 ? * *"
     job = CronJob.objects.get(slug="nightly")
     assert [one.slug for one in job.workflows.all()] == ["echo"]
     CronJob.objects.update(health="ok", enabled=False)

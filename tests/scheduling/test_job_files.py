@@ -54,6 +54,20 @@ def test_what_is_exported_imports_to_the_same(file):
     assert AuditEntry.objects.filter(action="import_cron_job").count() == 1
 
 
+@pytest.mark.parametrize("schedule", ["@daily", "0 30 9 ? * MON", "*/20 * * * * *", "0 0 9 LW * ?"])
+def test_a_schedule_of_each_dialect_is_kept_as_it_was_written(file, schedule):
+    run("import_cron_jobs", file({**FILE, "schedule": schedule}))
+    assert CronJob.objects.get(slug="weekly-recap").schedule == schedule
+    (found,) = [one for one in json.loads(run("export_cron_jobs")) if one["slug"] == "weekly-recap"]
+    assert found["schedule"] == schedule
+
+
+def test_what_a_schedule_cannot_say_is_named_by_its_part(file):
+    with pytest.raises(CommandError, match=r"'15W' \(day of month\): the weekday nearest"):
+        run("import_cron_jobs", file({**FILE, "schedule": "0 0 9 15W * ?"}))
+    assert not CronJob.objects.filter(slug="weekly-recap").exists()
+
+
 def test_what_a_file_leaves_out_goes_back_and_a_switch_stays(file):
     run("import_cron_jobs", file({**FILE, "enabled": False, "disabled_reason": "holidays"}))
     before = CronJob.objects.get(slug="weekly-recap")

@@ -166,11 +166,11 @@ def test_what_has_no_schedule_is_never_late():
 @pytest.mark.parametrize(
     ("expression", "zone", "field", "says"),
     [
-        ("every day", "UTC", "schedule", "Wrong number of fields"),
-        ("0 25 * * *", "UTC", "schedule", "Bad hour"),
-        ("0 0 31 2 *", "UTC", "schedule", "Bad day-of-month"),
+        ("every day", "UTC", "schedule", "has 2 fields; five are needed"),
+        ("0 25 * * *", "UTC", "schedule", "'25' is not a hour"),
+        ("0 0 31 2 *", "UTC", "schedule", "never comes"),
         ("0 0 */30 4 MON#5", "UTC", "schedule", "never comes"),
-        ("*/0 * * * *", "UTC", "schedule", "Bad minute"),
+        ("*/0 * * * *", "UTC", "schedule", "'*/0' is not a minute"),
         ("0 9 * * *", "Europe/Berln", "timezone", "is not a time zone"),
         ("", "../../etc/passwd", "timezone", "is not a time zone"),
         ("", "", "timezone", "is not a time zone"),
@@ -255,3 +255,119 @@ def test_missed_are_exactly_the_slots_in_between(schedule, moment, hours):
     between = [one for one in on_schedule(schedule, last, slot) if last < one < slot]
     found = slots.due(schedule=schedule, last=last, since=last, now=now).missed
     assert list(found) == between[-slots.MISSED_LIMIT :]
+
+
+def forward(expression: str, start: str, count: int, zone: str = "UTC") -> list[str]:
+    """Return the first slots after a moment, by `following`, and see that `latest` finds each again."""
+    schedule, moment, found = Schedule(expression, zone), utc(start), []
+    for _ in range(count):
+        moment = slots.following(schedule=schedule, after=moment)
+        assert slots.latest(schedule=schedule, at=moment) == moment
+        assert slots.latest(schedule=schedule, at=moment + slots.INSTANT) == moment
+        found.append(f"{moment:%d %H:%M:%S}")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("@hourly", ["15 10:00:00", "15 11:00:00"]),
+        ("@daily", ["16 00:00:00", "17 00:00:00"]),
+        ("@Midnight", ["16 00:00:00", "17 00:00:00"]),
+        (" @weekly ", ["21 00:00:00", "28 00:00:00"]),
+        ("@monthly", ["01 00:00:00", "01 00:00:00"]),
+        ("@yearly", ["01 00:00:00", "01 00:00:00"]),
+        ("@annually", ["01 00:00:00", "01 00:00:00"]),
+        ("@weekdays", ["16 00:00:00", "17 00:00:00"]),
+        ("@weekends", ["20 00:00:00", "21 00:00:00"]),
+        ("@secondly", ["15 09:00:01", "15 09:00:02"]),
+        # Seconds.
+        ("30 * * * * *", ["15 09:00:30", "15 09:01:30"]),
+        ("*/20 * * * * *", ["15 09:00:20", "15 09:00:40", "15 09:01:00"]),
+        ("5,50 0 9 * * *", ["15 09:00:05", "15 09:00:50", "16 09:00:05"]),
+        ("0 0 9 * * *", ["16 09:00:00", "17 09:00:00"]),
+        ("59 59 23 * * *", ["15 23:59:59", "16 23:59:59"]),
+        # `?`, names in any case.
+        ("0 0 9 ? * mon", ["22 09:00:00", "29 09:00:00"]),
+        ("0 0 9 1 jul ?", ["01 09:00:00"]),
+        ("0 9 ? * Fri", ["19 09:00:00", "26 09:00:00"]),
+        # The last days.
+        ("0 0 9 L * ?", ["30 09:00:00", "31 09:00:00"]),
+        ("0 0 9 LW * ?", ["30 09:00:00", "31 09:00:00"]),
+        ("0 0 9 ? * 1L", ["29 09:00:00", "27 09:00:00"]),
+        ("0 0 9 ? * MONL", ["29 09:00:00", "27 09:00:00"]),
+        ("0 0 9 ? * MON#3", ["20 09:00:00", "17 09:00:00"]),
+        # Both days restricted: either will do, in both dialects …
+        ("0 9 20 * MON", ["20 09:00:00", "22 09:00:00"]),
+        ("0 0 9 20 * MON", ["20 09:00:00", "22 09:00:00"]),
+        # … which differ in what restricts: in Debian's cron, what does not begin with a star …
+        ("0 9 */10 * MON", ["31 09:00:00", "21 09:00:00", "21 09:00:00"]),
+        # … in n8n's, what does not name every value.
+        ("0 0 9 */10 * MON", ["21 09:00:00", "22 09:00:00", "29 09:00:00"]),
+        ("0 0 9 1-31 * MON", ["22 09:00:00", "29 09:00:00"]),
+        ("0 0 9 20 * 0-6", ["20 09:00:00", "20 09:00:00"]),
+        ("0 0 9 20 * 1-7", ["20 09:00:00", "20 09:00:00"]),
+    ],
+)
+def test_dialects(expression, expected):
+    slots.check(expression=expression, timezone="UTC", now=NINE)
+    assert forward(expression, "2026-06-15T09:00:00", len(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "says"),
+    [
+        ("@reboot", "Backstop runs no job when something starts"),
+        ("@every 5m", "there are @yearly"),
+        ("@fortnightly", "there are @yearly"),
+        ("0 0 9 15W * ?", "'15W' (day of month): the weekday nearest"),
+        ("0 0 9 L-3 * ?", "'L-3' (day of month): days before the last"),
+        ("0 0 9 ? * MON 2030", "seven fields, and a year"),
+        ("0 0 9 1? * *", "'1?' (day of month): '?' stands alone"),
+        ("H 9 * * *", "'H' (minute)"),
+        ("60 0 9 * * *", "'60' is not a second"),
+        ("L 0 9 * * *", "'L' is not a second"),
+        ("0 0 9 * * FRI-MON", "'FRI-MON' is not a day of week"),
+        ("0 9 * FOO *", "'FOO' is not a month"),
+        ("0 0 0 31 2 ?", "never comes"),
+        ("* * * *", "has 4 fields"),
+    ],
+)
+def test_what_is_not_supported_is_refused_by_its_part(expression, says):
+    with pytest.raises(InvalidInput) as refusal:
+        slots.check(expression=expression, timezone="UTC", now=NINE)
+    (message,) = refusal.value.errors["schedule"]
+    assert message.startswith(f"'{expression}' ")
+    assert says in message
+
+
+@pytest.mark.parametrize(
+    ("expression", "start", "expected"),
+    [
+        # Berlin, 29 March 2026: 02:00 becomes 03:00 at 01:00 UTC.
+        ("15 30 2 * * *", "2026-03-28T12:00:00", ["29 01:00:15", "30 00:30:15"]),
+        ("0,30 30 2 * * *", "2026-03-28T12:00:00", ["29 01:00:00", "29 01:00:30", "30 00:30:00"]),
+        # 25 October 2026: 03:00 becomes 02:00 at 01:00 UTC. A fixed hour runs once, the first time …
+        ("15 30 2 * * *", "2026-10-24T12:00:00", ["25 00:30:15", "26 01:30:15"]),
+        # … and where the hour is a star, both times.
+        ("15 30 * * * *", "2026-10-25T00:00:00", ["25 00:30:15", "25 01:30:15"]),
+    ],
+)
+def test_daylight_saving_with_seconds(expression, start, expected):
+    assert forward(expression, start, len(expected), "Europe/Berlin") == expected
+
+
+def test_between_the_seconds_of_a_minute_the_last_slot_is_the_one_before():
+    schedule = Schedule("45 0 9 * * *")
+    assert slots.latest(schedule=schedule, at=utc("2026-06-15T09:00:44")) == utc("2026-06-14T09:00:45")
+    assert slots.latest(schedule=schedule, at=utc("2026-06-15T09:00:45")) == utc("2026-06-15T09:00:45")
+    assert slots.slot_at(schedule=schedule, now=utc("2026-06-15T09:00:00")) == utc("2026-06-15T09:00:45")
+
+
+def test_of_seconds_a_quarter_of_the_interval_is_tolerated_and_missed_ones_are_found():
+    schedule, known = Schedule("*/10 * * * * *"), {"has_run": True, "grace": timedelta(seconds=20), "since": NINE - DAY}
+    for seconds, state in ((12, State.OK), (13, State.LATE), (31, State.MISSING)):
+        found = slots.standing(schedule=schedule, seen=seen(last_slot=NINE, **known), now=NINE + seconds * slots.SECOND)
+        assert found.state == state
+    missed = slots.due(schedule=schedule, last=NINE, since=NINE, now=NINE + 45 * slots.SECOND).missed
+    assert missed == tuple(NINE + n * slots.SECOND for n in (10, 20, 30))

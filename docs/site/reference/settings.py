@@ -13,6 +13,7 @@ from .tables import code, table
 
 KINDS = {
     "text": "text",
+    "credential": "text",
     "boolean": "`true` or `false`",
     "integer": "whole number",
     "decimal": "number",

@@ -1,14 +1,19 @@
-"""`manage.py up`: set everything up, then run the web server and one worker until Ctrl-C."""
+"""`manage.py up`: set everything up, then run the web server, a worker and the pinger until Ctrl-C."""
 
 import os
+import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
 from django.core.management import BaseCommand, call_command
 from django.core.management.base import CommandParser
+from django.db import connections
 
+from config import embedded
 from reliability.management import demo, operator
+from reliability.management.database import Database
 from reliability.management.processes import Child, Supervisor
 from reliability.metrics import multiprocess
 
@@ -17,12 +22,15 @@ ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072"}
 
 
 class Command(BaseCommand):
-    help = "Migrate, collect static files, make a first operator, then run the web server and a worker."
+    help = "Migrate, collect static files, make a first operator, then run the web server, a worker and the pinger."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", default=os.environ.get("HOST") or "127.0.0.1")
         parser.add_argument("--port", type=int, default=int(os.environ.get("PORT") or 8000))
         parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")
+        parser.add_argument(
+            "--no-pinger", action="store_true", help="leave the pings of cron jobs to an external cron service"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """1. Prepare; offer the demo where all is new. 2. Hand on the address, so that children start none. 3. Run."""
@@ -35,17 +43,22 @@ class Command(BaseCommand):
         os.environ["DATABASE_URL"] = settings.DATABASE_ADDRESS
         os.environ["SECRET_KEY"] = settings.SECRET_KEY
         os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
+        connections.close_all()
         host, port = options["host"], options["port"]
-        self.stdout.write(
-            f"Backstop runs at http://{host}:{port}/ (console: /admin/, API: /api/docs/). Ctrl-C ends it."
-        )
-        self.stdout.flush()
         # Of the web processes alone: workers are not scraped.
         counts = os.environ.pop(multiprocess.VARIABLE, "") or str(settings.DATA_DIR / "metrics")
-        web = Child("web", web_command(host, port), changes={multiprocess.VARIABLE: counts})
-        workers = [Child(f"worker-{i + 1}", worker_command()) for i in range(options["workers"])]
-        Supervisor(children=[web, *workers]).run()
-        self.stdout.write("Backstop has ended.")
+        children = [Child("web", web_command(host, port), changes={multiprocess.VARIABLE: counts})]
+        children += [
+            Child(f"worker-{i + 1}", manage_command("procrastinate", "worker")) for i in range(options["workers"])
+        ]
+        if not options["no_pinger"]:
+            children.append(Child("pinger", manage_command("pinger")))
+        Supervisor(children=children, tended=[*_databases(), Announcement(host, port, self._say)]).run()
+        self._say("Backstop has ended.")
+
+    def _say(self, text: str) -> None:
+        self.stdout.write(text)
+        self.stdout.flush()
 
     def _announce(self, password: str | None) -> None:
         if password:
@@ -68,6 +81,44 @@ def _username() -> str:
     return os.environ.get("ADMIN_USERNAME") or "admin"
 
 
+def _databases() -> list[Database]:
+    """Return the embedded server, if it is in use: another one is looked after by whoever runs it."""
+    if not settings.EMBEDDED_DATABASE:
+        return []
+    return [
+        Database(directory=settings.EMBEDDED_DIRECTORY, socket_path=embedded.socket_path(settings.DATABASE_ADDRESS))
+    ]
+
+
+class Announcement:
+    """Says where Backstop runs, once the web server answers."""
+
+    def __init__(self, host: str, port: int, say: Callable[[str], None]) -> None:
+        self.host, self.port, self.say = host, port, say
+        self.said = False
+
+    def tend(self) -> None:
+        if not self.said and self._answers():
+            self.said = True
+            where = f"[{self.host}]" if ":" in self.host else self.host
+            text = f"Backstop runs at http://{where}:{self.port}/ (console: /admin/, API: /api/docs/). Ctrl-C ends it."
+            self.say(text)
+
+    def end(self) -> None:
+        """Nothing is under way."""
+
+    def _answers(self) -> bool:
+        """Whether a request gets an answer, whichever: a server that cannot be reached here may be so elsewhere."""
+        own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  # compared, not bound to
+        request = f"GET /healthz HTTP/1.1\r\nHost: {own}\r\nConnection: close\r\n\r\n"
+        try:
+            with socket.create_connection((own, self.port), timeout=0.5) as made:
+                made.sendall(request.encode())
+                return bool(made.recv(1))
+        except OSError:
+            return False
+
+
 def web_command(host: str, port: int) -> list[str]:
     """Return the web server's command: one process, whose threads keep a database connection each."""
     threads = str(settings.WEB_THREADS)
@@ -85,5 +136,5 @@ def web_command(host: str, port: int) -> list[str]:
     ]
 
 
-def worker_command() -> list[str]:
-    return [sys.executable, str(settings.BASE_DIR / "manage.py"), "procrastinate", "worker"]
+def manage_command(*arguments: str) -> list[str]:
+    return [sys.executable, str(settings.BASE_DIR / "manage.py"), *arguments]

@@ -9,6 +9,7 @@ from django.conf import settings
 from reliability.models import DEFAULT_ENDPOINT, StripeEndpoint, StripeMode, Workflow
 from reliability.pipeline import n8n_api, n8n_sync, transport
 from reliability.pipeline.n8n_api import N8nError, Unauthorised
+from reliability.policies import webhook_path
 
 from . import Check, Finding, failure, ok, skipped, warning
 from .service import skew
@@ -53,7 +54,7 @@ def webhooks() -> Iterator[Finding]:
         yield skipped("N8N_API_KEY is not set: whether n8n has the workflows' webhooks cannot be told.")
         return
     try:
-        offers = {one.path: one for one in n8n_sync.offers()}
+        offers = {webhook_path.decode(one.path): one for one in n8n_sync.offers()}
     except Unauthorised as error:
         yield failure(error.detail, f"Make a key in n8n's settings, with {SCOPES}.")
         return
@@ -62,7 +63,8 @@ def webhooks() -> Iterator[Finding]:
         return
     yield ok("n8n accepts N8N_API_KEY.")
     wanted = [one for one in Workflow.objects.filter(paused=False).order_by("slug") if not one.is_demo]
-    found = [problem for one in wanted if (problem := _webhook(one, offers.get(one.path.strip("/")))) is not None]
+    called = [(one, offers.get(webhook_path.decode(one.path.strip("/")))) for one in wanted]
+    found = [problem for one, offer in called if (problem := _webhook(one, offer)) is not None]
     yield from found
     if not found:
         yield ok(f"n8n has a published webhook for each of {len(wanted)} workflows.")

@@ -1,0 +1,58 @@
+r"""Reads a file of `NAME=value` lines, as `.env` is one.
+
+A line may begin with `export`, and have spaces around `=`. A value is taken as it stands, `$` and all; quotes around it
+are removed. Without quotes it ends at a `#` that follows white space; within double quotes, `\"` and `\\` stand for `"`
+and `\`. Other lines are blank or begin with `#`.
+
+python-dotenv differs: it takes `A= # words` for a value, a lone `A` for no value, and `\n` in double quotes for a line
+break.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+_LINE = re.compile(r"\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=(?P<rest>.*)", re.DOTALL)
+_QUOTED = re.compile(r"""\s*(?:'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)")\s*(?:(?<=\s)\#.*)?""", re.DOTALL)
+
+
+def read(path: Path) -> tuple[dict[str, str], list[int]]:
+    """Return the variables of a file (of one that is there twice, the last), and the numbers of its invalid lines.
+
+    What an invalid line holds is told to nobody: it may be a secret. Raises `OSError`, and `UnicodeDecodeError` for a
+    file that is not text in UTF-8.
+    """
+    found: dict[str, str] = {}
+    wrong = []
+    for number, line in enumerate(_lines(path.read_bytes().decode("utf-8-sig")), start=1):
+        try:
+            found |= parse(line)
+        except ValueError:
+            wrong.append(number)
+    return found, wrong
+
+
+def parse(line: str) -> dict[str, str]:
+    """Return a line's variable; none of a line without one. Raises `ValueError`."""
+    if not line.strip() or line.lstrip().startswith("#"):
+        return {}
+    found = _LINE.fullmatch(line)
+    if found is None or "\0" in line:
+        raise ValueError
+    return {found["name"]: _value(found["rest"])}
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Other line breaks of Unicode belong to values."""
+    return (line.removesuffix("\r") for line in text.split("\n"))
+
+
+def _value(rest: str) -> str:
+    if rest.lstrip()[:1] not in ("'", '"'):
+        return re.split(r"\s#", rest, maxsplit=1)[0].strip()
+    found = _QUOTED.fullmatch(rest)
+    if found is None:
+        raise ValueError
+    if found["single"] is not None:
+        return found["single"]
+    return re.sub(r'\\(["\\])', r"\1", found["double"])

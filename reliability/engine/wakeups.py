@@ -1,0 +1,74 @@
+"""Wake-ups of lanes and of bulk operations, written in the transaction that makes them necessary."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+# The class of the advisory locks of lanes; the lane's id is their object.
+LANE_LOCK = 1_112_757_840
+
+
+def wake(*, lane_ids: Iterable[int]) -> None:
+    """Have these lanes looked at as soon as the current transaction commits."""
+    _call("SELECT backstop_wake(lane) FROM unnest(%s::int[]) AS lane", [sorted(set(lane_ids))])
+
+
+def wake_at(*, lane_id: int, at: datetime) -> None:
+    """Have the lane looked at at `at`, or earlier if that is planned already."""
+    _call("SELECT backstop_wake_at(%s, %s)", [lane_id, at])
+
+
+def wake_waiting(*, workflow_id: Any = None) -> None:
+    """Wake every lane (of a workflow) that has a delivery not yet finished."""
+    _call(
+        "SELECT backstop_wake(waiting.id) FROM (SELECT lane.id FROM reliability_lane lane"
+        " WHERE (%(workflow)s::uuid IS NULL OR lane.workflow_id = %(workflow)s::uuid)"
+        " AND EXISTS (SELECT 1 FROM reliability_delivery"
+        " WHERE lane_id = lane.id AND state IN ('pending', 'sending', 'awaiting_callback'))"
+        " ORDER BY lane.id) AS waiting",
+        {"workflow": workflow_id},
+    )
+
+
+def wake_operations() -> None:
+    """Wake every bulk operation that has something to do."""
+    _call(
+        "SELECT backstop_operate(id, clock_timestamp()) FROM reliability_operation"
+        " WHERE state = 'running' OR (state IN ('cancelled', 'stopped') AND next_at IS NOT NULL)",
+        [],
+    )
+
+
+def barrier(*, lane_id: int) -> None:
+    """Wait until every transaction that relied on a wake-up of this lane has ended."""
+    key = [LANE_LOCK, lane_id]
+    _call("SELECT pg_advisory_lock(%s, %s), pg_advisory_unlock(%s, %s)", [*key, *key])
+
+
+def barrier_in_transaction(*, lane_id: int) -> None:
+    """As `barrier`, and keep new ones from relying on anything until the current transaction ends."""
+    _call("SELECT pg_advisory_xact_lock(%s, %s)", [LANE_LOCK, lane_id])
+
+
+def work_on(*, operation_id: UUID, at: datetime) -> None:
+    """Have a bulk operation's next step done at `at`, and a look at it a little later, if a worker dies with it."""
+    _call("SELECT backstop_operate(%s, %s)", [operation_id, at])
+
+
+def stand_by(*, operation_id: UUID, at: datetime) -> None:
+    """Have a bulk operation looked at a little after `at`, when a step is due for which others will come."""
+    _call("SELECT backstop_operate_stand_by(%s, %s)", [operation_id, at])
+
+
+def forget(*, lane_ids: Iterable[int]) -> None:
+    """Take back the wake-ups of lanes that are to be no more."""
+    keys = [f"{kind}:{lane_id}" for lane_id in lane_ids for kind in ("lane", "lane-later")]
+    _call("DELETE FROM procrastinate_jobs WHERE status = 'todo' AND queueing_lock = ANY(%s)", [keys])
+
+
+def _call(statement: str, parameters: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)

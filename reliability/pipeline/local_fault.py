@@ -1,0 +1,9 @@
+"""A fault of Backstop's own setup, which keeps a request from being sent."""
+
+
+class LocalFault(ValueError):
+    """The request cannot be sent with this setup. The message names the setting, `code` what is wrong."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code

@@ -1,0 +1,87 @@
+"""The certificate authorities that servers' certificates are held to, and the TLS contexts that hold them."""
+
+import os
+import ssl
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+from .local_fault import LocalFault
+
+VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+CONTEXTS = 8
+
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Where the authorities are, and the variable that says so. Both are empty for those that come with `requests`."""
+
+    path: str = ""
+    variable: str = ""
+
+
+class Context(ssl.SSLContext):
+    """A context for all threads: its protocols are set once.
+
+    urllib3 sets them anew for each connection, which OpenSSL does not allow while another thread connects.
+    """
+
+    _is_ready = False
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        if not self._is_ready:
+            super().set_alpn_protocols(alpn_protocols)
+            self._is_ready = True
+
+
+def bundle() -> Bundle:
+    """Return the authorities that the environment names."""
+    for variable in VARIABLES:
+        if path := os.environ.get(variable, ""):
+            return Bundle(path, variable)
+    return Bundle()
+
+
+def context(path: str) -> ssl.SSLContext:
+    """Return the context for a file or directory of authorities. Raises `LocalFault`, which names the variable."""
+    where = Path(path or DEFAULT_CA_BUNDLE_PATH)
+    try:
+        stat = where.stat()
+    except OSError as error:
+        raise _unusable(path, f"cannot be read: {os.strerror(error.errno or 0)}", missing=True) from None
+    # A bundle that was replaced is read again. Two threads do not both load it.
+    with _lock:
+        return _context(path, where, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=CONTEXTS)
+def _context(path: str, where: Path, _modified: int, _size: int) -> ssl.SSLContext:
+    made = Context(ssl.PROTOCOL_TLS_CLIENT)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    made.options |= ssl.OP_NO_COMPRESSION
+    made.hostname_checks_common_name = False
+    made.set_alpn_protocols(["http/1.1"])
+    try:
+        if where.is_dir():
+            if not any(where.glob("*.[0-9]")):
+                raise _unusable(path, "is a directory without hashed certificates (see `openssl rehash`)")
+            made.load_verify_locations(capath=where)
+        else:
+            made.load_verify_locations(cafile=where)
+    except (ssl.SSLError, OSError) as error:
+        missing = isinstance(error, FileNotFoundError | PermissionError)
+        why = f"cannot be read: {os.strerror(error.errno or 0)}" if missing else "holds no certificate"
+        raise _unusable(path, why, missing=missing) from None
+    return made
+
+
+def _unusable(path: str, why: str, *, missing: bool = False) -> LocalFault:
+    name = bundle().variable if path else "the certificate authorities of `requests`"
+    code = "ca_bundle_missing" if missing else "ca_bundle_unusable"
+    return LocalFault(code, f"{name or 'The CA bundle'}: {path or DEFAULT_CA_BUNDLE_PATH} {why}.")

@@ -1,0 +1,70 @@
+"""One text for each JSON value: neither key order, white space, escapes nor the spelling of a number changes it.
+
+Numbers count by their exact decimal value: `1`, `1.0`, `1e0` and `10E-1` are one number, `-0` is `0`, and
+`0.1000000000000000055511151231257827` is not `0.1`, although both are the same double. Integers stay as they are.
+"""
+
+import json
+import re
+from typing import Any
+
+from reliability.strict_json import ExactNumber, parts_of
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, check_circular=False).encode
+# A float as Python writes it, before what may follow a number. A string may look the same: that only costs time.
+_FRACTION = re.compile(r"\.\d+(?:e[+-]\d+)?(?:[,}\]]|\Z)")
+_EXPONENT = re.compile(r"e[+-]\d+(?:[,}\]]|\Z)")
+# No JSON text that Backstop accepts has half of a surrogate pair: what follows one here is a number, not a string.
+_MARK = "\ud800"
+_SAFE = 2.0**53  # below it, a double that is an integer is exactly that
+_MAY_HOLD = frozenset({dict, list, ExactNumber})
+_MAY_CHANGE = _MAY_HOLD | {float}
+
+
+def canonical(document: Any) -> str:
+    """Return the canonical text of a JSON value: ASCII, with a double's shortest spelling where that is exact."""
+    text = _encode(document)
+    if not (_FRACTION.search(text) or _EXPONENT.search(text)):
+        return text
+    plain = dict(document) if isinstance(document, dict) else document
+    return _encode(_by_value(plain)) if _is_respelt(plain) else text
+
+
+def _is_respelt(value: Any) -> bool:
+    """Whether a number within is not canonical as Python writes it."""
+    kind = type(value)
+    if kind is dict:
+        value = value.values()
+    elif kind is float:
+        return bool(value.is_integer())
+    elif kind is not list:
+        return kind is ExactNumber
+    for one in value:
+        kind = type(one)
+        if kind is float:
+            if one.is_integer():
+                return True
+        elif kind in _MAY_HOLD and _is_respelt(one):
+            return True
+    return False
+
+
+def _by_value(value: Any) -> Any:
+    kind = type(value)
+    if kind is dict:
+        return {name: _by_value(one) if type(one) in _MAY_CHANGE else one for name, one in value.items()}
+    if kind is list:
+        return [_by_value(one) if type(one) in _MAY_CHANGE else one for one in value]
+    if kind is float:
+        return _number(value) if value.is_integer() else value
+    return _number(value) if kind is ExactNumber else value
+
+
+def _number(value: float) -> Any:
+    """Return an integer for what is one, else its digits as text."""
+    if -_SAFE < value < _SAFE and type(value) is float:
+        return int(value)
+    sign, digits, exponent = parts_of(value.text if isinstance(value, ExactNumber) else repr(value))
+    if exponent >= 0:  # no more digits than a double can have: what is larger has been refused
+        return int(sign + digits + "0" * exponent)
+    return f"{_MARK}{sign}{digits}e{exponent}"

@@ -1,0 +1,90 @@
+"""Takes known secrets out of text before it is stored: as they are, and as JSON, URLs and HTML write them."""
+
+import base64
+import binascii
+import html
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from urllib.parse import quote
+
+from .classification import Reply
+
+REDACTED = "[redacted]"
+# A shorter secret would take ordinary words out of texts. As a whole header value it is hidden from `WHOLE` on.
+MINIMUM = 8
+WHOLE = 4
+# How much of a secret has to stand at the end of a text that was cut for it to be hidden.
+CUT = 4
+SCHEMES = ("bearer", "basic", "token", "apikey", "api-key")
+API_KEY = re.compile(r"bsk_[A-Za-z0-9_-]{16,}")
+_PLAIN = re.compile(r"[A-Za-z0-9]+")
+
+
+class Redactor:
+    """Hides a set of secrets. Made once for a set, since making it costs more than using it."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        found = {form for secret in secrets for form in _forms(secret)}
+        self._whole = frozenset(one for one in found if len(one) >= WHOLE)
+        self._long = sorted((one for one in found if len(one) >= MINIMUM), key=len, reverse=True)
+        self._patterns = [(_core(one), re.compile("".join(map(_as_written, one)))) for one in self._long]
+
+    def text(self, text: str, *, is_cut: bool = False) -> str:
+        """Return `text` without the secrets. With `is_cut`, the start of one at its end is hidden too."""
+        for core, pattern in self._patterns:
+            if core in text:
+                text = pattern.sub(REDACTED, text)
+        if "bsk_" in text:
+            text = API_KEY.sub(REDACTED, text)
+        return self._without_start(text) if is_cut else text
+
+    def reply(self, reply: Reply, *, cut_at: int) -> Reply:
+        """Return `reply` without the secrets; its body was cut if it has `cut_at` bytes."""
+        headers = {
+            name: REDACTED if value.strip() in self._whole else self.text(value)
+            for name, value in reply.headers.items()
+        }
+        is_cut = len(reply.body) * 4 >= cut_at and len(reply.body.encode("utf-8", "replace")) >= cut_at
+        body = self.text(reply.body, is_cut=is_cut)
+        return replace(reply, headers=headers, body=body)
+
+    def _without_start(self, text: str) -> str:
+        for secret in self._long:
+            for length in range(len(secret) - 1, CUT - 1, -1):
+                if text.endswith(secret[:length]):
+                    return text[:-length] + REDACTED
+        return text
+
+
+def _forms(secret: str) -> Iterable[str]:
+    """Yield a secret, and what it carries: the token after a scheme, and a name and password in Basic's base64."""
+    yield secret
+    scheme, _, token = secret.partition(" ")
+    if not token or scheme.lower() not in SCHEMES:
+        return
+    yield token.strip()
+    if scheme.lower() == "basic":
+        try:
+            pair = base64.b64decode(token, validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return
+        yield pair
+        yield pair.partition(":")[2]
+
+
+def _core(secret: str) -> str:
+    """Return the longest part that is written the same everywhere: a text without it cannot hold the secret."""
+    return max(_PLAIN.findall(secret), key=len, default="")
+
+
+def _as_written(character: str) -> str:
+    """Return a pattern of the ways in which JSON (also within JSON), URLs and HTML write a character."""
+    if _PLAIN.fullmatch(character):
+        return character
+    ways = [r"\\{0,3}" + re.escape(character), "(?i:" + re.escape(quote(character, safe="")) + ")"]
+    ways.append(rf"(?i:\\{{1,3}}u{ord(character):04x})" if ord(character) < 0x10000 else re.escape(character))
+    ways += [re.escape(html.escape(character)), rf"&\#0*{ord(character)};"]
+    if character == " ":
+        ways.append(r"\+")
+    return "(?:" + "|".join(ways) + ")"

@@ -1,0 +1,79 @@
+"""A worker that is stopped past its lease sends nothing once it goes on."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from reliability.models import Attempt, Delivery
+
+from ..support.receiver import until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+# Python runs a module of this name first. It stops the process where its first connection to n8n was made, which is
+# after the claim and before the request.
+STOP = """
+import os, signal, socket, time
+connect = socket.socket.connect
+def stopping(self, address):
+    connect(self, address)
+    if address[1:2] == (int(os.environ["STOP_AT"]),) and not os.path.exists(os.environ["STOPPED"]):
+        open(os.environ["STOPPED"], "w").close()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        time.sleep(0.5)  # another thread may be the first to stop
+socket.socket.connect = stopping
+"""
+
+
+@pytest.fixture
+def stopping(workers, receiver, tmp_path):
+    """Start a worker that stops itself between its first claim and the request; return it once it has."""
+    (tmp_path / "sitecustomize.py").write_text(STOP)
+    marker = tmp_path / "stopped"
+
+    def start():
+        values = {"PYTHONPATH": str(tmp_path), "STOP_AT": str(receiver.port), "STOPPED": str(marker)}
+        process = workers.start(N8N_WEBHOOK_URL=receiver.url, **values)
+        until(lambda: marker.exists() and is_stopped(process.pid), within=60, what="the worker to stop")
+        return process
+
+    return start
+
+
+def is_stopped(pid: int) -> bool:
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] == "T"
+
+
+def test_a_worker_that_was_stopped_past_its_lease_does_not_send(workflow, receiver, workers, accept, stopping):
+    workflow(timeout_ms=500)
+    made = accept()
+    process = stopping()
+    assert Delivery.objects.get().state == "sending"
+    time.sleep(1)
+    other = workers.start(N8N_WEBHOOK_URL=receiver.url)
+    until(lambda: Delivery.objects.filter(state="delivered").exists(), within=60, what="the other worker to deliver it")
+    os.kill(process.pid, signal.SIGCONT)
+    time.sleep(3)
+    assert [one.headers["x-backstop-attempt"] for one in receiver.got] == ["2"]
+    attempts = {one.number: (one.result, one.code) for one in Attempt.objects.filter(delivery=made)}
+    assert attempts == {1: ("interrupted", "worker_lost"), 2: ("delivered", "")}
+    assert (process.poll(), other.poll()) == (None, None)
+    assert b"lease_ran_out" in process.log.read_bytes()
+
+
+def test_one_that_goes_on_within_its_lease_but_too_late_to_send_gives_the_delivery_back(
+    workflow, receiver, accept, stopping
+):
+    workflow(timeout_ms=5000, on_unknown_outcome="hold")
+    made = accept()
+    process = stopping()
+    time.sleep(11)  # the last moment to send is 10 s after the claim, the lease ends after 20 s
+    os.kill(process.pid, signal.SIGCONT)
+    receiver.wait_for(1, within=60)
+    until(lambda: Delivery.objects.filter(state="delivered").exists(), within=60)
+    attempts = {one.number: (one.result, one.code) for one in Attempt.objects.filter(delivery=made)}
+    assert attempts == {1: ("misconfigured_locally", "lease_ran_out"), 2: ("delivered", "")}
+    assert Delivery.objects.get().retries_used == 0

@@ -1,0 +1,472 @@
+"""Why no reply came: on the wire as far as it can be had there, and what `requests` raises, in tables."""
+
+import http.client
+import os
+import socket
+import ssl
+import threading
+import time
+
+import pytest
+import requests
+import responses
+import urllib3
+
+from reliability.models import AlertChannel, AlertNotice
+from reliability.pipeline import alert_channels, bounded, n8n_api, no_reply, resolver, transport
+from reliability.pipeline.exchange import LeaseRanOut, Stage
+from reliability.pipeline.local_fault import LocalFault
+from reliability.pipeline.transport import Answer, Request
+from reliability.policies.classification import Failure
+
+from ..support.wire import OK, Wire, certificate, proxy, read_request, saying
+
+F = Failure
+
+
+@pytest.fixture(autouse=True)
+def session(monkeypatch):
+    """A session of this test's own, with what the environment says then."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    transport._local.__dict__.clear()
+    yield
+    transport._local.__dict__.clear()
+
+
+@pytest.fixture
+def wire():
+    started = []
+
+    def start(script, **options) -> Wire:
+        started.append(Wire(script, **options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+@pytest.fixture
+def trusted(monkeypatch):
+    """A TLS server's context whose certificate is trusted here."""
+    context, path = certificate()
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", path)
+    return context
+
+
+def post(url: str, timeout: float = 5, body: bytes = b"{}", **headers: str) -> Answer:
+    return transport.send(Request(url, body, headers, timeout))
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def test_over_tls_connections_are_kept(wire, trusted):
+    server = wire(saying(OK, OK), context=trusted)
+    assert [post(server.url).reply.status for _ in range(2)] == [200, 200]
+    assert server.connections == 1
+
+
+def test_over_tls_what_follows_an_answer_is_noticed(wire, trusted):
+    server = wire(saying(OK + OK.replace(b"200", b"299"), OK.replace(b"200", b"298")), context=trusted)
+    assert [post(server.url).reply.status for _ in range(2)] == [200, 200]
+    assert server.connections == 2
+
+
+def test_a_large_request_goes_over_tls(wire, trusted):
+    server = wire(lambda talk: (server.got.append(read_request(talk)), talk.sendall(OK)), context=trusted)
+    assert post(server.url, body=5_000_000 * b"x").reply.status == 200
+    assert server.got[0].endswith(b"\r\n\r\n" + 5_000_000 * b"x")
+
+
+def test_an_answer_over_tls_before_the_request_was_sent_is_an_answer(wire, trusted):
+    def script(talk) -> None:
+        talk.recv(1000)
+        talk.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        time.sleep(3)
+
+    assert post(wire(script, context=trusted).url, body=20_000_000 * b"x", timeout=2).reply.status == 413
+
+
+def test_through_a_proxy_connections_are_kept(wire, trusted, monkeypatch):
+    server, between = wire(saying(OK, OK), context=trusted), wire(proxy())
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{between.port}")
+    assert [post(server.url).reply.status for _ in range(2)] == [200, 200]
+    assert (between.connections, server.connections) == (1, 1)
+
+
+def test_a_stalled_handshake_is_a_failure_to_connect(wire, monkeypatch):
+    monkeypatch.setattr(bounded, "HANDSHAKE_TIMEOUT", 0.3)
+    server = wire(lambda talk: time.sleep(3))
+    began = time.monotonic()
+    answer = post(server.url.replace("http:", "https:"))
+    assert (answer.failure, answer.detail) == (F.TLS_HANDSHAKE_TIMEOUT, "timed out")
+    assert time.monotonic() - began < 2
+
+
+def test_a_handshake_that_breaks_off_is_a_failure_to_connect(wire):
+    server = wire(lambda talk: talk.recv(1))
+    assert post(server.url.replace("http:", "https:")).failure in (F.TLS_ERROR, F.CONNECTION_RESET)
+
+
+def test_a_certificate_that_is_not_trusted_is_named(wire):
+    answer = post(wire(saying(OK), context=certificate()[0]).url)
+    assert answer.failure is F.TLS_ERROR
+    assert answer.detail == "certificate verify failed: self-signed certificate"
+
+
+def test_a_certificate_for_another_name_is_named(wire, monkeypatch):
+    context, path = certificate("n8n.example.com")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", path)
+    answer = post(wire(saying(OK), context=context).url)
+    assert answer.failure is F.TLS_ERROR
+    assert answer.detail.startswith("certificate verify failed: IP address mismatch")
+
+
+def test_a_port_without_tls_is_named(wire):
+    answer = post(wire(lambda talk: talk.sendall(OK)).url.replace("http:", "https:"))
+    assert answer.failure is F.TLS_ERROR
+    assert "does this port speak TLS?" in answer.detail
+
+
+def test_a_server_that_wants_a_certificate_of_ours_did_not_run_it(wire, trusted):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    path = os.environ["REQUESTS_CA_BUNDLE"]
+    context.load_cert_chain(path, path.replace("certificate", "key"))
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(path)
+    answer = post(wire(saying(OK), context=context).url)
+    # Its alert may be lost when it closes, but it is certain that nothing ran.
+    assert (answer.failure, answer.detail) in (
+        (F.TLS_ERROR, "tlsv13 alert certificate required"),
+        (F.CONNECTION_RESET, "Connection reset by peer"),
+        (F.CONNECTION_RESET, "EOF occurred in violation of protocol"),
+    )
+
+
+def test_a_refused_connection():
+    answer = post(f"http://127.0.0.1:{closed_port()}/")
+    assert (answer.failure, answer.detail) == (F.CONNECTION_REFUSED, "Connection refused")
+
+
+def test_a_connection_that_is_not_taken_is_a_failure_to_connect(monkeypatch):
+    monkeypatch.setattr(bounded, "CONNECT_TIMEOUT", 0.3)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        address = listener.getsockname()
+        waiting = [socket.socket() for _ in range(3)]
+        for one in waiting:
+            one.setblocking(False)  # its only argument
+            one.connect_ex(address)
+        time.sleep(0.1)
+        answer = post(f"http://127.0.0.1:{address[1]}/")
+        for one in waiting:
+            one.close()
+    assert (answer.failure, answer.detail) == (F.CONNECT_TIMEOUT, "timed out")
+
+
+def test_a_name_that_does_not_resolve():
+    answer = post("http://nothing.invalid/")
+    assert (answer.failure, answer.code) == (F.DNS_FAILURE, "")
+    assert answer.detail
+    assert "Unknown error" not in answer.detail
+
+
+def test_a_name_is_not_waited_for_longer_than_allowed(monkeypatch):
+    """One host's lookups hang in threads of their own, a few at most; other hosts' are not held up."""
+    go_on = threading.Event()
+    asked: list[str] = []
+    real = socket.getaddrinfo
+
+    def hangs(host, port, *arguments, **options):
+        if host != "hangs.example" or options.get("flags"):
+            return real("127.0.0.1" if host == "well.example" else host, port, *arguments, **options)
+        asked.append(host)
+        go_on.wait(20)
+        return real("127.0.0.1", port)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hangs)
+    monkeypatch.setattr(bounded, "CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr(resolver, "STUCK", 0.1)
+    began = time.monotonic()
+    try:
+        answers = [post("http://hangs.example/") for _ in range(6)]
+        assert {(one.failure, one.code) for one in answers} == {(F.DNS_FAILURE, "dns_timeout")}
+        assert time.monotonic() - began < 10
+        assert len(asked) == resolver.STUCK_LIMIT
+        assert post(f"http://well.example:{closed_port()}/").failure is F.CONNECTION_REFUSED
+    finally:
+        go_on.set()
+
+
+def test_those_who_ask_at_once_ask_once(monkeypatch, wire):
+    asked: list[str] = []
+    real = socket.getaddrinfo
+
+    def slow(host, port, *arguments, **options):
+        if host == "slow.example" and not options.get("flags"):
+            asked.append(host)
+            time.sleep(0.5)
+            host = "127.0.0.1"
+        return real(host, port, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    url = f"http://slow.example:{wire(saying(OK)).port}/"
+    answers: list[Answer] = []
+    threads = [threading.Thread(target=lambda: answers.append(post(url))) for _ in range(5)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert [one.reply and one.reply.status for one in answers] == 5 * [200]
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "failure", "code"),
+    [
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n", F.LOCAL_FAULT, "proxy_refused"),
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", F.LOCAL_FAULT, "proxy_refused"),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", F.LOCAL_FAULT, "proxy_refused"),
+        (b"", F.LOCAL_FAULT, "proxy_refused"),
+        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", F.CONNECTION_REFUSED, ""),
+    ],
+)
+def test_a_proxy_that_does_not_connect(wire, monkeypatch, answer, failure, code):
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{wire(proxy(answer)).port}")
+    found = post("https://n8n.example.com/")
+    assert (found.failure, found.code) == (failure, code)
+    assert "HTTPS_PROXY" in found.detail
+
+
+def test_a_proxy_that_stalls_is_a_failure_to_connect(wire, monkeypatch):
+    monkeypatch.setattr(bounded, "CONNECT_TIMEOUT", 0.3)
+    server = wire(lambda talk: time.sleep(3))
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.port}")
+    assert post("https://n8n.example.com/").failure is F.CONNECT_TIMEOUT
+
+
+LOCAL = [
+    ({"REQUESTS_CA_BUNDLE": "/nowhere.pem"}, "https://127.0.0.1/", {}, "ca_bundle_missing", "REQUESTS_CA_BUNDLE"),
+    ({"CURL_CA_BUNDLE": "/nowhere.pem"}, "https://127.0.0.1/", {}, "ca_bundle_missing", "CURL_CA_BUNDLE"),
+    ({"REQUESTS_CA_BUNDLE": __file__}, "https://127.0.0.1/", {}, "ca_bundle_unusable", "REQUESTS_CA_BUNDLE"),
+    ({"REQUESTS_CA_BUNDLE": "/"}, "https://127.0.0.1/", {}, "ca_bundle_unusable", "REQUESTS_CA_BUNDLE"),
+    ({"HTTP_PROXY": "socks5://127.0.0.1:1"}, "http://n8n/", {}, "proxy_unusable", "HTTP_PROXY"),
+    ({"ALL_PROXY": "socks5h://127.0.0.1:1"}, "http://n8n/", {}, "proxy_unusable", "ALL_PROXY"),
+    ({"HTTPS_PROXY": "ftp://127.0.0.1:1"}, "https://n8n/", {}, "proxy_unusable", "HTTPS_PROXY"),
+    ({"HTTP_PROXY": "http://"}, "http://n8n/", {}, "proxy_unusable", "HTTP_PROXY"),
+    ({"HTTP_PROXY": "http://[::1"}, "http://n8n/", {}, "proxy_unusable", "HTTP_PROXY"),
+    ({"HTTP_PROXY": "http://127.0.0.1:1"}, "http://n8n/", {}, "proxy_unreachable", "HTTP_PROXY"),
+    ({"HTTPS_PROXY": "http://nothing.invalid:1"}, "https://n8n/", {}, "proxy_unreachable", "HTTPS_PROXY"),
+    ({}, "nonsense", {}, "url_unusable", "N8N_WEBHOOK_URL"),
+    ({}, "ftp://127.0.0.1/", {}, "url_unusable", "N8N_WEBHOOK_URL"),
+    ({}, "http://", {}, "url_unusable", "N8N_WEBHOOK_URL"),
+    ({}, "http://[::1/", {}, "url_unusable", "N8N_WEBHOOK_URL"),
+    ({}, "http://127.0.0.1:99999/", {}, "url_unusable", "N8N_WEBHOOK_URL"),
+    ({}, f"http://{70 * 'a'}.example/", {}, "url_unusable", "N8N_WEBHOOK_URL"),
+    ({}, "http://127.0.0.1:1/", {"X": "a\r\nb: c"}, "header_unsendable", "authentication header"),
+    ({}, "http://127.0.0.1:1/", {"X": "a\nb"}, "header_unsendable", "authentication header"),
+    ({}, "http://127.0.0.1:1/", {"X": "a\x00b"}, "header_unsendable", "authentication header"),
+    ({}, "http://127.0.0.1:1/", {"X": "ключ"}, "header_unsendable", "authentication header"),
+    ({}, "http://127.0.0.1:1/", {"X–Api–Key": "a"}, "header_unsendable", "authentication header"),
+    ({}, "http://127.0.0.1:1/", {"X-A:": "a"}, "header_unsendable", "authentication header"),
+    ({}, "http://127.0.0.1:1/", {"": "a"}, "header_unsendable", "authentication header"),
+]
+
+
+@pytest.mark.parametrize(("environment", "url", "headers", "code", "named"), LOCAL)
+def test_a_fault_of_our_own_names_the_setting(monkeypatch, environment, url, headers, code, named):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    answer = post(url, **headers)
+    assert (answer.failure, answer.code) == (F.LOCAL_FAULT, code)
+    assert named in answer.detail
+    assert not any(value in answer.detail for value in headers.values() if len(value) > 1)
+
+
+def test_a_bundle_that_is_put_right_is_read(wire, monkeypatch, tmp_path):
+    context, path = certificate()
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "bundle.pem"))
+    server = wire(saying(OK), context=context)
+    assert post(server.url).code == "ca_bundle_missing"
+    (tmp_path / "bundle.pem").write_bytes(b"")
+    assert post(server.url).code == "ca_bundle_unusable"
+    with open(path, "rb") as found:
+        (tmp_path / "bundle.pem").write_bytes(found.read())
+    assert post(server.url).reply.status == 200
+
+
+def broken(error: BaseException) -> requests.ConnectionError:
+    return requests.ConnectionError(urllib3.exceptions.ProtocolError("Connection aborted.", error))
+
+
+POOL = urllib3.HTTPConnectionPool("n8n")
+RAISED = [
+    (LocalFault("x", "y"), F.LOCAL_FAULT),
+    (requests.exceptions.InvalidURL(LocalFault("x", "y")), F.LOCAL_FAULT),
+    (LeaseRanOut(), F.LOCAL_FAULT),
+    (requests.exceptions.MissingSchema("x"), F.LOCAL_FAULT),
+    (requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support."), F.LOCAL_FAULT),
+    (requests.exceptions.InvalidProxyURL("x"), F.LOCAL_FAULT),
+    (broken(socket.gaierror(socket.EAI_NONAME, "Name or service not known")), F.DNS_FAILURE),
+    (broken(resolver.NameTimeout(socket.EAI_AGAIN, "x")), F.DNS_FAILURE),
+    (requests.ConnectTimeout(), F.CONNECT_TIMEOUT),
+    (requests.ReadTimeout(), F.READ_TIMEOUT),
+    (broken(TimeoutError("timed out")), F.READ_TIMEOUT),
+    (requests.exceptions.SSLError(ssl.SSLError(1, "[SSL] x")), F.TLS_ERROR),
+    (broken(ConnectionRefusedError(111, "x")), F.CONNECTION_REFUSED),
+    (requests.ConnectionError(urllib3.exceptions.NewConnectionError(POOL, "x")), F.CONNECTION_REFUSED),
+    (broken(http.client.RemoteDisconnected("x")), F.CONNECTION_LOST_AFTER_SEND),
+    (broken(ConnectionResetError(104, "x")), F.CONNECTION_LOST_AFTER_SEND),
+    (broken(http.client.IncompleteRead(b"")), F.CONNECTION_LOST_AFTER_SEND),
+    (requests.exceptions.ChunkedEncodingError(urllib3.exceptions.ProtocolError("x")), F.CONNECTION_LOST_AFTER_SEND),
+    (requests.ConnectionError("x"), F.CONNECTION_ERROR),
+    (requests.exceptions.ContentDecodingError("x"), F.CONNECTION_ERROR),
+]
+
+
+def name(value: object) -> str:
+    return str(value) if isinstance(value, Failure) else type(value).__name__
+
+
+@pytest.mark.parametrize(("error", "failure"), RAISED, ids=name)
+def test_what_requests_raises(error, failure):
+    assert no_reply.failure_of(error) is failure
+    with responses.RequestsMock() as mock:
+        mock.post("http://n8n/webhook/a", body=error)
+        answer = post("http://n8n/webhook/a")
+    assert (answer.reply, answer.failure) == (None, failure)
+
+
+@pytest.mark.parametrize(
+    ("stage", "failures"),
+    [
+        (Stage.RESOLVE, (F.CONNECTION_RESET, F.CONNECT_TIMEOUT)),
+        (Stage.CONNECT, (F.CONNECTION_RESET, F.CONNECT_TIMEOUT)),
+        (Stage.PROXY, (F.CONNECTION_RESET, F.CONNECT_TIMEOUT)),
+        (Stage.HANDSHAKE, (F.CONNECTION_RESET, F.TLS_HANDSHAKE_TIMEOUT)),
+        (Stage.READY, (F.CONNECTION_RESET, F.CONNECT_TIMEOUT)),
+        (Stage.SEND, (F.SEND_INTERRUPTED, F.SEND_INTERRUPTED)),
+        (Stage.WAIT, (F.CONNECTION_LOST_AFTER_SEND, F.READ_TIMEOUT)),
+    ],
+)
+def test_how_far_it_came_decides(stage, failures):
+    errors = broken(ConnectionResetError(104, "x")), broken(TimeoutError("timed out"))
+    assert tuple(no_reply.failure_of(error, stage) for error in errors) == failures
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "Name or service not known"),
+        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)"), "wrong version number"),
+        (ConnectionResetError(104, "x"), "Connection reset by peer"),
+        (TimeoutError("_ssl.c:1006: The handshake operation timed out"), "timed out"),
+        (OSError("plain"), "plain"),
+        (OSError(), "OSError"),
+        (requests.ConnectionError("http://n8n/?token=geheim"), "ConnectionError"),
+    ],
+)
+def test_the_words_are_those_of_whoever_failed(error, text):
+    assert text in no_reply.words(error)
+    assert "Operation not permitted" not in no_reply.words(error)
+
+
+@pytest.fixture
+def api(settings):
+    settings.N8N_API_URL, settings.N8N_API_KEY = "http://n8n/api/v1", "geheimer-schluessel"
+
+
+@pytest.mark.parametrize(
+    ("error", "begun"),
+    [
+        (broken(ConnectionRefusedError(111, "x")), False),
+        (broken(socket.gaierror(-2, "x")), False),
+        (requests.ConnectTimeout(), False),
+        (requests.exceptions.SSLError(ssl.SSLError(1, "x")), False),
+        (requests.exceptions.InvalidSchema("x"), False),
+        (requests.ReadTimeout(), True),
+        (broken(ConnectionResetError(104, "x")), True),
+    ],
+    ids=name,
+)
+def test_n8n_s_api_that_does_not_answer(api, error, begun):
+    with responses.RequestsMock() as mock:
+        mock.post("http://n8n/api/v1/executions/1/retry", body=error)
+        with pytest.raises(n8n_api.NotReached) as raised:
+            n8n_api.retry(execution_id="1", load_workflow=False)
+    assert raised.value.begun is begun
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "begun"),
+    [
+        (401, '{"message": "unauthorized"}', n8n_api.Unauthorised, None),
+        (403, '{"message": "Forbidden"}', n8n_api.Unauthorised, None),
+        (401, "", n8n_api.NotReached, False),
+        (403, "<html>", n8n_api.NotReached, False),
+        (404, "404 page not found", n8n_api.NotReached, False),
+        (404, '{"message": "Not found"}', n8n_api.NotThere, None),
+        (409, '{"message": "x"}', n8n_api.Refused, None),
+        (301, "", n8n_api.NotReached, False),
+        (429, "", n8n_api.NotReached, False),
+        (500, "", n8n_api.NotReached, True),
+        (502, "<html>", n8n_api.NotReached, True),
+        (200, "<html>", n8n_api.NotReached, True),
+        (200, "[]", n8n_api.NotReached, True),
+        (200, "", n8n_api.NotReached, True),
+    ],
+)
+def test_n8n_s_api_that_does_not_do_it(api, status, body, kind, begun):
+    with responses.RequestsMock() as mock:
+        mock.post("http://n8n/api/v1/executions/1/retry", status=status, body=body)
+        with pytest.raises(kind) as raised:
+            n8n_api.retry(execution_id="1", load_workflow=False)
+    assert type(raised.value) is kind
+    assert getattr(raised.value, "begun", None) is begun
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "named"),
+    [("nonsense", "geheim", "N8N_API_URL"), ("http://127.0.0.1:1/", "schlüssel–", "N8N_API_KEY")],
+)
+def test_n8n_s_api_names_the_setting(settings, url, key, named):
+    settings.N8N_API_URL, settings.N8N_API_KEY = url, key
+    with pytest.raises(n8n_api.NotReached) as raised:
+        n8n_api.execution(execution_id="1")
+    assert named in raised.value.detail
+    assert key not in raised.value.detail
+    assert not raised.value.begun
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ({"status": 404}, "The webhook answered 404."),
+        ({"status": 302}, "The webhook answered 302."),
+        ({"body": requests.ReadTimeout()}, "The webhook cannot be reached: read_timeout."),
+        ({"body": broken(ConnectionRefusedError(111, "x"))}, "The webhook cannot be reached: connection_refused."),
+        ({"body": broken(ConnectionResetError(104, "x"))}, "connection_lost_after_send"),
+        ({"body": requests.exceptions.InvalidSchema("x")}, "ALERT_WEBHOOK_URL holds an address that cannot be used."),
+    ],
+)
+def test_an_alert_s_webhook_that_does_not_take_it(settings, answer, text):
+    settings.ALERT_WEBHOOK_URL = "http://hooks/secret-token"
+    notice = AlertNotice(channel=AlertChannel.WEBHOOK, changes=[])
+    with responses.RequestsMock() as mock:
+        mock.post("http://hooks/secret-token", **answer)
+        with pytest.raises(alert_channels.NotSent) as raised:
+            alert_channels.send(notice=notice)
+    assert text in raised.value.detail
+    assert "secret-token" not in raised.value.detail
+
+
+def test_an_alert_s_webhook_behind_a_proxy_that_refuses_names_the_proxy(settings, wire, monkeypatch):
+    between = wire(proxy(b"HTTP/1.1 403 Forbidden\r\n\r\n"))
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{between.port}")
+    settings.ALERT_WEBHOOK_URL = "https://hooks.example.com/secret-token"
+    with pytest.raises(alert_channels.NotSent, match="HTTPS_PROXY refused"):
+        alert_channels.send(notice=AlertNotice(channel=AlertChannel.WEBHOOK, changes=[]))
