@@ -64,21 +64,27 @@ def process(*command: str, **environment: str) -> Iterator["subprocess.Popen[byt
 
 
 @contextmanager
-def web(application: str = "config.wsgi:application", *, ready: str = "/readyz") -> Iterator["subprocess.Popen[bytes]"]:
-    """Serve an application as `manage.py up` serves ours."""
+def web(
+    application: str = "config.asgi:application", *, ready: str = "/readyz", interface: str = "", **environment: str
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Serve an application as `manage.py up` serves ours; by `interface`, in as many threads, where one is named."""
     from reliability.management.commands.up import ENVIRONMENT, web_command
     from reliability.metrics import multiprocess
 
     counts = {multiprocess.VARIABLE: str(ROOT / ".data" / "bench" / "metrics")}
     command = web_command("127.0.0.1", PORT)[1:-1]
-    with process(*command, application, **ENVIRONMENT, **counts) as running:
+    if interface:
+        command[command.index("--interface") + 1] = interface
+    if interface == "wsgi":
+        command += ["--blocking-threads", os.environ.get("WEB_THREADS", "4")]
+    with process(*command, application, **{**ENVIRONMENT, **counts, **environment}) as running:
         wait_for(f"http://127.0.0.1:{PORT}{ready}")
         yield running
 
 
 @contextmanager
 def worker() -> Iterator["subprocess.Popen[bytes]"]:
-    with process("manage.py", "procrastinate", "worker") as running:
+    with process("manage.py", "worker") as running:
         yield running
 
 

@@ -47,7 +47,7 @@ def _figures(rates: dict[str, list[float]]) -> Figures:
 def _rounds() -> dict[str, list[float]]:
     rates: dict[str, list[float]] = {"minimal": [], "first": [], "repeat": []}
     for _ in range(ROUNDS):
-        with ground.web("bench.minimal:application"):
+        with ground.web("bench.minimal:application", interface="wsgi"):
             _send("/stripe/", 500)
             rates["minimal"].append(_send("/stripe/", COUNT))
         with ground.web():

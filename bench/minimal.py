@@ -15,10 +15,18 @@ _HEADERS = [
 ]
 
 
-def bare(environ, start_response):
+_START = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(name.encode(), value.encode()) for name, value in _HEADERS],
+}
+_BODY = {"type": "http.response.body", "body": _ANSWER}
+
+
+async def bare(scope, receive, send):
     """Answer the light endpoint's bytes, whoever asks."""
-    start_response("200 OK", _HEADERS)
-    return [_ANSWER]
+    await send(_START)
+    await send(_BODY)
 
 
 def django_application():

@@ -15,11 +15,11 @@ Figures = dict[str, Any]
 
 
 def light() -> Figures:
-    """The light endpoint against a bare WSGI application that answers the same bytes."""
+    """The light endpoint against a bare ASGI application that answers the same bytes."""
     ours = load.request("GET", "/cron/weekly-recap/", Authorization=f"Bearer {ground.CRON_SECRET}")
     rates: dict[str, list[float]] = {"ours": [], "bare": []}
     for _ in range(ROUNDS):
-        for name, application in (("bare", "bench.minimal:bare"), ("ours", "config.wsgi:application")):
+        for name, application in (("bare", "bench.minimal:bare"), ("ours", "config.asgi:application")):
             with ground.web(application):
                 load.run(requests=[ours], connections=8, seconds=0.5)
                 found = load.run(requests=[ours], connections=8, seconds=3)
@@ -41,11 +41,11 @@ def accepting() -> Figures:
     body = json.dumps({"workflow": "paused", "payload": {"order": 4711, "client": "a@example.com"}}).encode()
     rates: dict[str, list[float]] = {"ours": [], "minimal": []}
     for _ in range(ROUNDS):
-        for name, application, path in (
-            ("minimal", "bench.minimal:application", "/insert/"),
-            ("ours", "config.wsgi:application", "/api/v1/deliveries/"),
+        for name, application, path, interface in (
+            ("minimal", "bench.minimal:application", "/insert/", "wsgi"),
+            ("ours", "config.asgi:application", "/api/v1/deliveries/", ""),
         ):
-            with ground.web(application):
+            with ground.web(application, interface=interface):
                 wanted = [load.request("POST", path, body=body, Authorization=f"Bearer {plain}")]
                 load.run(requests=wanted, connections=8, seconds=0.5)
                 found = load.run(requests=wanted, connections=8, seconds=3)

@@ -35,7 +35,7 @@ def logged(application: Application) -> Application:
         begun = time.perf_counter()
 
         def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
-            _log(environ, status, headers, time.perf_counter() - begun)
+            log(environ, status, headers, time.perf_counter() - begun)
             return start_response(status, headers, *rest)
 
         return application(environ, start)
@@ -43,7 +43,8 @@ def logged(application: Application) -> Application:
     return answer
 
 
-def _log(environ: dict[str, Any], status: str, headers: list[tuple[str, str]], took: float) -> None:
+def log(environ: dict[str, Any], status: str, headers: list[tuple[str, str]], took: float) -> None:
+    """Write the line of a request that took so many seconds."""
     found = {name.lower(): value for name, value in headers}
     logger.info(
         "request",

@@ -125,6 +125,16 @@ def _without_keys(line: str) -> str:
     return _KEY.sub(lambda found: f"{found[1] or 'Bearer '}…", line)
 
 
+class SecurityFilter(logging.Filter):
+    """Makes a warning without a traceback of what Django logs of a suspicious request: any stranger can cause it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith("django.security.") and record.exc_info:
+            record.exc_info = record.exc_text = None
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return True
+
+
 def _fields(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
     return ((name, value) for name, value in vars(record).items() if name not in _OWN)
 
@@ -143,13 +153,17 @@ def _one_line(text: str) -> str:
 
 def configuration(*, level: str, kind: str = "text") -> dict[str, Any]:
     """Return Django's `LOGGING`: everything to standard error, libraries' lines from INFO up."""
-    handler = {"class": "logging.StreamHandler", "formatter": kind, "filters": ["level", "origin"]}
+    handler = {"class": "logging.StreamHandler", "formatter": kind, "filters": ["level", "security", "origin"]}
     others = "INFO" if level == "DEBUG" else level
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"text": {"()": WideFormatter}, "json": {"()": JsonFormatter}},
-        "filters": {"level": {"()": LevelFilter}, "origin": {"()": OriginFilter}},
+        "filters": {
+            "level": {"()": LevelFilter},
+            "security": {"()": SecurityFilter},
+            "origin": {"()": OriginFilter},
+        },
         "handlers": {"stderr": handler},
         "root": {"handlers": ["stderr"], "level": others},
         "loggers": {

@@ -23,6 +23,13 @@ DATABASE_ADDRESS = embedded.start(EMBEDDED_DIRECTORY) if _starts else env.text("
 _database = env.database("DATABASE_URL", default=DATABASE_ADDRESS)
 _kept = {"ENGINE": "config.database", "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
 DATABASES = {"default": {**(_database or {}), **_kept}}
+DATABASE_CONNECT_TIMEOUT_SECONDS = env.integer("DATABASE_CONNECT_TIMEOUT_SECONDS", 5, low=0, high=600)
+DATABASE_INTAKE_TIMEOUT_MS = env.integer("DATABASE_INTAKE_TIMEOUT_MS", 4000, low=0, high=600_000)
+DATABASE_CONSOLE_TIMEOUT_MS = env.integer("DATABASE_CONSOLE_TIMEOUT_MS", 15_000, low=0, high=3_600_000)
+DATABASE_METRICS_TIMEOUT_MS = env.integer("DATABASE_METRICS_TIMEOUT_MS", 8000, low=0, high=600_000)
+DATABASE_READINESS_TIMEOUT_MS = env.integer("DATABASE_READINESS_TIMEOUT_MS", 2000, low=0, high=600_000)
+DATABASE_WORKER_TIMEOUT_MS = env.integer("DATABASE_WORKER_TIMEOUT_MS", 60_000, low=0, high=3_600_000)
+DATABASE_SESSION_LIMITS = env.choice("DATABASE_SESSION_LIMITS", "auto", among=("auto", "always", "never"))
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 SECRET_KEY = env.text("SECRET_KEY")
@@ -93,7 +100,22 @@ if ARCHIVE_BACKEND == "django.core.files.storage.FileSystemStorage":
     ARCHIVE_OPTIONS = {"location": ARCHIVE_DIRECTORY, **_private, **ARCHIVE_OPTIONS}
 MAX_BODY_BYTES = env.integer("MAX_BODY_BYTES", 16 * 1024 * 1024, low=1024, high=256 * 1024 * 1024)
 WORKER_MAX_IN_FLIGHT = env.integer("WORKER_MAX_IN_FLIGHT", 64, low=1, high=1000)
+WORKER_OPERATION_THREADS = env.integer("WORKER_OPERATION_THREADS", 2, low=1, high=64)
+WORKER_N8N_THREADS = env.integer("WORKER_N8N_THREADS", 8, low=1, high=256)
 WEB_THREADS = env.integer("WEB_THREADS", 4, low=1, high=256)
+WEB_MAX_CONNECTIONS = env.integer("WEB_MAX_CONNECTIONS", 4096, low=16, high=65_536)
+WEB_HEADER_SECONDS = env.integer("WEB_HEADER_SECONDS", 30, low=1, high=60)
+WEB_HEADER_BYTES = env.integer("WEB_HEADER_BYTES", 16 * 1024, low=8192, high=1024 * 1024)
+WEB_BODY_SECONDS = env.integer("WEB_BODY_SECONDS", 60, low=1, high=3600)
+WEB_BODY_IDLE_SECONDS = env.integer("WEB_BODY_IDLE_SECONDS", 10, low=1, high=600)
+_room = max(64 * 1024 * 1024, 4 * MAX_BODY_BYTES, 4 * STRIPE_MAX_BODY_BYTES)
+WEB_BUFFERED_BYTES = env.integer("WEB_BUFFERED_BYTES", _room, low=1024 * 1024, high=64 * 1024**3)
+WEB_QUEUE_LENGTH = env.integer("WEB_QUEUE_LENGTH", 512, low=1, high=65_536)
+WEB_QUEUE_SECONDS = env.integer("WEB_QUEUE_SECONDS", 5, low=1, high=600)
+WEB_SEND_SECONDS = env.integer("WEB_SEND_SECONDS", 10, low=1, high=600)
+WEB_STREAM_SECONDS = env.integer("WEB_STREAM_SECONDS", 60, low=1, high=3600)
+if 3 * max(MAX_BODY_BYTES, STRIPE_MAX_BODY_BYTES) > WEB_BUFFERED_BYTES:
+    env.problem("WEB_BUFFERED_BYTES", "Below three times MAX_BODY_BYTES or STRIPE_MAX_BODY_BYTES.")
 ACCESS_LOG = env.boolean("ACCESS_LOG", default=False)
 TRACES = env.traces()
 METRICS_TOKEN = env.credential("METRICS_TOKEN")
@@ -129,6 +151,7 @@ CONFIGURATION_PROBLEMS = env.problems
 
 # --- The engine -------------------------------------------------------------------------------------------
 PROCRASTINATE_IMPORT_PATHS = ["reliability.engine"]
+PROCRASTINATE_ON_APP_READY = "reliability.engine.connector.bound_waits"
 PROCRASTINATE_WORKER_DEFAULTS = {
     "concurrency": 200,
     "fetch_job_polling_interval": 2.0,
@@ -159,6 +182,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "config.measuring.MeasuringMiddleware",
+    "config.middleware.HostMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",

@@ -23,6 +23,7 @@ from reliability.api import chunked  # noqa: E402  # as above
 from reliability.metrics import web  # noqa: E402  # as above
 
 from . import entrance, measuring  # noqa: E402  # as above
+from .database import roles  # noqa: E402  # as above
 
 if settings.TRACES:
     from . import tracing  # what it imports takes memory, and is wanted by few
@@ -53,7 +54,8 @@ def _measured(environ: dict[str, Any], slug: str, start_response: Callable[..., 
     return stripe_webhook.send(response=response, start_response=start_response)
 
 
-_heavy = entrance.identified(tracing.served(_known) if settings.TRACES else _known)
+_heavy = entrance.identified(roles.bounded(tracing.served(_known) if settings.TRACES else _known))
+roles.become(roles.CONSOLE)  # for what is read once the application has returned: an answer that streams
 
 
 def _answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

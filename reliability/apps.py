@@ -13,8 +13,7 @@ class ReliabilityConfig(AppConfig):
         from . import checks, engine  # noqa: F401  # registers the system checks
         from .pipeline import alert_retention, flags, retention_rules
 
-        engine.listen_well()
-        engine.tell_figures()
+        engine.install()
         retention_rules.register()
         post_migrate.connect(flags.complete, sender=self)
         alert_retention.register()

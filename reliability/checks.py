@@ -9,6 +9,10 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.management import CommandError
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, NotSupportedError, connections
+
+from config.database import roles
 
 SHORTEST_SECRET = 24
 
@@ -28,6 +32,27 @@ def environment(app_configs: Any, **kwargs: Any) -> Sequence[CheckMessage]:
 
 def _place(name: str) -> str:
     return f"the environment variable {name}" if name.isidentifier() else f"the file {name}"
+
+
+@register(Tags.database)
+def database(app_configs: Any, databases: Sequence[str] | None = None, **kwargs: Any) -> Sequence[CheckMessage]:
+    """Report a database that cannot be used, such as one of an encoding that does not hold every text."""
+    found = []
+    for alias in databases or ():
+        try:
+            with roles.within(roles.INTAKE):
+                connections[alias].ensure_connection()
+        except NotSupportedError as error:
+            found.append(Error(str(error), hint="docs/database.md", id="backstop.E002"))
+        except DatabaseError:
+            pass  # one that is away now may be there later
+    return found
+
+
+def must_be_usable() -> None:
+    """Raise `CommandError` for a database that cannot be used; not for one that is away."""
+    for found in database(None, [DEFAULT_DB_ALIAS]):
+        raise CommandError(found.msg)
 
 
 @register(Tags.security, deploy=True)

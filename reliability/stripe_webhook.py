@@ -12,10 +12,11 @@ from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
-from django.db import Error, InterfaceError, OperationalError, connection
+from django.db import Error, connection
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
+from config.database.sqlstates import code_of, is_lost
 from reliability.api.addresses import address_of
 from reliability.api.problems import problem, problem_of
 from reliability.errors import BackstopError, InvalidInput, PayloadTooLarge
@@ -67,7 +68,7 @@ def answer(*, environ: Mapping[str, Any], slug: str) -> HttpResponse:
         return problem_of(error)
     except Error as error:
         # Its text may quote the statement, and that holds the event.
-        state = getattr(error.__cause__, "sqlstate", None)
+        state = code_of(error)
         logger.error("stripe_not_kept", extra={"endpoint": slug, "error": type(error).__name__, "sqlstate": state})
         connection.close()
         return problem(status=503, detail="The event could not be kept: send it again.", headers={"Retry-After": "30"})
@@ -84,8 +85,8 @@ def _patiently(arrival: Arrival) -> ledger.Recorded:
     now = datetime.now(UTC)
     try:
         return ledger.receive(arrival=arrival, now=now)
-    except (OperationalError, InterfaceError):
-        if connection.in_atomic_block:
+    except Error as error:
+        if connection.in_atomic_block or not is_lost(error):
             raise
         connection.close()
         return ledger.receive(arrival=arrival, now=now)
@@ -94,20 +95,30 @@ def _patiently(arrival: Arrival) -> ledger.Recorded:
 def _arrival(environ: Mapping[str, Any], slug: str) -> Arrival:
     address = address_of(environ)
     limit = settings.STRIPE_MAX_BODY_BYTES
-    body = _body(environ, limit)
-    if len(body) > limit:
+    if _length(environ) > limit:
+        body, is_larger = b"", True  # the web server may have thrown it away
+    else:
+        body = _body(environ, limit)
+        is_larger = len(body) > limit
+    if is_larger:
         error = PayloadTooLarge(f"The body is larger than {limit} bytes.")
         ledger.refuse(slug=slug, error=error, address=address)
         raise error
     return Arrival(slug, body, environ.get("HTTP_STRIPE_SIGNATURE", ""), address)
 
 
+def _length(environ: Mapping[str, Any]) -> int:
+    """Return how long the body says it is; -1 where it does not say."""
+    length = str(environ.get("CONTENT_LENGTH") or "")
+    return int(length) if length.isascii() and length.isdigit() else -1
+
+
 def _body(environ: Mapping[str, Any], limit: int) -> bytes:
     """Read the body, one byte beyond `limit` at the most. A body without a length comes in chunks, or is none."""
-    length = str(environ.get("CONTENT_LENGTH") or "")
-    if not length and "HTTP_TRANSFER_ENCODING" not in environ:
+    length = _length(environ)
+    if length < 0 and "HTTP_TRANSFER_ENCODING" not in environ:
         return b""
-    wanted = int(length) if length.isascii() and length.isdigit() else limit + 1
+    wanted = limit + 1 if length < 0 else length
     try:
         body: bytes = environ["wsgi.input"].read(min(wanted, limit + 1))
     except OSError:

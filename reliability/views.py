@@ -9,13 +9,21 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib.staticfiles.storage import staticfiles_storage
-from django.db import Error, ProgrammingError, connection
+from django.db import Error, ProgrammingError, connection, transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.views import defaults
 
-from reliability.api.problems import away, not_kept, problem
+from config.database.sqlstates import code_of, is_away
+from reliability.api.problems import not_kept, problem
+from reliability.models import Delivery
+
+# What a write asks for: a session that takes writes, and the table's lock that an INSERT takes. Nothing is written.
+TAKES_WRITES = "SELECT current_setting('transaction_read_only') = 'off'"
+LOCK = f"LOCK TABLE {Delivery._meta.db_table} IN ROW EXCLUSIVE MODE"
+# lock_not_available, query_canceled: the database answers, but the table is not free.
+LOCKED = ("55P03", "57014")
 
 
 def healthz(request: HttpRequest) -> HttpResponse:
@@ -24,18 +32,23 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 
 def readyz(request: HttpRequest) -> HttpResponse:
-    """Say whether the database answers and has every migration."""
-    checks = {"database": False, "migrations": False}
+    """Say whether intake would accept: the database answers in time, has every migration, and takes writes."""
+    checks = {"database": False, "migrations": False, "writes": False}
     try:
-        with connection.cursor() as cursor:
-            checks["database"] = True
+        with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT app, name FROM django_migrations")
+            checks["database"] = True
             checks["migrations"] = migrations() <= set(cursor.fetchall())
+            cursor.execute(TAKES_WRITES)
+            takes_writes = bool(cursor.fetchone()[0])
+            cursor.execute(LOCK)
+            checks["writes"] = takes_writes
     except ProgrammingError:
-        pass  # no migration has been made yet
-    except Error:
-        checks["database"] = False
-        connection.close()
+        checks["database"] = True  # no migration has been made yet
+    except Error as error:
+        checks["database"] = code_of(error) in LOCKED
+    if not checks["writes"] and not connection.in_atomic_block:
+        connection.close()  # a session that takes no writes never will: another one may
     ok = all(checks.values())
     return JsonResponse({"ok": ok, **checks}, status=200 if ok else 503)
 
@@ -89,7 +102,7 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 def server_error(request: HttpRequest) -> HttpResponse:
     """Answer what no view caught; where the database was away, by 503 and when to come again."""
     error = sys.exception()
-    gone = not_kept(error=error, doing=request.path) if isinstance(error, Error) and away(error) else None
+    gone = not_kept(error=error, doing=request.path) if isinstance(error, Error) and is_away(error) else None
     if request.path.startswith("/admin"):
         page = defaults.server_error(request)
         if gone is not None:

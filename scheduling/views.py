@@ -7,6 +7,7 @@ from django.db import Error
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
+from config.database.sqlstates import is_away
 from reliability.api import problems
 from reliability.api.addresses import address_of
 from reliability.api.serializers import KEY_LENGTH
@@ -46,7 +47,7 @@ def _run(request: HttpRequest, job: str, began: float) -> HttpResponse:
         result = _refused(refusal)
         return problems.handle(refusal, {}) or problems.problem(status=500)
     except Error as error:
-        if not problems.away(error):
+        if not is_away(error):
             raise
         return problems.not_kept(error=error, doing="cron")  # a slot or a key makes a repeat the same run
     finally:

@@ -15,17 +15,19 @@ def test_the_migrations_are_those_that_django_would_load():
 
 
 def test_it_is_ready_once_every_migration_is_made():
-    assert Client().get("/readyz").json() == {"ok": True, "database": True, "migrations": True}
+    assert Client().get("/readyz").json() == {"ok": True, "database": True, "migrations": True, "writes": True}
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM django_migrations WHERE app = 'reliability' AND name LIKE '0003%'")
     answer = Client().get("/readyz")
-    assert (answer.status_code, answer.json()) == (503, {"ok": False, "database": True, "migrations": False})
+    expected = {"ok": False, "database": True, "migrations": False, "writes": True}
+    assert (answer.status_code, answer.json()) == (503, expected)
 
 
 def test_an_empty_database_is_there_but_not_ready():
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE django_migrations")
-    assert Client().get("/readyz").json() == {"ok": False, "database": True, "migrations": False}
+    expected = {"ok": False, "database": True, "migrations": False, "writes": False}
+    assert Client().get("/readyz").json() == expected
 
 
 def test_one_that_does_not_answer_is_not_there(monkeypatch):
@@ -34,4 +36,5 @@ def test_one_that_does_not_answer_is_not_there(monkeypatch):
 
     monkeypatch.setattr(connection, "cursor", fail)
     monkeypatch.setattr(connection, "close", lambda: None)
-    assert Client().get("/readyz").json() == {"ok": False, "database": False, "migrations": False}
+    expected = {"ok": False, "database": False, "migrations": False, "writes": False}
+    assert Client().get("/readyz").json() == expected

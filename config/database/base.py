@@ -7,18 +7,26 @@ nobody has looked for a while: a firewall may have dropped the connection withou
 
 The server's account of an error quotes the row or the statement (`DETAIL: Failing row contains …`), and with it a
 payload. Errors go to logs, so that ours say only what happened, and to which constraint; `diag` has the rest.
+
+Every wait for the server has an end (`roles`, `connections`), and every session is what the code expects (`sessions`).
 """
 
 import select
 import time
 from types import TracebackType
+from typing import Any
 
 import psycopg
+from django.db import NotSupportedError
+from django.db.backends.base.base import NO_DB_ALIAS
 from django.db.backends.postgresql import base
 from django.db.utils import DatabaseErrorWrapper
 from django.utils.functional import cached_property
 from psycopg.pq import TransactionStatus
 from psycopg.pq.abc import PGconn
+
+from . import roles, sessions
+from .connections import Connection
 
 # Seconds for which a silent connection is believed.
 BELIEVED = 30.0
@@ -28,6 +36,63 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """A connection of the main engine."""
 
     looked_at = 0.0
+    # The role whose limits the session has, and whether the session takes any: behind a pooler it does not.
+    limited_for: roles.Role | None = None
+    takes_limits = False
+
+    def get_connection_params(self) -> dict[str, Any]:
+        """Return psycopg's arguments; what `DATABASE_URL` says goes before our own limits."""
+        return {**dict(sessions.options()), **super().get_connection_params()}
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Connection:
+        chosen = self.settings_dict["OPTIONS"].get("isolation_level")
+        self.isolation_level = psycopg.IsolationLevel(chosen or psycopg.IsolationLevel.READ_COMMITTED)
+        made = Connection.connect(**conn_params)
+        if chosen is not None:
+            made.isolation_level = self.isolation_level
+        return made
+
+    def connect(self) -> None:
+        """Connect; a session that could not be made what it has to be is not kept."""
+        try:
+            super().connect()
+        except BaseException:
+            if self.connection is not None:
+                self.connection.close()
+                self.connection = None
+            raise
+
+    def _configure_connection(self, connection: Connection) -> bool:
+        """Make a new session what it has to be. Raises `NotSupportedError` for a database that cannot be used."""
+        self.limited_for, self.takes_limits, connection.cancels = None, True, True
+        if self.alias != NO_DB_ALIAS and (reason := sessions.refusal(connection)):
+            raise NotSupportedError(reason)
+        if values := sessions.formats(connection):
+            connection.execute(*sessions.setting(values))
+        super()._configure_connection(connection)  # type: ignore[misc]  # its types do not know it
+        self._limit(connection)
+        return True
+
+    def _limit(self, connection: Connection) -> None:
+        """Have the server end what takes longer than this thread's role allows."""
+        role = roles.current()
+        if role is self.limited_for or not connection.autocommit:
+            return  # what is set within a transaction would be undone with it
+        statement = sessions.limiting(connection, role) if self.takes_limits else None
+        self.takes_limits = statement is not None and connection.execute(*statement).fetchone() is not None
+        self.limited_for, connection.cancels = role, not self.takes_limits
+
+    def create_cursor(self, name: str | None = None) -> Any:
+        if self.limited_for is not roles.current():
+            self._limit(self.connection)
+        return super().create_cursor(name)
+
+    def _set_autocommit(self, autocommit: bool) -> None:
+        """Begin or end a transaction; the role's limits are set before it begins."""
+        if not autocommit and self.limited_for is not roles.current():
+            with self.wrap_database_errors:
+                self._limit(self.connection)
+        super()._set_autocommit(autocommit)  # type: ignore[misc]  # as above
 
     @cached_property
     def wrap_database_errors(self) -> "Terse":
@@ -48,11 +113,22 @@ class Terse(DatabaseErrorWrapper):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if error is None:
+            return
         if isinstance(error, psycopg.Error) and error.diag.message_primary:
             said = error.diag.message_primary
             # Of a value that is none of its type, the line ends in it.
             error.args = (said.partition(": ")[0] if (error.sqlstate or "").startswith("22") else said,)
-        super().__exit__(kind, error, traceback)
+        try:
+            super().__exit__(kind, error, traceback)
+        finally:
+            self._drop_closed()
+
+    def _drop_closed(self) -> None:
+        """Have the next statement connect anew where the connection ended: some threads never look at theirs."""
+        wrapper: DatabaseWrapper = self.wrapper  # type: ignore[attr-defined]  # as above
+        if wrapper.connection is not None and wrapper.connection.closed and not wrapper.in_atomic_block:
+            wrapper.close()
 
 
 def _is_silent(pgconn: PGconn) -> bool:

@@ -7,21 +7,17 @@ from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
-from django.db import Error, InterfaceError, InternalError, OperationalError
+from django.db import Error
 from django.http import Http404, HttpResponse
 from django.http.request import UnreadablePostError
 from rest_framework import exceptions
 
+from config.database.sqlstates import code_of, is_away
 from reliability import origin
 from reliability.errors import BackstopError, Unavailable
 from reliability.policies.backoff import seconds_up
 
 logger = logging.getLogger(__name__)
-
-# PostgreSQL's codes for a server that takes no writes (a standby, after a failover), and for an idle transaction's end.
-NOT_NOW = ("25006", "25P03")
-# Codes of this class are "program limit exceeded": what is asked is too much, and will be the next time.
-TOO_MUCH = "54"
 
 
 def problem(
@@ -55,21 +51,13 @@ def problem_of(error: BackstopError) -> HttpResponse:
     return problem(status=error.status, detail=error.detail, code=error.code, errors=error.errors, headers=headers)
 
 
-def away(error: BaseException | None) -> bool:
-    """Say whether the database is not there, or not for this now: what was asked may be asked again later."""
-    code = str(getattr(getattr(error, "__cause__", None), "sqlstate", None) or "")
-    if isinstance(error, InternalError):
-        return code in NOT_NOW
-    return isinstance(error, (OperationalError, InterfaceError)) and not code.startswith(TOO_MUCH)
-
-
 def not_kept(*, error: Error, doing: str) -> HttpResponse:
-    """Answer that the database was `away`. It may have gone after the commit: only a key tells a repeat from a first.
+    """Answer that the database was away. It may have gone after the commit: only a key tells a repeat from a first.
 
     The error's text may quote the statement, and that holds the payload: it is neither logged nor shown.
     """
-    code = getattr(error.__cause__, "sqlstate", None)
-    logger.error("database_away", extra={"doing": doing, "error": type(error).__name__, "sqlstate": code})
+    details = {"doing": doing, "error": type(error).__name__, "sqlstate": code_of(error)}
+    logger.error("database_away", extra=details)
     detail = "The database does not answer in time. What was sent may have been kept: repeat it under its key."
     return problem_of(Unavailable(detail))
 
@@ -80,7 +68,7 @@ def handle(exception: Exception, context: Mapping[str, Any]) -> HttpResponse | N
     if request is not None:
         # Whoever logs the response needs no second look at the exception.
         getattr(request, "_request", request).problem = True
-    if isinstance(exception, Error) and away(exception):
+    if isinstance(exception, Error) and is_away(exception):
         return not_kept(error=exception, doing=type(context.get("view")).__name__)
     answered = _answer(exception)
     if answered is None:

@@ -25,16 +25,16 @@ from reliability.engine.wakeups import (
     stand_by,
     wake,
     wake_at,
-    wake_operations,
     wake_waiting,
     work_on,
 )
-from reliability.engine.worker import is_stopping, listen_well, tell_figures
+from reliability.engine.worker import LOOPS, install, is_stopping, run_worker
 
 __all__ = [
     "DISPATCH_QUEUE",
     "LANE_LOCK",
     "LEAD",
+    "LOOPS",
     "N8N_QUEUE",
     "OPERATION_QUEUE",
     "Condition",
@@ -44,17 +44,16 @@ __all__ = [
     "delete_ended_jobs",
     "ended_jobs",
     "forget",
+    "install",
     "is_stopping",
-    "listen_well",
     "look_up",
     "on_routine",
     "retry",
+    "run_worker",
     "stand_by",
     "tell",
-    "tell_figures",
     "wake",
     "wake_at",
-    "wake_operations",
     "wake_waiting",
     "work_on",
     "workers_alive",

@@ -33,15 +33,6 @@ def wake_waiting(*, workflow_id: Any = None) -> None:
     )
 
 
-def wake_operations() -> None:
-    """Wake every bulk operation that has something to do."""
-    _call(
-        "SELECT backstop_operate(id, clock_timestamp()) FROM reliability_operation"
-        " WHERE state = 'running' OR (state IN ('cancelled', 'stopped') AND next_at IS NOT NULL)",
-        [],
-    )
-
-
 def barrier(*, lane_id: int) -> None:
     """Wait until every transaction that relied on a wake-up of this lane has ended."""
     key = [LANE_LOCK, lane_id]

@@ -173,5 +173,11 @@ describe(
     Described(
         "backstop_scrape_part_up", "gauge", ("part",), "1 for a part of this answer that was made, 0 for a failed."
     ),
+    Described(
+        "backstop_http_refused_total",
+        "counter",
+        ("reason",),
+        "Requests that were refused or cut off before they were answered as asked, by reason: see docs/proxy.md.",
+    ),
     Described("backstop_scrape_errors_total", "counter", ("part",), "Parts of answers that failed."),
 )

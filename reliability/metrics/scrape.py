@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import connection, transaction
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
+
+from config.database.sqlstates import is_lost
 
 from . import lanes, standing, web
 from .catalogue import PARTS, Part, family
@@ -73,7 +75,7 @@ def _tried(name: str, make: Callable[[], list[Metric]]) -> list[Metric] | None:
         return make()
     except Exception as error:  # whatever it is, it is this part's alone
         logger.exception("scrape_failed", extra={"part": name})
-        if isinstance(error, (OperationalError, InterfaceError)) and not connection.in_atomic_block:
+        if is_lost(error) and not connection.in_atomic_block:
             connection.close()
         return _failed(name)
 

@@ -105,6 +105,12 @@ def send(*, notice_id: UUID) -> Sent | None:
     return _send_next(notice_id, clock.now() + EARLY)
 
 
+def channel_of(*, notice_id: UUID) -> str | None:
+    """Return the channel that a notice waits for; `None` where it waits no more."""
+    waiting = AlertNotice.objects.filter(pk=notice_id, state=NoticeState.WAITING)
+    return waiting.values_list("channel", flat=True).first()
+
+
 def _change(alert: Alert, tell: Tell) -> Change:
     began = alert.resolved_at if tell is Tell.RESOLVED else alert.firing_since
     return Change(

@@ -1,8 +1,9 @@
 """One step of a bulk operation: the next second of a replay, or the next batch of a purge or of its undoing.
 
 The operation's row is locked and its cursor moves with what was done, in one transaction with the wake-up for the
-step after: a step that crashed is done again as a whole, and two workers at once do one after the other. A step that
-has only ends to wait for says so in a transaction of its own (`settle_down`), and the end wakes it (migration 0012).
+step after: a step that crashed is done again as a whole, and of two workers at once one leaves it to the other. A step
+that has only ends to wait for says so in a transaction of its own (`settle_down`), and the end wakes it (migration
+0012).
 """
 
 from collections.abc import Sequence
@@ -37,7 +38,12 @@ RETURNING dead_letter_id
 def step(*, operation_id: UUID, now: datetime) -> datetime | None:
     """Do what is due for an operation; return when its next step is, if one is planned."""
     with transaction.atomic():
-        operation = Operation.objects.select_for_update(no_key=True).filter(pk=operation_id).first()
+        # Whoever waited for another's step would keep a thread from the other operations meanwhile.
+        own = Operation.objects.select_for_update(no_key=True, skip_locked=True).filter(pk=operation_id)
+        operation = own.first()
+        if operation is None and Operation.objects.filter(pk=operation_id).exists():
+            engine.stand_by(operation_id=operation_id, at=now)
+            return None
         if operation is None or (operation.next_at is None and operation.state != OperationState.RUNNING):
             return None
         if operation.next_at is not None and operation.next_at > now:

@@ -75,9 +75,10 @@ EXPIRED_ERROR = "expired: It outlived its expiry before it could be delivered."
 class Look:
     """What a lane holds at `now`. `in_flight` counts slots that others hold, whose first end is `slot_ends`.
 
-    `asked_at` is a moment of `exchange.now()` that was not later than `now`.
+    `asked_at` is a moment of `exchange.now()`, just before `now` was asked for.
     """
 
+    asked_at: float
     now: datetime
     in_flight: int
     lease_ends: datetime | None
@@ -85,7 +86,6 @@ class Look:
     due: datetime | None
     slot_ends: datetime | None
     dispatching: bool
-    asked_at: float
 
     @property
     def frees(self) -> datetime | None:
@@ -231,8 +231,7 @@ def look(*, lane_id: int) -> Look:
     asked_at = exchange.now()
     with connection.cursor() as cursor:
         cursor.execute(LOOK, {"lane": lane_id})
-        values = (*cursor.fetchone(), asked_at)
-    return Look(*values)
+        return Look(asked_at, *cursor.fetchone())
 
 
 def _is_past(moment: datetime | None, now: datetime) -> bool:
@@ -300,7 +299,7 @@ def _claim(lane: Lane, policy: LanePolicy, admitted: Admitted, seen: Look) -> tu
             "until": until,
         }
         cursor.execute(CLAIM, values)
-        claims = tuple(_claim_of(row, lane, policy, admitted, token, now, latest) for row in cursor.fetchall())
+        claims = tuple(_claim_of(row, lane, policy, admitted, token, seen, latest) for row in cursor.fetchall())
     if claims:
         _take_places(lane, policy, admitted, len(claims), now, until)
     return claims
@@ -325,7 +324,7 @@ def _claim_of(
     policy: LanePolicy,
     admitted: Admitted,
     token: UUID,
-    now: datetime,
+    seen: Look,
     latest: float,
 ) -> Claim:
     delivery_id, number, retries_used, payload, key, stale, is_replay, created_at, request_id, traceparent, _ = row
@@ -345,13 +344,14 @@ def _claim_of(
         stale=stale,
         is_replay=is_replay,
         created_at=created_at,
-        claimed_at=now,
         refused_at=row[-1],
         request_id=request_id,
         traceparent=traceparent,
         policy=policy,
         lane_probe=admitted.lane_probe,
         instance_probe=admitted.instance_probe,
+        claimed_at=seen.now,
+        claimed_monotonic=seen.asked_at,
         send_by=latest,
     )
 

@@ -14,12 +14,13 @@ from collections.abc import Iterable
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db import DatabaseError, Error, connection
 
+from config.database.sqlstates import is_away
 from reliability import engine, origin
 from reliability.models import Lane
 from reliability.origin import Origin
@@ -39,7 +40,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Turn:
-    """A lane in this process's care. `busy` counts rounds in a row that claimed something."""
+    """A lane in this process's care. `busy` counts rounds in a row that claimed something.
+
+    `barred` says that the barrier of its wake-up is still to be passed before the lane is looked at.
+    """
 
     lane_id: int
     future: "Future[None]"
@@ -50,6 +54,7 @@ class Turn:
     lingered: bool = False
     failures: int = 0
     handed_over: bool = False
+    barred: bool = False
     covered_until: datetime | None = None
 
 
@@ -162,8 +167,9 @@ class Dispatcher:
             turn.covered_until = None  # the wake-up that brought this turn may have been the one that covered
         try:
             engine.barrier(lane_id=message.lane_id)
-        except (OperationalError, InterfaceError):
-            connection.close()  # the look that follows finds the database gone, and tries again
+        except Error:
+            self._turns[message.lane_id].barred = True
+            connection.close()
 
     def _visit(self, turn: Turn) -> None:
         try:
@@ -175,11 +181,10 @@ class Dispatcher:
                 self._retry(turn, error)
             else:
                 self._end(turn)
-        except (OperationalError, InterfaceError) as error:
-            self._retry(turn, error)
-        except DatabaseError as error:
-            logger.exception("settling_failed", extra={"lane": turn.lane_id})
-            turn.done = [Sent(s.claim, s.classified, None, s.started_at, s.duration) for s in turn.done]
+        except Error as error:
+            if not is_away(error) and isinstance(error, DatabaseError):
+                logger.exception("settling_failed", extra={"lane": turn.lane_id})
+                turn.done = [Sent(s.claim, s.classified, None, s.started_at, s.duration) for s in turn.done]
             self._retry(turn, error)
         except Exception as error:
             logger.exception("look_failed", extra={"lane": turn.lane_id})
@@ -197,6 +202,9 @@ class Dispatcher:
         self._look_later(turn.lane_id, wait)
 
     def _round(self, turn: Turn) -> None:
+        if turn.barred:
+            engine.barrier(lane_id=turn.lane_id)
+            turn.barred = False
         over = time.monotonic() >= turn.ends
         room = 0 if over else self.capacity - self._in_flight
         done = turn.done
@@ -262,7 +270,7 @@ class Dispatcher:
         sent = None
         try:
             with origin.within(Origin(claim.request_id)):
-                sent = sending.send(claim, started_at=datetime.now(UTC))
+                sent = sending.send(claim, started_at=claim.now())
         except Exception:
             logger.exception("send_failed", extra={"delivery": str(claim.delivery_id), "request_id": claim.request_id})
         finally:

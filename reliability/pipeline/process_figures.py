@@ -12,7 +12,8 @@ from reliability.models import ProcessSample, WorkerFigure
 
 from . import usage
 
-WEB_MARK = "config.wsgi"
+# What the command line of a web process names: the server's application, or another WSGI server's.
+WEB_MARKS = ("config.asgi", "config.wsgi")
 # A worker writes down what it uses every ten seconds.
 FRESH = timedelta(seconds=45)
 # Over less than this a share says little: the one known before stands.
@@ -67,7 +68,7 @@ def _web(now: datetime) -> Iterator[_Seen]:
         except OSError:
             continue  # it ended meanwhile, or is somebody else's
         pid = int(path.parent.name)
-        used = usage.of(pid=pid) if WEB_MARK in line else None
+        used = usage.of(pid=pid) if any(mark in line for mark in WEB_MARKS) else None
         if used is not None:
             yield _Seen(f"{socket.gethostname()}:web:{pid}", used.memory_bytes, used.cpu_seconds, now)
 

@@ -17,8 +17,9 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from django.conf import settings
-from django.db import Error, OperationalError, connection, transaction
+from django.db import Error, connection, transaction
 
+from config.database.sqlstates import is_away
 from reliability.errors import BackstopError
 from reliability.models import ids
 from reliability.policies import pacing
@@ -242,10 +243,10 @@ def _batches(rule: Sweep, now: datetime, pace: Pace) -> Iterator[int]:
         begun = time.monotonic()
         try:
             swept = rule.batch(now=now, size=size, after=after)
-        except OperationalError:
+        except Error as error:
             connection.close_if_unusable_or_obsolete()
             failures += 1
-            if failures == TRIES or connection.in_atomic_block:
+            if failures == TRIES or connection.in_atomic_block or not is_away(error):
                 raise
             size = max(size // 4, 1)
             pace.rest(failures)

@@ -1,6 +1,5 @@
 """Turns a claim into a request, and what comes back into an attempt."""
 
-import time
 from datetime import datetime
 
 from reliability import origin
@@ -43,7 +42,7 @@ def send(claim: Claim, *, started_at: datetime) -> Sent:
 
     Known secrets leave the reply here, before anything is made of it, kept or logged.
     """
-    answer = transport.send(request_of(claim, at=time.time()))
+    answer = transport.send(request_of(claim, at=started_at.timestamp()))
     hide = known_secrets.redactor_of(claim)
     if answer.reply is not None:
         reply = hide.reply(answer.reply, cut_at=transport.BODY_LIMIT)

@@ -85,7 +85,7 @@ def test_what_dies_starts_again_what_was_accepted_is_kept_and_all_ends(up, workf
         timeout=5,
     )
     assert (again.status_code, again.headers["Idempotent-Replayed"]) == (200, "true")
-    worker = next(pid for pid in children(up.pid) if "procrastinate" in command_of(pid))
+    worker = next(pid for pid in children(up.pid) if "manage.py worker" in command_of(pid))
     os.kill(worker, signal.SIGKILL)
     session.post(f"{up.url}/api/v1/deliveries/", json={"workflow": "echo", "payload": {}}, timeout=5)
     until(lambda: not Delivery.objects.exclude(state="delivered").exists(), within=40)

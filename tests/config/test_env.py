@@ -47,7 +47,9 @@ def test_a_check_names_the_variable(name, value):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", [("manage.py", "procrastinate", "worker"), ("-c", "import config.wsgi")])
+@pytest.mark.parametrize(
+    "command", [("manage.py", "procrastinate", "worker"), ("manage.py", "worker"), ("-c", "import config.wsgi")]
+)
 def test_neither_worker_nor_web_server_starts_on_it(command):
     done = run(*command, N8N_TIMEOUT_MS="soon")
     assert done.returncode != 0

@@ -64,6 +64,7 @@ def test_a_block_is_split_where_its_commands_end():
     assert [commands.is_run(one) for one in found] == [True, True, True, True, False]
     assert not commands.is_run("DATABASE_URL=x HOST=y make run")
     assert not commands.is_run(".venv/bin/python manage.py procrastinate worker")
+    assert not commands.is_run("manage.py worker --only n8n")
     assert commands.is_run("manage.py procrastinate healthchecks")
     assert not commands.is_run("cp ops/backstop.service /etc/systemd/system/")
     assert commands.is_run("curl -s https://backstop.example.com/etc/")

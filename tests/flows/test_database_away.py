@@ -7,8 +7,8 @@ import pytest
 from django.db import IntegrityError, InterfaceError, InternalError, OperationalError, connection
 from django.test import Client
 
+from config.database import sqlstates
 from reliability import stripe_webhook
-from reliability.api import problems
 from reliability.models import Delivery, StripeEvent
 from tests.support import stripe
 
@@ -116,4 +116,4 @@ def test_a_statement_that_takes_too_long_is_asked_for_again_later(client, workfl
 def test_what_will_fail_the_next_time_too_is_no_matter_of_time(error, cause, expected):
     found = error("x")
     found.__cause__ = cause and cause("x")
-    assert problems.away(found) is expected
+    assert sqlstates.is_away(found) is expected

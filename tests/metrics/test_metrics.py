@@ -10,7 +10,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain_text
 
 from reliability import VERSION
-from reliability.metrics import catalogue, lanes, scrape, standing, web
+from reliability.metrics import catalogue, lanes, scrape, standing, views, web
 from reliability.models import Delivery, Slot
 from reliability.pipeline import clock, gauges, intake
 
@@ -136,6 +136,18 @@ def test_a_backlog_is_counted_and_its_age_told(workflow, accept_many, scrape, mo
     assert scrape()("backstop_backlog_deliveries", workflow="echo", state="pending") == 2
     Delivery.objects.update(due_at=clock.now() + timedelta(hours=1))
     assert scrape()("backstop_backlog_oldest_seconds", workflow="echo") == 0
+
+
+def test_ages_are_counted_by_the_databases_clock(workflow, accept, scrape, monkeypatch):
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(hours=1)
+
+    workflow(paused=True)
+    accept()
+    monkeypatch.setattr(views, "datetime", Ahead)
+    assert 0 <= scrape()("backstop_backlog_oldest_seconds", workflow="echo") < 60
 
 
 def test_places_that_others_hold_are_in_use(workflow, scrape):

@@ -136,7 +136,7 @@ def test_notifications_that_do_not_arrive(monkeypatch):
 def test_workers(monkeypatch):
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM procrastinate_workers")
-    assert "manage.py procrastinate worker" in only(service.workers, "failure").advice
+    assert "manage.py worker" in only(service.workers, "failure").advice
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO procrastinate_workers DEFAULT VALUES")
     assert only(service.workers, "ok").found == "1 alive."
@@ -322,7 +322,7 @@ def test_the_command(n8n, settings, workflow):
     lines = out.getvalue().splitlines()
     (at,) = [place for place, line in enumerate(lines) if line.startswith("workers")]
     assert lines[at].split()[1] == "FAILURE"
-    assert lines[at + 1].strip() == "-> Start one: manage.py procrastinate worker."
+    assert lines[at + 1].strip() == "-> Start one: manage.py worker."
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO procrastinate_workers DEFAULT VALUES")
     out = StringIO()

@@ -8,24 +8,30 @@ import time
 from pathlib import Path
 
 import requests
+from django.test import override_settings
 
 from reliability.management.commands.up import web_command
 
 from .workers import ROOT, environment
 
+OPTIONS = ("WEB_HEADER_SECONDS", "WEB_HEADER_BYTES", "WEB_MAX_CONNECTIONS")
+
 
 class Web:
     """The server that `manage.py up` starts. `url` is its address, without a slash at its end."""
 
-    def __init__(self, directory: Path, **changes: str) -> None:
+    def __init__(self, directory: Path, *, application: str = "", **changes: str) -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             port = taken.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         self.log = directory / "web.log"
-        with self.log.open("wb") as file:
+        # The server's own options are of its command line: they are made here, from settings as it would have them.
+        options = {name: int(value) for name, value in changes.items() if name in OPTIONS}
+        with self.log.open("wb") as file, override_settings(**options):
+            command = web_command("127.0.0.1", port)
             self.process = subprocess.Popen(
-                web_command("127.0.0.1", port),
+                [*command[:-1], application or command[-1]],
                 env=environment(**changes),
                 cwd=ROOT,
                 stdout=file,

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -39,12 +40,12 @@ class Workers:
         self.directory = directory
         self.running: list[subprocess.Popen[bytes]] = []
 
-    def start(self, **changes: str) -> "subprocess.Popen[bytes]":
+    def start(self, *options: str, command: Sequence[str] = ("worker",), **changes: str) -> "subprocess.Popen[bytes]":
         log = self.directory / f"worker-{len(self.running)}.log"
-        command = [sys.executable, str(ROOT / "manage.py"), "procrastinate", "worker"]
+        words = [sys.executable, str(ROOT / "manage.py"), *command, *options]
         with log.open("wb") as file:
             process = subprocess.Popen(
-                command, env=environment(**changes), cwd=ROOT, stdout=file, stderr=subprocess.STDOUT
+                words, env=environment(**changes), cwd=ROOT, stdout=file, stderr=subprocess.STDOUT
             )
         process.log = log
         self.running.append(process)

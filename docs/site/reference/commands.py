@@ -17,8 +17,8 @@ NAME`. A command ends with 0 only where all of it was done; what went wrong is o
 in the audit log, with `command:` and the user's name. Django's own options (`--verbosity`, `--settings`, …) are left
 out here.
 
-The worker is `manage.py procrastinate worker`; `migrate`, `collectstatic`, `check`, `createsuperuser` and
-`changepassword` are Django's, `axes_reset` unlocks signing in.
+`manage.py procrastinate worker` still runs a worker, whose kinds of work share one loop. `migrate`, `collectstatic`,
+`check`, `createsuperuser` and `changepassword` are Django's, `axes_reset` unlocks signing in.
 
 """
 

@@ -12,6 +12,7 @@ from django.core.management.base import CommandParser
 from django.db import connections
 
 from config import embedded
+from reliability import checks
 from reliability.management import demo, operator
 from reliability.management.database import Database
 from reliability.management.processes import Child, Supervisor
@@ -34,6 +35,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """1. Prepare; offer the demo where all is new. 2. Hand on the address, so that children start none. 3. Run."""
+        checks.must_be_usable()
         call_command("migrate", verbosity=0)
         call_command("collectstatic", interactive=False, verbosity=0)
         is_new = operator.is_missing()
@@ -48,9 +50,7 @@ class Command(BaseCommand):
         # Of the web processes alone: workers are not scraped.
         counts = os.environ.pop(multiprocess.VARIABLE, "") or str(settings.DATA_DIR / "metrics")
         children = [Child("web", web_command(host, port), changes={multiprocess.VARIABLE: counts})]
-        children += [
-            Child(f"worker-{i + 1}", manage_command("procrastinate", "worker")) for i in range(options["workers"])
-        ]
+        children += [Child(f"worker-{i + 1}", manage_command("worker")) for i in range(options["workers"])]
         if not options["no_pinger"]:
             children.append(Child("pinger", manage_command("pinger")))
         Supervisor(children=children, tended=[*_databases(), Announcement(host, port, self._say)]).run()
@@ -120,20 +120,25 @@ class Announcement:
 
 
 def web_command(host: str, port: int) -> list[str]:
-    """Return the web server's command: one process, whose threads keep a database connection each."""
-    threads = str(settings.WEB_THREADS)
-    options = ["--host", host, "--port", str(port), "--workers", "1", "--blocking-threads", threads]
-    quiet = ["--no-ws", "--log-level", "warning", "--workers-kill-timeout", "30", "--backpressure", "512"]
-    return [
-        sys.executable,
-        "-m",
-        "granian",
-        "--interface",
-        "wsgi",
-        *options,
-        *quiet,
-        "config.wsgi:application",
-    ]
+    """Return the web server's command: one process, whose threads keep a database connection each.
+
+    The threads are the application's own: it reads each request under limits before one of them sees it.
+    """
+    options = {
+        "--interface": "asginl",
+        "--host": host,
+        "--port": port,
+        "--workers": 1,
+        "--http": 1,
+        "--backpressure": settings.WEB_MAX_CONNECTIONS,
+        "--backlog": 1024,
+        "--http1-header-read-timeout": 1000 * settings.WEB_HEADER_SECONDS,
+        "--http1-buffer-size": settings.WEB_HEADER_BYTES,
+        "--workers-kill-timeout": 30,
+        "--log-level": "warning",
+    }
+    words = [str(word) for pair in options.items() for word in pair]
+    return [sys.executable, "-m", "granian", "--no-ws", *words, "config.asgi:application"]
 
 
 def manage_command(*arguments: str) -> list[str]:

@@ -72,9 +72,9 @@ def register(*, check: Check) -> None:
 
 def examine(*, limit: float = LIMIT) -> Iterator[Finding]:
     """Do every check in turn, and yield what each found."""
-    from . import outside, service
+    from . import outside, service, sessions
 
-    known = (*service.CHECKS, *outside.CHECKS, *_checks.values())
+    known = (*service.CHECKS, *sessions.CHECKS, *outside.CHECKS, *_checks.values())
     hindrance = ""
     for check in known:
         if check.needs_database and hindrance:

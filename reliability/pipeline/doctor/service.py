@@ -13,7 +13,7 @@ from django.contrib.staticfiles import finders
 from django.contrib.staticfiles.storage import ManifestStaticFilesStorage, staticfiles_storage
 from django.core import checks, mail
 from django.core.files.storage import FileSystemStorage
-from django.db import connection
+from django.db import NotSupportedError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from reliability import engine
@@ -59,6 +59,10 @@ def database() -> Iterator[Finding]:
     """Whether it answers, its version, its clock against ours, connections left, long transactions."""
     try:
         connection.ensure_connection()
+    except NotSupportedError as error:
+        found, _, advice = str(error).partition(": ")
+        yield failure(f"{found}.", advice or "Upgrade PostgreSQL.")
+        return
     except Exception as error:  # as psycopg says it
         text = " ".join(str(error).split())[:300]
         yield failure(f"It cannot be reached: {text}", "See that PostgreSQL runs, and that DATABASE_URL is right.")
@@ -100,7 +104,7 @@ def the_engine() -> Iterator[Finding]:
     if condition.stalled:
         yield warning(
             f"{condition.stalled} jobs are in the hands of workers that are gone.",
-            "The work itself is taken up by wake-ups that stand by; see why workers died. Clean-up takes them away.",
+            "A worker takes them away within a minute, and wakes what they were about; see why workers died.",
         )
     if condition.failed:
         yield warning(f"{condition.failed} jobs have failed.", "See the workers' logs; clean-up takes them away.")
@@ -134,7 +138,7 @@ def workers() -> Iterator[Finding]:
     if alive:
         yield ok(f"{alive} alive.")
     else:
-        yield failure("None is alive: nothing is delivered.", "Start one: manage.py procrastinate worker.")
+        yield failure("None is alive: nothing is delivered.", "Start one: manage.py worker.")
 
 
 def requests() -> Iterator[Finding]:

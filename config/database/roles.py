@@ -1,0 +1,132 @@
+"""How long each kind of work may wait for PostgreSQL.
+
+Two clocks bound a wait. The server's own (`statement_timeout`, `lock_timeout`, `idle_in_transaction_session_timeout`)
+end what takes too long while the server runs. The client's deadline ends a wait for a server that says nothing at all:
+one that is stopped, or whose machine or network is gone. The server's limits are the shorter ones, so that a server
+that runs ends the statement itself and frees its locks.
+
+A web request has one deadline for all its statements together; in other processes each single wait has the limit.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A kind of work, and its limit in seconds; 0 is none. The server's limits follow from it."""
+
+    name: str
+    limit: float
+
+    @property
+    def statement_timeout(self) -> int:
+        """Milliseconds after which the server ends a statement."""
+        return int(self.limit * 750)
+
+    @property
+    def lock_timeout(self) -> int:
+        """Milliseconds after which the server ends a wait for a lock, so that the error names the lock."""
+        return int(self.limit * 500)
+
+    @property
+    def idle_in_transaction_session_timeout(self) -> int:
+        """Milliseconds after which the server ends a session that leaves a transaction open: its process may be
+        stopped, and its locks hold others up."""
+        return int(self.limit * 2000)
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Return the server's limits by the name of their parameter."""
+        names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+        return {name: str(getattr(self, name)) for name in names}
+
+
+INTAKE = Role("intake", settings.DATABASE_INTAKE_TIMEOUT_MS / 1000)
+CONSOLE = Role("console", settings.DATABASE_CONSOLE_TIMEOUT_MS / 1000)
+METRICS = Role("metrics", settings.DATABASE_METRICS_TIMEOUT_MS / 1000)
+READINESS = Role("readiness", settings.DATABASE_READINESS_TIMEOUT_MS / 1000)
+WORKER = Role("worker", settings.DATABASE_WORKER_TIMEOUT_MS / 1000)
+COMMAND = Role("command", 0)
+# What a caller waits for and repeats: it posts to these.
+POSTED = ("/api/v1/deliveries/", "/api/v1/executions/", "/api/v1/claims/", "/api/v1/slots/", "/api/v1/stripe-events/")
+RECEIVED = ("/stripe/webhook/", "/cron/", "/in/", "/api/weekly-recap")
+PERMIT = "/api/v1/breakers/permit/"
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+FOREVER = float("inf")
+
+
+class _Local(threading.local):
+    role: Role | None = None
+    deadline = FOREVER
+
+
+_local = _Local()
+_process = COMMAND
+
+
+def become(role: Role) -> None:
+    """Give this process's threads a role, for whatever has no deadline of its own."""
+    global _process  # noqa: PLW0603  # one for the process is what is meant
+    _process = role
+
+
+def current() -> Role:
+    """Return the role of what this thread does now."""
+    return _local.role or _process
+
+
+class within:  # noqa: N801  # it reads as a function; as a class it takes each request a fraction of the time
+    """Bound all waits of a block together by a role's limit. An inner block never extends an outer deadline."""
+
+    __slots__ = ("_outer", "_outer_deadline", "_role")
+
+    def __init__(self, role: Role) -> None:
+        self._role = role
+
+    def __enter__(self) -> None:
+        role, local = self._role, _local
+        deadline = time.monotonic() + role.limit if role.limit else FOREVER
+        self._outer, self._outer_deadline = local.role, local.deadline
+        local.role, local.deadline = role, min(deadline, local.deadline)
+
+    def __exit__(self, *_: object) -> None:
+        _local.role, _local.deadline = self._outer, self._outer_deadline
+
+
+def left() -> float | None:
+    """Return how many seconds a wait that begins now may take, 0 or less where the deadline has passed.
+
+    `None`: as long as it takes.
+    """
+    if _local.role is None:
+        return _process.limit or None
+    seconds = _local.deadline - time.monotonic()
+    return seconds if seconds != FOREVER else None
+
+
+def of(*, method: str, path: str) -> Role:
+    """Return the role of a web request."""
+    if path.startswith(RECEIVED) or path == PERMIT or (method != "GET" and path.startswith(POSTED)):
+        return INTAKE
+    if path == "/readyz":
+        return READINESS
+    return METRICS if path == "/metrics" else CONSOLE
+
+
+def bounded(application: Application) -> Application:
+    """Give each request of a WSGI application its deadline for the database."""
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        with within(of(method=environ["REQUEST_METHOD"], path=environ["PATH_INFO"])):
+            return application(environ, start_response)
+
+    return answer

@@ -1,0 +1,124 @@
+"""The ASGI application: light answers in the event loop, everything else in a thread once it was read."""
+
+import hmac
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from config import measuring
+from reliability import origin
+from scheduling import counting, light
+
+from . import environ, refusals, sending, sockets
+from .bodies import Drain, Receive
+from .budget import Budget
+from .exchange import Exchange, Service, log, origin_of
+from .gateway import Application, Whole
+from .limits import Limits
+from .pool import Pool, Sweeper
+from .sending import Send
+
+Scope = Mapping[str, Any]
+
+HEALTHZ, HEALTHY = "/healthz", b'{"ok": true}'
+
+# What Django's middleware adds to every answer.
+_SAFE = [
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "same-origin"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+]
+
+
+class Door:
+    """Takes the requests of one server process."""
+
+    def __init__(self, application: Application, *, secret: str, limits: Limits, logs: bool) -> None:
+        pool = Pool(limits)
+        budget, drain = Budget(limits.buffered_bytes), Drain(limits)
+        self._service = Service(application, pool, Sweeper(pool), budget, drain, limits, logs)
+        self._light = _Light(secret)
+        self._began = False
+        refusals.begin()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await _live(receive, send)
+            return
+        if not self._service.logs and self._light.is_usual(scope):
+            send(self._light.start)
+            send(self._light.body)
+            return
+        if not self._began:
+            self._began = True
+            sockets.limit_unread(2 * self._service.limits.send_seconds)
+        path = environ.path_of(scope)
+        found = self._at_once(scope, path)
+        if found is not None:
+            sending.now(send, found)
+            return
+        await Exchange(self._service, scope, receive, send, path).run()
+
+    def _at_once(self, scope: Scope, path: str) -> Whole | None:
+        """Return what needs no thread: a reachability check, or whether this process lives."""
+        method, began = scope["method"], time.perf_counter()
+        if light.is_light(method=method, path=path):
+            answer = self._light.answer(scope, path)
+        elif path == HEALTHZ and method in light.METHODS:
+            answer = _healthz(scope, began)
+        else:
+            return None
+        log(self._service, scope, path, answer, began)
+        return answer
+
+
+def _healthz(scope: Scope, began: float) -> Whole:
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(HEALTHY)))]
+    headers += [*_SAFE, (origin.HEADER, origin_of(scope).request_id)]
+    took = time.perf_counter() - began
+    measuring.count(view="reliability.views.healthz", method=scope["method"], status=200, seconds=took)
+    return Whole(200, headers, b"" if scope["method"] == "HEAD" else HEALTHY)
+
+
+class _Light:
+    """The reachability check."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+        self._usual = b"Bearer " + secret.encode() if secret else b""
+        self.start = sending.start(200, light.REACHABLE.headers)
+        self.body = {"type": "http.response.body", "body": light.REACHABLE.body}
+
+    def is_usual(self, scope: Scope) -> bool:
+        """Say whether this is a `GET` of a job reached before, its secret in the usual place; then it is counted."""
+        count = counting.reached.get(scope["path"])
+        if count is None or not self._usual or scope["method"] != "GET":
+            return False
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        if len(given) != 1 or not hmac.compare_digest(given[0], self._usual):
+            return False
+        count()
+        return True
+
+    def answer(self, scope: Scope, path: str) -> Whole:
+        """Answer any check."""
+        shown = {"QUERY_STRING": scope["query_string"].decode("latin-1")}
+        for key, name in (("HTTP_AUTHORIZATION", b"authorization"), ("HTTP_X_CRON_SECRET", b"x-cron-secret")):
+            if (value := environ.header(scope, name)) is not None:
+                shown[key] = value
+        found = light.answer(environ=shown, secret=self._secret)
+        counting.light(path=path, found=found)
+        return Whole(int(found.status[:3]), found.headers, b"" if scope["method"] == "HEAD" else found.body)
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """Follow the server's start and end, where its interface tells of them; there is nothing to do at either."""
+    while True:
+        message = await receive()
+        if message["type"] not in ("lifespan.startup", "lifespan.shutdown"):
+            return
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,224 @@
+"""One request that needs a thread: its body is read first, then it waits for a thread, then its answer is sent."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from config import entrance
+from reliability import origin, stripe_webhook
+
+from . import bodies, environ, gateway, refusals, sending, sockets
+from .bodies import Receive
+from .budget import Budget
+from .gateway import Answer, File, Headers, Whole
+from .limits import PIECE, Limits
+from .pool import Full, Job, Kind, Pool, Sweeper
+from .refusals import Refusal, Refused
+from .sending import Send, Stream
+
+Scope = Mapping[str, Any]
+
+READS = frozenset({"GET", "HEAD"})
+# What may be slow and is not intake: the console and its assets, and what asks the database for much.
+OTHERS = ("/admin", "/static/", "/api/docs", "/api/schema", "/metrics")
+LISTS, PERMIT = "/api/v1/", "/api/v1/breakers/permit/"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What all requests of a process share."""
+
+    application: gateway.Application
+    pool: Pool
+    sweeper: Sweeper
+    budget: Budget
+    drain: bodies.Drain
+    limits: Limits
+    logs: bool
+
+
+def origin_of(scope: Scope) -> origin.Origin:
+    """Return the id of a request, as `config.entrance` gives it."""
+    given, trace = environ.header(scope, b"x-request-id"), environ.header(scope, b"traceparent")
+    return origin.read(given=given, traceparent=trace)
+
+
+def kind_of(method: str, path: str) -> Kind:
+    """Return whether a request is intake, which may take the last thread."""
+    is_list = method in READS and path.startswith(LISTS) and path != PERMIT
+    return Kind.OTHER if is_list or path.startswith(OTHERS) else Kind.INTAKE
+
+
+class Exchange:
+    """A request and its answer. Everything but `_work` and what it calls happens in the event loop."""
+
+    def __init__(self, service: Service, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+        self._service, self._scope, self._receive, self._send, self._path = service, scope, receive, send, path
+        self._began = time.perf_counter()
+        self._loop = asyncio.get_running_loop()
+        self._hold = service.budget.open()
+        self._is_read = self._is_begun = False
+        self._stream: Stream | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Answer the request."""
+        try:
+            refused = await self._serve()
+            # By now no exception holds frames, and with them a body, while its sender is still being drained.
+            self._hold.close()
+            if refused is not None:
+                await self._refuse(*refused)
+        finally:
+            self._hold.close()
+            if self._watching is not None:
+                self._watching.cancel()
+
+    async def _serve(self) -> "tuple[Refusal, str] | None":
+        """Answer the request, or say why it is refused."""
+        try:
+            answer = await self._ask(await self._read())
+            if answer is not None:
+                await self._answer(answer)
+        except Refused as refused:
+            return refused.refusal, refused.detail
+        return None
+
+    async def _read(self) -> dict[str, Any]:
+        """Return the environment of the request, its body read. Raises `Refused`."""
+        length = environ.length_of(self._scope["headers"])
+        limit = self._service.limits.body_of(self._path)
+        body = b""
+        if length != 0:
+            try:
+                body = await bodies.read(
+                    self._receive, length=length, limit=limit, hold=self._hold, limits=self._service.limits
+                )
+            except Refused as refused:
+                if refused.refusal is not refusals.TOO_LARGE or stripe_webhook.slug_of(self._path) is None:
+                    raise
+                return self._oversized(max(length or 0, limit + 1))
+        self._is_read = True
+        return environ.make(self._scope, path=self._path, body=body, wrapper=gateway.FileWrapper)
+
+    def _oversized(self, length: int) -> dict[str, Any]:
+        """Return an environment without its body: the application keeps a record of what it refuses by its length."""
+        made = environ.make(self._scope, path=self._path, body=b"", wrapper=gateway.FileWrapper)
+        return {**made, "CONTENT_LENGTH": str(length)}
+
+    async def _ask(self, environment: dict[str, Any]) -> Answer | None:
+        """Have a thread answer; return what is left to be sent. Raises `Refused`."""
+        self._settled: asyncio.Future[Answer | None] = self._loop.create_future()
+        self._job = Job(
+            kind_of(self._scope["method"], self._path),
+            run=partial(self._work, environment),
+            linger=self._watch,
+            expire=lambda: self._settle(Refused(refusals.QUEUE_SLOW)),
+        )
+        del environment
+        try:
+            self._service.pool.submit(self._job)
+            self._service.sweeper.begin()
+        except Full:
+            raise Refused(refusals.QUEUE_FULL) from None
+        try:
+            return await self._settled
+        finally:
+            del self._job  # and with it the body
+
+    def _work(self, environment: dict[str, Any]) -> None:
+        """Run the application; in a thread of the pool."""
+        outcome: Answer | Refused | None
+        try:
+            outcome = gateway.run(self._service.application, environment, self)
+        except Refused as refused:
+            outcome = refused
+        except Exception:
+            logger.exception("request_failed", extra={"path": self._path})
+            outcome = Refused(refusals.FAILED)
+        self._loop.call_soon_threadsafe(self._settle, outcome)
+
+    def small(self, answer: Whole) -> bool:
+        """Send an answer if that needs no waiting; from the thread that made it, which spares a way to the loop."""
+        if len(answer.body) > PIECE or not self._is_read:
+            return False
+        self._is_begun = True
+        sending.now(self._send, answer)
+        return True
+
+    def stream(self, status: int, headers: Headers, pieces: Iterator[bytes]) -> None:
+        """Send an answer while it is made; in the thread that makes it. Raises `Refused`."""
+        self._is_begun = True
+        limits = self._service.limits
+        self._stream = Stream(self._send, loop=self._loop, hold=self._hold, limits=limits)
+        self._loop.call_soon_threadsafe(self._watch)
+        self._stream.run(status, headers, pieces)
+
+    def _settle(self, outcome: "Answer | Refused | None") -> None:
+        if self._settled.done():
+            return
+        if isinstance(outcome, Refused):
+            self._settled.set_exception(outcome)
+        else:
+            self._settled.set_result(outcome)
+
+    def _watch(self) -> None:
+        """Notice when the client leaves, from now on."""
+        if self._watching is None:
+            self._watching = self._loop.create_task(self._notice())
+
+    async def _notice(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass  # the end of a body that was read by its length
+        if self._stream is not None:
+            self._stream.gone = True
+        elif self._service.pool.withdraw(self._job):
+            self._settle(Refused(refusals.GONE))
+
+    async def _answer(self, answer: Answer) -> None:
+        self._hold.close()
+        self._hold = self._service.budget.open()
+        if not self._is_read:
+            await self._end(answer)
+            return
+        self._is_begun = True
+        send = sending.file if isinstance(answer, File) else sending.whole
+        await send(self._send, answer, hold=self._hold, limits=self._service.limits)  # type: ignore[arg-type]
+
+    async def _end(self, answer: Answer, *, drains: bool = True) -> None:
+        """Send the answer to a body that was not read to its end, and let its sender come to read it."""
+        if not isinstance(answer, Whole):
+            raise Refused(refusals.FAILED)
+        sending.now(self._send, Whole(answer.status, [*answer.headers, ("Connection", "close")], answer.body))
+        if drains:
+            await self._service.drain.run(self._receive)
+
+    async def _refuse(self, refusal: Refusal, detail: str) -> None:
+        refusals.count(refusal)
+        if self._is_begun or not refusal.status:
+            server, client = self._scope["server"], self._scope["client"]
+            sockets.cut(client=client, port=int(server[1]))
+            return
+        found = origin_of(self._scope)
+        with origin.within(found):
+            status, headers, body = refusals.answer(refusal, detail)
+        headers.append((origin.HEADER, found.request_id))
+        answer = Whole(status, headers, b"" if self._scope["method"] == "HEAD" else body)
+        log(self._service, self._scope, self._path, answer, self._began)
+        if self._is_read:
+            sending.now(self._send, answer)
+        else:
+            await self._end(answer, drains=refusal.drains)
+
+
+def log(service: Service, scope: Scope, path: str, answer: Whole, began: float) -> None:
+    """Write the line of a request that the application does not see, where there is an access log."""
+    if service.logs:
+        about = {"REQUEST_METHOD": scope["method"], "PATH_INFO": path, "REMOTE_ADDR": scope["client"][0]}
+        entrance.log(about, str(answer.status), answer.headers, time.perf_counter() - began)

@@ -1,0 +1,152 @@
+"""A bounded number of threads for synchronous work, and a bounded queue before them."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from enum import IntEnum
+
+from .limits import STALLED, Limits
+
+# How often those who wait for a thread are looked after, in seconds.
+SWEEP = 0.25
+
+logger = logging.getLogger(__name__)
+
+
+class Kind(IntEnum):
+    """What a request is for. Only intake may take the last thread, so that it goes on while all else is slow."""
+
+    INTAKE = 0
+    OTHER = 1
+
+
+class Full(Exception):
+    """As many wait as may."""
+
+
+class Job:
+    """Work for a thread: `run`. While it waits, `linger` is called now and then; `expire` where it waited too long."""
+
+    __slots__ = ("arrived", "expire", "kind", "linger", "run")
+
+    def __init__(
+        self, kind: Kind, *, run: Callable[[], None], linger: Callable[[], None], expire: Callable[[], None]
+    ) -> None:
+        self.kind, self.run, self.linger, self.expire = kind, run, linger, expire
+        self.arrived = time.monotonic()
+
+
+class Pool:
+    """Threads start as they are needed and stay: each has a database connection of its own."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._others = max(1, limits.threads - 1)
+        self._changed = threading.Condition(threading.Lock())
+        self._queues: tuple[deque[Job], deque[Job]] = (deque(), deque())
+        self._threads = self._idle = self._running_others = 0
+        # When a thread last took or ended something.
+        self._moved = time.monotonic()
+
+    def submit(self, job: Job) -> None:
+        """Queue a job. Raises `Full`."""
+        with self._changed:
+            waiting = len(self._queues[0]) + len(self._queues[1])
+            if waiting >= self._limits.queue_length:
+                raise Full
+            self._queues[job.kind].append(job)
+            if self._idle:
+                self._changed.notify()
+            # Who was woken counts as idle until it runs, and one that is idle may not take this.
+            if self._idle <= waiting and self._threads < self._limits.threads:
+                self._start(job)
+
+    def _start(self, job: Job) -> None:
+        try:
+            threading.Thread(target=self._work, name=f"web-{self._threads + 1}", daemon=True).start()
+        except RuntimeError:  # the system has no more threads
+            if not self._threads:
+                self._queues[job.kind].remove(job)
+                raise Full from None
+        else:
+            self._threads += 1
+
+    def withdraw(self, job: Job) -> bool:
+        """Take a job out of the queue; say whether it was still in it."""
+        with self._changed:
+            try:
+                self._queues[job.kind].remove(job)
+            except ValueError:
+                return False
+            return True
+
+    def waiting(self) -> list[Job]:
+        """Return the jobs that no thread has taken."""
+        with self._changed:
+            return [*self._queues[0], *self._queues[1]]
+
+    def expire(self) -> list[Job]:
+        """Take out of the queue, and return, whoever has waited too long."""
+        with self._changed:
+            return list(self._expired(time.monotonic()))
+
+    def _expired(self, now: float) -> Iterator[Job]:
+        for kind, queue in zip(Kind, self._queues, strict=True):
+            limit = self._limits.queue_seconds
+            if kind is Kind.INTAKE and now - self._moved > STALLED:
+                limit = min(limit, STALLED)
+            while queue and now - queue[0].arrived > limit:
+                yield queue.popleft()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while (job := self._next()) is None:
+                    self._idle += 1
+                    self._changed.wait()
+                    self._idle -= 1
+                self._running_others += job.kind
+                self._moved = time.monotonic()
+            try:
+                job.run()
+            except BaseException:  # a thread that ended would be missing for good
+                logger.exception("job_failed")
+            with self._changed:
+                self._running_others -= job.kind
+                self._moved = time.monotonic()
+            del job  # what it held need not wait for the next
+
+    def _next(self) -> Job | None:
+        """Return what came first; what is not intake, only while it has fewer threads than it may have."""
+        intake, others = self._queues
+        others_may = bool(others) and self._running_others < self._others
+        if others_may and (not intake or others[0].arrived < intake[0].arrived):
+            return others.popleft()
+        return intake.popleft() if intake else None
+
+
+class Sweeper:
+    """Looks after a pool's queue from the event loop, while anybody waits in it."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._runs = False
+
+    def begin(self) -> None:
+        """Look after what was just queued."""
+        if not self._runs:
+            self._runs = True
+            asyncio.get_running_loop().call_later(SWEEP, self._sweep)
+
+    def _sweep(self) -> None:
+        for job in self._pool.expire():
+            job.expire()
+        left = self._pool.waiting()
+        for job in left:
+            job.linger()
+        self._runs = False
+        if left:
+            self.begin()

@@ -1,0 +1,71 @@
+"""What the front door refuses, how it answers that, and how often it did."""
+
+from dataclasses import dataclass
+
+from prometheus_client import Counter
+
+from reliability.api.problems import problem
+from reliability.metrics.multiprocess import harmless
+
+REFUSED = Counter("backstop_http_refused_total", "Requests that were refused or cut off, by reason.", ["reason"])
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A reason, and the answer to it; 0 where nobody is there to be answered."""
+
+    reason: str
+    status: int
+    detail: str
+    code: str = ""
+    retry_after: int = 0
+    # Whether its sender may still be sending, and reads no answer before it has sent all.
+    drains: bool = False
+
+
+class Refused(Exception):
+    """A request is refused."""
+
+    def __init__(self, refusal: Refusal, detail: str = "") -> None:
+        super().__init__(refusal.reason)
+        self.refusal = refusal
+        self.detail = detail or refusal.detail
+
+
+TOO_LARGE = Refusal("too_large", 413, "The body is too large.", "too_large", drains=True)
+BODY_IDLE = Refusal("body_idle", 408, "The body stopped coming: nothing came for too long.", "timeout")
+BODY_SLOW = Refusal("body_slow", 408, "The body came too slowly.", "timeout", drains=True)
+BODY_BROKEN = Refusal("body_broken", 400, "The body broke off.", "invalid")
+BUDGET_SPENT = Refusal(
+    "buffer_full", 503, "Too many large bodies are on their way: send this one again.", "unavailable", 5, drains=True
+)
+QUEUE_FULL = Refusal("queue_full", 503, "Too many requests wait: send this one again.", "unavailable", 2)
+QUEUE_SLOW = Refusal("queue_timeout", 503, "No thread came free in time: send this again.", "unavailable", 2)
+DUPLICATE = Refusal("duplicate_header", 400, "A header that may come once came twice.", "invalid", drains=True)
+GONE = Refusal("client_gone", 0, "")
+SLOW_READER = Refusal("slow_reader", 0, "")
+FAILED = Refusal("failed", 500, "Something went wrong on our side.", "internal")
+ALL = (
+    *(TOO_LARGE, BODY_IDLE, BODY_SLOW, BODY_BROKEN, BUDGET_SPENT, QUEUE_FULL, QUEUE_SLOW),
+    *(DUPLICATE, GONE, SLOW_READER),
+)
+
+
+def count(refusal: Refusal) -> None:
+    """Count a refusal."""
+    with harmless():
+        REFUSED.labels(refusal.reason).inc()
+
+
+def begin() -> None:
+    """Tell of every reason as 0: else the first time would not be seen to rise."""
+    with harmless():
+        for one in ALL:
+            REFUSED.labels(one.reason)
+
+
+def answer(refusal: Refusal, detail: str = "") -> tuple[int, list[tuple[str, str]], bytes]:
+    """Return the answer as status, headers and body. The connection ends with it where the body was not read."""
+    headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after else {}
+    found = problem(status=refusal.status, detail=detail or refusal.detail, code=refusal.code, headers=headers)
+    return found.status_code, list(found.items()), found.content

@@ -1,0 +1,23 @@
+"""`manage.py web`: the web server alone, in this process's place."""
+
+import os
+from typing import Any
+
+from django.core.management import BaseCommand
+from django.core.management.base import CommandParser
+
+from .up import ENVIRONMENT, web_command
+
+
+class Command(BaseCommand):
+    help = "Run the web server, with its limits as the settings have them."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--host", default=os.environ.get("HOST") or "127.0.0.1")
+        parser.add_argument("--port", type=int, default=int(os.environ.get("PORT") or 8000))
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Become the server: signals reach it, and nothing of this process stays in memory."""
+        os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
+        command = web_command(options["host"], options["port"])
+        os.execv(command[0], command)  # noqa: S606  # our own command

@@ -1,0 +1,52 @@
+"""What is kept of bodies, and who gives way."""
+
+import os
+
+import pytest
+
+from config.front.bodies import AROUND, BLOCK, Body
+from config.front.budget import Budget
+
+
+@pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 3 * BLOCK + 7])
+@pytest.mark.parametrize("piece", [1000, 65536, 10 * BLOCK])
+def test_a_body_is_what_came(size, piece):
+    budget, data = Budget(100 * BLOCK), os.urandom(size)
+    hold = budget.open()
+    body = Body(hold)
+    for at in range(0, size, piece):
+        body.add(data[at : at + piece])
+    assert body.size == size
+    assert size <= budget.used <= size + 2 * BLOCK + AROUND
+    assert body.whole() == data
+    hold.close()
+    assert budget.used == 0
+
+
+def test_the_largest_gives_way_and_who_is_being_worked_on_does_not():
+    budget, gone = Budget(100), []
+    working, small, large = (budget.open() for _ in range(3))
+    small.on_evict = lambda: gone.append("small")
+    large.on_evict = lambda: gone.append("large")
+    working.take(50)
+    large.take(40)
+    small.take(11)
+    assert gone == ["large"]
+    assert (budget.used, large.evicted, small.evicted) == (61, True, False)
+    small.take(40)
+    assert gone == ["large", "small"]
+    working.take(60)
+    assert budget.used == 110, "what is being worked on stays"
+    for one in (working, small, large):
+        one.close()
+    assert budget.used == 0
+
+
+def test_who_is_evicted_holds_nothing_whatever_still_comes():
+    budget = Budget(10)
+    hold = budget.open()
+    hold.on_evict = lambda: None
+    hold.take(11)
+    hold.take(5)
+    hold.close()
+    assert budget.used == 0
