@@ -31,10 +31,11 @@ def wait(found: Wait, *, now: datetime, is_retry: bool = False) -> str:
             return "Dispatch is switched off"
         case Cause.PAUSED:
             return f"The workflow is paused{why}{f'; it goes on {when}' if when else ''}"
-        case Cause.BREAKER:
-            return f"The breaker is open{why}; next probe {when or 'after a reset'}"
-        case Cause.INSTANCE:
-            return f"n8n's breaker is open{why}; next probe {when or 'after a reset'}"
+        case Cause.MISCONFIGURED:
+            return f"A setting keeps it from being sent{why}; tried again {when or 'now'}"
+        case Cause.BREAKER | Cause.INSTANCE:
+            whose = "The" if found.cause is Cause.BREAKER else "n8n's"
+            return f"{whose} breaker is open{why}; next probe {when or 'after a reset'}"
         case Cause.LIMIT:
             return f"A place within the limit: {found.count} of {found.limit} in flight"
         case Cause.RATE:

@@ -13,6 +13,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget
 from reliability import engine
 from reliability.models import Lane, Workflow
 from reliability.models.policy import POLICY_FIELDS
+from reliability.models.workflow import ROUTE
 from reliability.pipeline import audit, clock, control, workflow_figures
 
 from . import cells, words
@@ -81,6 +82,11 @@ class WorkflowAdmin(Telling, PolicyScreen):
         ("Authentication and signing", {"fields": ("auth_header", *SECRETS)}),
         ("State", {"fields": readonly_fields}),
     )
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if set(changed(form)) & set(ROUTE):
+            obj.route_changed_at = clock.now()
+        super().save_model(request, obj, form, change)
 
     def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
         super().describe(rows, now=now)

@@ -1,7 +1,7 @@
 """Circuit breakers as the database keeps them, and the record of their transitions."""
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
 
 from reliability.policies import breaker as policy
 
@@ -36,7 +36,13 @@ SNAPSHOT_FIELDS = (
     "probe_until",
     "good_probes",
     "ramp",
+    "suspects",
+    "refusals",
+    "refused_at",
+    "passed_at",
 )
+# Those that JSON keeps as lists of lists.
+LISTS = ("buckets", "suspects")
 
 
 class Breaker(models.Model):
@@ -55,6 +61,10 @@ class Breaker(models.Model):
     probe_until = models.DateTimeField(null=True, blank=True)
     good_probes = models.IntegerField(default=0)
     ramp = models.IntegerField(null=True, blank=True)
+    suspects = models.JSONField(default=list, blank=True, db_default=Value([], models.JSONField()))
+    refusals = models.IntegerField(default=0, db_default=0)
+    refused_at = models.DateTimeField(null=True, blank=True)
+    passed_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         ordering = ("-scope", "id")
@@ -81,7 +91,8 @@ class Breaker(models.Model):
     def snapshot(self) -> policy.Snapshot:
         values = {name: getattr(self, name) for name in SNAPSHOT_FIELDS}
         values["state"] = policy.State(self.state)
-        values["buckets"] = tuple(tuple(bucket) for bucket in self.buckets)
+        for name in LISTS:
+            values[name] = tuple(tuple(one) for one in values[name])
         return policy.Snapshot(**values)
 
     def keep(self, snapshot: policy.Snapshot) -> bool:
@@ -91,7 +102,8 @@ class Breaker(models.Model):
         for name in SNAPSHOT_FIELDS:
             setattr(self, name, getattr(snapshot, name))
         self.state = str(snapshot.state)
-        self.buckets = [list(bucket) for bucket in snapshot.buckets]
+        for name in LISTS:
+            setattr(self, name, [list(one) for one in getattr(snapshot, name)])
         self.save(update_fields=SNAPSHOT_FIELDS)
         return True
 

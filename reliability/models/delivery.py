@@ -67,8 +67,8 @@ class Delivery(models.Model):
     report while awaiting one. `reported` is what n8n said of the present attempt before its answer was settled.
     `request_id` is that of the request that made it, unless that is its own id (`request`); `traceparent` is
     that request's place in a trace. The statement that inserts it says both (`backstop_from`, migration 0022).
-    While `waits_for` names an earlier delivery, this one is held, whatever its `due_at`; the database lets it go
-    when that one ends (migration 0006).
+    `refused_at` is when a gateway first refused this delivery. While `waits_for` names an earlier delivery, this
+    one is held, whatever its `due_at`; the database lets it go when that one ends (migration 0006).
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -91,6 +91,7 @@ class Delivery(models.Model):
     stale = models.BooleanField(default=False, db_default=False)
     request_id = models.TextField(blank=True, default="", db_default=_setting("backstop.request_id"))
     traceparent = models.TextField(blank=True, default="", db_default=_setting("backstop.traceparent"))
+    refused_at = models.DateTimeField(null=True, blank=True, editable=False)
     waits_for = models.UUIDField(null=True, blank=True, editable=False)
     reported = models.JSONField(null=True, blank=True, editable=False)
     replay_of = models.ForeignKey(
@@ -191,6 +192,7 @@ class AttemptResult(models.TextChoices):
     UNKNOWN = "unknown"
     MISCONFIGURED = "misconfigured"
     MISCONFIGURED_LOCALLY = "misconfigured_locally"
+    REFUSED = "refused"
     REJECTED = "rejected"
     INTERRUPTED = "interrupted"
     CALLBACK_TIMEOUT = "callback_timeout"

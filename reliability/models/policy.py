@@ -12,6 +12,8 @@ from django.db import models
 from reliability.policies import breaker
 
 DAY_MS = 86_400_000
+# An n8n that is away is asked at least this often, so that deliveries go on soon after it is back.
+INSTANCE_PROBES = timedelta(seconds=30)
 FROM_ENVIRONMENT = {
     "concurrency_limit": "N8N_DEFAULT_CONCURRENCY",
     "timeout_ms": "N8N_TIMEOUT_MS",
@@ -155,4 +157,5 @@ def instance_breaker_policy() -> breaker.Policy:
         threshold=settings.N8N_CIRCUIT_BREAKER_THRESHOLD,
         window=timedelta(milliseconds=settings.N8N_CIRCUIT_BREAKER_WINDOW_MS),
         recovery=timedelta(milliseconds=settings.N8N_CIRCUIT_BREAKER_RECOVERY_MS),
+        early_cap=INSTANCE_PROBES,
     )

@@ -20,6 +20,7 @@ RESULTS: tuple[str, ...] = (
     AttemptResult.CALLBACK_TIMEOUT,
     AttemptResult.REPORTED_FAILED,
     AttemptResult.MISCONFIGURED_LOCALLY,
+    AttemptResult.REFUSED,
 )
 
 

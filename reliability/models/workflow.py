@@ -1,7 +1,6 @@
 """Workflows of n8n, and the lanes by which tenants reach them."""
 
 import os
-from base64 import b64decode
 from datetime import datetime
 from typing import Any
 
@@ -11,13 +10,15 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 
-from reliability.policies import webhook_path
+from reliability.policies import headers, webhook_path
 
 from .fields import EncryptedTextField, SlugTextField
 from .ids import is_demo, uuid7
 from .policy import POLICY_FIELDS, LanePolicy, PolicyFields, effective
 
 DEFAULT_TENANT = "default"
+# What decides where a request goes and whether it is let in.
+ROUTE = ("path", "auth_header", "auth_value", "signing_secret")
 
 
 def authentication_variable(slug: str) -> str:
@@ -25,19 +26,14 @@ def authentication_variable(slug: str) -> str:
     return "N8N_AUTH_" + slug.upper().replace("-", "_")
 
 
-def unsound_secrets(*, auth_value: str, signing_secret: str) -> dict[str, str]:
-    """Return what of a workflow's secrets nothing could be sent with, and why, by column. An empty one is none."""
-    wrong = dict[str, str]()
-    if auth_value and (not auth_value.isascii() or not auth_value.isprintable() or auth_value != auth_value.strip()):
-        wrong["auth_value"] = "A header holds printable ASCII characters alone, and no space at its ends."
-    if signing_secret:
-        try:
-            sound = signing_secret.startswith("whsec_") and b64decode(signing_secret[6:], validate=True)
-        except ValueError:
-            sound = False
-        if not sound:
-            wrong |= {"signing_secret": "Such a secret is 'whsec_' and base64."}
-    return wrong
+def unsound_authentication(*, auth_header: str, auth_value: str, signing_secret: str) -> dict[str, str]:
+    """Return what of these nothing could be sent with, and why, by column. What is empty is not used."""
+    found = {
+        "auth_header": headers.unsound_name(auth_header) if auth_header else "",
+        "auth_value": headers.unsound_value(auth_value),
+        "signing_secret": headers.unsound_signing_secret(signing_secret) if signing_secret else "",
+    }
+    return {name: why for name, why in found.items() if why}
 
 
 class WorkflowQuerySet(models.QuerySet["Workflow"]):
@@ -46,7 +42,11 @@ class WorkflowQuerySet(models.QuerySet["Workflow"]):
 
 
 class Workflow(PolicyFields):
-    """An n8n workflow, reached at its webhook path under `N8N_WEBHOOK_URL`."""
+    """An n8n workflow, reached at its webhook path under `N8N_WEBHOOK_URL`.
+
+    `route_changed_at` is when its path or what authenticates it (`ROUTE`) last changed: lanes that were closed for
+    being misconfigured before are tried again at once.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     slug = SlugTextField(unique=True)
@@ -65,6 +65,7 @@ class Workflow(PolicyFields):
     paused = models.BooleanField(default=False)
     paused_reason = models.TextField(blank=True, default="")
     paused_until = models.DateTimeField(null=True, blank=True)
+    route_changed_at = models.DateTimeField(null=True, blank=True, editable=False)
     n8n_workflow_id = models.TextField(blank=True, default="", help_text="The workflow's id within n8n.")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -81,7 +82,7 @@ class Workflow(PolicyFields):
 
     def clean(self) -> None:
         super().clean()
-        if wrong := unsound_secrets(auth_value=self.auth_value, signing_secret=self.signing_secret):
+        if wrong := self.unsound_authentication:
             raise ValidationError(wrong)
         if why := webhook_path.problem(self.path):
             raise ValidationError({"path": why})
@@ -97,13 +98,45 @@ class Workflow(PolicyFields):
     @property
     def authentication(self) -> dict[str, str]:
         """The header by which n8n knows us. The environment's `N8N_AUTH_<SLUG>` wins over the stored value."""
-        value = os.environ.get(authentication_variable(self.slug)) or self.auth_value
+        value: str = os.environ.get(self.auth_variable) or self.auth_value
         return {self.auth_header or "Authorization": value} if value else {}
+
+    @property
+    def auth_variable(self) -> str:
+        """The environment variable whose value goes before the stored one."""
+        return authentication_variable(self.slug)
+
+    @property
+    def unsound_authentication(self) -> dict[str, str]:
+        """What of the stored values nothing could be sent with, and why, by column."""
+        return unsound_authentication(
+            auth_header=self.auth_header, auth_value=self.auth_value, signing_secret=self.signing_secret
+        )
+
+    @property
+    def local_fault(self) -> str:
+        """The setting that keeps its requests from being sent at all, and why; empty where none does.
+
+        Values that are refused today may have been stored before they were.
+        """
+        used = self.unsound_authentication
+        if value := os.environ.get(self.auth_variable):
+            used.pop("auth_value", None)
+            if why := headers.unsound_value(value):
+                used[self.auth_variable] = why
+        elif not self.auth_value:
+            used.pop("auth_header", None)  # a name without a value is not sent
+        return next((f"{setting}: {why}" for setting, why in used.items()), "")
 
     @property
     def is_demo(self) -> bool:
         """Whether it was made up for a look at the console: nothing of it is ever sent."""
         return is_demo(self.pk)
+
+    @property
+    def route(self) -> tuple[str, ...]:
+        """The values of `ROUTE`, to see whether they change."""
+        return tuple(getattr(self, name) for name in ROUTE)
 
     def is_paused(self, *, now: datetime) -> bool:
         return self.paused and (self.paused_until is None or self.paused_until > now)
@@ -121,6 +154,9 @@ class Lane(PolicyFields):
     tenant = SlugTextField(default=DEFAULT_TENANT)
     attended_until = models.DateTimeField(null=True, blank=True, editable=False)
     rate_tat = models.DateTimeField(null=True, blank=True, editable=False)
+    fault = models.TextField(blank=True, default="", db_default="", editable=False)
+    fault_until = models.DateTimeField(null=True, blank=True, editable=False)
+    fault_wait_ms = models.IntegerField(default=0, db_default=0, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

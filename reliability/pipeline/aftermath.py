@@ -35,7 +35,11 @@ from . import circuit, executions, outcome, rollups, unanswered
 from .rollups import Tally
 
 # The attempts of which n8n itself may have had something to report.
-RAN = (AttemptResult.TRANSIENT, AttemptResult.UNKNOWN, AttemptResult.INTERRUPTED)
+RAN = Q(result__in=(AttemptResult.TRANSIENT, AttemptResult.UNKNOWN, AttemptResult.INTERRUPTED)) | Q(
+    # A gateway that gave up waiting: n8n may have run it all the same.
+    result=AttemptResult.INSTANCE_DOWN,
+    code__startswith="http_5",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +210,6 @@ def _is_about_present(delivery: Delivery, word: Word) -> bool:
         return not is_stale(delivery, word)
     if delivery.attempt_count <= 1 or delivery.lane.policy.completion == Completion.CALLBACK:
         return True
-    earlier = delivery.attempts.filter(number__lt=delivery.attempt_count, result__in=RAN).count()
+    earlier = delivery.attempts.filter(RAN, number__lt=delivery.attempt_count).count()
     known = FailureReport.objects.filter(delivery=delivery).exclude(execution_id=word.execution_id).count()
     return known >= earlier

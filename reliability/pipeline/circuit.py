@@ -6,6 +6,7 @@ and a dispatcher never waits for it: all lanes would wait behind whoever holds i
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -64,6 +65,14 @@ def _instance(lock: str) -> Breaker | None:
         cursor.execute(INSTANCE + lock)
         row = cursor.fetchone()
     return COLUMNS.instance(row) if row is not None else None
+
+
+def lane_admission(*, lane: Lane, now: datetime) -> policy.Admission:
+    """Return what a lane's breaker lets through. One opened before its workflow's route changed is tried at once."""
+    snapshot, changed = lane.breaker.snapshot, lane.workflow.route_changed_at
+    if snapshot.state is policy.State.OPEN and changed and snapshot.opened_at and snapshot.opened_at < changed:
+        snapshot = replace(snapshot, next_probe_at=None)
+    return policy.admit(snapshot=snapshot, now=now)
 
 
 def policy_of(breaker: Breaker) -> policy.Policy:

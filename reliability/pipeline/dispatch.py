@@ -14,18 +14,15 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from django.conf import settings
 from django.db import connection, transaction
 
 from reliability import engine
 from reliability.models import Breaker, BreakerState, Lane, LanePolicy
-from reliability.models.policy import instance_breaker_policy
 from reliability.policies import breaker as breaker_policy
 from reliability.policies import bulkhead, rate
-from reliability.policies.breaker import Admission, State
-from reliability.policies.settlement import instance_report, lane_report
+from reliability.policies.breaker import Admission
 
-from . import aftermath, circuit, clock, exchange, lane_expiry, lock_waits, outcome
+from . import aftermath, breaker_reports, circuit, clock, exchange, faults, lane_expiry, lock_waits, outcome
 from .held import BRIEF, PATIENT, Held, Patience, hold
 from .messages import Claim, Sent
 
@@ -61,7 +58,7 @@ UPDATE reliability_delivery AS d SET
     lease_token = %(token)s, lease_until = %(until)s, reported = NULL
 FROM due WHERE d.id = due.id
 RETURNING d.id, d.attempt_count, d.retries_used, d.payload, d.idempotency_key, d.stale, d.dead_letter_id IS NOT NULL,
-    d.created_at, coalesce(nullif(d.request_id, ''), d.id::text), d.traceparent
+    d.created_at, coalesce(nullif(d.request_id, ''), d.id::text), d.traceparent, d.refused_at
 """
 
 
@@ -193,7 +190,7 @@ def tell_instance(*, batch: Sequence[Sent]) -> bool:
     """Tell the instance's breaker of attempts that are settled; return whether it could be locked."""
     try:
         with lock_waits.bounded(BRIEF.wait):
-            _tell_instance(circuit.instance(), batch, clock.now())
+            breaker_reports.tell_instance(breaker=circuit.instance(), batch=batch, now=clock.now())
     except circuit.InstanceLocked:
         return False
     return True
@@ -208,7 +205,9 @@ def admit(*, lane: Lane, policy: LanePolicy, seen: Look, capacity: int, shared: 
         return Admitted(0)  # whoever switches it on again wakes every lane; what is made up is never sent
     if lane.workflow.is_paused(now=seen.now):
         return Admitted(0, ask_at=lane.workflow.paused_until)
-    own = breaker_policy.admit(snapshot=lane.breaker.snapshot, now=seen.now)
+    if (hindrance := faults.hindrance(lane=lane, now=seen.now)) is not None:
+        return Admitted(0, ask_at=hindrance.until)
+    own = circuit.lane_admission(lane=lane, now=seen.now)
     room = _room(own, limit=policy.concurrency_limit, in_flight=seen.in_flight)
     if not room:
         return Admitted(0, ask_at=own.retry_at or seen.frees)
@@ -324,7 +323,7 @@ def _take_places(
 
 
 def _claim_of(
-    row: tuple[UUID, int, int, str, str, bool, bool, datetime, str, str],
+    row: tuple[UUID, int, int, str, str, bool, bool, datetime, str, str, datetime | None],
     lane: Lane,
     policy: LanePolicy,
     admitted: Admitted,
@@ -332,7 +331,7 @@ def _claim_of(
     seen: Look,
     latest: float,
 ) -> Claim:
-    delivery_id, number, retries_used, payload, key, stale, is_replay, created_at, request_id, traceparent = row
+    delivery_id, number, retries_used, payload, key, stale, is_replay, created_at, request_id, traceparent, _ = row
     return Claim(
         delivery_id=delivery_id,
         lane_id=lane.pk,
@@ -349,6 +348,7 @@ def _claim_of(
         stale=stale,
         is_replay=is_replay,
         created_at=created_at,
+        refused_at=row[-1],
         request_id=request_id,
         traceparent=traceparent,
         policy=policy,
@@ -365,38 +365,12 @@ def _settle(
 ) -> tuple[Breaker | None, Sequence[Sent]]:
     """Write down what came back; return the instance's breaker as it is then, and of what that has yet to be told."""
     lane, now = held.lane, held.now
-    early = outcome.settle_sent(batch=batch, now=now, worker=worker)
-    _tell_lane(lane, policy, batch, now)
+    passed_at = breaker_reports.passed_at(lane=lane, batch=batch)
+    early = outcome.settle_sent(batch=batch, now=now, worker=worker, passed_at=passed_at)
+    breaker_reports.tell_lane(lane=lane, policy=policy, batch=batch, now=now, passed_at=passed_at)
+    faults.note(lane=lane, batch=batch, now=now)
     aftermath.catch_up(lane=lane, delivery_ids=early, now=now)
     try:
-        return _tell_instance(held.shared or circuit.instance(), batch, now), ()
+        return breaker_reports.tell_instance(breaker=held.shared or circuit.instance(), batch=batch, now=now), ()
     except circuit.InstanceLocked:
         return held.shared, batch
-
-
-def _tell_lane(lane: Lane, policy: LanePolicy, batch: Sequence[Sent], now: datetime) -> None:
-    heard = [(sent, lane_report(sent.classified, probe=sent.claim.lane_probe)) for sent in batch]
-    reports = [report for _, report in heard if report is not None]
-    limit = policy.concurrency_limit
-    circuit.hear(breaker=lane.breaker, rules=policy.breaker, reports=reports, limit=limit, now=now)
-    if any(report is None and sent.claim.lane_probe for sent, report in heard):
-        circuit.release_probe(breaker=lane.breaker)
-
-
-def _tell_instance(breaker: Breaker, batch: Sequence[Sent], now: datetime) -> Breaker:
-    """The instance's breaker is written only where it matters: something failed, or it is not simply closed."""
-    heard = [(sent, instance_report(sent.classified, probe=sent.claim.instance_probe)) for sent in batch]
-    reports = [report for _, report in heard if report is not None]
-    quiet = breaker.state == BreakerState.CLOSED and breaker.ramp is None
-    if quiet and all(report.signal is breaker_policy.Signal.SUCCESS for report in reports):
-        return breaker
-    breaker = circuit.instance_now()
-    rules = instance_breaker_policy()
-    # The slow start of the whole instance is over once as many go as one lane may ever have in flight.
-    limit = settings.N8N_MAX_CONCURRENCY
-    changes = circuit.hear(breaker=breaker, rules=rules, reports=reports, limit=limit, now=now)
-    if any(report is None and sent.claim.instance_probe for sent, report in heard):
-        circuit.release_probe(breaker=breaker)
-    if any(change.to_state is State.CLOSED for change in changes):
-        engine.wake_waiting()
-    return breaker

@@ -16,7 +16,7 @@ class Claim:
 
     It was claimed at `claimed_at` by the database's clock, when `exchange.now()` was `claimed_monotonic`. Nothing of it
     is sent after `send_by`, a moment of `exchange.now()` too: an exchange that begins then is over, and settled, before
-    the lease ends.
+    the lease ends. `refused_at` is when a gateway first refused the delivery.
     """
 
     delivery_id: UUID
@@ -34,6 +34,7 @@ class Claim:
     stale: bool
     is_replay: bool
     created_at: datetime
+    refused_at: datetime | None
     request_id: str
     traceparent: str
     policy: LanePolicy

@@ -38,6 +38,8 @@ NOT_BEGUN = (
     Failure.TLS_ERROR,
     Failure.SEND_INTERRUPTED,
 )
+# Statuses about the address or the way to it, which n8n's REST API itself does not give.
+NOT_N8N = (405, 407, 421, 451)
 
 
 class N8nError(BackstopError):
@@ -206,6 +208,16 @@ def _ask(  # one request
 
 
 def _read(reply: Reply, scope: str) -> Mapping[str, Any]:
+    """Return an answer's object, or raise what it means.
+
+    n8n's own answers are JSON. Anything else comes from a proxy, or from an n8n that has not mounted its routes: it
+    says nothing about what was asked for, and is asked again.
+    """
+    document = _document(reply)
+    if document is None and reply.status < 500:
+        starting = reply.body.lstrip(' \t\r\n"').lower().startswith("n8n is starting up")
+        text = f"n8n's REST API did not answer with JSON ({reply.status}): is N8N_API_URL right?"
+        raise NotReached(text, begun=200 <= reply.status < 300 and not starting, passes=starting)
     match reply.status:
         case 401:
             raise Unauthorised("n8n refused N8N_API_KEY (401).")
@@ -215,16 +227,20 @@ def _read(reply: Reply, scope: str) -> Mapping[str, Any]:
             raise NotThere(f"n8n does not know it (any more): {_said(reply)}")
         case status if status in (408, 425, 429) or status >= 500:
             raise NotReached(f"n8n's REST API answered {status}: {_said(reply)}", begun=status >= 500)
-        case status if not 200 <= status < 300:
+        case status if status < 200 or 300 <= status < 400 or status in NOT_N8N:
+            raise NotReached(f"n8n's REST API answered {status}: is N8N_API_URL right?", passes=False)
+        case status if status >= 400:
             raise Refused(f"n8n's REST API answered {status}: {_said(reply)}")
+    return document or {}
+
+
+def _document(reply: Reply) -> Mapping[str, Any] | None:
+    """Return the body where it is a JSON object, else `None`."""
     try:
         document = storable_json(json.loads(reply.body), text=reply.body)
     except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, Mapping):
-        text = "n8n's REST API did not answer with JSON: is N8N_API_URL right?"
-        raise NotReached(text, begun=True, passes=False)
-    return document
+        return None
+    return document if isinstance(document, Mapping) else None
 
 
 def _said(reply: Reply) -> str:

@@ -16,7 +16,7 @@ from reliability.models import DeliveryState, LanePolicy, error_fields
 from reliability.models.ids import uuid7
 from reliability.policies import backoff
 from reliability.policies.classification import Outcome
-from reliability.policies.settlement import Rules, Settlement, Step, settle
+from reliability.policies.settlement import Refusals, Rules, Settlement, Step, settle
 
 from . import attempt_log, rollups
 from .messages import Sent
@@ -29,9 +29,10 @@ LOST_LEASE = "lease_lost"
 SETTLE = """
 UPDATE reliability_delivery AS d SET
     state = v.state, due_at = coalesce(v.due_at, d.due_at), finished_at = v.finished_at,
-    retries_used = d.retries_used + v.retry, last_error = v.error, lease_token = NULL, lease_until = v.lease_until
+    retries_used = d.retries_used + v.retry, last_error = v.error, lease_token = NULL, lease_until = v.lease_until,
+    refused_at = coalesce(d.refused_at, v.refused_at)
 FROM json_to_recordset(%s) AS v(id uuid, token uuid, state text, due_at timestamptz, finished_at timestamptz, retry int,
-    error text, lease_until timestamptz)
+    error text, lease_until timestamptz, refused_at timestamptz)
 WHERE d.id = v.id AND d.lease_token = v.token AND d.state = 'sending'
 RETURNING d.id, d.reported IS NOT NULL
 """
@@ -120,8 +121,8 @@ def rules_of(policy: LanePolicy) -> Rules:
     )
 
 
-def decide(sent: Sent, *, now: datetime) -> Settlement:
-    """Hold an attempt against its lane's policy."""
+def decide(sent: Sent, *, now: datetime, passed_at: datetime | None = None) -> Settlement:
+    """Hold an attempt against its lane's policy; `passed_at` is as in `Refusals`."""
     header = sent.reply.headers.get("retry-after") if sent.reply else None
     return settle(
         classified=sent.classified,
@@ -130,15 +131,19 @@ def decide(sent: Sent, *, now: datetime) -> Settlement:
         retries_used=sent.claim.retries_used,
         jitter=random.random(),  # noqa: S311  # jitter, not a secret
         retry_after=backoff.parse_retry_after(header, now=now),
+        refusals=Refusals(sent.claim.refused_at, passed_at),
     )
 
 
-def settle_sent(*, batch: Sequence[Sent], now: datetime, worker: str = "") -> list[UUID]:
+def settle_sent(
+    *, batch: Sequence[Sent], now: datetime, worker: str = "", passed_at: datetime | None = None
+) -> list[UUID]:
     """Write the outcome of a lane's attempts, under its lock. An attempt whose lease was lost changes nothing.
 
-    Returns those deliveries of which n8n had reported the end before its answer was settled.
+    `passed_at` is as in `Refusals`. Returns those deliveries of which n8n had reported the end before its answer was
+    settled.
     """
-    decided = [(sent, decide(sent, now=now)) for sent in batch]
+    decided = [(sent, decide(sent, now=now, passed_at=passed_at)) for sent in batch]
     won = _settle(decided, now=now)
     kept = [(sent, verdict) for sent, verdict in decided if sent.claim.delivery_id in won]
     if kept:
@@ -253,6 +258,7 @@ def _new_values(sent: Sent, verdict: Settlement, now: datetime) -> dict[str, obj
         "retry": int(verdict.spends_retry),
         "error": describe(verdict.code, verdict.message),
         "lease_until": deadline if verdict.step is Step.AWAIT_CALLBACK else None,
+        "refused_at": now if verdict.refused else None,
     }
 
 

@@ -14,7 +14,8 @@ from .transport import Names, Request
 def request_of(claim: Claim, *, at: float) -> Request:
     """Build the request of an attempt that starts at `at` (seconds since 1970). The payload goes untouched."""
     body = claim.payload.encode()
-    headers = {
+    # The workflow's header goes first: ours replace one of the same name, whatever its case.
+    headers = claim.authentication | {
         "Idempotency-Key": claim.idempotency_key,
         "X-Backstop-Delivery": str(claim.delivery_id),
         "X-Backstop-Attempt": str(claim.number),
@@ -25,7 +26,6 @@ def request_of(claim: Claim, *, at: float) -> Request:
         headers["traceparent"] = claim.traceparent
     if claim.stale:
         headers["X-Backstop-Stale"] = "true"
-    headers |= claim.authentication
     if claim.signing_secret:
         headers |= transport.sign(secret=claim.signing_secret, message_id=str(claim.delivery_id), body=body, at=at)
     timeout = claim.policy.timeout_ms / 1000

@@ -12,7 +12,7 @@ from reliability.models import Breaker, Delivery, DeliveryState, Flag, FlagName,
 from reliability.policies import breaker as policy
 from reliability.policies import rate
 
-from . import circuit
+from . import circuit, faults
 
 IN_FLIGHT = """
 SELECT lane.id, (SELECT count(*) FROM reliability_delivery
@@ -30,6 +30,7 @@ class Cause(enum.StrEnum):
     SWITCHED_OFF = "switched_off"
     DEMO = "demo"
     PAUSED = "paused"
+    MISCONFIGURED = "misconfigured"
     BREAKER = "breaker"
     LIMIT = "limit"
     INSTANCE = "instance"
@@ -97,13 +98,15 @@ def _held_back(lane: Lane, around: _Around) -> Wait:
         return Wait(Cause.SWITCHED_OFF)
     if workflow.is_paused(now=now):
         return Wait(Cause.PAUSED, until=workflow.paused_until, detail=workflow.paused_reason)
-    own = _shut(lane.breaker, now)
+    if (hindrance := faults.hindrance(lane=lane, now=now)) is not None:
+        return Wait(Cause.MISCONFIGURED, until=hindrance.until, detail=hindrance.detail)
+    own = _shut(circuit.lane_admission(lane=lane, now=now))
     if own is not None:
         return Wait(Cause.BREAKER, until=own.retry_at, detail=lane.breaker.reason, on=lane.breaker.pk)
     limit, count = _limit(lane), around.in_flight.get(lane.pk, 0)
     if count >= limit:
         return Wait(Cause.LIMIT, count=count, limit=limit)
-    shared = _shut(around.instance, now)
+    shared = _shut(policy.admit(snapshot=around.instance.snapshot, now=now))
     if shared is not None:
         return Wait(Cause.INSTANCE, until=shared.retry_at, detail=around.instance.reason, on=around.instance.pk)
     per_minute = lane.policy.rate_limit_per_minute
@@ -113,9 +116,8 @@ def _held_back(lane: Lane, around: _Around) -> Wait:
     return Wait(Cause.DEMO if workflow.is_demo else Cause.TURN)
 
 
-def _shut(breaker: Breaker, now: datetime) -> policy.Admission | None:
-    """Return what a breaker says, where it lets nothing through but, at the most, its next probe."""
-    admitted = policy.admit(snapshot=breaker.snapshot, now=now)
+def _shut(admitted: policy.Admission) -> policy.Admission | None:
+    """Return what a breaker admits, where that is nothing but, at the most, its next probe."""
     return admitted if admitted.allowed == 0 or admitted.probe else None
 
 

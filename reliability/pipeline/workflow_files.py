@@ -79,11 +79,14 @@ def _load_one(index: int, document: Mapping[str, Any], errors: Errors, hand: Han
     workflow = Workflow.objects.filter(slug=slug).first() or Workflow(slug=slug)
     created = workflow._state.adding
     before = None if created else _dump_one(workflow)
+    route = workflow.route
     workflow.name, workflow.path = document.get("name") or slug, path
     _set_policy(workflow, document)
     for name in ("stripe_events", "auth_header", "paused"):
         if name in document:
             setattr(workflow, name, document[name])
+    if workflow.route != route:
+        workflow.route_changed_at = now
     if not files.save(workflow, errors, prefix=f"{index}."):
         return Imported(slug, "refused")
     _set_tenants(workflow, document.get("tenants"), index, errors)

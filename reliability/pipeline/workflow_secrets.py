@@ -6,9 +6,9 @@ from uuid import UUID
 
 from django.db import transaction
 
+from reliability import engine
 from reliability.errors import InvalidInput, NotFound
 from reliability.models import Workflow
-from reliability.models.workflow import unsound_secrets
 
 from . import audit
 from .audit import Hand
@@ -27,11 +27,16 @@ def keep(*, workflow_id: UUID, values: Mapping[str, str], hand: Hand, now: datet
         workflow = Workflow.objects.select_for_update(no_key=True).filter(pk=workflow_id).first()
         if workflow is None:
             raise NotFound("There is no such workflow.")
+        before = workflow.route
         for name, value in values.items():
             setattr(workflow, name, value)
-        if wrong := unsound_secrets(auth_value=workflow.auth_value, signing_secret=workflow.signing_secret):
-            raise InvalidInput(errors={name: [said] for name, said in wrong.items()})
-        workflow.save(update_fields=[*values, "updated_at"])
+        wrong = workflow.unsound_authentication
+        if kept := {name: [why] for name, why in wrong.items() if name in values}:
+            raise InvalidInput(errors=kept)
+        if workflow.route != before:
+            workflow.route_changed_at = now
+        workflow.save(update_fields=[*values, "route_changed_at", "updated_at"])
+        engine.wake_waiting(workflow_id=workflow.pk)
         details = {"fields": sorted(values)}
         audit.record(hand=hand, action="set_workflow_secrets", now=now, target=workflow, details=details)
     return workflow

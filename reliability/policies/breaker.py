@@ -15,6 +15,12 @@ from . import bulkhead
 SLICES = 100
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
+# The first recovery where the cause is not the workflow: whatever it is may be over at any moment.
+EARLY = timedelta(seconds=5)
+# A probe that only casts suspicion keeps the next one back for this long, times how often its lane did so.
+INCONCLUSIVE = timedelta(seconds=1)
+# So many requests refused in a row, and none let through: a gateway refuses the lane, not a payload.
+REFUSALS = 3
 
 
 class State(enum.StrEnum):
@@ -27,16 +33,27 @@ class State(enum.StrEnum):
 
 
 class Signal(enum.StrEnum):
-    """What an attempt tells a breaker. `TRIP` opens it at once, however few failures there were."""
+    """What an attempt tells a breaker.
+
+    `TRIP` opens it at once, however few failures there were. `SUSPICION` is a failure that one lane alone can cause:
+    it opens a breaker that several lanes share only if several of them fail, and none succeeds. `REFUSAL` is a
+    request that a gateway turned away: a few in a row, without a success, open the lane.
+    """
 
     SUCCESS = "success"
     FAILURE = "failure"
     TRIP = "trip"
+    SUSPICION = "suspicion"
+    REFUSAL = "refusal"
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """When to open, and how to come back. `recovery_cap` of `None` is four times `recovery`."""
+    """When to open, and how to come back. `recovery_cap` of `None` is four times `recovery`.
+
+    A breaker that opened for a cause which may end at any moment (see `Report.early`) is probed after `EARLY`, then at
+    growing distances up to `early_cap`, or up to the longest recovery where that is `None`.
+    """
 
     threshold: int
     window: timedelta
@@ -45,26 +62,44 @@ class Policy:
     good_probes: int = 1
     recovery_factor: float = 2.0
     recovery_cap: timedelta | None = None
+    early_cap: timedelta | None = None
 
     @property
     def longest(self) -> timedelta:
         return self.recovery_cap if self.recovery_cap is not None else 4 * self.recovery
 
-    def wait(self, *, openings: int) -> timedelta:
+    @property
+    def share(self) -> int:
+        """How many of the failures that open a shared breaker one lane can supply at most."""
+        return max(1, self.threshold // 2)
+
+    def wait(self, *, openings: int, early: bool = False) -> timedelta:
         """Return how long to stay open the `openings`-th time (from 1) in a row."""
+        first = min(EARLY, self.recovery) if early else self.recovery
+        longest = max(self.longest, self.recovery)
+        if early and self.early_cap is not None:
+            longest = max(first, min(longest, self.early_cap))
         factor = self.recovery_factor ** min(max(openings, 1) - 1, 32)
-        if factor * self.recovery.total_seconds() >= self.longest.total_seconds():
-            return max(self.longest, self.recovery)
-        return self.recovery * factor
+        if factor * first.total_seconds() >= longest.total_seconds():
+            return longest
+        return first * factor
 
 
 Bucket = tuple[int, int, int]
 """A slice of the window: its start in milliseconds since 1970, its failures, its successes."""
 
+Suspect = tuple[int, int, int]
+"""A lane that suffers what it may cause itself: its id, how often so far, when last in milliseconds since 1970."""
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that a breaker remembers. `openings` counts them since it was last closed; `ramp` narrows the limit."""
+    """All that a breaker remembers. `openings` counts them since it was last closed; `ramp` narrows the limit.
+
+    `suspects` are the lanes that failed, perhaps by their own fault, since any lane last succeeded. Of requests that a
+    gateway refused, `refusals` counts those in a row and `refused_at` is the last one's time, until a success whose
+    attempt began later; `passed_at` is when such a success began.
+    """
 
     state: State = State.CLOSED
     reason: str = ""
@@ -76,6 +111,15 @@ class Snapshot:
     probe_until: datetime | None = None
     good_probes: int = 0
     ramp: int | None = None
+    suspects: tuple[Suspect, ...] = ()
+    refusals: int = 0
+    refused_at: datetime | None = None
+    passed_at: datetime | None = None
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether a success would change nothing, as long as no minimum rate is set."""
+        return self.state is State.CLOSED and self.ramp is None and not self.suspects and not self.refusals
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +133,20 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """An attempt's result, whether it was a probe, and what failed."""
+    """An attempt's result, whether it was a probe, and what failed.
+
+    `lane` is whose attempt it was, and `began` when it was claimed: what a shared breaker, or refusals, need to know.
+    With `early`, the cause is none of the workflow's, so a breaker that opens by it is probed early. With `again`, the
+    same delivery was refused before, and nothing got through since.
+    """
 
     signal: Signal
     probe: bool = False
     reason: str = ""
+    lane: int = 0
+    began: datetime | None = None
+    early: bool = False
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +196,13 @@ def record(*, snapshot: Snapshot, policy: Policy, report: Report, now: datetime,
     """Take in an attempt's result. `limit` is the concurrency limit that a slow start grows back to.
 
     Only probes count while half-open, and nothing counts while open: results of attempts that were under way
-    when the breaker opened say nothing new.
+    when the breaker opened say nothing new. Refusals, and what got through after them, are noted in any state: what
+    becomes of a refused delivery depends on it.
     """
+    if report.signal is Signal.SUCCESS:
+        snapshot = _passed(snapshot, report)
+    elif report.signal is Signal.REFUSAL:
+        snapshot = replace(snapshot, refusals=snapshot.refusals + 1, refused_at=now)
     if snapshot.state is State.CLOSED:
         return _record_closed(snapshot, policy, report, now, limit)
     if snapshot.state is State.HALF_OPEN and report.probe:
@@ -184,42 +242,66 @@ def _first_probe(snapshot: Snapshot, now: datetime) -> datetime | None:
 
 
 def _record_closed(snapshot: Snapshot, policy: Policy, report: Report, now: datetime, limit: int) -> Verdict:
-    if report.signal is Signal.TRIP:
-        return _open(snapshot, policy, report.reason, now)
-    if report.signal is Signal.SUCCESS:
-        ramp = bulkhead.next_ramp(ramp=snapshot.ramp, limit=limit)
-        counted = _count(snapshot, policy, now, failed=False) if policy.minimum_failure_rate else snapshot
-        return Verdict(replace(counted, ramp=ramp))
-    counted = _count(snapshot, policy, now, failed=True)
-    return _open(counted, policy, report.reason, now) if _too_many(counted, policy) else Verdict(counted)
+    match report.signal:
+        case Signal.TRIP:
+            return _open(snapshot, policy, report, now)
+        case Signal.SUCCESS:
+            ramp = bulkhead.next_ramp(ramp=snapshot.ramp, limit=limit)
+            counted = _count(snapshot, policy, now, failed=False) if policy.minimum_failure_rate else snapshot
+            return Verdict(replace(counted, ramp=ramp, suspects=()))
+        case Signal.REFUSAL:
+            too_many = report.again or snapshot.refusals >= REFUSALS
+            return _open(snapshot, policy, report, now) if too_many else Verdict(snapshot)
+        case Signal.SUSPICION:
+            suspected = _suspect(snapshot, policy, report, now)
+            too_many = _too_suspicious(suspected, policy, now)
+            return _open(suspected, policy, report, now) if too_many else Verdict(suspected)
+        case _:
+            counted = _count(snapshot, policy, now, failed=True)
+            too_many = _too_many(counted, policy) or _too_suspicious(counted, policy, now)
+            return _open(counted, policy, report, now) if too_many else Verdict(counted)
 
 
 def _record_probe(snapshot: Snapshot, policy: Policy, report: Report, now: datetime) -> Verdict:
+    if report.signal is Signal.SUSPICION:
+        return _record_suspicious_probe(snapshot, policy, report, now)
     if report.signal is not Signal.SUCCESS:
-        return _open(snapshot, policy, report.reason, now)
+        return _open(snapshot, policy, report, now)
     good = snapshot.good_probes + 1
     if good >= policy.good_probes:
         return _close(snapshot, "recovered")
-    return Verdict(replace(snapshot, good_probes=good, probe_until=None))
+    return Verdict(replace(snapshot, good_probes=good, probe_until=None, suspects=()))
 
 
-def _open(snapshot: Snapshot, policy: Policy, reason: str, now: datetime) -> Verdict:
+def _record_suspicious_probe(snapshot: Snapshot, policy: Policy, report: Report, now: datetime) -> Verdict:
+    """Ask another lane before opening again: one that always fails must not keep a shared breaker from closing."""
+    suspected = _suspect(snapshot, policy, report, now)
+    if len(_recent_suspects(suspected, policy, now)) > 1:
+        return _open(suspected, policy, report, now)
+    return Verdict(replace(suspected, probe_until=now + INCONCLUSIVE * suspected.suspects[-1][1]))
+
+
+def _open(snapshot: Snapshot, policy: Policy, report: Report, now: datetime) -> Verdict:
     openings = snapshot.openings + 1
+    early = report.early or report.signal in (Signal.TRIP, Signal.REFUSAL, Signal.SUSPICION)
     following = Snapshot(
         state=State.OPEN,
-        reason=reason,
+        reason=report.reason,
         buckets=snapshot.buckets,
         opened_at=now,
-        next_probe_at=now + policy.wait(openings=openings),
+        next_probe_at=now + policy.wait(openings=openings, early=early),
         openings=openings,
+        refusals=snapshot.refusals,
+        refused_at=snapshot.refused_at,
+        passed_at=snapshot.passed_at,
     )
-    return _verdict(snapshot, following, reason)
+    return _verdict(snapshot, following, report.reason)
 
 
 def _close(snapshot: Snapshot, reason: str) -> Verdict:
     if snapshot.state is State.CLOSED:
-        return Verdict(replace(snapshot, buckets=()))
-    return _verdict(snapshot, Snapshot(ramp=1), reason)
+        return Verdict(replace(snapshot, buckets=(), suspects=(), refusals=0, refused_at=None))
+    return _verdict(snapshot, Snapshot(ramp=1, passed_at=snapshot.passed_at), reason)
 
 
 def _verdict(before: Snapshot, after: Snapshot, reason: str) -> Verdict:
@@ -254,3 +336,36 @@ def _too_many(snapshot: Snapshot, policy: Policy) -> bool:
         return False
     total = failures + sum(bucket[2] for bucket in snapshot.buckets)
     return failures / total >= (policy.minimum_failure_rate or 0.0)
+
+
+def _passed(snapshot: Snapshot, report: Report) -> Snapshot:
+    """Note a success after refusals. One that began before the last of them says nothing of what that one met."""
+    if not snapshot.refusals or report.began is None:
+        return snapshot
+    passed = max(report.began, snapshot.passed_at or report.began)
+    if snapshot.refused_at is not None and report.began <= snapshot.refused_at:
+        return replace(snapshot, passed_at=passed)
+    return replace(snapshot, passed_at=passed, refusals=0, refused_at=None)
+
+
+def _suspect(snapshot: Snapshot, policy: Policy, report: Report, now: datetime) -> Snapshot:
+    """Count a lane's failure against it; lanes that have long been silent are left out."""
+    known = {lane: count for lane, count, _ in _recent_suspects(snapshot, policy, now)}
+    present = (now - EPOCH) // MILLISECOND
+    # No lane needs to be counted further than its share goes: the row stays small.
+    count = min(known.get(report.lane, 0) + 1, policy.share)
+    others = tuple(one for one in _recent_suspects(snapshot, policy, now) if one[0] != report.lane)
+    return replace(snapshot, suspects=(*others, (report.lane, count, present)))
+
+
+def _recent_suspects(snapshot: Snapshot, policy: Policy, now: datetime) -> tuple[Suspect, ...]:
+    present = (now - EPOCH) // MILLISECOND
+    oldest = present - policy.window // MILLISECOND
+    return tuple(one for one in snapshot.suspects if oldest < one[2] <= present)
+
+
+def _too_suspicious(snapshot: Snapshot, policy: Policy, now: datetime) -> bool:
+    """Whether several lanes fail, and none succeeds: that is no lane's own fault."""
+    suspects = _recent_suspects(snapshot, policy, now)
+    failures = sum(failures for _, failures, _ in _recent(snapshot.buckets, policy, now))
+    return len(suspects) > 1 and failures + sum(count for _, count, _ in suspects) >= policy.threshold

@@ -21,6 +21,7 @@ class Reason(enum.StrEnum):
     TIMEOUT = "timeout"
     CONNECTION = "connection"
     MISCONFIGURED = "misconfigured"
+    REFUSED = "refused"
     UNKNOWN_OUTCOME = "unknown_outcome"
     EXPIRED = "expired"
     EXECUTION = "execution"
@@ -33,6 +34,7 @@ LABELS = {
     Reason.TIMEOUT: "Timeout",
     Reason.CONNECTION: "Connection",
     Reason.MISCONFIGURED: "Misconfigured",
+    Reason.REFUSED: "Refused by a gateway",
     Reason.UNKNOWN_OUTCOME: "Unknown outcome",
     Reason.EXPIRED: "Expired",
     Reason.EXECUTION: "Execution failed",
@@ -40,8 +42,16 @@ LABELS = {
 }
 _CODES = {
     "http_401": Reason.MISCONFIGURED,
-    "http_403": Reason.MISCONFIGURED,
+    "http_403_credentials": Reason.MISCONFIGURED,
     "http_404_not_registered": Reason.MISCONFIGURED,
+    "http_405": Reason.MISCONFIGURED,
+    "http_407": Reason.MISCONFIGURED,
+    "http_421": Reason.MISCONFIGURED,
+    "http_451": Reason.MISCONFIGURED,
+    "http_403": Reason.REFUSED,
+    "http_413": Reason.REFUSED,
+    "http_414": Reason.REFUSED,
+    "http_431": Reason.REFUSED,
     "read_timeout": Reason.TIMEOUT,
     "connect_timeout": Reason.TIMEOUT,
     "callback_timeout": Reason.TIMEOUT,
@@ -91,10 +101,12 @@ def reason_of(*, code: str) -> Reason:
     """Return the kind that an error code belongs to; what nobody here made up was reported by somebody else."""
     if code in _CODES:
         return _CODES[code]
+    if code.startswith("http_3") or (code.startswith("http_4") and code.endswith("_not_json")):
+        return Reason.MISCONFIGURED
     if code.startswith("http_4"):
         return Reason.HTTP_4XX
-    if code.startswith(("http_5", "http_3")):
-        return Reason.HTTP_5XX if code.startswith("http_5") else Reason.HTTP_4XX
+    if code.startswith("http_5"):
+        return Reason.HTTP_5XX
     return Reason.EXECUTION if code.startswith(_EXECUTION) else Reason.REPORTED
 
 

@@ -2,11 +2,11 @@
 
 import enum
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from . import backoff
 from .breaker import Report, Signal
-from .classification import Classified, Outcome
+from .classification import Classified, Evidence, Outcome
 
 
 class Step(enum.StrEnum):
@@ -31,14 +31,42 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusals:
+    """What is known where a gateway refuses a request.
+
+    `refused_at` is when it first refused this delivery, `passed_at` when the lane's last attempt began that got through
+    after a refusal.
+    """
+
+    refused_at: datetime | None = None
+    passed_at: datetime | None = None
+
+    @property
+    def is_first(self) -> bool:
+        return self.refused_at is None
+
+    @property
+    def is_particular(self) -> bool:
+        """Whether others got through since this delivery was first refused: then it is about this one."""
+        return self.refused_at is not None and self.passed_at is not None and self.passed_at > self.refused_at
+
+
+NO_REFUSALS = Refusals()
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
-    """The verdict. `wait` and `spends_retry` are about a retry only; `code` and `message` say what failed."""
+    """The verdict. `wait` and `spends_retry` are about a retry only; `code` and `message` say what failed.
+
+    With `refused`, the delivery remembers when a gateway first refused it.
+    """
 
     step: Step
     wait: timedelta = timedelta(0)
     spends_retry: bool = False
     code: str = ""
     message: str = ""
+    refused: bool = False
 
 
 def settle(
@@ -49,22 +77,24 @@ def settle(
     retries_used: int,
     jitter: float,
     retry_after: timedelta | None = None,
+    refusals: Refusals = NO_REFUSALS,
 ) -> Settlement:
     """Decide on attempt number `attempt` (from 1); `jitter` is a sample in [0, 1).
 
-    An attempt that n8n certainly did not run, or that a misconfigured lane turned away, spends no retry: the
-    breaker keeps such attempts few, and the delivery waits for what is broken to be put right.
+    An attempt that the payload is not to blame for spends no retry: the breakers keep such attempts few, and the
+    delivery waits for what is broken to be put right.
     """
     outcome = classified.outcome
     if outcome is Outcome.DELIVERED:
         return Settlement(Step.AWAIT_CALLBACK if rules.awaits_callback else Step.DELIVERED)
     if outcome is Outcome.REJECTED:
         return _bury(classified, classified.code)
+    if outcome is Outcome.REFUSED and refusals.is_particular:
+        message = f"{classified.message.rstrip('.')}. Other deliveries got through: a gateway refuses this one."
+        return Settlement(Step.BURY, code=classified.code, message=message)
     if outcome is Outcome.UNKNOWN and rules.hold_unknown:
         return _bury(classified, "outcome_unknown")
-    free = outcome in (Outcome.MISCONFIGURED, Outcome.MISCONFIGURED_LOCALLY) or (
-        outcome is Outcome.INSTANCE_DOWN and not classified.reached
-    )
+    free = outcome in _FREE
     if not free and retries_used >= rules.max_retries:
         return _bury(classified, classified.code)
     wait = backoff.delay(
@@ -75,13 +105,15 @@ def settle(
         jitter=jitter,
     )
     wait = backoff.honour_retry_after(delay=wait, retry_after=retry_after, max_delay_ms=rules.max_delay_ms)
-    return Settlement(Step.RETRY, wait, not free, classified.code, classified.message)
+    refused = outcome is Outcome.REFUSED
+    return Settlement(Step.RETRY, wait, not free, classified.code, classified.message, refused=refused)
 
 
 def _bury(classified: Classified, code: str) -> Settlement:
     return Settlement(Step.BURY, code=code, message=classified.message)
 
 
+_FREE = frozenset({Outcome.INSTANCE_DOWN, Outcome.MISCONFIGURED, Outcome.MISCONFIGURED_LOCALLY, Outcome.REFUSED})
 _LANE = {
     Outcome.DELIVERED: Signal.SUCCESS,
     Outcome.TRANSIENT: Signal.FAILURE,
@@ -89,28 +121,49 @@ _LANE = {
     Outcome.MISCONFIGURED: Signal.TRIP,
 }
 _INSTANCE = {
-    Outcome.DELIVERED: Signal.SUCCESS,
-    Outcome.INSTANCE_DOWN: Signal.FAILURE,
-    Outcome.TRANSIENT: Signal.SUCCESS,
-    Outcome.MISCONFIGURED: Signal.SUCCESS,
-    Outcome.REJECTED: Signal.SUCCESS,
+    Evidence.PRESENT: Signal.SUCCESS,
+    Evidence.ABSENT: Signal.FAILURE,
+    Evidence.SUSPECT: Signal.SUSPICION,
 }
 
 
-def lane_report(classified: Classified, *, probe: bool) -> Report | None:
-    """Return what the lane's breaker hears of an attempt; `None`: nothing, it says nothing about the lane."""
-    return _report(_LANE.get(classified.outcome), classified, probe)
+def lane_report(
+    classified: Classified, *, probe: bool, began: datetime | None = None, refusals: Refusals = NO_REFUSALS
+) -> Report | None:
+    """Return what an attempt, claimed at `began`, tells the lane's breaker; `None`: it says nothing about the lane."""
+    again = not refusals.is_first
+    return _report(_lane_signal(classified, refusals), classified, probe=probe, began=began, again=again)
 
 
-def instance_report(classified: Classified, *, probe: bool) -> Report | None:
-    """Return what the instance's breaker hears: any answer of n8n's own shows that it is there."""
-    if classified.code in ("connect_timeout", "send_interrupted"):
-        return None
-    return _report(_INSTANCE.get(classified.outcome), classified, probe)
+def instance_report(classified: Classified, *, probe: bool, lane: int = 0) -> Report | None:
+    """Return what an attempt of `lane` tells the instance's breaker; `None`: it says nothing about the instance."""
+    return _report(_INSTANCE.get(classified.evidence), classified, probe=probe, lane=lane)
 
 
-def _report(signal: Signal | None, classified: Classified, probe: bool) -> Report | None:
+def _lane_signal(classified: Classified, refusals: Refusals) -> Signal | None:
+    match classified.outcome:
+        case Outcome.INSTANCE_DOWN:
+            # What this lane alone may suffer from is held by its own breaker; the rest is the instance's alone.
+            return Signal.FAILURE if classified.evidence is Evidence.SUSPECT else None
+        case Outcome.REFUSED:
+            return None if refusals.is_particular else Signal.REFUSAL
+        case outcome:
+            return _LANE.get(outcome)
+
+
+def _report(
+    signal: Signal | None,
+    classified: Classified,
+    *,
+    probe: bool,
+    lane: int = 0,
+    began: datetime | None = None,
+    again: bool = False,
+) -> Report | None:
     if signal is None:
         return None
-    reason = f"{classified.code}: {classified.message}" if signal is not Signal.SUCCESS else ""
-    return Report(signal=signal, probe=probe, reason=reason)
+    if signal is Signal.SUCCESS:
+        return Report(signal, probe=probe, lane=lane, began=began)
+    reason = f"{classified.code}: {classified.message}"
+    early = classified.outcome is Outcome.INSTANCE_DOWN
+    return Report(signal, probe=probe, reason=reason, lane=lane, began=began, early=early, again=again)

@@ -16,7 +16,7 @@ register = template.Library()
 
 TONES = {
     "bad": "dead open forced_open failed stopped missing failing rejected misconfigured error crashed refused revoked "
-    "reported_failed critical firing",
+    "misconfigured_locally reported_failed critical firing",
     "warn": "half_open paused late overlapping transient unknown instance_down interrupted callback_timeout waiting "
     "expired stale looking_up warning",
     "busy": "pending sending awaiting_callback replaying running processing asked new",

@@ -28,6 +28,10 @@ BUCKETS = [[(BEFORE - MINUTE - EPOCH) // MILLISECOND, 9, 3], [(BEFORE - 30 * MIN
             Wait(Cause.PAUSED, until=SOON, detail="a\n release"),
             "The workflow is paused (a release); it goes on in 2 min",
         ),
+        (
+            Wait(Cause.MISCONFIGURED, until=SOON, detail="auth_header: Not a header's name"),
+            "A setting keeps it from being sent (auth_header: Not a header's name); tried again in 2 min",
+        ),
         (Wait(Cause.BREAKER, until=SOON, detail="http_503"), "The breaker is open (http_503); next probe in 2 min"),
         (Wait(Cause.BREAKER, until=BEFORE), "The breaker is open; next probe now"),
         (Wait(Cause.BREAKER), "The breaker is open; next probe after a reset"),

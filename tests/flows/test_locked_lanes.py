@@ -163,8 +163,8 @@ def test_the_instance_s_breaker_that_is_locked_delays_nothing(two, receiver, acc
     with held("SELECT 1 FROM reliability_breaker WHERE scope = %s FOR UPDATE", Scope.INSTANCE):
         failing, other = accept({"n": 1}, workflow="a"), accept({"n": 1}, workflow="b")
         until(lambda: is_delivered(failing) and is_delivered(other), within=SOON, what="both")
-        assert not Breaker.objects.get(scope=Scope.INSTANCE).buckets
-    until(lambda: Breaker.objects.get(scope=Scope.INSTANCE).buckets, within=SOON, what="the breaker to be told")
+        assert not Breaker.objects.get(scope=Scope.INSTANCE).suspects
+    until(lambda: Breaker.objects.get(scope=Scope.INSTANCE).suspects, within=SOON, what="the breaker to be told")
 
 
 def test_a_lane_that_is_nearly_always_locked_gets_its_turn(two, accept):

@@ -38,18 +38,18 @@ def held(other, statement: str, *values):
         yield
 
 
-def test_a_lane_is_not_looked_at_before_its_barrier_is_passed(other, workflow, accept, receiver, dispatcher):
-    """Who relied on the wake-up has not committed yet: to look now would miss what it adds."""
+def test_a_lane_is_not_left_before_its_barrier_is_passed(other, workflow, accept, receiver, dispatcher):
+    """Who relied on the wake-up has not committed yet: to leave now would miss what it adds."""
     workflow()
     delivery = accept()
     lane = Lane.objects.get()
     with held(other, "SELECT pg_advisory_xact_lock_shared(%s, %s)", engine.LANE_LOCK, lane.pk):
         turn = dispatcher.attend(lane_id=lane.pk)
-        time.sleep(2.5)  # the first wait has ended, and the lane would have been looked at
-        assert receiver.got == []
-    dispatcher.attend(lane_id=lane.pk).result(timeout=60)
-    assert turn.done()
-    assert len(receiver.wait_for(1)) == 1
+        assert len(receiver.wait_for(1)) == 1  # what is there already does not wait for it
+        time.sleep(2.5)
+        assert not turn.done()
+    turn.result(timeout=60)
+    assert len(receiver.got) == 1
     delivery.refresh_from_db()
     assert delivery.state == DeliveryState.DELIVERED
 

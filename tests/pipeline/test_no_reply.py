@@ -404,11 +404,14 @@ def test_n8n_s_api_that_does_not_answer(api, error, begun):
 @pytest.mark.parametrize(
     ("status", "body", "kind", "begun"),
     [
-        (401, "", n8n_api.Unauthorised, None),
-        (403, "", n8n_api.Unauthorised, None),
+        (401, '{"message": "unauthorized"}', n8n_api.Unauthorised, None),
+        (403, '{"message": "Forbidden"}', n8n_api.Unauthorised, None),
+        (401, "", n8n_api.NotReached, False),
+        (403, "<html>", n8n_api.NotReached, False),
+        (404, "404 page not found", n8n_api.NotReached, False),
         (404, '{"message": "Not found"}', n8n_api.NotThere, None),
         (409, '{"message": "x"}', n8n_api.Refused, None),
-        (301, "", n8n_api.Refused, None),
+        (301, "", n8n_api.NotReached, False),
         (429, "", n8n_api.NotReached, False),
         (500, "", n8n_api.NotReached, True),
         (502, "<html>", n8n_api.NotReached, True),

@@ -34,7 +34,7 @@ def _all(book: Book) -> list[Breaker]:
 def _broken_proxy(book: Book, breakers: list[Breaker]) -> None:
     for seconds, breaker in enumerate(breakers):
         opened = book.now - week.BROKEN_PROXY[0] + (2 + seconds) * MINUTE
-        reason = "http_502: Bad Gateway"
+        reason = "http_500: The shop's API answered: Bad Gateway"
         _change(book, breaker, CLOSED, OPEN, opened, reason)
         _change(book, breaker, OPEN, HALF, opened + 5 * MINUTE, reason)
         _change(book, breaker, HALF, OPEN, opened + 5 * MINUTE + timedelta(seconds=1), reason)
@@ -50,7 +50,7 @@ def _broken_proxy(book: Book, breakers: list[Breaker]) -> None:
 
 
 def _down(book: Book, breaker: Breaker) -> None:
-    opened, reason = book.now - week.DOWN_SINCE, "http_503: Service Unavailable"
+    opened, reason = book.now - week.DOWN_SINCE, "http_500: The enrichment service is down"
     breaker.state, breaker.reason, breaker.opened_at, breaker.openings = OPEN, reason, opened, 1
     breaker.next_probe_at = book.now + 2 * MINUTE
     breaker.buckets = [[(opened - timedelta(seconds=s) - EPOCH) // MILLISECOND, 2, 0] for s in range(50, 0, -10)]

@@ -37,22 +37,21 @@ def _said(status: int, message: str, **values: Any) -> dict[str, Any]:
 
 UNKNOWN_SKU = Trouble(AttemptResult.REJECTED, "http_422", **_said(422, "Unknown SKU SKU-{n}", final=True))
 NO_MAIL = Trouble(AttemptResult.REJECTED, "http_400", **_said(400, "customer_email is required", final=True))
-TOO_LARGE = Trouble(AttemptResult.REJECTED, "http_413", **_said(413, "Payload Too Large", final=True))
+TOO_LARGE = Trouble(
+    AttemptResult.REFUSED,
+    "http_413",
+    **_said(413, "Payload Too Large. Other deliveries got through: a gateway refuses this one.", final=True),
+)
 IN_WORKFLOW = Trouble(AttemptResult.TRANSIENT, "http_500", **_said(500, "Error in workflow", took_ms=900))
 TOO_MANY = Trouble(AttemptResult.TRANSIENT, "http_429", **_said(429, "Too Many Requests", took_ms=40))
-BAD_GATEWAY = Trouble(
-    *(AttemptResult.TRANSIENT, "http_502", "Bad Gateway", 502),
-    body="<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>",
-)
-NOT_THERE = Trouble(
-    *(AttemptResult.TRANSIENT, "http_503", "Service Unavailable", 503),
-    body="<html><body>upstream enrichment service is down</body></html>",
-    took_ms=2_100,
-)
+BAD_GATEWAY = Trouble(AttemptResult.TRANSIENT, "http_500", **_said(500, "The shop's API answered: Bad Gateway"))
+NOT_THERE = Trouble(AttemptResult.TRANSIENT, "http_500", **_said(500, "The enrichment service is down", took_ms=2_100))
 REFUSED = Trouble(
     AttemptResult.INSTANCE_DOWN, "connection_refused", "n8n refused the connection.", took_ms=2, free=True
 )
-RESET = Trouble(AttemptResult.INSTANCE_DOWN, "connection_reset", "The connection broke off.", took_ms=340)
+RESET = Trouble(
+    AttemptResult.UNKNOWN, "connection_reset", "The connection broke off: n8n may be running it.", took_ms=340
+)
 NO_ANSWER = Trouble(AttemptResult.UNKNOWN, "read_timeout", "No answer in time: n8n may be running it.", took_ms=30_000)
 HELD = Trouble(
     AttemptResult.UNKNOWN, "outcome_unknown", "No answer in time: n8n may be running it.", took_ms=30_000, final=True

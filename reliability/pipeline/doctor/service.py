@@ -17,7 +17,7 @@ from django.db import NotSupportedError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from reliability import engine
-from reliability.models import Archive, ArchiveState
+from reliability.models import Archive, ArchiveState, Lane, Workflow
 from reliability.pipeline import archive, archive_store, clock
 
 from . import Check, Finding, failure, ok, skipped, warning
@@ -141,6 +141,22 @@ def workers() -> Iterator[Finding]:
         yield failure("None is alive: nothing is delivered.", "Start one: manage.py worker.")
 
 
+def requests() -> Iterator[Finding]:
+    """Whether anything of ours keeps workflows' requests from being sent."""
+    found = [one for one in Workflow.objects.order_by("slug") if one.local_fault and not one.is_demo]
+    for one in found:
+        yield failure(
+            f"Nothing can be sent to '{one.slug}': {one.local_fault}",
+            "Correct the value: in the console, by the API, or by manage.py workflow_secret or import_workflows.",
+        )
+    held = Lane.objects.exclude(fault="").exclude(workflow__in=found).select_related("workflow").order_by("pk")[:5]
+    for lane in held:
+        text = f"The last request to '{lane}' could not be sent: {lane.fault}"
+        yield warning(text, "Correct the setting that it names, and restart the workers.")
+    if not found and not held:
+        yield ok("Every workflow's headers and secrets can be sent.")
+
+
 def static_files() -> Iterator[Finding]:
     """Whether the console's files are collected, and are those of this version."""
     if not isinstance(staticfiles_storage, ManifestStaticFilesStorage):
@@ -245,6 +261,7 @@ CHECKS = (
     Check(MIGRATIONS, migrations),
     Check("engine", the_engine),
     Check("workers", workers),
+    Check("requests", requests),
     Check("static files", static_files, needs_database=False),
     Check("time zones", time_zones, needs_database=False),
     Check("archive", the_archive),
