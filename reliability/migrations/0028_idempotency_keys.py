@@ -7,7 +7,7 @@ import reliability.models.ids
 
 
 class Migration(migrations.Migration):
-    dependencies = [("reliability", "0033_local_fault_result")]
+    dependencies = [("reliability", "0027_local_fault_result")]
 
     operations = [
         migrations.CreateModel(

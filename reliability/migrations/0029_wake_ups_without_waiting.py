@@ -125,7 +125,7 @@ DROP FUNCTION backstop_defer_wake(integer, text, timestamptz);
 
 
 class Migration(migrations.Migration):
-    dependencies = [("reliability", "0038_idempotency_keys")]
+    dependencies = [("reliability", "0028_idempotency_keys")]
 
     operations = [
         migrations.RunSQL(

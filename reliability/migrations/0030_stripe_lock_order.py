@@ -96,7 +96,7 @@ END $$;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("reliability", "0030_wake_ups_without_waiting")]
+    dependencies = [("reliability", "0029_wake_ups_without_waiting")]
 
     operations = [
         migrations.RunSQL(RECORD, former.RECORD.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")),

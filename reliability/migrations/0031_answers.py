@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("reliability", "0031_stripe_lock_order"),
+        ("reliability", "0030_stripe_lock_order"),
     ]
 
     operations = [
