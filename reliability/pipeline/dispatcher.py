@@ -39,6 +39,8 @@ LINGER, LINGER_LAST = 0.01, 1.0
 # How long a busy lane's first attempt waits for others to be settled with.
 GATHER = 0.005
 HOT_ROUNDS = 3
+# One in so many places is reserved for lanes that have nothing in flight.
+RESERVED_SHARE = 4
 RETRY_FIRST, RETRY_LAST = 0.5, 5.0
 # How soon the instance's breaker, found locked, is told again; and how many attempts it is told of then.
 TELL_AGAIN, UNTOLD = 0.2, 1000
@@ -124,10 +126,22 @@ class Dispatcher:
             if self._looks.get(lane_id) == at:  # else an earlier look was planned since
                 del self._looks[lane_id]
                 lanes[lane_id] = None
-        if self._in_flight < self.capacity:
-            lanes |= self._starved
-            self._starved.clear()
+        for lane_id in [one for one in self._starved if self._room(self._turns.get(one))]:
+            del self._starved[lane_id]
+            lanes[lane_id] = None
         return list(lanes)
+
+    def _room(self, turn: Turn | None) -> int:
+        """Return how many more attempts of a lane may start here.
+
+        The last places are for lanes that have nothing in flight here, one each: lanes whose requests hang could
+        otherwise take all threads, and the others would wait for their timeouts.
+        """
+        free = self.capacity - self._in_flight
+        shared = free - self.capacity // RESERVED_SHARE
+        if shared > 0:
+            return shared
+        return 0 if turn is not None and turn.in_flight else min(1, free)
 
     def _gathers(self, lanes: Iterable[int]) -> bool:
         """Whether more is about to come back: a busy lane is looked at once for several attempts."""
@@ -181,7 +195,6 @@ class Dispatcher:
                 logger.exception("settling_failed", extra={"lane": turn.lane_id})
                 turn.done = [Sent(s.claim, s.classified, None, s.started_at, s.duration) for s in turn.done]
             self._retry(turn, error)
-            self._retry(turn, error)
         except Exception as error:
             logger.exception("look_failed", extra={"lane": turn.lane_id})
             self._retry(turn, error)
@@ -220,7 +233,7 @@ class Dispatcher:
         if turn.apart:
             self._settle_apart(turn)
         over = time.monotonic() >= turn.ends
-        room = 0 if over else self.capacity - self._in_flight
+        room = 0 if over else self._room(turn)
         done = [] if turn.apart else turn.done
         found = self._look(turn, sent=done, room=room, patience=patience, attend=turn.busy >= HOT_ROUNDS and not over)
         turn.blocked = found.blocked
