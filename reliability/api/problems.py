@@ -14,7 +14,7 @@ from rest_framework import exceptions
 
 from config.database.sqlstates import code_of, is_away
 from reliability import origin
-from reliability.errors import BackstopError, Unavailable
+from reliability.errors import BackstopError, EncodedBody, Unavailable
 from reliability.policies.backoff import seconds_up
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,8 @@ def problem(
 def problem_of(error: BackstopError) -> HttpResponse:
     """Return one of our own errors as problem+json; where it says when to come back, with `Retry-After`."""
     headers = {"Retry-After": str(seconds_up(error.retry_after))} if error.retry_after is not None else {}
+    if isinstance(error, EncodedBody):
+        headers["Accept-Encoding"] = "identity"  # what would be taken (RFC 9110, 15.5.16)
     return problem(status=error.status, detail=error.detail, code=error.code, errors=error.errors, headers=headers)
 
 
