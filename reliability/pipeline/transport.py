@@ -320,7 +320,7 @@ def _is_readable(response: requests.Response) -> bool:
 
 
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return what an attempt keeps of an answer's headers. A long value goes as a whole: a part may hold half a secret."""
+    """Return what an attempt keeps of the headers. A long value is left out whole: a part may hold half a secret."""
     kept: dict[str, str] = {}
     size = 0
     for name, value in list(headers.items())[:HEADER_LIMIT]:
