@@ -13,7 +13,7 @@ WITH_BODY = ("POST", "PUT", "PATCH", "DELETE")
 
 
 class Schema(AutoSchema):
-    """Errors are problems; an address with a parameter may lead nowhere (404), a body be too large (413) or packed (415)."""
+    """Errors are problems: nothing at an address with a parameter (404), a body too large (413) or packed (415)."""
 
     def _get_response_bodies(self, direction: Any = "response") -> Any:
         found = super()._get_response_bodies(direction)
