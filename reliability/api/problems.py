@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import Error
 from django.http import Http404, HttpResponse
 from django.http.request import UnreadablePostError
@@ -85,6 +85,8 @@ def _answer(exception: Exception) -> HttpResponse | None:
             return problem_of(exception)
         case RequestDataTooBig():
             return problem(status=413, detail="The body is too large.", code="too_large")
+        case SuspiciousOperation() | BadRequest():  # its message may quote what was sent
+            return problem(status=400, detail="The request is not valid.", code="invalid")
         case UnreadablePostError():
             return problem(status=400, detail="The body broke off.", code="invalid")
         case Http404():
