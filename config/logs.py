@@ -3,12 +3,17 @@
 No line holds a payload or a secret, at any level. What we write ourselves holds none. Libraries do, below INFO:
 statements with their values, templates' contexts, requests with their headers. So only our own loggers go below INFO;
 of the others' lines, queries of addresses and keys are left out. An exception's message may quote what it failed on
-(PostgreSQL quotes the row), so it is written only for classes whose messages cannot.
+(PostgreSQL quotes the row), so it is written only for classes whose messages cannot. What nobody caught, in a command
+or a thread, is written in the same way; Python would print it in full.
 """
 
 import json
 import logging
+import logging.config
+import os
 import re
+import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -41,8 +46,12 @@ PLAIN_ERRORS = frozenset(
     }
 )
 CHAIN_LIMIT = 20
+# A connection that fails is told by this very class and has no SQLSTATE; its message names the server, not a value.
+CONNECTION_ERROR = ("psycopg", "OperationalError")
+_REPR = re.compile(r"[<(].*", re.DOTALL)
 _QUERY = re.compile(r"\?[^\s\"'<>]+")
 _KEY = re.compile(r"\b(bsk_|sk_live_|sk_test_|rk_live_|rk_test_|whsec_)[A-Za-z0-9_+/=-]{8,}|(?i:\bbearer )[^\s\"',\\]+")
+logger = logging.getLogger(__name__)
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "request", "server_time"}
 
 
@@ -113,11 +122,17 @@ def _named(error: BaseException) -> str:
     if kind in PLAIN_ERRORS:
         return f"{name}: {error}"
     state = getattr(error, "sqlstate", None)
+    if state is None and (kind.__module__, kind.__qualname__) == CONNECTION_ERROR:
+        return f"{name}: {error}"
     return f"{name} (SQLSTATE {state})" if state else f"{name} (its message may quote data, and is left out)"
 
 
 def _event(record: logging.LogRecord) -> str:
-    text = _one_line(record.getMessage())
+    text = record.getMessage()
+    if record.name == "asyncio":
+        # It describes calls with their arguments, and tasks with the exceptions that they ended in.
+        text = _REPR.sub("…", text.partition("\n")[0])
+    text = _one_line(text)
     return text if is_own(record.name) else _QUERY.sub("?…", text)
 
 
@@ -175,3 +190,34 @@ def configuration(*, level: str, kind: str = "text") -> dict[str, Any]:
             "django.server": {"level": others, "handlers": [], "propagate": True},
         },
     }
+
+
+def configure(wanted: dict[str, Any]) -> None:
+    """Set up logging, which is Django's `LOGGING_CONFIG`, and what else would write past it."""
+    logging.config.dictConfig(wanted)
+    # Stripe's library would print answers in full to standard error.
+    os.environ.pop("STRIPE_LOG", None)
+    # A hook that somebody else set stays: a test runner's, say.
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _uncaught
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _uncaught_in_thread
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _unraisable
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Write what ended the process, as a log line does."""
+    sys.stderr.write(failure_text((kind, error, trace)) + "\n")
+
+
+def _uncaught_in_thread(found: threading.ExceptHookArgs) -> None:
+    if found.exc_value is not None and not isinstance(found.exc_value, SystemExit):
+        failure = (found.exc_type, found.exc_value, found.exc_traceback)
+        logger.error("thread_failed", exc_info=failure, extra={"thread_name": getattr(found.thread, "name", "")})
+
+
+def _unraisable(found: "sys.UnraisableHookArgs") -> None:
+    """Write what failed where nobody could catch it, such as a destructor; not the object, which may be a payload."""
+    if found.exc_value is not None:
+        logger.error("unraisable", exc_info=(found.exc_type, found.exc_value, found.exc_traceback))

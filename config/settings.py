@@ -278,6 +278,7 @@ AXES_ENABLE_ADMIN = AXES_VERBOSE = False
 
 LOG_FORMAT = env.choice("LOG_FORMAT", "text", among=logs.FORMATS)
 LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", among=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
+LOGGING_CONFIG = "config.logs.configure"
 LOGGING = logs.configuration(level=LOG_LEVEL, kind=LOG_FORMAT)
 
 REST_FRAMEWORK = {

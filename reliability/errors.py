@@ -123,6 +123,13 @@ class PayloadTooLarge(BackstopError):
     code = "too_large"
 
 
+class EncodedBody(BackstopError):
+    """The body has a Content-Encoding, which Backstop does not decode: send it as it is."""
+
+    status = 415
+    code = "encoded_body"
+
+
 class Unavailable(BackstopError):
     """Not now: try again later."""
 

@@ -17,9 +17,9 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from config.database.sqlstates import code_of, is_lost
-from reliability.api.addresses import address_of
+from reliability.api.addresses import address_of, refuse_encoded
 from reliability.api.problems import problem, problem_of
-from reliability.errors import BackstopError, InvalidInput, PayloadTooLarge
+from reliability.errors import BackstopError, EncodedBody, InvalidInput, PayloadTooLarge
 from reliability.models import DEFAULT_ENDPOINT
 from reliability.models.fields import SLUG_PATTERN
 from reliability.pipeline import ledger
@@ -94,16 +94,12 @@ def _patiently(arrival: Arrival) -> ledger.Recorded:
 
 def _arrival(environ: Mapping[str, Any], slug: str) -> Arrival:
     address = address_of(environ)
-    limit = settings.STRIPE_MAX_BODY_BYTES
-    if _length(environ) > limit:
-        body, is_larger = b"", True  # the web server may have thrown it away
-    else:
-        body = _body(environ, limit)
-        is_larger = len(body) > limit
-    if is_larger:
-        error = PayloadTooLarge(f"The body is larger than {limit} bytes.")
+    try:
+        refuse_encoded(environ)
+        body = _body(environ, settings.STRIPE_MAX_BODY_BYTES)
+    except (EncodedBody, PayloadTooLarge) as error:
         ledger.refuse(slug=slug, error=error, address=address)
-        raise error
+        raise
     return Arrival(slug, body, environ.get("HTTP_STRIPE_SIGNATURE", ""), address)
 
 
@@ -114,8 +110,13 @@ def _length(environ: Mapping[str, Any]) -> int:
 
 
 def _body(environ: Mapping[str, Any], limit: int) -> bytes:
-    """Read the body, one byte beyond `limit` at the most. A body without a length comes in chunks, or is none."""
+    """Read the body, one byte beyond `limit` at the most. A body without a length comes in chunks, or is none.
+
+    Raises `PayloadTooLarge`, and `InvalidInput` where it broke off.
+    """
     length = _length(environ)
+    if length > limit:  # the web server may have thrown it away
+        raise PayloadTooLarge(f"The body is larger than {limit} bytes.")
     if length < 0 and "HTTP_TRANSFER_ENCODING" not in environ:
         return b""
     wanted = limit + 1 if length < 0 else length
@@ -123,4 +124,6 @@ def _body(environ: Mapping[str, Any], limit: int) -> bytes:
         body: bytes = environ["wsgi.input"].read(min(wanted, limit + 1))
     except OSError:
         raise InvalidInput("The body broke off.") from None
+    if len(body) > limit:
+        raise PayloadTooLarge(f"The body is larger than {limit} bytes.")
     return body

@@ -69,6 +69,7 @@ def test_a_new_event_and_a_repeat(post, path):
         (URL, b"", {}, 400, "missing"),
         (URL + "nobody/", stripe.event(), signed(stripe.event()), 404, "unknown_endpoint"),
         (URL, b"x" * 10_000_000, signed(b"x" * 10_000_000), 413, "too_large"),
+        (URL, stripe.event(), {**signed(stripe.event()), "Content-Encoding": "gzip"}, 415, "encoded_body"),
     ],
 )
 def test_a_refusal_is_a_problem_and_a_row(post, path, body, headers, status, reason):

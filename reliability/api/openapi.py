@@ -13,11 +13,11 @@ WITH_BODY = ("POST", "PUT", "PATCH", "DELETE")
 
 
 class Schema(AutoSchema):
-    """Errors are problems; an address with a parameter may lead nowhere (404), and a body may be too large (413)."""
+    """Errors are problems: nothing at an address with a parameter (404), a body too large (413) or packed (415)."""
 
     def _get_response_bodies(self, direction: Any = "response") -> Any:
         found = super()._get_response_bodies(direction)
-        wherever = {"404": "{" in self.path, "413": self.method in WITH_BODY}
+        wherever = {"404": "{" in self.path, "413": self.method in WITH_BODY, "415": self.method in WITH_BODY}
         for code in (code for code, may_be in wherever.items() if may_be and code not in found):
             found[code] = self._get_response_for_code(ProblemShape, code, None, direction)
         return dict(sorted(found.items()))

@@ -42,7 +42,12 @@ class IdCursor(CursorPagination):
 
 
 def filters(request: Request, kind: type[Strict]) -> Strict:
-    """Read the query's filters. Raises `ValidationError` for an unknown or senseless one."""
+    """Read the query's filters. Raises `ValidationError` for an unknown or senseless one.
+
+    Raises `InvalidInput` for one that is given twice, of which all but the last would be ignored.
+    """
+    if twice := [name for name, given in request.query_params.lists() if len(given) > 1]:
+        raise InvalidInput(errors={name: ["Given twice."] for name in twice})
     values = {name: value for name, value in request.query_params.items() if name not in PAGING}
     size = request.query_params.get("page_size", "1")
     if not (size.isascii() and size.isdigit() and 1 <= int(size[:9]) <= IdCursor.max_page_size):

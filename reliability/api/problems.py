@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import Error
 from django.http import Http404, HttpResponse
 from django.http.request import UnreadablePostError
@@ -14,7 +14,7 @@ from rest_framework import exceptions
 
 from config.database.sqlstates import code_of, is_away
 from reliability import origin
-from reliability.errors import BackstopError, Unavailable
+from reliability.errors import BackstopError, EncodedBody, Unavailable
 from reliability.policies.backoff import seconds_up
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,8 @@ def problem(
 def problem_of(error: BackstopError) -> HttpResponse:
     """Return one of our own errors as problem+json; where it says when to come back, with `Retry-After`."""
     headers = {"Retry-After": str(seconds_up(error.retry_after))} if error.retry_after is not None else {}
+    if isinstance(error, EncodedBody):
+        headers["Accept-Encoding"] = "identity"  # what would be taken (RFC 9110, 15.5.16)
     return problem(status=error.status, detail=error.detail, code=error.code, errors=error.errors, headers=headers)
 
 
@@ -83,6 +85,8 @@ def _answer(exception: Exception) -> HttpResponse | None:
             return problem_of(exception)
         case RequestDataTooBig():
             return problem(status=413, detail="The body is too large.", code="too_large")
+        case SuspiciousOperation() | BadRequest():  # its message may quote what was sent
+            return problem(status=400, detail="The request is not valid.", code="invalid")
         case UnreadablePostError():
             return problem(status=400, detail="The body broke off.", code="invalid")
         case Http404():

@@ -32,6 +32,8 @@ def answer(request: HttpRequest, view: APIView) -> HttpResponse | None:
     plain = shown(request.META)
     if not may_be_key(plain) or not _is_small(request.META.get("CONTENT_LENGTH")):
         return None
+    if "HTTP_CONTENT_ENCODING" in request.META:
+        return None
     try:
         found = _accept(request, plain)
     except (InvalidInput, ValidationError):

@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 from reliability.errors import Forbidden
 
 from . import idempotency
+from .addresses import refuse_encoded
 from .authentication import Caller
 from .serializers import ProblemShape, ReasonRequest, Strict
 
@@ -39,9 +40,10 @@ class View(APIView):
                 raise TypeError(f"{cls.__name__} names no scope for {name.upper()}.")
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Let a caller in, and refuse an idempotency key that the call would ignore."""
+        """Let a caller in, and refuse a packed body, and an idempotency key that the call would ignore."""
         super().initial(request, *args, **kwargs)
         if request.method not in SAFE_METHODS:
+            refuse_encoded(request.META)
             idempotency.refuse_unsupported(request, getattr(self, str(request.method).lower(), None))
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from django.core.exceptions import ValidationError
 from django.core.management import BaseCommand, CommandError
@@ -24,6 +24,8 @@ from reliability.pipeline.preview import Preview
 from reliability.pipeline.selection import DeadLetterFilter
 from reliability.policies.fingerprint import LABELS
 
+# Ten thousand workflows are a tenth of this.
+INPUT_LIMIT = 32 * 1024 * 1024
 NAMED = ("workflow", "tenant", "error_code", "fingerprint", "source", "status", "search")
 
 
@@ -42,7 +44,8 @@ class OperatorCommand(BaseCommand):
         return "\n".join([error.detail, *lines])
 
     def standard_input(self) -> str:
-        return sys.stdin.read()
+        """Return what comes on standard input. Raises `CommandError` beyond `INPUT_LIMIT`."""
+        return read_input(sys.stdin)
 
 
 class ImportCommand(OperatorCommand):
@@ -67,8 +70,10 @@ class ImportCommand(OperatorCommand):
 
     def _parse(self, name: str) -> list[dict[str, Any]]:
         try:
-            text = self.standard_input() if name == "-" else Path(name).read_text(encoding="utf-8")
-            return files.parse(text)
+            if name == "-":
+                return files.parse(self.standard_input())
+            with Path(name).open(encoding="utf-8-sig") as file:
+                return files.parse(read_input(file))
         except (OSError, UnicodeDecodeError) as error:
             raise CommandError(f"{name}: {error}") from None
         except InvalidInput as error:
@@ -136,6 +141,16 @@ class EachCommand(OperatorCommand):
                 failed += 1
         if failed:
             raise CommandError(f"{failed} of {len(options['names'])} failed.")
+
+
+def read_input(file: TextIO) -> str:
+    """Return what a file holds. Raises `CommandError` beyond `INPUT_LIMIT`, so that a device fills no memory."""
+    text = file.read(INPUT_LIMIT + 1)
+    if len(text) > INPUT_LIMIT:
+        raise CommandError(
+            f"{getattr(file, 'name', 'standard input')}: more than {INPUT_LIMIT:,} characters are not read."
+        )
+    return text
 
 
 def add_until(parser: CommandParser, what: str) -> None:

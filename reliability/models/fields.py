@@ -39,6 +39,16 @@ def cipher() -> "MultiFernet":
     return _cipher((settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS))
 
 
+def decrypted(value: str) -> str | None:
+    """Return what an encrypted text holds; `None` where no key in use decrypts it."""
+    from cryptography.fernet import InvalidToken
+
+    try:
+        return cipher().decrypt(value.encode()).decode()
+    except InvalidToken:
+        return None
+
+
 class EncryptedTextField(models.TextField):  # type: ignore[type-arg]  # generic for the type checker alone
     """Text that PostgreSQL sees only encrypted (Fernet); empty text stays empty.
 
@@ -51,9 +61,7 @@ class EncryptedTextField(models.TextField):  # type: ignore[type-arg]  # generic
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
         if not value:
             return value
-        from cryptography.fernet import InvalidToken
-
-        try:
-            return cipher().decrypt(value.encode()).decode()
-        except InvalidToken:
-            raise ValidationError(f"{self.name}: no SECRET_KEY in use decrypts this value") from None
+        plain = decrypted(value)
+        if plain is None:
+            raise ValidationError(f"{self.name}: no SECRET_KEY in use decrypts this value")
+        return plain

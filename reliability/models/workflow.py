@@ -21,9 +21,12 @@ DEFAULT_TENANT = "default"
 ROUTE = ("path", "auth_header", "auth_value", "signing_secret")
 
 
+AUTHENTICATION = "N8N_AUTH_"
+
+
 def authentication_variable(slug: str) -> str:
     """Return the environment variable that wins over a workflow's stored authentication value."""
-    return "N8N_AUTH_" + slug.upper().replace("-", "_")
+    return AUTHENTICATION + slug.upper().replace("-", "_")
 
 
 def unsound_authentication(*, auth_header: str, auth_value: str, signing_secret: str) -> dict[str, str]:

@@ -22,7 +22,7 @@ from reliability.models import (
 )
 from reliability.policies.failure import Failure
 
-from . import intake, n8n_workflows
+from . import intake, known_secrets, n8n_workflows
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,11 @@ class Report:
 
 
 def report(*, report: Report, now: datetime) -> DeadLetter:
-    """Keep a dead letter of source `api`. Raises `UnknownWorkflow`."""
+    """Keep a dead letter of source `api`, without what its message repeats of our secrets. Raises `UnknownWorkflow`."""
     workflow = Workflow.objects.filter(slug=report.workflow).first()
     if workflow is None:
         raise UnknownWorkflow(errors={"workflow": [f"There is no workflow '{report.workflow}'."]})
+    message = known_secrets.redactor(workflow).text(report.error_message)
     with transaction.atomic():
         lane = intake.open_lane(workflow_id=workflow.pk, tenant=report.tenant)
         lane.workflow = workflow
@@ -48,7 +49,7 @@ def report(*, report: Report, now: datetime) -> DeadLetter:
             lane=lane,
             source=DeadLetterSource.API,
             payload=report.payload,
-            **error_fields(code=report.error_code, message=report.error_message),
+            **error_fields(code=report.error_code, message=message),
             created_at=now,
             died_at=now,
             expires_at=now + timedelta(hours=settings.N8N_DLQ_TTL_HOURS),

@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, models
 from django.db.models.functions import Collate
 
+from reliability import strict_json
 from reliability.errors import Conflict, InvalidInput
 
 from .audit import Hand
@@ -26,14 +27,16 @@ class Imported:
 
 
 def parse(text: str) -> list[dict[str, Any]]:
-    """Read a file: one object or a list of them. Raises `InvalidInput`."""
+    """Read a file: one object or a list of them. Raises `InvalidInput`, also for a name that an object has twice."""
     try:
-        document = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"Not JSON: {error}") from None
-    found = document if isinstance(document, list) else [document]
-    if not all(isinstance(one, dict) for one in found):
-        raise InvalidInput("Such a file is a JSON object, or a list of them.")
+        document = strict_json.load(text)
+        found = document if isinstance(document, list) else [document]
+        if not all(isinstance(one, dict) for one in found):
+            raise InvalidInput("Such a file is a JSON object, or a list of them.")
+        for one in strict_json.items(text) if isinstance(document, list) else [text]:
+            strict_json.members(one)
+    except InvalidInput as error:
+        raise InvalidInput(error.detail.replace("The body", "The file")) from None
     return found
 
 
@@ -81,7 +84,3 @@ def mistyped(value: Any, wanted: tuple[tuple[type, ...], str]) -> str:
     kinds, name = wanted
     sound = bool in kinds if isinstance(value, bool) else isinstance(value, kinds)
     return "" if sound else f"{json.dumps(value)[:80]} is not {name}."
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON.")

@@ -29,13 +29,20 @@ from .local_fault import LocalFault
 USER_AGENT = "Backstop/1 (+n8n reliability control plane)"
 BODY_LIMIT = 64 * 1024
 CALL_LIMIT = 16 * 1024 * 1024
+# Of an answer's headers: how many are kept, and how many characters of one value, and of all of them.
 HEADER_LIMIT = 200
+VALUE_LIMIT = 4096
+HEADERS_LIMIT = 32 * 1024
+CODINGS = ("gzip", "deflate")
+READABLE = frozenset({"", "identity", "x-gzip", *CODINGS})
 HEADERS = {
     **requests.utils.default_headers(),
     "User-Agent": USER_AGENT,
+    "Accept-Encoding": ", ".join(CODINGS),
     "Content-Type": "application/json",
     "Accept": "*/*",
 }
+CALL_HEADERS = {name: HEADERS[name] for name in ("User-Agent", "Accept-Encoding")} | {"Accept": "application/json"}
 ERRORS = (
     requests.RequestException,
     urllib3.exceptions.HTTPError,
@@ -211,10 +218,9 @@ def _post(request: Request) -> Reply:
         proxies=_proxies(request.url),
     ) as response:
         body = _read(response)
-        kept = list(response.headers.items())[:HEADER_LIMIT]
         return Reply(
             status=response.status_code,
-            headers={storable(name.lower()): storable(value) for name, value in kept},
+            headers=_kept(response.headers),
             body=storable(body.decode("utf-8", "replace")),
         )
 
@@ -266,12 +272,14 @@ def _call(  # one request
         method,
         url,
         json=document,
-        headers={"User-Agent": USER_AGENT, "Accept": "application/json", **headers},
+        headers={**CALL_HEADERS, **headers},
         timeout=bounded.CONNECT_TIMEOUT,
         allow_redirects=False,
         stream=True,
         proxies=_proxies(url),
     ) as response:
+        if not _is_readable(response):
+            raise ValueError("The answer is encoded in a way that was not asked for.")
         parts: list[bytes] = []
         size = 0
         while part := response.raw.read1(65_536, decode_content=True):
@@ -285,6 +293,9 @@ def _call(  # one request
 
 def _read(response: requests.Response) -> bytes:
     """Read the start of the body. The status has come, so a body that breaks off changes nothing."""
+    if not _is_readable(response):
+        logger.debug("response_body_not_asked_for")
+        return b""
     parts: list[bytes] = []
     size = 0
     try:
@@ -297,3 +308,25 @@ def _read(response: requests.Response) -> bytes:
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         logger.debug("response_body_cut", extra={"error": type(error).__name__})
     return b"".join(parts)[:BODY_LIMIT]
+
+
+def _is_readable(response: requests.Response) -> bool:
+    """Whether the body is encoded once at most, and in a way that was asked for.
+
+    One coding gives what was wanted of it for each piece that is read, or less. A coding within another can unpack
+    for minutes without giving anything, and nothing looks at the clock meanwhile.
+    """
+    return response.headers.get("Content-Encoding", "").strip().lower() in READABLE
+
+
+def _kept(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return what an attempt keeps of the headers. A long value is left out whole: a part may hold half a secret."""
+    kept: dict[str, str] = {}
+    size = 0
+    for name, value in list(headers.items())[:HEADER_LIMIT]:
+        text = storable(value) if len(value) <= VALUE_LIMIT else f"[{len(value):,} characters]"
+        size += len(name) + len(text)
+        if size > HEADERS_LIMIT:
+            break
+        kept[storable(name.lower())] = text
+    return kept

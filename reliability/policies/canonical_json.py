@@ -5,29 +5,21 @@ Numbers count by their exact decimal value: `1`, `1.0`, `1e0` and `10E-1` are on
 """
 
 import json
-import re
 from typing import Any
 
 from reliability.strict_json import ExactNumber, parts_of
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, check_circular=False).encode
-# A float as Python writes it, before what may follow a number. A string may look the same: that only costs time.
-_FRACTION = re.compile(r"\.\d+(?:e[+-]\d+)?(?:[,}\]]|\Z)")
-_EXPONENT = re.compile(r"e[+-]\d+(?:[,}\]]|\Z)")
 # No JSON text that Backstop accepts has half of a surrogate pair: what follows one here is a number, not a string.
 _MARK = "\ud800"
 _SAFE = 2.0**53  # below it, a double that is an integer is exactly that
 _MAY_HOLD = frozenset({dict, list, ExactNumber})
-_MAY_CHANGE = _MAY_HOLD | {float}
 
 
 def canonical(document: Any) -> str:
     """Return the canonical text of a JSON value: ASCII, with a double's shortest spelling where that is exact."""
-    text = _encode(document)
-    if not (_FRACTION.search(text) or _EXPONENT.search(text)):
-        return text
     plain = dict(document) if isinstance(document, dict) else document
-    return _encode(_by_value(plain)) if _is_respelt(plain) else text
+    return _encode(_by_value(plain) if _is_respelt(plain) else document)
 
 
 def _is_respelt(value: Any) -> bool:
@@ -50,14 +42,22 @@ def _is_respelt(value: Any) -> bool:
 
 
 def _by_value(value: Any) -> Any:
+    """Return a copy of a value with each number as the canonical text spells it."""
     kind = type(value)
     if kind is dict:
-        return {name: _by_value(one) if type(one) in _MAY_CHANGE else one for name, one in value.items()}
-    if kind is list:
-        return [_by_value(one) if type(one) in _MAY_CHANGE else one for one in value]
-    if kind is float:
-        return _number(value) if value.is_integer() else value
-    return _number(value) if kind is ExactNumber else value
+        copied, members = value.copy(), value.items()
+    elif kind is list:
+        copied, members = value.copy(), enumerate(value)
+    else:
+        return _number(value) if kind is ExactNumber or (kind is float and value.is_integer()) else value
+    for name, one in members:
+        kind = type(one)
+        if kind is float:
+            if one.is_integer():
+                copied[name] = int(one) if -_SAFE < one < _SAFE else _number(one)
+        elif kind in _MAY_HOLD:
+            copied[name] = _by_value(one)
+    return copied
 
 
 def _number(value: float) -> Any:

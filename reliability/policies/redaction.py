@@ -16,6 +16,9 @@ MINIMUM = 8
 WHOLE = 4
 # How much of a secret has to stand at the end of a text that was cut for it to be hidden.
 CUT = 4
+# Up to so many secrets are looked for one by one; of more, those whose longest plain part begins as a part of the text.
+FEW = 64
+START = 6
 SCHEMES = ("bearer", "basic", "token", "apikey", "api-key")
 API_KEY = re.compile(r"bsk_[A-Za-z0-9_-]{16,}")
 _PLAIN = re.compile(r"[A-Za-z0-9]+")
@@ -28,13 +31,17 @@ class Redactor:
         found = {form for secret in secrets for form in _forms(secret)}
         self._whole = frozenset(one for one in found if len(one) >= WHOLE)
         self._long = sorted((one for one in found if len(one) >= MINIMUM), key=len, reverse=True)
-        self._patterns = [(_core(one), re.compile("".join(map(_as_written, one)))) for one in self._long]
+        self._sought = [(_core(one), one) for one in self._long]
+        self._by_start: dict[str, list[tuple[str, str]]] = {}
+        for core, one in self._sought:
+            self._by_start.setdefault(core[:START] if len(core) >= START else "", []).append((core, one))
+        self._patterns: dict[str, re.Pattern[str]] = {}
 
     def text(self, text: str, *, is_cut: bool = False) -> str:
         """Return `text` without the secrets. With `is_cut`, the start of one at its end is hidden too."""
-        for core, pattern in self._patterns:
+        for core, secret in self._candidates(text):
             if core in text:
-                text = pattern.sub(REDACTED, text)
+                text = self._pattern(secret).sub(REDACTED, text)
         if "bsk_" in text:
             text = API_KEY.sub(REDACTED, text)
         return self._without_start(text) if is_cut else text
@@ -48,6 +55,20 @@ class Redactor:
         is_cut = len(reply.body) * 4 >= cut_at and len(reply.body.encode("utf-8", "replace")) >= cut_at
         body = self.text(reply.body, is_cut=is_cut)
         return replace(reply, headers=headers, body=body)
+
+    def _candidates(self, text: str) -> list[tuple[str, str]]:
+        """Return the secrets that may be in a text, the longest first. Of many, each is not looked for by itself."""
+        if len(self._sought) <= FEW:
+            return self._sought
+        starts = {text[at : at + START] for at in range(len(text) - START + 1)} & self._by_start.keys()
+        found = [one for start in ("", *starts) for one in self._by_start.get(start, ())]
+        return sorted(found, key=lambda one: len(one[1]), reverse=True)
+
+    def _pattern(self, secret: str) -> re.Pattern[str]:
+        """Compile a pattern when it is needed first: most never are."""
+        if secret not in self._patterns:
+            self._patterns[secret] = re.compile("".join(map(_as_written, secret)))
+        return self._patterns[secret]
 
     def _without_start(self, text: str) -> str:
         for secret in self._long:

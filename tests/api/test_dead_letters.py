@@ -257,3 +257,11 @@ def test_a_replay_waits_behind_an_open_breaker(dead, send, receiver, drain, lane
     drain()
     assert receiver.got == []
     assert Delivery.objects.get(source="replay").state == "pending"
+
+
+def test_a_reported_message_is_kept_without_the_workflow_s_secret(workflow, send):
+    workflow(auth_value="Bearer a-long-secret")
+    body = {"workflow": "echo", "payload": {"a": "a-long-secret"}, "error_message": "401: Bearer a-long-secret is old"}
+    made = send("", body).json()
+    assert made["error_message"] == "401: [redacted] is old"
+    assert made["payload"] == {"a": "a-long-secret"}

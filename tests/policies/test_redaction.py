@@ -79,3 +79,21 @@ def test_json_stays_json():
     body = json.dumps({"message": f"bad key {SECRET}", "n": 1})
     found = Redactor([SECRET]).reply(Reply(400, {}, body), cut_at=10_000).body
     assert json.loads(found) == {"message": f"bad key {REDACTED}", "n": 1}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_secret_among_many_is_hidden_too(way):
+    many = Redactor([*(f"other{i:05}-secret/{i}" for i in range(5000)), "+-/*", "!!!!????----", SECRET])
+    text = f"before {WAYS[way](SECRET)} other00007-secret/7 !!!!????---- after"
+    found = many.text(text)
+    assert (found.count(REDACTED), "ord" in found) == (3, False)
+    assert len(many._patterns) < 10
+
+
+@given(st.lists(st.text(min_size=8, max_size=20), max_size=100), st.data())
+def test_many_secrets_are_hidden_as_few_are(secrets, data):
+    text = data.draw(st.text(max_size=30)).join(secrets[:5])
+    many = Redactor([*secrets, *(f"{i:08}" for i in range(100))])
+    few = Redactor([*secrets, *(f"{i:08}" for i in range(100))])
+    few._candidates = lambda text: few._sought
+    assert many.text(text) == few.text(text)

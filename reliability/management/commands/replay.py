@@ -1,6 +1,5 @@
 """`manage.py replay`: send dead letters again."""
 
-import json
 import sys
 from typing import Any
 from uuid import UUID
@@ -8,8 +7,9 @@ from uuid import UUID
 from django.core.management import CommandError
 from django.core.management.base import CommandParser
 
+from reliability import strict_json
 from reliability.errors import BackstopError, InvalidInput
-from reliability.management.base import SelectionCommand
+from reliability.management.base import SelectionCommand, read_input
 from reliability.models import OperationKind
 from reliability.pipeline import clock, operations, replay
 from reliability.pipeline.selection import DeadLetterFilter
@@ -94,11 +94,11 @@ class Command(SelectionCommand):
 def _payload(text: str | None) -> str | None:
     if text is None:
         return None
-    text = sys.stdin.read() if text == "-" else text
+    text = read_input(sys.stdin) if text == "-" else text
     try:
-        document = json.loads(text)
-    except ValueError as error:
-        raise CommandError(f"--payload: not JSON: {error}") from None
+        document = strict_json.load(text)
+    except InvalidInput as error:
+        raise CommandError(f"--payload: {error.detail.replace('The body', 'It')}") from None
     if not isinstance(document, dict | list):
         raise CommandError("--payload: a JSON object or array is needed.")
     return text
