@@ -6,6 +6,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 
+from config.database import roles
 from reliability.models import ApiKey, Breaker, Delivery, Lane, Workflow, digest_of
 from reliability.pipeline import clock, dispatcher, intake
 from reliability.pipeline.intake import Trigger
@@ -13,6 +14,12 @@ from reliability.pipeline.intake import Trigger
 from .support import openapi
 from .support.receiver import Receiver
 from .support.workers import Workers
+
+
+@pytest.fixture(autouse=True)
+def _no_limit_of_the_database():
+    """What the tests themselves ask of the database takes as long as it takes, though some load the web's application."""
+    roles.become(roles.COMMAND)
 
 
 @pytest.fixture(autouse=True)

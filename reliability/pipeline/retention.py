@@ -244,10 +244,10 @@ def _batches(rule: Sweep, now: datetime, pace: Pace) -> Iterator[int]:
         try:
             swept = rule.batch(now=now, size=size, after=after)
         except Error as error:
-            connection.close_if_unusable_or_obsolete()
             failures += 1
             if failures == TRIES or connection.in_atomic_block or not is_away(error):
                 raise
+            connection.close_if_unusable_or_obsolete()
             size = max(size // 4, 1)
             pace.rest(failures)
             continue

@@ -206,7 +206,7 @@ def test_an_end_is_a_moment_to_come_or_none(workflow, values, held):
 
 def test_an_open_breaker_says_why_and_since_when(week):
     page = text_of(signed_in("viewers").get(path_of(Breaker)))
-    assert "Open for 14 min: 10 failures in 10 min (http_503: Service Unavailable); next probe in" in page
+    assert "Open for 14 min: 10 failures in 10 min (http_500: The enrichment service is down); next probe in" in page
     assert "deliveries wait." in page
     assert "Held open by hand" in page
 

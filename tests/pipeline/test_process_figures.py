@@ -71,7 +71,7 @@ def test_a_worker_that_is_gone_is_forgotten():
 
 @pytest.mark.skipif(not process_figures.usage.PROC.is_dir(), reason="there is no /proc here")
 def test_a_web_process_of_this_machine_is_seen():
-    command = [sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()", process_figures.WEB_MARK]
+    command = [sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()", process_figures.WEB_MARKS[0]]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
