@@ -18,7 +18,7 @@ from .support.workers import Workers
 
 @pytest.fixture(autouse=True)
 def _no_limit_of_the_database():
-    """What the tests themselves ask of the database takes as long as it takes, though some load the web's application."""
+    """Tests may ask the database for as long as they like, though some load the web's application and its limits."""
     roles.become(roles.COMMAND)
 
 
