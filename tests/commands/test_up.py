@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from django.core.management import CommandError, call_command
 
 from reliability.management.processes import Child, Supervisor
 from reliability.models import Delivery
@@ -93,6 +94,13 @@ def test_what_dies_starts_again_what_was_accepted_is_kept_and_all_ends(up, workf
     up.send_signal(signal.SIGINT)
     assert up.wait(timeout=120) == 0
     assert not any(command_of(pid) for pid in running)
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "65536", "-1", "80.5", "\u0661"])
+def test_a_port_that_is_none_is_refused_before_anything_starts(port, monkeypatch):
+    monkeypatch.setenv("PORT", port)
+    with pytest.raises(CommandError, match="PORT in the environment, is no port: a whole number from 1 to 65535"):
+        call_command("up")
 
 
 SERVER = """
