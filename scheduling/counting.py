@@ -1,4 +1,6 @@
-"""Counts the pings of cron services in the web process that answers them: the light endpoint has no database.
+"""Counts requests to the cron endpoint in the web process that answers them: the light endpoint has no database.
+
+The pinger sends none. When a job was last pinged is told of its pings too: `scheduling.metrics` reads the database.
 
 A name is a label once an authorised caller has used it, up to `LIMIT` of them; what else comes is `other`. Nothing
 that a stranger made up is kept.
@@ -20,8 +22,8 @@ OTHER = "other"
 REFUSALS = ("forbidden", "no_secret", "error")
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
-PINGS = Counter("backstop_cron_pings_total", "Pings of cron services, by what became of them.", ["job", "result"])
-DURATION = Histogram("backstop_cron_ping_duration_seconds", "How long a ping that runs a job took.", buckets=BUCKETS)
+PINGS = Counter("backstop_cron_pings_total", "Requests to the cron endpoint, by result.", ["job", "result"])
+DURATION = Histogram("backstop_cron_ping_duration_seconds", "How long a request that runs a job took.", buckets=BUCKETS)
 LAST = Gauge(
     "backstop_cron_last_ping_timestamp_seconds",
     "When a job was last pinged by somebody who knew the secret.",

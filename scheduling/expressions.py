@@ -77,7 +77,8 @@ def _fields(text: str) -> list[str]:
     if len(fields) == 7:
         raise _refusal(text, "it has seven fields, and a year is not supported")
     if len(fields) not in (5, 6):
-        raise _refusal(text, f"it has {len(fields)} fields; five are needed, or six with the seconds first")
+        count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
+        raise _refusal(text, f"it has {count}; five are needed, or six with the seconds first")
     return fields
 
 
@@ -122,7 +123,7 @@ def _parse(text: str, field: Field, name: str, value: str) -> set[int]:
     try:
         return {item for item in field.parse(value) if isinstance(item, int)}
     except UNREADABLE:
-        raise _refusal(text, f"'{value}' is not a {name}") from None
+        raise _refusal(text, f"'{value}' is not {'an' if name == 'hour' else 'a'} {name}") from None
 
 
 def _refusal(text: str, why: str) -> InvalidInput:

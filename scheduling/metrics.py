@@ -25,11 +25,17 @@ METRICS = (
         "backstop_cron_pings_total",
         "counter",
         ("job", "result"),
-        "Pings by what became of them: ok, forbidden or no_secret of a GET; started, repeated, skipped, unknown,"
-        " disabled, error, forbidden or no_secret of a POST. A job that nobody authorised has named yet is other.",
+        "Requests to the cron endpoint by what became of them: ok, forbidden or no_secret of a GET; started, repeated,"
+        " skipped, unknown, disabled, error, forbidden or no_secret of a POST. A job that nobody authorised has named"
+        " yet is other. Backstop's own pinger sends no requests.",
     ),
-    Described("backstop_cron_ping_duration_seconds", "histogram", (), "How long a ping that runs a job took."),
-    Described(LAST, "gauge", ("job",), "When a job was last pinged by somebody who knew the secret."),
+    Described(
+        "backstop_cron_ping_duration_seconds",
+        "histogram",
+        (),
+        "How long a request that runs a job took.",
+    ),
+    Described(LAST, "gauge", ("job",), "When a job was last pinged, by the pinger or by a caller who knew the secret."),
     Described(LATE, "gauge", ("job",), "1 for a job that is late or missing, 0 for any other."),
 )
 

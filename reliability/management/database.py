@@ -68,8 +68,12 @@ class Database:
         found = embedded.postmaster(self.directory)
         if found is None:
             return False
-        self._server = found
+        self._note_start(found)
         return True
+
+    def _note_start(self, server: "psutil.Process") -> None:
+        self._server = server
+        logger.warning("database_restarted", extra={"pid": server.pid})
 
     def _note_end(self) -> None:
         self._server = None
@@ -87,8 +91,9 @@ class Database:
         elif code == 0:
             self.starter.process = None
             self.starter.started = _now()
-            self._server = embedded.postmaster(self.directory)
-            logger.warning("database_restarted", extra={"pid": self._server.pid if self._server else None})
+            found = embedded.postmaster(self.directory)
+            if found is not None:
+                self._note_start(found)
         else:
             self._note_failure(code)
 

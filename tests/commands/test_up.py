@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from django.core.management import CommandError, call_command
 
 from reliability.management.processes import Child, Supervisor
 from reliability.models import Delivery
@@ -53,7 +54,7 @@ def up(tmp_path, receiver):
     log = (tmp_path / "up.log").open("wb")
     process = subprocess.Popen([sys.executable, "manage.py", "up"], env=values, cwd=ROOT, stdout=log, stderr=log)
     process.url = f"http://127.0.0.1:{port}"
-    until(lambda: answers(process.url + "/readyz"), within=40)
+    until(lambda: answers(process.url + "/readyz"), within=120)
     yield process
     if process.poll() is None:
         process.kill()
@@ -77,8 +78,8 @@ def test_what_dies_starts_again_what_was_accepted_is_kept_and_all_ends(up, workf
             for pid in [*children(web), web]:
                 os.kill(pid, signal.SIGKILL)
     assert accepted >= 20
-    until(lambda: answers(up.url + "/readyz"), within=40)
-    until(lambda: Delivery.objects.filter(state="delivered").count() >= accepted, within=40)
+    until(lambda: answers(up.url + "/readyz"), within=120)
+    until(lambda: Delivery.objects.filter(state="delivered").count() >= accepted, within=120)
     again = session.post(
         f"{up.url}/api/v1/deliveries/",
         json={"workflow": "echo", "payload": {"n": 0}, "idempotency_key": "k0"},
@@ -88,11 +89,18 @@ def test_what_dies_starts_again_what_was_accepted_is_kept_and_all_ends(up, workf
     worker = next(pid for pid in children(up.pid) if "manage.py worker" in command_of(pid))
     os.kill(worker, signal.SIGKILL)
     session.post(f"{up.url}/api/v1/deliveries/", json={"workflow": "echo", "payload": {}}, timeout=5)
-    until(lambda: not Delivery.objects.exclude(state="delivered").exists(), within=40)
+    until(lambda: not Delivery.objects.exclude(state="delivered").exists(), within=120)
     running = children(up.pid)
     up.send_signal(signal.SIGINT)
-    assert up.wait(timeout=70) == 0
+    assert up.wait(timeout=120) == 0
     assert not any(command_of(pid) for pid in running)
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "65536", "-1", "80.5", "\u0661"])
+def test_a_port_that_is_none_is_refused_before_anything_starts(port, monkeypatch):
+    monkeypatch.setenv("PORT", port)
+    with pytest.raises(CommandError, match="PORT in the environment, is no port: a whole number from 1 to 65535"):
+        call_command("up")
 
 
 SERVER = """

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -13,19 +14,34 @@ import requests
 from config import embedded
 from reliability.management import database
 
+from ..support import scratch
 from ..support.newcomer import Newcomer, children, command_of
-from ..support.receiver import until
+from ..support.receiver import Receiver, until
+from ..support.workers import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 WITHIN = 90
 
 
+@pytest.fixture(scope="module")
+def newcomer():
+    """One for all tests: each leaves its data in order, and starts `up` where it does not run."""
+    received = Receiver().start()
+    with scratch.directory() as directory:
+        made = Newcomer(directory)
+        made.environment["N8N_WEBHOOK_URL"] = received.url
+        yield made
+        made.end()
+    received.stop()
+
+
 @pytest.fixture
-def newcomer(tmp_path, receiver):
-    made = Newcomer(tmp_path)
-    made.environment["N8N_WEBHOOK_URL"] = receiver.url
-    yield made
-    made.end()
+def running(newcomer):
+    """The process of `manage.py up`, ready."""
+    if newcomer.process is None or newcomer.process.poll() is not None:
+        newcomer.up()
+    until(newcomer.is_ready, within=WITHIN, what="readiness")
+    return newcomer.process
 
 
 def key_of(newcomer) -> dict[str, str]:
@@ -46,12 +62,15 @@ def send(newcomer, headers, number) -> bool:
         return False
 
 
-def test_a_killed_postmaster_is_started_again_and_nothing_accepted_is_lost(newcomer):
-    process = newcomer.up()
+def test_the_web_address_is_told_once_it_answers(newcomer, running):
+    until(lambda: f"Backstop runs at {newcomer.url}/" in newcomer.log.read_text(), within=WITHIN)
+
+
+def test_a_killed_postmaster_is_started_again_and_nothing_accepted_is_lost(newcomer, running):
     write_workflow(newcomer)
     headers = key_of(newcomer)
     accepted = {number for number in range(10) if send(newcomer, headers, number)}
-    for times, number in enumerate(range(100, 103), start=1):
+    for times, number in enumerate((100, 101), start=1):
         newcomer.kill_postmaster()
         accepted |= {one for one in (number, number + 10) if send(newcomer, headers, one)}
         until(lambda: len(newcomer.events("database_restarted")) == times, within=WITHIN, what="a restart")  # noqa: B023
@@ -66,11 +85,6 @@ def test_a_killed_postmaster_is_started_again_and_nothing_accepted_is_lost(newco
     os.kill(backend, signal.SIGKILL)  # PostgreSQL then ends all its sessions, and goes on by itself
     until(newcomer.is_ready, within=WITHIN, what="readiness")
     until(lambda: delivered(newcomer) >= {f"k{one}" for one in accepted}, within=WITHIN, what="all deliveries")
-    running = children(process.pid)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=WITHIN) == 0
-    assert not any(command_of(pid) for pid in running)
-    assert embedded.postmaster(newcomer.data) is None
 
 
 def delivered(newcomer) -> set[str]:
@@ -82,23 +96,7 @@ def delivered(newcomer) -> set[str]:
     return {row[0] for row in rows}
 
 
-def test_a_killed_up_leaves_a_server_that_the_next_one_takes_over_and_ends(newcomer):
-    process = newcomer.up("--no-pinger")
-    before = embedded.postmaster(newcomer.data)
-    running = children(process.pid)
-    process.kill()
-    process.wait()
-    until(lambda: not any(command_of(pid) for pid in running), within=WITHIN, what="the end of the children")
-    assert embedded.postmaster(newcomer.data) == before
-    process = newcomer.up("--no-pinger")
-    assert embedded.postmaster(newcomer.data) == before
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=WITHIN) == 0
-    assert embedded.postmaster(newcomer.data) is None
-
-
-def test_a_server_that_cannot_start_is_tried_again_with_the_reason_and_the_logs_name(newcomer):
-    newcomer.up("--no-pinger")
+def test_a_server_that_cannot_start_is_tried_again_with_the_reason_and_the_logs_name(newcomer, running):
     configuration = newcomer.data / "postgresql.conf"
     text = configuration.read_text()
     configuration.write_text(text + "\nshared_buffers = 'rather many'\n")
@@ -110,19 +108,31 @@ def test_a_server_that_cannot_start_is_tried_again_with_the_reason_and_the_logs_
     until(newcomer.is_ready, within=2 * WITHIN, what="readiness")
 
 
-def test_the_web_address_is_told_once_it_answers(newcomer):
-    newcomer.up("--no-pinger")
-    until(lambda: f"Backstop runs at {newcomer.url}/" in newcomer.log.read_text(), within=WITHIN)
+def test_a_killed_up_leaves_a_server_that_the_next_one_takes_over_and_ends(newcomer, running):
+    before = embedded.postmaster(newcomer.data)
+    started = children(running.pid)
+    running.kill()
+    running.wait()
+    until(lambda: not any(command_of(pid) for pid in started), within=WITHIN, what="the end of the children")
+    assert embedded.postmaster(newcomer.data) == before
+    process = newcomer.up()
+    assert embedded.postmaster(newcomer.data) == before
+    started = children(process.pid)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=WITHIN) == 0
+    assert not any(command_of(pid) for pid in started)
+    assert embedded.postmaster(newcomer.data) is None
 
 
-def test_a_server_that_hangs_is_reported_and_left_alone(tmp_path, monkeypatch, caplog):
+def test_a_server_that_hangs_is_reported_and_left_alone(newcomer, monkeypatch, caplog):
     monkeypatch.setattr(database, "PROBE_EVERY", 0.2)
     monkeypatch.setattr(database, "PROBE_LIMIT", 0.5)
-    directory = tmp_path / "postgresql"
-    address = embedded.start(directory)
+    directory = newcomer.data
+    starter = [sys.executable, "-m", "config.embedded", str(directory), str(os.getpid())]
+    subprocess.run(starter, cwd=ROOT, check=True, timeout=WITHIN)
     server = embedded.postmaster(directory)
     try:
-        one = database.Database(directory=directory, socket_path=embedded.socket_path(address))
+        one = database.Database(directory=directory, socket_path=embedded.socket_path(newcomer.address()))
         server.suspend()
         tend_until(one, lambda: "database_does_not_answer" in caplog.text)
         assert one.starter.process is None

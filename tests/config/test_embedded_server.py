@@ -12,6 +12,7 @@ import pytest
 
 from config import embedded
 
+from ..support import scratch
 from ..support.receiver import until
 from ..support.workers import ROOT
 
@@ -38,6 +39,7 @@ class Holder:
             text=True,
         )
         self.address = self.process.stdout.readline().strip()
+        assert self.address, "the server did not start"
 
     def end(self) -> None:
         self.process.stdin.close()
@@ -45,13 +47,14 @@ class Holder:
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory):
+def directory():
     """Data of its own; whatever runs on it ends with the tests."""
-    made = tmp_path_factory.mktemp("embedded") / "postgresql"
-    yield made
-    if (server := embedded.postmaster(made)) is not None:
-        server.send_signal(signal.SIGQUIT)
-        server.wait(WITHIN)
+    with scratch.directory() as parent:
+        made = parent / "postgresql"
+        yield made
+        if (server := embedded.postmaster(made)) is not None:
+            server.send_signal(signal.SIGQUIT)
+            until(lambda: embedded.postmaster(made) is None, within=WITHIN, what="the server's end")
 
 
 @pytest.fixture
@@ -69,16 +72,13 @@ def kill(directory: Path) -> int:
     return server.pid
 
 
-def start(directory: Path, user: int) -> "subprocess.CompletedProcess[str]":
-    """Start it as the supervisor does."""
-    return subprocess.run(
-        [sys.executable, "-m", "config.embedded", str(directory), str(user)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=2 * WITHIN,
-        check=False,
-    )
+def run(directory: Path, user: int) -> "subprocess.Popen[bytes]":
+    """Begin to start it as the supervisor does."""
+    return subprocess.Popen([sys.executable, "-m", "config.embedded", str(directory), str(user)], cwd=ROOT)
+
+
+def start(directory: Path, user: int) -> int:
+    return run(directory, user).wait(2 * WITHIN)
 
 
 def answers(address: str) -> bool:
@@ -104,11 +104,10 @@ def test_it_ends_with_the_last_process_that_uses_it_and_the_killed_do_not_count(
 def test_what_was_committed_is_there_after_a_kill_and_the_address_stays(directory, holder):
     with psycopg.connect(holder.address, autocommit=True) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 7 AS n")
-    for _ in range(3):
-        kill(directory)
-        assert start(directory, holder.process.pid).returncode == 0
-        with psycopg.connect(holder.address) as connection:
-            assert connection.execute("SELECT n FROM kept").fetchone() == (7,)
+    kill(directory)
+    assert start(directory, holder.process.pid) == 0
+    with psycopg.connect(holder.address) as connection:
+        assert connection.execute("SELECT n FROM kept").fetchone() == (7,)
     holder.end()
     assert embedded.postmaster(directory) is None  # though it was restarted behind the holder's back
 
@@ -120,13 +119,13 @@ def test_a_busy_backend_that_outlives_its_postmaster_keeps_no_start_from_succeed
     os.kill(pid, signal.SIGSTOP)
     kill(directory)
     assert embedded._server_process(pid, directory) is not None
-    assert start(directory, holder.process.pid).returncode == 0
+    assert start(directory, holder.process.pid) == 0
     assert answers(holder.address)
     assert embedded._server_process(pid, directory) is None
     connection.close()
 
 
-@pytest.mark.parametrize("kind", ["another process", "a zombie", "half a file", "an empty file", "no file"])
+@pytest.mark.parametrize("kind", ["another process", "a zombie", "a standalone one", "half a file", "no file"])
 def test_a_stale_pid_file_is_not_taken_for_a_server(directory, holder, kind):
     file = directory / embedded.POSTMASTER
     kill(directory)
@@ -137,7 +136,7 @@ def test_a_stale_pid_file_is_not_taken_for_a_server(directory, holder, kind):
             other.kill()
             until(lambda: Path(f"/proc/{other.pid}/stat").read_text().split()[2] == "Z", within=WITHIN)
         first, _, rest = text.partition("\n")
-        made = {"half a file": text[: len(first) + 5], "an empty file": "", "no file": None}
+        made = {"half a file": text[: len(first) + 5], "no file": None, "a standalone one": f"-{first}\n{rest}"}
         content = made.get(kind, f"{other.pid}\n{rest}")
         if content is None:
             file.unlink()
@@ -145,8 +144,7 @@ def test_a_stale_pid_file_is_not_taken_for_a_server(directory, holder, kind):
             file.write_text(content)
         for lock in directory.glob(".s.PGSQL.*.lock"):
             lock.write_text(f"{other.pid}\n{rest}")
-        done = start(directory, holder.process.pid)
-        assert done.returncode == 0, done.stderr
+        assert start(directory, holder.process.pid) == 0
         assert answers(holder.address)
         assert holder.process.pid in json.loads((directory / embedded.PIDS).read_text())
     finally:
@@ -158,7 +156,7 @@ def test_an_emptied_list_of_processes_does_not_end_it_with_its_start(directory, 
     """A full disk empties the list; the process that starts the server is then the last one on it."""
     (directory / embedded.PIDS).write_text("")
     kill(directory)
-    assert start(directory, holder.process.pid).returncode == 0
+    assert start(directory, holder.process.pid) == 0
     assert answers(holder.address)
     assert holder.process.pid in json.loads((directory / embedded.PIDS).read_text())
 
@@ -196,3 +194,42 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
     (tmp_path / "log").write_text("FATAL:  of long ago\nLOG:  starting PostgreSQL 18\nFATAL:  terminating connection\n")
     monkeypatch.setattr(embedded, "_free", lambda directory: 3 * 1024 * 1024)
     assert embedded.explain(tmp_path) == f"The disk is full: 3 MB free. Its log: {tmp_path / 'log'}"
+
+
+def test_data_whose_making_was_killed_are_made_anew():
+    """`initdb` takes seconds; what it leaves half made looks like data, and no server would ever start from it."""
+    with scratch.directory() as parent:
+        directory = parent / "postgresql"
+        process = run(directory, os.getpid())
+        until(lambda: list(parent.rglob("PG_VERSION")), within=WITHIN, what="the beginning of the data")
+        process.kill()
+        process.wait()
+        assert not (directory / "PG_VERSION").exists()
+        holder = Holder(directory)
+        assert answers(holder.address)
+        holder.end()
+        assert sorted(one.name for one in parent.iterdir()) == [".postgresql.lock", "postgresql"]
+
+
+def test_the_servers_end_needs_no_way_to_its_data_and_is_no_crash(directory):
+    """Whoever runs it may have closed a directory above the data to the user that PostgreSQL runs as."""
+    holder = Holder(directory)
+    logged = (directory / embedded.LOG).stat().st_size
+    directory.parent.chmod(0o700)
+    holder.end()
+    assert embedded.postmaster(directory) is None
+    assert "database system is shut down" in (directory / embedded.LOG).read_text()[logged:]
+
+
+def test_a_server_that_recovers_for_long_is_joined_and_not_started_twice(directory, holder):
+    """While it recovers, its file says that it is not ready."""
+    server = embedded.postmaster(directory)
+    file = directory / embedded.POSTMASTER
+    ready = file.read_text()
+    file.write_text(ready.replace("ready", "starting"))
+    waiting = run(directory, holder.process.pid)
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(2)
+    file.write_text(ready)
+    assert waiting.wait(WITHIN) == 0
+    assert embedded.postmaster(directory) == server

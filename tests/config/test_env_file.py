@@ -141,3 +141,13 @@ def test_an_invalid_line_stops_the_start_and_no_database_is_started_in_place_of_
     assert ".env: Line 1" in done.stderr
     assert "hunter2" not in done.stderr + done.stdout
     assert not newcomer.data.exists()
+
+
+def test_a_directory_in_the_files_place_is_named(tmp_path, monkeypatch):
+    """Docker makes one where a file to mount is missing: without a word, another database would serve."""
+    monkeypatch.setattr(env, "problems", [])
+    (tmp_path / ".env").mkdir()
+    env.read_file(tmp_path / ".env")
+    assert env.problems == [(".env", "It cannot be read: Is a directory.")]
+    env.read_file(tmp_path / "missing")
+    assert len(env.problems) == 1

@@ -9,11 +9,13 @@ from datetime import timedelta
 import psycopg
 import pytest
 from django.db import connection
+from django.test import Client
+from prometheus_client.parser import text_string_to_metric_families
 
 from reliability.models import Delivery, Flag
 from reliability.pipeline import clock
-from scheduling import jobs, pinger
-from scheduling.models import CronJob, Run
+from scheduling import alerting, jobs, pinger
+from scheduling.models import CronJob, Ping, Run
 from scheduling.pinger import Pinger, due_of
 
 from ..support.receiver import until
@@ -41,6 +43,30 @@ def test_a_due_job_is_pinged_once_for_its_slot(job, post):
     assert pings(made)[0] == "run"
     assert Delivery.objects.count() == 1
     assert made.pings.order_by("id").first().address == "pinger"
+
+
+@pytest.mark.django_db
+def test_metrics_and_alerts_know_of_its_pings_whichever_process_is_asked(job, settings):
+    """Its process is not scraped: the database tells a web process that answered no ping."""
+    settings.METRICS_TOKEN = ""
+    made = job(schedule="* * * * *", overlap="queue", active_since=clock.now() - 2 * MINUTE)
+    Ping.objects.create(job=made, at=clock.now() - 5 * HOUR, result="run")
+    assert last_ping(made) == pytest.approx((clock.now() - 5 * HOUR).timestamp(), abs=60)
+    assert quiet_seconds() > HOUR.total_seconds()
+    Pinger().ping_due()
+    assert last_ping(made) == pytest.approx(clock.now().timestamp(), abs=60)
+    assert quiet_seconds() < MINUTE.total_seconds()
+
+
+def last_ping(made: CronJob) -> float:
+    text = Client().get("/metrics").content.decode()
+    families = {one.name: one for one in text_string_to_metric_families(text)}
+    samples = families["backstop_cron_last_ping_timestamp_seconds"].samples
+    return next(one.value for one in samples if one.labels == {"job": made.slug})
+
+
+def quiet_seconds() -> float:
+    return next(one.value for one in alerting.read(clock.now()) if one.name == "LightEndpointNotPinged")
 
 
 @pytest.mark.django_db

@@ -167,7 +167,7 @@ def test_what_has_no_schedule_is_never_late():
     ("expression", "zone", "field", "says"),
     [
         ("every day", "UTC", "schedule", "has 2 fields; five are needed"),
-        ("0 25 * * *", "UTC", "schedule", "'25' is not a hour"),
+        ("0 25 * * *", "UTC", "schedule", "'25' is not an hour"),
         ("0 0 31 2 *", "UTC", "schedule", "never comes"),
         ("0 0 */30 4 MON#5", "UTC", "schedule", "never comes"),
         ("*/0 * * * *", "UTC", "schedule", "'*/0' is not a minute"),

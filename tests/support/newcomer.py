@@ -96,11 +96,11 @@ class Newcomer:
     def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         import psycopg
 
-        with psycopg.connect(self._address(), connect_timeout=10, autocommit=True) as connection:
+        with psycopg.connect(self.address(), connect_timeout=10, autocommit=True) as connection:
             cursor = connection.execute(statement, values)
             return cursor.fetchall() if cursor.description else []
 
-    def _address(self) -> str:
+    def address(self) -> str:
         lines = (self.data / embedded.POSTMASTER).read_text().splitlines()
         return f"postgresql://postgres@/{embedded.NAME}?host={lines[4]}"
 

@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from typing import Any
 
@@ -21,13 +22,15 @@ from reliability.metrics import multiprocess
 # Threads share two of glibc's arenas, and what a large request needed goes back to the system after it.
 ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072"}
 
+MAX_PORT = 65_535
+
 
 class Command(BaseCommand):
     help = "Migrate, collect static files, make a first operator, then run the web server, a worker and the pinger."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", default=os.environ.get("HOST") or "127.0.0.1")
-        parser.add_argument("--port", type=int, default=int(os.environ.get("PORT") or 8000))
+        parser.add_argument("--port", type=_port, default=os.environ.get("PORT") or "8000")
         parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")
         parser.add_argument(
             "--no-pinger", action="store_true", help="leave the pings of cron jobs to an external cron service"
@@ -75,6 +78,13 @@ class Command(BaseCommand):
             return
         if answer.strip().lower() in ("y", "yes"):
             call_command("demo")
+
+
+def _port(text: str) -> int:
+    """Read a port. A text that is none is not repeated: from the environment, it may be another variable's value."""
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= MAX_PORT):
+        raise ArgumentTypeError(f"it, or PORT in the environment, is no port: a whole number from 1 to {MAX_PORT}")
+    return int(text)
 
 
 def _username() -> str:
