@@ -16,16 +16,17 @@ pytestmark = pytest.mark.django_db(transaction=True)
 TOKEN = "tok/en+123456789"  # a made-up one
 
 
-def test_a_header_that_cannot_be_sent_waits_and_charges_nobody(workflow, receiver, accept_many, drain, monkeypatch):
+def test_a_certificate_file_that_is_missing_waits_and_charges_nobody(
+    workflow, receiver, accept_many, drain, monkeypatch, settings
+):
     workflow(base_delay_ms=60_000, max_delay_ms=60_000, max_retries=0)
-    monkeypatch.setenv("N8N_AUTH_ECHO", "schlüssel–1")
+    settings.N8N_WEBHOOK_URL = receiver.url.replace("http:", "https:")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
     accept_many(5)
     drain()
     rows = list(Attempt.objects.all())
-    assert {(one.result, one.code) for one in rows} == {("misconfigured_locally", "header_unsendable")}
-    assert len(rows) == 5
-    assert "N8N_AUTH_ECHO" in rows[0].error
-    assert "schl" not in rows[0].error
+    assert {(one.result, one.code) for one in rows} == {("misconfigured_locally", "ca_bundle_missing")}
+    assert "REQUESTS_CA_BUNDLE" in rows[0].error
     assert {(one.state, one.retries_used) for one in Delivery.objects.all()} == {("pending", 0)}
     assert {one.state for one in Breaker.objects.all()} == {"closed"}
     assert not DeadLetter.objects.exists()
