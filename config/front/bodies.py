@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from .budget import Hold
+from .ending import Ending
 from .limits import DRAIN_BYTES, DRAIN_SECONDS, DRAINS, Limits
-from .refusals import BODY_BROKEN, BODY_IDLE, BODY_SLOW, BUDGET_SPENT, TOO_LARGE, Refused
+from .refusals import BODY_BROKEN, BODY_IDLE, BODY_SLOW, BUDGET_SPENT, ENDING, TOO_LARGE, Refusal, Refused
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -67,35 +69,40 @@ class Body:
         self._blocks.clear()
 
 
-async def read(receive: Receive, *, length: int | None, limit: int, hold: Hold, limits: Limits) -> bytes:
+async def read(
+    receive: Receive, *, length: int | None, limit: int, hold: Hold, limits: Limits, ending: Ending
+) -> bytes:
     """Return a body of `length` bytes, or one in chunks where that is unknown.
 
-    Raises `Refused` where it is larger than `limit`, comes too slowly, breaks off, or has no room in memory.
+    Raises `Refused` where it is larger than `limit`, comes too slowly, breaks off, has no room in memory, or is
+    unfinished when the process ends.
     """
     if length is not None and length > limit:
         raise Refused(TOO_LARGE)  # nothing was read: who waits for `100 Continue` is told before sending anything
     loop = asyncio.get_running_loop()
     end = loop.time() + limits.body_seconds
-    body = Body(hold)
+    body, stopped = Body(hold), list[Refusal]()
     try:
         async with asyncio.timeout(limits.body_seconds) as timer:
 
-            def evict() -> None:
+            def stop(refusal: Refusal) -> None:
+                stopped.append(refusal)
                 body.clear()
                 timer.reschedule(loop.time())  # a timer that is due wakes whoever waits below
 
-            hold.on_evict = evict
-            while body.size != length and not hold.evicted:
-                timer.reschedule(min(end, loop.time() + limits.body_idle_seconds))
-                if not await _take(receive, body, limit):
-                    break
+            hold.on_evict = partial(stop, BUDGET_SPENT)
+            with ending.unfinished(partial(stop, ENDING)):
+                while body.size != length and not stopped:
+                    timer.reschedule(min(end, loop.time() + limits.body_idle_seconds))
+                    if not await _take(receive, body, limit):
+                        break
     except TimeoutError:
-        if not hold.evicted:
+        if not stopped:
             raise Refused(BODY_SLOW if loop.time() >= end else BODY_IDLE) from None
     finally:
         hold.on_evict = None
-    if hold.evicted:
-        raise Refused(BUDGET_SPENT)
+    if stopped:
+        raise Refused(stopped[0])
     return body.whole()
 
 
@@ -118,8 +125,9 @@ class Drain:
     A connection that is closed over unread bytes is reset, and its sender may lose the answer that it was sent.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, ending: Ending) -> None:
         self._idle = limits.body_idle_seconds
+        self._ending = ending
         self._running = 0
 
     async def run(self, receive: Receive) -> None:
@@ -138,9 +146,16 @@ class Drain:
         loop = asyncio.get_running_loop()
         end, left = loop.time() + DRAIN_SECONDS, DRAIN_BYTES
         async with asyncio.timeout(self._idle) as timer:
-            while left > 0:
-                message = await receive()
-                if message["type"] == "http.disconnect" or not message.get("more_body"):
-                    return
-                left -= len(message["body"])
-                timer.reschedule(min(end, loop.time() + self._idle))
+
+            def stop() -> None:
+                nonlocal end
+                end = loop.time()
+                timer.reschedule(end)
+
+            with self._ending.unfinished(stop):
+                while left > 0:
+                    message = await receive()
+                    if message["type"] == "http.disconnect" or not message.get("more_body"):
+                        return
+                    left -= len(message["body"])
+                    timer.reschedule(min(end, loop.time() + self._idle))

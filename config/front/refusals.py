@@ -41,13 +41,14 @@ BUDGET_SPENT = Refusal(
 )
 QUEUE_FULL = Refusal("queue_full", 503, "Too many requests wait: send this one again.", "unavailable", 2)
 QUEUE_SLOW = Refusal("queue_timeout", 503, "No thread came free in time: send this again.", "unavailable", 2)
+ENDING = Refusal("ending", 503, "The server is shutting down: send this one again.", "unavailable", 2)
 DUPLICATE = Refusal("duplicate_header", 400, "A header that may come once came twice.", "invalid", drains=True)
 GONE = Refusal("client_gone", 0, "")
 SLOW_READER = Refusal("slow_reader", 0, "")
 FAILED = Refusal("failed", 500, "Something went wrong on our side.", "internal")
 ALL = (
     *(TOO_LARGE, BODY_IDLE, BODY_SLOW, BODY_BROKEN, BUDGET_SPENT, QUEUE_FULL, QUEUE_SLOW),
-    *(DUPLICATE, GONE, SLOW_READER),
+    *(ENDING, DUPLICATE, GONE, SLOW_READER),
 )
 
 
