@@ -38,7 +38,8 @@ def serve(_running, tmp_path_factory, transactional_db):
         found = _running.get(wanted)
         if found is None or found.process.poll() is not None:
             found = _running[wanted] = Web(tmp_path_factory.mktemp("web"), **{**QUICK, **changes})
-        found.before = figures(found)
+        if "application" not in changes:
+            found.before = figures(found)
         found.log_from = found.log.stat().st_size
         return found
 
