@@ -92,8 +92,8 @@ def _unsafe_server() -> Iterator[tuple[int, str, str]]:
         text = "TRUSTED_PROXIES is 0, yet TLS ends at a proxy: all callers seem to come from its address,"
         text += " and by failed sign-ins anybody locks out any operator whose name is known."
         yield 8, text, "Set TRUSTED_PROXIES to how many proxies are in front; each has to append to X-Forwarded-For."
-    if (text := sockets.shortage()) is not None:
-        yield 9, text, "Raise the hard limit of open files (ulimit -Hn, LimitNOFILE), or lower WEB_MAX_CONNECTIONS."
+    if (too_few := sockets.shortage()) is not None:
+        yield 9, too_few, "Raise the hard limit of open files (ulimit -Hn, LimitNOFILE), or lower WEB_MAX_CONNECTIONS."
 
 
 def _goes_in_the_clear(address: str) -> bool:
