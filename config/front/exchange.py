@@ -222,7 +222,7 @@ class Exchange:
             return
         found = origin_of(self._scope)
         with origin.within(found):
-            status, headers, body = refusals.answer(refusal, detail)
+            status, headers, body = refusals.answer(refusal, path=self._path, detail=detail)
         headers.append((origin.HEADER, found.request_id))
         answer = Whole(status, headers, b"" if self._scope["method"] == "HEAD" else body)
         log(self._service, self._scope, self._path, answer, self._began)

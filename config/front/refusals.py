@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from django.http import HttpResponse
+from django.template.loader import render_to_string
 from prometheus_client import Counter
 
 from reliability.api.problems import problem
@@ -65,8 +67,15 @@ def begin() -> None:
             REFUSED.labels(one.reason)
 
 
-def answer(refusal: Refusal, detail: str = "") -> tuple[int, list[tuple[str, str]], bytes]:
-    """Return the answer as status, headers and body. The connection ends with it where the body was not read."""
+def answer(refusal: Refusal, *, path: str, detail: str = "") -> tuple[int, list[tuple[str, str]], bytes]:
+    """Return the answer as status, headers and body: the console's is a page. The connection ends with it where the
+    body was not read."""
     headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after else {}
-    found = problem(status=refusal.status, detail=detail or refusal.detail, code=refusal.code, headers=headers)
+    detail = detail or refusal.detail
+    found: HttpResponse
+    if path.startswith("/admin"):
+        page = render_to_string("refused.html", {"detail": detail})
+        found = HttpResponse(page, status=refusal.status, headers=headers)
+    else:
+        found = problem(status=refusal.status, detail=detail, code=refusal.code, headers=headers)
     return found.status_code, list(found.items()), found.content

@@ -134,6 +134,18 @@ def test_who_waits_for_stuck_threads_is_told_soon_and_health_goes_on(web):
     assert get(web, "/readyz").ok
 
 
+def test_the_console_is_refused_by_a_page(serve):
+    web = behind(serve, WEB_THREADS="1", WEB_QUEUE_LENGTH="2")
+    threads = [ask(web, "/in/slow?3", []) for _ in range(3)]
+    time.sleep(0.7)
+    answer = get(web, "/admin/slow")
+    assert (answer.status_code, answer.headers["Content-Type"].partition(";")[0]) == (503, "text/html")
+    assert "Too many requests wait" in answer.text
+    assert answer.headers["Retry-After"] == "2"
+    for one in threads:
+        one.join()
+
+
 def test_the_console_never_takes_the_last_thread(web):
     threads = [ask(web, "/admin/slow?3", []) for _ in range(4)]
     time.sleep(0.5)
