@@ -125,9 +125,8 @@ class Drain:
     A connection that is closed over unread bytes is reset, and its sender may lose the answer that it was sent.
     """
 
-    def __init__(self, limits: Limits, ending: Ending) -> None:
+    def __init__(self, limits: Limits) -> None:
         self._idle = limits.body_idle_seconds
-        self._ending = ending
         self._running = 0
 
     async def run(self, receive: Receive) -> None:
@@ -146,16 +145,9 @@ class Drain:
         loop = asyncio.get_running_loop()
         end, left = loop.time() + DRAIN_SECONDS, DRAIN_BYTES
         async with asyncio.timeout(self._idle) as timer:
-
-            def stop() -> None:
-                nonlocal end
-                end = loop.time()
-                timer.reschedule(end)
-
-            with self._ending.unfinished(stop):
-                while left > 0:
-                    message = await receive()
-                    if message["type"] == "http.disconnect" or not message.get("more_body"):
-                        return
-                    left -= len(message["body"])
-                    timer.reschedule(min(end, loop.time() + self._idle))
+            while left > 0:
+                message = await receive()
+                if message["type"] == "http.disconnect" or not message.get("more_body"):
+                    return
+                left -= len(message["body"])
+                timer.reschedule(min(end, loop.time() + self._idle))

@@ -37,9 +37,8 @@ class Door:
 
     def __init__(self, application: Application, *, secret: str, limits: Limits, logs: bool) -> None:
         pool = Pool(limits)
-        budget, ending = Budget(limits.buffered_bytes), Ending()
-        drain = Drain(limits, ending)
-        self._service = Service(application, pool, Sweeper(pool), budget, drain, ending, limits, logs)
+        budget, drain = Budget(limits.buffered_bytes), Drain(limits)
+        self._service = Service(application, pool, Sweeper(pool), budget, drain, Ending(), limits, logs)
         self._light = _Light(secret)
         self._began = False
         refusals.begin()
