@@ -7,16 +7,10 @@ from typing import Any
 
 from .budget import Hold
 from .ending import Ending
-from .limits import DRAIN_BYTES, DRAIN_SECONDS, DRAINS, Limits
+from .limits import AROUND, BLOCK, DRAIN_BYTES, DRAIN_SECONDS, DRAINS, Limits
 from .refusals import BODY_BROKEN, BODY_IDLE, BODY_SLOW, BUDGET_SPENT, ENDING, TOO_LARGE, Refusal, Refused
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
-
-# What comes beyond this is kept in blocks of this size: the system gets each back whole when it is let go, where many
-# small pieces of many bodies would leave holes between what stays.
-BLOCK = 256 * 1024
-# What the server itself keeps for a connection on which such a body comes: its buffer, and pieces on their way.
-AROUND = 64 * 1024
 
 
 class Body:
