@@ -11,8 +11,8 @@ STALLED = 1.0
 # The share of `WEB_BUFFERED_BYTES` that bodies may fill. The rest is for what is around them: connections, pieces on
 # their way, the copy that is made of a complete body, and what an allocator does not give back.
 BODIES_SHARE = 0.3
-# What comes of a body beyond this is kept in blocks of this size: the system gets each back whole when it is let go, where
-# many small pieces of many bodies would leave holes between what stays.
+# What comes of a body beyond this is kept in blocks of this size: the system gets each back whole when it is let go,
+# where many small pieces of many bodies would leave holes between what stays.
 BLOCK = 256 * 1024
 # What the server itself keeps for a connection on which such a body comes: its buffer, and pieces on their way.
 AROUND = 64 * 1024
