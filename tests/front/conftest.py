@@ -30,17 +30,27 @@ def _running():
 
 
 @pytest.fixture
-def serve(_running, tmp_path_factory, transactional_db):
-    """Return a web server, one with the same settings that runs already if there is one; its limits are small."""
+def serve_other(_running, tmp_path_factory, django_db_setup):
+    """Return a web server of an application that does not use the database; else as `serve`."""
 
     def start(**changes: str) -> Web:
         wanted = frozenset(changes.items())
         found = _running.get(wanted)
         if found is None or found.process.poll() is not None:
             found = _running[wanted] = Web(tmp_path_factory.mktemp("web"), **{**QUICK, **changes})
-        if "application" not in changes:
-            found.before = figures(found)
         found.log_from = found.log.stat().st_size
+        return found
+
+    return start
+
+
+@pytest.fixture
+def serve(serve_other, transactional_db):
+    """Return a web server, one with the same settings that runs already if there is one; its limits are small."""
+
+    def start(**changes: str) -> Web:
+        found = serve_other(**changes)
+        found.before = figures(found)
         return found
 
     return start

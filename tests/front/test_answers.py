@@ -16,13 +16,13 @@ BEHIND = "tests.front.application:application"
 
 
 @pytest.fixture
-def web(serve):
-    return behind(serve, WEB_THREADS="2")
+def web(serve_other):
+    return behind(serve_other, WEB_THREADS="2")
 
 
-def behind(serve, **changes):
+def behind(serve_other, **changes):
     """Return a server of the application that is made for these tests; it forgets what it has closed."""
-    found = serve(application=BEHIND, **changes)
+    found = serve_other(application=BEHIND, **changes)
     assert get(found, "/forget").ok
     return found
 
@@ -86,8 +86,8 @@ def test_requests_sent_ahead_are_answered_in_their_order(web):
 
 
 @pytest.mark.parametrize("path", ["/many", "/large", "/file"])
-def test_who_does_not_read_holds_no_thread_for_long_and_is_cut_off(serve, path):
-    web = behind(serve, WEB_THREADS="4")
+def test_who_does_not_read_holds_no_thread_for_long_and_is_cut_off(serve_other, path):
+    web = behind(serve_other, WEB_THREADS="4")
     connections = [Raw(web.url, receive_buffer=4096) for _ in range(4)]
     for one in connections:
         one.head("GET", path)
@@ -134,8 +134,8 @@ def test_who_waits_for_stuck_threads_is_told_soon_and_health_goes_on(web):
     assert get(web, "/readyz").ok
 
 
-def test_the_console_is_refused_by_a_page(serve):
-    web = behind(serve, WEB_THREADS="1", WEB_QUEUE_LENGTH="2")
+def test_the_console_is_refused_by_a_page(serve_other):
+    web = behind(serve_other, WEB_THREADS="1", WEB_QUEUE_LENGTH="2")
     threads = [ask(web, "/in/slow?3", []) for _ in range(3)]
     time.sleep(0.7)
     answer = get(web, "/admin/slow")
@@ -154,8 +154,8 @@ def test_the_console_never_takes_the_last_thread(web):
         one.join()
 
 
-def test_more_than_the_queue_holds_are_refused_at_once(serve):
-    web = behind(serve, WEB_THREADS="1", WEB_QUEUE_LENGTH="2")
+def test_more_than_the_queue_holds_are_refused_at_once(serve_other):
+    web = behind(serve_other, WEB_THREADS="1", WEB_QUEUE_LENGTH="2")
     answers = []
     threads = [ask(web, "/in/slow?3", answers) for _ in range(1)]
     time.sleep(0.5)
@@ -165,8 +165,8 @@ def test_more_than_the_queue_holds_are_refused_at_once(serve):
         one.join()
 
 
-def test_who_leaves_while_it_waits_takes_no_thread(serve):
-    web = behind(serve, WEB_THREADS="1", WEB_QUEUE_SECONDS="30")
+def test_who_leaves_while_it_waits_takes_no_thread(serve_other):
+    web = behind(serve_other, WEB_THREADS="1", WEB_QUEUE_SECONDS="30")
     threads = [ask(web, "/admin/slow?4", [])]
     time.sleep(0.3)
     connections = [Raw(web.url).head("GET", "/admin/slow?20") for _ in range(5)]
@@ -180,8 +180,8 @@ def test_who_leaves_while_it_waits_takes_no_thread(serve):
         one.join()
 
 
-def test_the_access_log_has_refusals_and_what_needs_no_thread(serve):
-    web = behind(serve, LOGS="yes", LOG_FORMAT="json")
+def test_the_access_log_has_refusals_and_what_needs_no_thread(serve_other):
+    web = behind(serve_other, LOGS="yes", LOG_FORMAT="json")
     get(web, "/healthz")
     with Raw(web.url) as one:
         one.head("POST", "/echo", "Content-Length: 9999999999", "X-Request-Id: mine").read("POST")

@@ -18,8 +18,8 @@ LONG = {"WEB_BODY_IDLE_SECONDS": "60", "WEB_BODY_SECONDS": "120", "WEB_HEADER_SE
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_unfinished_requests_do_not_hold_up_the_end(serve, number):
-    web = serve(application=BEHIND, **LONG)
+def test_unfinished_requests_do_not_hold_up_the_end(serve_other, number):
+    web = serve_other(application=BEHIND, **LONG)
     bodies = [Raw(web.url).head("POST", "/echo", "Content-Length: 1000").send(b"x") for _ in range(50)]
     halves = [Raw(web.url).send(b"GET /echo HTTP/1.1\r\nHost: x\r\n") for _ in range(20)]
     idle = [Raw(web.url) for _ in range(5)]
@@ -49,8 +49,8 @@ def test_unfinished_requests_do_not_hold_up_the_end(serve, number):
     assert "Traceback" not in logged(web)
 
 
-def test_a_body_that_is_still_coming_may_be_completed(serve):
-    web = serve(application=BEHIND, **LONG)
+def test_a_body_that_is_still_coming_may_be_completed(serve_other):
+    web = serve_other(application=BEHIND, **LONG)
     one = Raw(web.url).head("POST", "/echo", "Content-Length: 4").send(b"12")
     time.sleep(0.5)
     web.process.terminate()

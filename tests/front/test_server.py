@@ -27,10 +27,10 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 @pytest.mark.parametrize("path", ["/in-the-loop", "/in-a-thread"])
-def test_the_server_sends_before_anything_is_awaited(serve, tmp_path, path):
+def test_the_server_sends_before_anything_is_awaited(serve_other, tmp_path, path):
     """`sending.now` rests on it: where this fails after an upgrade of Granian, it has to await in the event loop."""
     released = tmp_path / "released"
-    web = serve(application=CONTRACT, **{RELEASED: str(released)})
+    web = serve_other(application=CONTRACT, **{RELEASED: str(released)})
     with Raw(web.url).head("GET", path) as one:
         one.socket.settimeout(LONGEST - 5)
         assert one.read().body == b"ok"
@@ -40,8 +40,8 @@ def test_the_server_sends_before_anything_is_awaited(serve, tmp_path, path):
     assert "never awaited" not in logged(web)
 
 
-def test_the_server_hands_over_what_came_as_it_came(serve):
-    web = serve(application=CONTRACT)
+def test_the_server_hands_over_what_came_as_it_came(serve_other):
+    web = serve_other(application=CONTRACT)
     with Raw(web.url).head("GET", "/scope?a=%41", "X-One: 1", "X_One: 2", "x-one: 3") as one:
         assert one.read().body == b"/scope a=%41 x-one=1; x-one=3; x_one=2"
 
