@@ -16,13 +16,13 @@ import requests
 from . import ground
 
 STOPPED_SECONDS = 75.0
-# As many as would hold every thread of the web server, and some more.
-CALLERS = 8
+# Ten times as many as the web server has threads, and operators enough to take every thread that they may.
+CALLERS, OPERATORS = 40, 8
 PATIENCE = 120.0
 LIGHT = "/cron/weekly-recap/"
 
 
-def database_stopped(*, seconds: float = STOPPED_SECONDS) -> dict[str, Any]:
+def database_stopped(*, seconds: float = STOPPED_SECONDS, **environment: str) -> dict[str, Any]:
     """Stop PostgreSQL (SIGSTOP) under load: how long requests take meanwhile, and until all is normal after it.
 
     Seconds. `intake` is the slowest POST, each of which has to end in 503 with Retry-After; `light` the slowest answer
@@ -36,10 +36,12 @@ def database_stopped(*, seconds: float = STOPPED_SECONDS) -> dict[str, Any]:
     intake = Probe("POST", "/api/v1/deliveries/", headers=headers, data=body)
     light = Probe("GET", LIGHT, headers={"Authorization": f"Bearer {ground.CRON_SECRET}"})
     health, ready = Probe("GET", "/healthz"), Probe("GET", "/readyz")
-    with ground.web():
+    console = Probe("GET", "/admin/", headers={"Cookie": "sessionid=" + "x" * 32})
+    with ground.web(**environment):
         assert intake.ask().status_code == 201
+        console.ask()
         with stopped():
-            with asking(*[intake] * CALLERS, light, health, ready):
+            with asking(*[intake] * CALLERS, *[console] * OPERATORS, light, health, ready):
                 time.sleep(seconds)
             assert {one[0] for one in intake.seen[1:]} == {503}, "a request was not answered 503"
             assert all(one[2] for one in intake.seen[1:]), "an answer had no Retry-After"

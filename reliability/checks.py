@@ -13,6 +13,7 @@ from django.core.management import CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, NotSupportedError, connections
 
 from config.database import roles
+from config.front import sockets
 
 SHORTEST_SECRET = 24
 
@@ -83,10 +84,16 @@ def _unsafe() -> Iterator[tuple[int, str, str]]:
         if _goes_in_the_clear(getattr(settings, name)):
             text = f"{name} is plain http to another machine: payloads and keys travel in the clear."
             yield 7, text, f"Use https in {name}, or a private network that you trust, and silence this check."
+    yield from _unsafe_server()
+
+
+def _unsafe_server() -> Iterator[tuple[int, str, str]]:
     if settings.HTTPS and not settings.TRUSTED_PROXIES:
         text = "TRUSTED_PROXIES is 0, yet TLS ends at a proxy: all callers seem to come from its address,"
         text += " and by failed sign-ins anybody locks out any operator whose name is known."
         yield 8, text, "Set TRUSTED_PROXIES to how many proxies are in front; each has to append to X-Forwarded-For."
+    if (too_few := sockets.shortage()) is not None:
+        yield 9, too_few, "Raise the hard limit of open files (ulimit -Hn, LimitNOFILE), or lower WEB_MAX_CONNECTIONS."
 
 
 def _goes_in_the_clear(address: str) -> bool:

@@ -5,7 +5,8 @@ end what takes too long while the server runs. The client's deadline ends a wait
 one that is stopped, or whose machine or network is gone. The server's limits are the shorter ones, so that a server
 that runs ends the statement itself and frees its locks.
 
-A web request has one deadline for all its statements together; in other processes each single wait has the limit.
+A web request has one deadline for all its statements together, counted from when it was complete: its wait for a
+thread is part of it. In other processes each single wait has the limit.
 """
 
 import threading
@@ -57,11 +58,16 @@ COMMAND = Role("command", 0)
 POSTED = ("/api/v1/deliveries/", "/api/v1/executions/", "/api/v1/claims/", "/api/v1/slots/", "/api/v1/stripe-events/")
 RECEIVED = ("/stripe/webhook/", "/cron/", "/in/", "/api/weekly-recap")
 PERMIT = "/api/v1/breakers/permit/"
+READS = ("GET", "HEAD")
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 FOREVER = float("inf")
+# The name in a WSGI environment of the time, by `time.monotonic`, at which the request was complete.
+ARRIVED = "backstop.arrived"
+# The share of a limit that is left for the database however long a request waited for its thread.
+LEAST = 0.25
 
 
 class _Local(threading.local):
@@ -85,16 +91,20 @@ def current() -> Role:
 
 
 class within:  # noqa: N801  # it reads as a function; as a class it takes each request a fraction of the time
-    """Bound all waits of a block together by a role's limit. An inner block never extends an outer deadline."""
+    """Bound all waits of a block together by a role's limit. An inner block never extends an outer deadline.
 
-    __slots__ = ("_outer", "_outer_deadline", "_role")
+    `waited` seconds of the limit are over already; `LEAST` of it is left all the same.
+    """
 
-    def __init__(self, role: Role) -> None:
-        self._role = role
+    __slots__ = ("_outer", "_outer_deadline", "_role", "_waited")
+
+    def __init__(self, role: Role, *, waited: float = 0.0) -> None:
+        self._role, self._waited = role, waited
 
     def __enter__(self) -> None:
         role, local = self._role, _local
-        deadline = time.monotonic() + role.limit if role.limit else FOREVER
+        limit = max(role.limit - self._waited, role.limit * LEAST) if self._waited else role.limit
+        deadline = time.monotonic() + limit if limit else FOREVER
         self._outer, self._outer_deadline = local.role, local.deadline
         local.role, local.deadline = role, min(deadline, local.deadline)
 
@@ -115,7 +125,7 @@ def left() -> float | None:
 
 def of(*, method: str, path: str) -> Role:
     """Return the role of a web request."""
-    if path.startswith(RECEIVED) or path == PERMIT or (method != "GET" and path.startswith(POSTED)):
+    if path.startswith(RECEIVED) or path == PERMIT or (method not in READS and path.startswith(POSTED)):
         return INTAKE
     if path == "/readyz":
         return READINESS
@@ -126,7 +136,9 @@ def bounded(application: Application) -> Application:
     """Give each request of a WSGI application its deadline for the database."""
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        with within(of(method=environ["REQUEST_METHOD"], path=environ["PATH_INFO"])):
+        arrived = environ.get(ARRIVED)
+        waited = time.monotonic() - arrived if arrived is not None else 0.0
+        with within(of(method=environ["REQUEST_METHOD"], path=environ["PATH_INFO"]), waited=waited):
             return application(environ, start_response)
 
     return answer

@@ -2,19 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from .budget import Hold
-from .limits import DRAIN_BYTES, DRAIN_SECONDS, DRAINS, Limits
-from .refusals import BODY_BROKEN, BODY_IDLE, BODY_SLOW, BUDGET_SPENT, TOO_LARGE, Refused
+from .ending import Ending
+from .limits import AROUND, BLOCK, DRAIN_BYTES, DRAIN_SECONDS, DRAINS, Limits
+from .refusals import BODY_BROKEN, BODY_IDLE, BODY_SLOW, BUDGET_SPENT, ENDING, TOO_LARGE, Refusal, Refused
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
-
-# What comes beyond this is kept in blocks of this size: the system gets each back whole when it is let go, where many
-# small pieces of many bodies would leave holes between what stays.
-BLOCK = 256 * 1024
-# What the server itself keeps for a connection on which such a body comes: its buffer, and pieces on their way.
-AROUND = 64 * 1024
 
 
 class Body:
@@ -67,35 +63,40 @@ class Body:
         self._blocks.clear()
 
 
-async def read(receive: Receive, *, length: int | None, limit: int, hold: Hold, limits: Limits) -> bytes:
+async def read(
+    receive: Receive, *, length: int | None, limit: int, hold: Hold, limits: Limits, ending: Ending
+) -> bytes:
     """Return a body of `length` bytes, or one in chunks where that is unknown.
 
-    Raises `Refused` where it is larger than `limit`, comes too slowly, breaks off, or has no room in memory.
+    Raises `Refused` where it is larger than `limit`, comes too slowly, breaks off, has no room in memory, or is
+    unfinished when the process ends.
     """
     if length is not None and length > limit:
         raise Refused(TOO_LARGE)  # nothing was read: who waits for `100 Continue` is told before sending anything
     loop = asyncio.get_running_loop()
     end = loop.time() + limits.body_seconds
-    body = Body(hold)
+    body, stopped = Body(hold), list[Refusal]()
     try:
         async with asyncio.timeout(limits.body_seconds) as timer:
 
-            def evict() -> None:
+            def stop(refusal: Refusal) -> None:
+                stopped.append(refusal)
                 body.clear()
                 timer.reschedule(loop.time())  # a timer that is due wakes whoever waits below
 
-            hold.on_evict = evict
-            while body.size != length and not hold.evicted:
-                timer.reschedule(min(end, loop.time() + limits.body_idle_seconds))
-                if not await _take(receive, body, limit):
-                    break
+            hold.on_evict = partial(stop, BUDGET_SPENT)
+            with ending.unfinished(partial(stop, ENDING)):
+                while body.size != length and not stopped:
+                    timer.reschedule(min(end, loop.time() + limits.body_idle_seconds))
+                    if not await _take(receive, body, limit):
+                        break
     except TimeoutError:
-        if not hold.evicted:
+        if not stopped:
             raise Refused(BODY_SLOW if loop.time() >= end else BODY_IDLE) from None
     finally:
         hold.on_evict = None
-    if hold.evicted:
-        raise Refused(BUDGET_SPENT)
+    if stopped:
+        raise Refused(stopped[0])
     return body.whole()
 
 

@@ -12,6 +12,7 @@ from scheduling import counting, light
 from . import environ, refusals, sending, sockets
 from .bodies import Drain, Receive
 from .budget import Budget
+from .ending import Ending
 from .exchange import Exchange, Service, log, origin_of
 from .gateway import Application, Whole
 from .limits import Limits
@@ -37,7 +38,7 @@ class Door:
     def __init__(self, application: Application, *, secret: str, limits: Limits, logs: bool) -> None:
         pool = Pool(limits)
         budget, drain = Budget(limits.buffered_bytes), Drain(limits)
-        self._service = Service(application, pool, Sweeper(pool), budget, drain, limits, logs)
+        self._service = Service(application, pool, Sweeper(pool), budget, drain, Ending(), limits, logs)
         self._light = _Light(secret)
         self._began = False
         refusals.begin()
@@ -45,7 +46,7 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
-            await _live(receive, send)
+            await self._live(receive, send)
             return
         if not self._service.logs and self._light.is_usual(scope):
             send(self._light.start)
@@ -60,6 +61,18 @@ class Door:
             sending.now(send, found)
             return
         await Exchange(self._service, scope, receive, send, path).run()
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Follow the server's start and end."""
+        while True:
+            message = await receive()
+            if message["type"] not in ("lifespan.startup", "lifespan.shutdown"):
+                return
+            if message["type"] == "lifespan.startup":
+                self._service.ending.listen()
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
 
     def _at_once(self, scope: Scope, path: str) -> Whole | None:
         """Return what needs no thread: a reachability check, or whether this process lives."""
@@ -111,14 +124,3 @@ class _Light:
         found = light.answer(environ=shown, secret=self._secret)
         counting.light(path=path, found=found)
         return Whole(int(found.status[:3]), found.headers, b"" if scope["method"] == "HEAD" else found.body)
-
-
-async def _live(receive: Receive, send: Send) -> None:
-    """Follow the server's start and end, where its interface tells of them; there is nothing to do at either."""
-    while True:
-        message = await receive()
-        if message["type"] not in ("lifespan.startup", "lifespan.shutdown"):
-            return
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return

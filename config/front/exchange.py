@@ -9,11 +9,14 @@ from functools import partial
 from typing import Any
 
 from config import entrance
+from config.database import roles
+from config.database.roles import Role
 from reliability import origin, stripe_webhook
 
 from . import bodies, environ, gateway, refusals, sending, sockets
 from .bodies import Receive
 from .budget import Budget
+from .ending import Ending
 from .gateway import Answer, File, Headers, Whole
 from .limits import PIECE, Limits
 from .pool import Full, Job, Kind, Pool, Sweeper
@@ -21,11 +24,6 @@ from .refusals import Refusal, Refused
 from .sending import Send, Stream
 
 Scope = Mapping[str, Any]
-
-READS = frozenset({"GET", "HEAD"})
-# What may be slow and is not intake: the console and its assets, and what asks the database for much.
-OTHERS = ("/admin", "/static/", "/api/docs", "/api/schema", "/metrics")
-LISTS, PERMIT = "/api/v1/", "/api/v1/breakers/permit/"
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +37,7 @@ class Service:
     sweeper: Sweeper
     budget: Budget
     drain: bodies.Drain
+    ending: Ending
     limits: Limits
     logs: bool
 
@@ -49,10 +48,14 @@ def origin_of(scope: Scope) -> origin.Origin:
     return origin.read(given=given, traceparent=trace)
 
 
-def kind_of(method: str, path: str) -> Kind:
-    """Return whether a request is intake, which may take the last thread."""
-    is_list = method in READS and path.startswith(LISTS) and path != PERMIT
-    return Kind.OTHER if is_list or path.startswith(OTHERS) else Kind.INTAKE
+def kind_of(role: Role) -> Kind:
+    """Return whether requests of a role are intake, which may take the last thread: those with a short limit."""
+    return Kind.INTAKE if role in (roles.INTAKE, roles.READINESS) else Kind.OTHER
+
+
+def patience_of(role: Role) -> float:
+    """Return how many seconds a request may wait for a thread, so that of its limit there is some left for its work."""
+    return role.limit * (1 - roles.LEAST) or roles.FOREVER
 
 
 class Exchange:
@@ -69,6 +72,8 @@ class Exchange:
 
     async def run(self) -> None:
         """Answer the request."""
+        running = self._service.ending.running
+        running[id(self)] = self._scope["client"]
         try:
             refused = await self._serve()
             # By now no exception holds frames, and with them a body, while its sender is still being drained.
@@ -76,6 +81,7 @@ class Exchange:
             if refused is not None:
                 await self._refuse(*refused)
         finally:
+            del running[id(self)]
             self._hold.close()
             if self._watching is not None:
                 self._watching.cancel()
@@ -97,8 +103,14 @@ class Exchange:
         body = b""
         if length != 0:
             try:
+                service = self._service
                 body = await bodies.read(
-                    self._receive, length=length, limit=limit, hold=self._hold, limits=self._service.limits
+                    self._receive,
+                    length=length,
+                    limit=limit,
+                    hold=self._hold,
+                    limits=service.limits,
+                    ending=service.ending,
                 )
             except Refused as refused:
                 if refused.refusal is not refusals.TOO_LARGE or stripe_webhook.slug_of(self._path) is None:
@@ -115,8 +127,11 @@ class Exchange:
     async def _ask(self, environment: dict[str, Any]) -> Answer | None:
         """Have a thread answer; return what is left to be sent. Raises `Refused`."""
         self._settled: asyncio.Future[Answer | None] = self._loop.create_future()
+        role = roles.of(method=self._scope["method"], path=self._path)
+        environment[roles.ARRIVED] = time.monotonic()
         self._job = Job(
-            kind_of(self._scope["method"], self._path),
+            kind_of(role),
+            patience=patience_of(role),
             run=partial(self._work, environment),
             linger=self._watch,
             expire=lambda: self._settle(Refused(refusals.QUEUE_SLOW)),
@@ -207,7 +222,7 @@ class Exchange:
             return
         found = origin_of(self._scope)
         with origin.within(found):
-            status, headers, body = refusals.answer(refusal, detail)
+            status, headers, body = refusals.answer(refusal, path=self._path, detail=detail)
         headers.append((origin.HEADER, found.request_id))
         answer = Whole(status, headers, b"" if self._scope["method"] == "HEAD" else body)
         log(self._service, self._scope, self._path, answer, self._began)

@@ -28,14 +28,23 @@ class Full(Exception):
 
 
 class Job:
-    """Work for a thread: `run`. While it waits, `linger` is called now and then; `expire` where it waited too long."""
+    """Work for a thread: `run`. While it waits, `linger` is called now and then; `expire` where it waited too long.
 
-    __slots__ = ("arrived", "expire", "kind", "linger", "run")
+    It waits for `patience` seconds at most, whatever the limits say.
+    """
+
+    __slots__ = ("arrived", "expire", "kind", "linger", "patience", "run")
 
     def __init__(
-        self, kind: Kind, *, run: Callable[[], None], linger: Callable[[], None], expire: Callable[[], None]
+        self,
+        kind: Kind,
+        *,
+        patience: float,
+        run: Callable[[], None],
+        linger: Callable[[], None],
+        expire: Callable[[], None],
     ) -> None:
-        self.kind, self.run, self.linger, self.expire = kind, run, linger, expire
+        self.kind, self.patience, self.run, self.linger, self.expire = kind, patience, run, linger, expire
         self.arrived = time.monotonic()
 
 
@@ -98,8 +107,9 @@ class Pool:
             limit = self._limits.queue_seconds
             if kind is Kind.INTAKE and now - self._moved > STALLED:
                 limit = min(limit, STALLED)
-            while queue and now - queue[0].arrived > limit:
-                yield queue.popleft()
+            for job in [one for one in queue if now - one.arrived > min(limit, one.patience)]:
+                queue.remove(job)
+                yield job
 
     def _work(self) -> None:
         while True:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from django.http import HttpResponse
+from django.template.loader import render_to_string
 from prometheus_client import Counter
 
 from reliability.api.problems import problem
@@ -41,13 +43,14 @@ BUDGET_SPENT = Refusal(
 )
 QUEUE_FULL = Refusal("queue_full", 503, "Too many requests wait: send this one again.", "unavailable", 2)
 QUEUE_SLOW = Refusal("queue_timeout", 503, "No thread came free in time: send this again.", "unavailable", 2)
+ENDING = Refusal("ending", 503, "The server is shutting down: send this one again.", "unavailable", 2)
 DUPLICATE = Refusal("duplicate_header", 400, "A header that may come once came twice.", "invalid", drains=True)
 GONE = Refusal("client_gone", 0, "")
 SLOW_READER = Refusal("slow_reader", 0, "")
 FAILED = Refusal("failed", 500, "Something went wrong on our side.", "internal")
 ALL = (
     *(TOO_LARGE, BODY_IDLE, BODY_SLOW, BODY_BROKEN, BUDGET_SPENT, QUEUE_FULL, QUEUE_SLOW),
-    *(DUPLICATE, GONE, SLOW_READER),
+    *(ENDING, DUPLICATE, GONE, SLOW_READER),
 )
 
 
@@ -64,8 +67,15 @@ def begin() -> None:
             REFUSED.labels(one.reason)
 
 
-def answer(refusal: Refusal, detail: str = "") -> tuple[int, list[tuple[str, str]], bytes]:
-    """Return the answer as status, headers and body. The connection ends with it where the body was not read."""
+def answer(refusal: Refusal, *, path: str, detail: str = "") -> tuple[int, list[tuple[str, str]], bytes]:
+    """Return the answer as status, headers and body: the console's is a page. The connection ends with it where the
+    body was not read."""
     headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after else {}
-    found = problem(status=refusal.status, detail=detail or refusal.detail, code=refusal.code, headers=headers)
+    detail = detail or refusal.detail
+    found: HttpResponse
+    if path.startswith("/admin"):
+        page = render_to_string("refused.html", {"detail": detail})
+        found = HttpResponse(page, status=refusal.status, headers=headers)
+    else:
+        found = problem(status=refusal.status, detail=detail, code=refusal.code, headers=headers)
     return found.status_code, list(found.items()), found.content

@@ -1,5 +1,7 @@
 """What `check --deploy` says of an installation that others reach."""
 
+import resource
+
 import pytest
 
 from reliability import checks
@@ -13,6 +15,7 @@ SAFE = {
     "METRICS_TOKEN": "a token",
     "N8N_WEBHOOK_URL": "https://n8n.example.com/webhook",
     "N8N_API_URL": "",
+    "WEB_MAX_CONNECTIONS": 16,
 }
 
 
@@ -47,6 +50,12 @@ def found(settings, monkeypatch):
 )
 def test_what_is_unsafe_is_named(found, values, number):
     assert found(**values) == [f"backstop.W{number:03}"]
+
+
+def test_a_limit_of_open_files_that_is_too_low(found, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+    assert found(WEB_MAX_CONNECTIONS=4000) == []
+    assert found(WEB_MAX_CONNECTIONS=4096) == ["backstop.W009"]
 
 
 def test_a_password_in_the_environment(found, monkeypatch):

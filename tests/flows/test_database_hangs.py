@@ -44,6 +44,7 @@ def values(server, receiver):
         "N8N_WEBHOOK_URL": receiver.url,
         "CRON_SECRET": SECRET,
         "STRIPE_WEBHOOK_SECRET": stripe.SECRET,
+        "WEB_THREADS": "16",  # nobody waits for a thread here: that has limits of its own
         "DATABASE_INTAKE_TIMEOUT_MS": "2000",
         "DATABASE_CONSOLE_TIMEOUT_MS": "3000",
         "DATABASE_WORKER_TIMEOUT_MS": "3000",

@@ -86,7 +86,9 @@ def giving(make, status="200 OK", headers=PLAIN):
 
 ANSWERS = {
     "/readyz": giving(lambda _: [b"ok"]),
+    "/forget": giving(lambda _: CLOSED.clear() or [b""]),
     "/closed": giving(lambda _: [f"{len(CLOSED)} {all(CLOSED)}".encode()]),
+    "/in/echo": giving(lambda _: [b"echo"]),
     "/echo": giving(lambda environ: [environ["REQUEST_METHOD"].encode(), b" ", environ["wsgi.input"].read()]),
     "/written": written,
     "/replaced": replaced,
@@ -97,7 +99,7 @@ ANSWERS = {
     "/broken": giving(lambda _: Pieces(broken())),
     "/large": giving(lambda _: Pieces([b"x" * 20_000_000]), headers=[*PLAIN, ("Content-Length", "20000000")]),
     "/file": from_file,
-    "/slow": slow,
+    "/in/slow": slow,
     "/admin/slow": slow,
 }
 

@@ -19,25 +19,53 @@ QUICK = {
 }
 
 
-@pytest.fixture
-def serve(tmp_path, transactional_db):
-    """Start a web server; its limits are small unless they are given."""
-    running = []
-
-    def start(**changes: str) -> Web:
-        place = tmp_path / f"web-{len(running)}"
-        place.mkdir()
-        made = Web(place, **{**QUICK, **changes})
-        running.append(made)
-        return made
-
-    yield start
-    for one in running:
+@pytest.fixture(scope="module")
+def _running():
+    """The servers of a module's tests, by their settings: to start one takes longer than most tests."""
+    running: dict[frozenset, Web] = {}
+    yield running
+    for one in running.values():
         if one.process.poll() is None:
             one.kill()
 
 
+@pytest.fixture
+def serve_other(_running, tmp_path_factory, django_db_setup):
+    """Return a web server of an application that does not use the database; else as `serve`."""
+
+    def start(**changes: str) -> Web:
+        wanted = frozenset(changes.items())
+        found = _running.get(wanted)
+        if found is None or found.process.poll() is not None:
+            found = _running[wanted] = Web(tmp_path_factory.mktemp("web"), **{**QUICK, **changes})
+        found.log_from = found.log.stat().st_size
+        return found
+
+    return start
+
+
+@pytest.fixture
+def serve(serve_other, transactional_db):
+    """Return a web server, one with the same settings that runs already if there is one; its limits are small."""
+
+    def start(**changes: str) -> Web:
+        found = serve_other(**changes)
+        found.before = figures(found)
+        return found
+
+    return start
+
+
+def figures(web: Web) -> Scraped:
+    return Scraped(requests.get(f"{web.url}/metrics", timeout=60).text)
+
+
+def logged(web: Web) -> str:
+    """Return what a server has logged in this test."""
+    return web.log.read_bytes()[web.log_from :].decode()
+
+
 def refused(web: Web, reason: str) -> float:
-    """Return how many requests a server refused for a reason."""
-    seen = Scraped(requests.get(f"{web.url}/metrics", timeout=30).text)
-    return seen("backstop_http_refused_total", reason=reason) or 0.0
+    """Return how many requests a server refused for a reason in this test."""
+    name = "backstop_http_refused_total"
+    return (figures(web)(name, reason=reason) or 0.0) - (web.before(name, reason=reason) or 0.0)

@@ -10,13 +10,21 @@ import requests
 
 from ..support.raw import Raw
 from ..support.receiver import until
+from .conftest import logged
 
 BEHIND = "tests.front.application:application"
 
 
 @pytest.fixture
-def web(serve):
-    return serve(application=BEHIND, WEB_THREADS="2")
+def web(serve_other):
+    return behind(serve_other, WEB_THREADS="2")
+
+
+def behind(serve_other, **changes):
+    """Return a server of the application that is made for these tests; it forgets what it has closed."""
+    found = serve_other(application=BEHIND, **changes)
+    assert get(found, "/forget").ok
+    return found
 
 
 def get(web, path: str, **options) -> requests.Response:
@@ -47,7 +55,7 @@ def test_every_kind_of_answer_arrives_and_is_closed_in_its_thread(web):
 def test_an_application_that_fails_is_answered_for(web, path):
     answer = get(web, path)
     assert (answer.status_code, answer.headers["Content-Type"]) == (500, "application/problem+json")
-    assert "RuntimeError" in web.log.read_text()
+    assert "RuntimeError" in logged(web)
     assert get(web, "/readyz").ok
 
 
@@ -78,8 +86,8 @@ def test_requests_sent_ahead_are_answered_in_their_order(web):
 
 
 @pytest.mark.parametrize("path", ["/many", "/large", "/file"])
-def test_who_does_not_read_holds_no_thread_for_long_and_is_cut_off(serve, path):
-    web = serve(application=BEHIND, WEB_THREADS="4")
+def test_who_does_not_read_holds_no_thread_for_long_and_is_cut_off(serve_other, path):
+    web = behind(serve_other, WEB_THREADS="4")
     connections = [Raw(web.url, receive_buffer=4096) for _ in range(4)]
     for one in connections:
         one.head("GET", path)
@@ -113,7 +121,7 @@ def ask(web, path: str, answers: list) -> threading.Thread:
 
 def test_who_waits_for_stuck_threads_is_told_soon_and_health_goes_on(web):
     answers = []
-    threads = [ask(web, "/slow?6", []) for _ in range(2)]
+    threads = [ask(web, "/in/slow?6", []) for _ in range(2)]
     time.sleep(1.5)
     threads += [ask(web, "/readyz", answers) for _ in range(3)]
     assert get(web, "/healthz").status_code == 200
@@ -126,27 +134,39 @@ def test_who_waits_for_stuck_threads_is_told_soon_and_health_goes_on(web):
     assert get(web, "/readyz").ok
 
 
-def test_the_console_never_takes_the_last_thread(web):
-    threads = [ask(web, "/admin/slow?3", []) for _ in range(4)]
-    time.sleep(0.5)
-    assert get(web, "/echo").ok
+def test_the_console_is_refused_by_a_page(serve_other):
+    web = behind(serve_other, WEB_THREADS="1", WEB_QUEUE_LENGTH="2")
+    threads = [ask(web, "/in/slow?3", []) for _ in range(3)]
+    time.sleep(0.7)
+    answer = get(web, "/admin/slow")
+    assert (answer.status_code, answer.headers["Content-Type"].partition(";")[0]) == (503, "text/html")
+    assert "Too many requests wait" in answer.text
+    assert answer.headers["Retry-After"] == "2"
     for one in threads:
         one.join()
 
 
-def test_more_than_the_queue_holds_are_refused_at_once(serve):
-    web = serve(application=BEHIND, WEB_THREADS="1", WEB_QUEUE_LENGTH="2")
-    answers = []
-    threads = [ask(web, "/slow?3", answers) for _ in range(1)]
+def test_the_console_never_takes_the_last_thread(web):
+    threads = [ask(web, "/admin/slow?3", []) for _ in range(4)]
     time.sleep(0.5)
-    threads += [ask(web, "/slow?0.1", answers) for _ in range(6)]
+    assert get(web, "/in/echo").ok
+    for one in threads:
+        one.join()
+
+
+def test_more_than_the_queue_holds_are_refused_at_once(serve_other):
+    web = behind(serve_other, WEB_THREADS="1", WEB_QUEUE_LENGTH="2")
+    answers = []
+    threads = [ask(web, "/in/slow?3", answers) for _ in range(1)]
+    time.sleep(0.5)
+    threads += [ask(web, "/in/slow?0.1", answers) for _ in range(6)]
     until(lambda: sum(status == 503 for status, _, _ in answers) >= 4, what="the refusals", within=20)
     for one in threads:
         one.join()
 
 
-def test_who_leaves_while_it_waits_takes_no_thread(serve):
-    web = serve(application=BEHIND, WEB_THREADS="1", WEB_QUEUE_SECONDS="30")
+def test_who_leaves_while_it_waits_takes_no_thread(serve_other):
+    web = behind(serve_other, WEB_THREADS="1", WEB_QUEUE_SECONDS="30")
     threads = [ask(web, "/admin/slow?4", [])]
     time.sleep(0.3)
     connections = [Raw(web.url).head("GET", "/admin/slow?20") for _ in range(5)]
@@ -160,12 +180,12 @@ def test_who_leaves_while_it_waits_takes_no_thread(serve):
         one.join()
 
 
-def test_the_access_log_has_refusals_and_what_needs_no_thread(serve):
-    web = serve(application=BEHIND, LOGS="yes", LOG_FORMAT="json")
+def test_the_access_log_has_refusals_and_what_needs_no_thread(serve_other):
+    web = behind(serve_other, LOGS="yes", LOG_FORMAT="json")
     get(web, "/healthz")
     with Raw(web.url) as one:
         one.head("POST", "/echo", "Content-Length: 9999999999", "X-Request-Id: mine").read("POST")
-    lines = [json.loads(line) for line in web.log.read_text().splitlines() if '"request"' in line]
+    lines = [json.loads(line) for line in logged(web).splitlines() if '"request"' in line]
     found = {(line["path"], line["status"]) for line in lines}
     assert {("/healthz", 200), ("/echo", 413)} <= found
     assert next(line for line in lines if line["status"] == 413)["request_id"] == "mine"

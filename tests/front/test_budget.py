@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from config.front import limits
 from config.front.bodies import AROUND, BLOCK, Body
 from config.front.budget import Budget
 
@@ -50,3 +51,16 @@ def test_who_is_evicted_holds_nothing_whatever_still_comes():
     hold.take(5)
     hold.close()
     assert budget.used == 0
+
+
+@pytest.mark.parametrize("largest", [1024, 300 * 1024, 1024 * 1024, 16 * 1024 * 1024])
+def test_a_body_of_the_largest_size_fits_whatever_the_settings(settings, largest):
+    settings.MAX_BODY_BYTES = settings.STRIPE_MAX_BODY_BYTES = largest
+    settings.WEB_BUFFERED_BYTES = 3 * largest
+    budget, piece = Budget(limits.configured().buffered_bytes), b"x" * 8000
+    hold = budget.open()
+    hold.on_evict = int
+    body = Body(hold)
+    while body.size < largest:
+        body.add(piece[: largest - body.size])
+    assert not hold.evicted

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from config import embedded
@@ -41,7 +41,8 @@ class Server:
         os.kill(postmaster, number)
         for task in Path(f"/proc/{postmaster}/task").iterdir():
             for child in (task / "children").read_text().split():
-                os.kill(int(child), number)
+                with suppress(ProcessLookupError):  # once the parent goes on, a child may end
+                    os.kill(int(child), number)
 
     def _postmaster(self) -> int:
         return int((self.directory / "postmaster.pid").read_text().split()[0])

@@ -13,6 +13,7 @@ from django.core.management.base import CommandParser
 from django.db import connections
 
 from config import embedded
+from config.front import sockets
 from reliability import checks
 from reliability.management import demo, operator
 from reliability.management.database import Database
@@ -135,12 +136,12 @@ def web_command(host: str, port: int) -> list[str]:
     The threads are the application's own: it reads each request under limits before one of them sees it.
     """
     options = {
-        "--interface": "asginl",
+        "--interface": "asgi",
         "--host": host,
         "--port": port,
         "--workers": 1,
         "--http": 1,
-        "--backpressure": settings.WEB_MAX_CONNECTIONS,
+        "--backpressure": sockets.connections(),
         "--backlog": 1024,
         "--http1-header-read-timeout": 1000 * settings.WEB_HEADER_SECONDS,
         "--http1-buffer-size": settings.WEB_HEADER_BYTES,
