@@ -45,6 +45,10 @@ PLAIN_ERRORS = frozenset(
         UnboundLocalError,
     }
 )
+# What stops a start: these name a setting, and no check shows a value. By name, for Django may not be loaded yet.
+START_ERRORS = frozenset(
+    {("django.core.management.base", "SystemCheckError"), ("django.core.exceptions", "ImproperlyConfigured")}
+)
 CHAIN_LIMIT = 20
 # A connection that fails is told by this very class and has no SQLSTATE; its message names the server, not a value.
 CONNECTION_ERROR = ("psycopg", "OperationalError")
@@ -119,7 +123,7 @@ def failure_text(
 def _named(error: BaseException) -> str:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    if kind in PLAIN_ERRORS:
+    if kind in PLAIN_ERRORS or (kind.__module__, kind.__qualname__) in START_ERRORS:
         return f"{name}: {error}"
     state = getattr(error, "sqlstate", None)
     if state is None and (kind.__module__, kind.__qualname__) == CONNECTION_ERROR:
