@@ -12,6 +12,7 @@ from reliability.models import (
 from reliability.pipeline import clock, intake
 
 from ..support.archives import use
+from ..support.wire import Wire
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -55,3 +56,17 @@ def letters(workflow):
         return made
 
     return make
+
+
+@pytest.fixture
+def wire():
+    """Start a server with a script; it ends with the test."""
+    started = []
+
+    def start(script, **options) -> Wire:
+        started.append(Wire(script, **options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()

@@ -8,7 +8,7 @@ from reliability.pipeline import bounded, transport
 from reliability.pipeline.transport import Request
 from reliability.policies.classification import Failure
 
-from ..support.wire import OK, Wire, read_request, reset, saying
+from ..support.wire import OK, read_request, reset, saying
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -17,20 +17,6 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 @pytest.fixture(autouse=True)
 def no_connection_of_another_test():
     transport.session().close()
-
-
-@pytest.fixture
-def wire():
-    """Start a server with a script; it ends with the test."""
-    started = []
-
-    def start(script, **options) -> Wire:
-        started.append(Wire(script, **options))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()
 
 
 def post(wire, body: bytes = b"{}", timeout: float = 5, **options) -> transport.Answer:

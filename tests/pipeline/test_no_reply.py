@@ -19,7 +19,7 @@ from reliability.pipeline.local_fault import LocalFault
 from reliability.pipeline.transport import Answer, Request
 from reliability.policies.classification import Failure
 
-from ..support.wire import OK, Wire, certificate, proxy, read_request, saying
+from ..support.wire import OK, certificate, proxy, read_request, saying
 
 F = Failure
 
@@ -33,19 +33,6 @@ def session(monkeypatch):
     transport._local.__dict__.clear()
     yield
     transport._local.__dict__.clear()
-
-
-@pytest.fixture
-def wire():
-    started = []
-
-    def start(script, **options) -> Wire:
-        started.append(Wire(script, **options))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()
 
 
 @pytest.fixture
