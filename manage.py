@@ -7,7 +7,7 @@ import sys
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-    if sys.argv[1:2] != ["up"]:
+    if sys.argv[1:2] not in (["up"], ["web"]):
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # of web processes, which are scraped
     from django.core.management import call_command, execute_from_command_line
 

@@ -82,7 +82,8 @@ async def read(
             def stop(refusal: Refusal) -> None:
                 stopped.append(refusal)
                 body.clear()
-                timer.reschedule(loop.time())  # a timer that is due wakes whoever waits below
+                if not timer.expired():  # one that fired in this very turn of the loop cannot be set again
+                    timer.reschedule(loop.time())  # a timer that is due wakes whoever waits below
 
             hold.on_evict = partial(stop, BUDGET_SPENT)
             with ending.unfinished(partial(stop, ENDING)):

@@ -63,9 +63,9 @@ class Ending:
 
     def _begin(self) -> None:
         self._is_over = True
+        asyncio.get_running_loop().call_later(EVERY, self._close)
         for stop in list(self._unfinished):
             stop()
-        asyncio.get_running_loop().call_later(EVERY, self._close)
 
     def _close(self) -> None:
         """Read no more from connections without a request: the server takes that for their end, and closes them.

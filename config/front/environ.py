@@ -79,6 +79,8 @@ def make(scope: Mapping[str, Any], *, path: str, body: bytes, wrapper: Any) -> d
         "wsgi.file_wrapper": wrapper,
     }
     _put_headers(environ, scope["headers"])
+    if environ["SERVER_PROTOCOL"] == "HTTP/1.0" and environ.get("HTTP_HOST") == "":
+        del environ["HTTP_HOST"]  # HTTP/1.0 needs none, and Granian adds an empty one
     if body or "CONTENT_LENGTH" in environ:
         environ["CONTENT_LENGTH"] = str(len(body))
     return environ

@@ -193,7 +193,8 @@ class Exchange:
             pass  # the end of a body that was read by its length
         if self._stream is not None:
             self._stream.gone = True
-        elif self._service.pool.withdraw(self._job):
+        # The job is gone once it was answered, while the answer may still be on its way.
+        elif (job := getattr(self, "_job", None)) is not None and self._service.pool.withdraw(job):
             self._settle(Refused(refusals.GONE))
 
     async def _answer(self, answer: Answer) -> None:

@@ -64,7 +64,8 @@ class Pool:
         """Queue a job. Raises `Full`."""
         with self._changed:
             waiting = len(self._queues[0]) + len(self._queues[1])
-            if waiting >= self._limits.queue_length:
+            # By kind: those who wait for the console keep nobody from handing in work.
+            if len(self._queues[job.kind]) >= self._limits.queue_length:
                 raise Full
             self._queues[job.kind].append(job)
             if self._idle:

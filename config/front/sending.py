@@ -55,7 +55,7 @@ async def _piece(send: Send, data: bytes, *, hold: Hold, limits: Limits) -> None
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(limits.send_seconds) as timer:
-            hold.on_evict = lambda: timer.reschedule(loop.time())
+            hold.on_evict = lambda: None if timer.expired() else timer.reschedule(loop.time())
             await send({"type": "http.response.body", "body": data, "more_body": True})
     except TimeoutError:
         raise Refused(SLOW_READER) from None

@@ -1,5 +1,7 @@
 """Deliveries: accept one or many, list, show, cancel."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -64,6 +66,7 @@ class Deliveries(View):
         who = caller(request)
         values = read(request, DeliveryRequest)
         trigger = _trigger(values, text_of(request, "payload"), who, header=request.headers.get("Idempotency-Key"))
+        _check_expiry(values, trigger, who)
         accepted = intake.accept(triggers=[trigger], now=who.now)[0]
         shape = _shape(accepted, trigger, values["payload"])
         if accepted.created:
@@ -103,9 +106,15 @@ class Batch(View):
         who = caller(request)
         values = read(request, BatchRequest)["deliveries"]
         texts = strict_json.items(text_of(request, "deliveries"))
-        triggers = [_numbered(i, one, text, who) for i, (one, text) in enumerate(zip(values, texts, strict=True))]
+        triggers = []
+        for i, (one, text) in enumerate(zip(values, texts, strict=True)):
+            with _numbered(i):
+                triggers.append(_trigger(one, strict_json.members(text)["payload"], who))
         with claimed(request) as place:
             if place.first is None:
+                for i, (one, trigger) in enumerate(zip(values, triggers, strict=True)):
+                    with _numbered(i):
+                        _check_expiry(one, trigger, who)
                 accepted = intake.accept(triggers=triggers, now=who.now)
                 place.keep(row_ids=[one.delivery.pk for one in accepted])
             else:
@@ -170,15 +179,29 @@ def find(delivery_id: UUID, who: Caller) -> Delivery:
     return found
 
 
-def _numbered(index: int, values: dict[str, Any], text: str, who: Caller) -> Trigger:
+@contextmanager
+def _numbered(index: int) -> Iterator[None]:
+    """Let an error name the delivery of a batch that it is about."""
     try:
-        return _trigger(values, strict_json.members(text)["payload"], who)
+        yield
     except InvalidInput as error:
         raise InvalidInput(error.detail, errors={f"deliveries.{index}": [error.detail]}) from None
 
 
+def _check_expiry(values: dict[str, Any], trigger: Trigger, who: Caller) -> None:
+    """Refuse what would expire before it could be sent, unless it is the repeat of a delivery that is there."""
+    try:
+        check_expiry(values, now=who.now)
+    except InvalidInput:
+        key = {"lane__workflow__slug": trigger.workflow, "lane__tenant": trigger.tenant}
+        if (
+            not trigger.idempotency_key
+            or not Delivery.objects.filter(**key, idempotency_key=trigger.idempotency_key).exists()
+        ):
+            raise
+
+
 def _trigger(values: dict[str, Any], text: str, who: Caller, *, header: str | None = None) -> Trigger:
-    check_expiry(values, now=who.now)
     return Trigger(
         workflow=values["workflow"],
         tenant=who.tenant_for(values.get("tenant")),

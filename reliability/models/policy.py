@@ -118,6 +118,7 @@ class LanePolicy:
             window=timedelta(milliseconds=self.circuit_breaker_window_ms),
             recovery=timedelta(milliseconds=self.circuit_breaker_recovery_ms),
             minimum_failure_rate=self.minimum_failure_rate,
+            early_cap=INSTANCE_PROBES,
         )
 
     @property

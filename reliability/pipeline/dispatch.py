@@ -31,6 +31,8 @@ LEASE_MARGIN = timedelta(seconds=10)
 SETTLE_MARGIN = timedelta(seconds=5)
 ATTENDED = timedelta(seconds=5)
 RAMP_WAIT = timedelta(milliseconds=200)
+# How soon lanes that wait for the instance's probe look whether they may send the next one.
+PROBE_LOOK = timedelta(seconds=10)
 # When a lease that ran out is looked at again, where a lock keeps it from being taken back.
 BLOCKED_WAIT = timedelta(seconds=1)
 
@@ -217,7 +219,11 @@ def admit(*, lane: Lane, policy: LanePolicy, seen: Look, capacity: int, shared: 
         return Admitted(0, ask_at=seen.now + RAMP_WAIT)
     room = min(room, _instance_room(common, room))
     if not room:
-        return Admitted(0, ask_at=common.retry_at or seen.now + RAMP_WAIT)
+        ask_at = common.retry_at or seen.now + RAMP_WAIT
+        if instance.state == BreakerState.HALF_OPEN:
+            # Another lane's probe may end without telling anything, long before its time is over.
+            ask_at = min(ask_at, seen.now + PROBE_LOOK)
+        return Admitted(0, ask_at=ask_at)
     granted = rate.grant(
         tat=lane.rate_tat, now=seen.now, per_minute=policy.rate_limit_per_minute, wanted=min(room, capacity)
     )
@@ -271,7 +277,8 @@ def _cover(lane: Lane, policy: LanePolicy, seen: Look, covered_until: datetime |
     """Plan a look for when the first lease ends, unless one is still to come."""
     if covered_until is not None and covered_until > seen.now:
         return covered_until
-    ends = seen.lease_ends or lease_end(policy, seen.now)
+    # A lease that has ended, and whose row another session has locked, would have it looked at without a pause.
+    ends = max(seen.lease_ends or lease_end(policy, seen.now), seen.now + BLOCKED_WAIT)
     engine.wake_at(lane_id=lane.pk, at=ends)
     return ends
 

@@ -42,6 +42,8 @@ HOT_ROUNDS = 3
 # One in so many places is reserved for lanes that have nothing in flight.
 RESERVED_SHARE = 4
 RETRY_FIRST, RETRY_LAST = 0.5, 5.0
+# When a lane is looked at again that failed too often for a reason other than the database's absence.
+GIVEN_UP = timedelta(seconds=60)
 # How soon the instance's breaker, found locked, is told again; and how many attempts it is told of then.
 TELL_AGAIN, UNTOLD = 0.2, 1000
 # How many locks of single deliveries a round runs into before it leaves the rest to the next one.
@@ -106,8 +108,13 @@ class Dispatcher:
             self._tell_instance()
         for lane_id in concerned:
             turn = self._turns.get(lane_id)
-            if turn is not None:
+            if turn is None:
+                continue
+            try:
                 self._visit(turn)
+            except Exception:  # one lane's error takes no look from the others
+                logger.exception("visit_failed", extra={"lane": lane_id})
+                self._look_later(lane_id, RETRY_FIRST)
 
     def _concerned(self) -> Iterable[int]:
         """Wait for something to do; return the lanes to look at, each once."""
@@ -222,7 +229,8 @@ class Dispatcher:
         turn.failures += 1
         wait = min(RETRY_LAST, RETRY_FIRST * 2 ** min(turn.failures - 1, 8))
         logger.warning("look_again", extra={"lane": turn.lane_id, "error": type(error).__name__, "wait_s": wait})
-        if turn.failures > 20 and not turn.in_flight:
+        if turn.failures > 20 and not turn.in_flight and not is_away(error):
+            engine.requeue(lane_id=turn.lane_id, wait=GIVEN_UP)
             self._end(turn, error)
             return
         self._look_later(turn.lane_id, wait)
@@ -249,6 +257,8 @@ class Dispatcher:
             self._hand_over(turn)
         elif not room:
             self._starved[turn.lane_id] = None
+            # Once the turn is over, another worker may have places free.
+            self._look_later(turn.lane_id, max(0.0, turn.ends - time.monotonic()))
         elif not turn.apart and not (found.full and turn.in_flight):
             self._pause(turn, patience)
         if turn.apart:
@@ -275,22 +285,19 @@ class Dispatcher:
     def _settle_apart(self, turn: Turn) -> None:
         """Settle one by one, so that what is locked keeps nothing else from being settled."""
         kept: list[Sent] = []
-        conflicts = 0
-        while turn.done:
-            one = turn.done[0]
-            try:
-                self._look(turn, sent=[one], room=0, patience=BRIEF)
-            except (LaneLocked, DatabaseError) as error:
-                if isinstance(error, LaneLocked) or not lock_waits.is_conflict(error):
-                    turn.done += kept
-                    raise
-                kept.append(one)
-                conflicts += 1
-            turn.done = turn.done[1:]
-            if conflicts == CONFLICTS:
-                break
-        # Those that were tried come last the next time.
-        turn.done += kept
+        try:
+            while turn.done and len(kept) < CONFLICTS:
+                one = turn.done[0]
+                try:
+                    self._look(turn, sent=[one], room=0, patience=BRIEF)
+                except DatabaseError as error:
+                    if not lock_waits.is_conflict(error):
+                        raise
+                    kept.append(one)
+                turn.done = turn.done[1:]
+        finally:
+            # Whatever ends this, none is lost. Those that were tried come last the next time.
+            turn.done += kept
         turn.apart = bool(turn.done)
 
     def _pause(self, turn: Turn, patience: Patience) -> None:

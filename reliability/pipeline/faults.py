@@ -43,6 +43,8 @@ def note(*, lane: Lane, batch: Sequence[Sent], now: datetime) -> None:
     """Hold a locked lane whose attempts could not be sent, longer each time; let it go once one was."""
     local = [one.classified for one in batch if one.classified.outcome is Outcome.MISCONFIGURED_LOCALLY]
     faults = [one for one in local if one.code != HELD_UP]
+    if faults and lane.fault_until is not None and lane.fault_until > now:
+        return  # of attempts that were under way together, which say nothing new
     if faults:
         wait = min(LAST_WAIT_MS, max(FIRST_WAIT_MS, 2 * lane.fault_wait_ms))
         _keep(lane, fault=faults[-1].message, until=now + timedelta(milliseconds=wait), wait_ms=wait)

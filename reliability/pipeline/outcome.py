@@ -86,10 +86,11 @@ UPDATE reliability_deadletter AS l SET
 FROM {DEATHS}
 WHERE l.id = d.dead_letter_id AND l.status IN ('replaying', 'recovered')
 """  # noqa: S608  # our own text
-# Of several dead letters in the order of their ids (`reliability.lock_order`), which an UPDATE does not keep to.
+# Of several dead letters in the order of their ids (`reliability.lock_order`), which an UPDATE does not keep to. Their
+# ids are an array, for within an OR a subquery could use no index.
 LOCK_LETTERS = """
 SELECT 1 FROM reliability_deadletter WHERE delivery_id = ANY(%(ids)s::uuid[])
-    OR id IN (SELECT dead_letter_id FROM reliability_delivery WHERE id = ANY(%(ids)s::uuid[]))
+    OR id = ANY(ARRAY(SELECT dead_letter_id FROM reliability_delivery WHERE id = ANY(%(ids)s::uuid[])))
 ORDER BY id FOR NO KEY UPDATE
 """
 RECOVER = """

@@ -51,8 +51,8 @@ class Signal(enum.StrEnum):
 class Policy:
     """When to open, and how to come back. `recovery_cap` of `None` is four times `recovery`.
 
-    A breaker that opened for a cause which may end at any moment (see `Report.early`) is probed after `EARLY`, then at
-    growing distances up to `early_cap`, or up to the longest recovery where that is `None`.
+    A breaker that opened for a cause which may end at any moment is probed after `EARLY`, then at growing distances up
+    to the longest recovery. Where n8n is not there (see `Report.early`), they grow up to `early_cap` only.
     """
 
     threshold: int
@@ -73,11 +73,11 @@ class Policy:
         """How many of the failures that open a shared breaker one lane can supply at most."""
         return max(1, self.threshold // 2)
 
-    def wait(self, *, openings: int, early: bool = False) -> timedelta:
-        """Return how long to stay open the `openings`-th time (from 1) in a row."""
+    def wait(self, *, openings: int, early: bool = False, capped: bool = False) -> timedelta:
+        """Return how long to stay open the `openings`-th time (from 1) in a row; `capped`: never above `early_cap`."""
         first = min(EARLY, self.recovery) if early else self.recovery
         longest = max(self.longest, self.recovery)
-        if early and self.early_cap is not None:
+        if capped and self.early_cap is not None:
             longest = max(first, min(longest, self.early_cap))
         factor = self.recovery_factor ** min(max(openings, 1) - 1, 32)
         if factor * first.total_seconds() >= longest.total_seconds():
@@ -283,13 +283,14 @@ def _record_suspicious_probe(snapshot: Snapshot, policy: Policy, report: Report,
 
 def _open(snapshot: Snapshot, policy: Policy, report: Report, now: datetime) -> Verdict:
     openings = snapshot.openings + 1
-    early = report.early or report.signal in (Signal.TRIP, Signal.REFUSAL, Signal.SUSPICION)
+    capped = report.early or report.signal is Signal.SUSPICION
+    early = capped or report.signal in (Signal.TRIP, Signal.REFUSAL)
     following = Snapshot(
         state=State.OPEN,
         reason=report.reason,
         buckets=snapshot.buckets,
         opened_at=now,
-        next_probe_at=now + policy.wait(openings=openings, early=early),
+        next_probe_at=now + policy.wait(openings=openings, early=early, capped=capped),
         openings=openings,
         refusals=snapshot.refusals,
         refused_at=snapshot.refused_at,

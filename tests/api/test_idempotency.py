@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import cache
@@ -253,3 +254,21 @@ def operation_id(route, method):
     elif operation["operationId"] not in KNOWN_OTHERWISE:
         assert "Idempotency-Key" not in names
     return operation["operationId"]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/deliveries/", "/api/v1/deliveries/batch/"])
+def test_a_repeat_gets_the_first_answer_after_its_expiry_too(api, workflow, path):
+    workflow(paused=True)
+    soon = clock.now() + timedelta(seconds=1)
+    one = {"workflow": "echo", "payload": {"n": 1}, "expires_at": soon.isoformat()}
+    body = {"deliveries": [one]} if "batch" in path else one
+
+    def send():
+        return api.post(path, body, content_type="application/json", headers={"Idempotency-Key": "k"})
+
+    first = send()
+    assert first.status_code == 201, first.content
+    while clock.now() <= soon:
+        time.sleep(0.05)
+    again = send()
+    assert (again.status_code, again.headers["Idempotent-Replayed"]) == (200, "true")

@@ -1,12 +1,16 @@
 """What is kept of bodies, and who gives way."""
 
+import asyncio
 import os
+from dataclasses import replace
 
 import pytest
 
 from config.front import limits
-from config.front.bodies import AROUND, BLOCK, Body
+from config.front.bodies import AROUND, BLOCK, Body, read
 from config.front.budget import Budget
+from config.front.ending import Ending
+from config.front.refusals import Refused
 
 
 @pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 3 * BLOCK + 7])
@@ -64,3 +68,25 @@ def test_a_body_of_the_largest_size_fits_whatever_the_settings(settings, largest
     while body.size < largest:
         body.add(piece[: largest - body.size])
     assert not hold.evicted
+
+
+def test_who_is_evicted_as_its_time_ends_breaks_no_other_request():
+    """The timer that is to wake it has fired in the same turn of the loop, and cannot be set again."""
+    evicted = []
+
+    async def slow() -> None:
+        hold = Budget(10).open()
+
+        async def receive() -> dict[str, object]:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                evicted.append(hold.on_evict())
+            raise AssertionError
+
+        with pytest.raises(Refused):
+            quick = replace(limits.configured(), body_idle_seconds=0.01)
+            await read(receive, length=5, limit=5, hold=hold, limits=quick, ending=Ending())
+
+    asyncio.run(slow())
+    assert evicted == [None]

@@ -29,6 +29,13 @@ def test_a_key_counts_by_its_exact_header_only(serve, key, workflow):
     assert post(web, "/api/v1/deliveries/", "X_API_Key: bs_other", f"X-API-Key: {plain}").status == 201
 
 
+def test_http_1_0_needs_no_host(serve, key, workflow):
+    workflow(paused=True)
+    with Raw(serve().url) as one:
+        head = f"POST /api/v1/deliveries/ HTTP/1.0\r\nX-API-Key: {key()}\r\n{LENGTH}\r\n\r\n"
+        assert one.send(head.encode() + BODY).read("POST").status == 201
+
+
 def test_the_cron_secret_counts_by_its_exact_header_only(serve):
     web = serve()
     with Raw(web.url) as one:

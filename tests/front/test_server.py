@@ -95,10 +95,12 @@ def server_of(pid: int) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("options", [(), ("--host", "127.0.0.1")], ids=["by environment", "by option"])
-def test_manage_py_web_becomes_the_server_and_ends_with_it(command, options):
-    made, url, _ = command(*options)
+def test_manage_py_web_becomes_the_server_and_ends_with_it(command, options, tmp_path):
+    made, url, _ = command(*options, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "counts"))
     assert "granian" in Path(f"/proc/{made.pid}/cmdline").read_text(), "no process of ours stays in memory"
-    assert b"MALLOC_ARENA_MAX=2" in Path(f"/proc/{made.pid}/environ").read_bytes()
+    variables = Path(f"/proc/{made.pid}/environ").read_bytes()
+    assert b"MALLOC_ARENA_MAX=2" in variables
+    assert b"PROMETHEUS_MULTIPROC_DIR=" in variables, "its counts would be its own alone"
     assert requests.get(f"{url}/readyz", timeout=30).status_code == 200
     made.terminate()
     assert made.wait(60) == 0

@@ -11,7 +11,7 @@ from config.database import roles
 from config.database.roles import Role
 from config.front import limits
 from config.front.exchange import kind_of, patience_of
-from config.front.pool import Job, Kind, Pool
+from config.front.pool import Full, Job, Kind, Pool
 
 from ..support.receiver import until
 
@@ -80,6 +80,24 @@ def test_each_request_waits_as_long_as_its_own_limit_allows(settings):
     assert pool.waiting() == [patient]
     release.set()
     until(lambda: ran == ["patient"], what="the one that waited")
+
+
+def test_a_queue_full_of_others_takes_intake_all_the_same(settings):
+    settings.WEB_THREADS, settings.WEB_QUEUE_LENGTH = 1, 2
+    pool, release = Pool(limits.configured()), threading.Event()
+
+    def job(kind, run=int):
+        return Job(kind, patience=60, run=run, linger=int, expire=int)
+
+    pool.submit(job(Kind.OTHER, release.wait))
+    until(lambda: not pool.waiting(), what="the thread to take it")
+    for kind in (Kind.OTHER, Kind.INTAKE):
+        pool.submit(job(kind))
+        pool.submit(job(kind))
+        with pytest.raises(Full):
+            pool.submit(job(kind))
+    release.set()
+    until(lambda: not pool.waiting(), what="the queue to end")
 
 
 def test_one_thread_serves_all_kinds(serve, key, workflow):

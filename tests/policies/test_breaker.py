@@ -178,7 +178,10 @@ def test_an_early_wait_is_no_longer_than_the_policy_s_own_and_has_a_cap_of_its_o
     quick = Policy(threshold=1, window=SECOND, recovery=2 * SECOND)
     assert [quick.wait(openings=n, early=True).total_seconds() for n in (1, 2, 3, 9)] == [2, 4, 8, 8]
     capped = Policy(threshold=1, window=SECOND, recovery=300 * SECOND, early_cap=30 * SECOND)
-    assert [capped.wait(openings=n, early=True).total_seconds() for n in (1, 2, 3, 4, 99)] == [5, 10, 20, 30, 30]
+    waits = [capped.wait(openings=n, early=True, capped=True).total_seconds() for n in (1, 2, 3, 4, 99)]
+    assert waits == [5, 10, 20, 30, 30]
+    # What is misconfigured is asked ever more rarely; an n8n that is not there is not.
+    assert capped.wait(openings=99, early=True) == 1200 * SECOND
     assert capped.wait(openings=1) == 300 * SECOND
 
 
@@ -234,14 +237,16 @@ def test_what_passed_is_remembered_through_an_opening():
 )
 def test_whatever_else_happens_what_got_through_after_a_refusal_is_known(events):
     """In any state: else a delivery that alone is refused would open its lane again and again."""
-    snapshot, now, refused = Snapshot(), NOW, None
+    snapshot, now, refused, probed = Snapshot(), NOW, None, NOW
     for kind, passed, took in events:
         now += passed * SECOND
         began = now - took * SECOND
         if kind == "probe":
             if breaker.admit(snapshot=snapshot, now=now).probe:
-                snapshot = breaker.begin_probe(snapshot=snapshot, now=now, lease=5 * SECOND).snapshot
+                snapshot, probed = breaker.begin_probe(snapshot=snapshot, now=now, lease=5 * SECOND).snapshot, now
             continue
+        if snapshot.state is State.HALF_OPEN:
+            began = probed  # a probe's attempt is claimed as the probe begins
         signal = {"again": Signal.REFUSAL}.get(kind) or Signal(kind)
         report = Report(signal, reason="x", began=began, again=kind == "again", probe=snapshot.state is State.HALF_OPEN)
         snapshot = breaker.record(snapshot=snapshot, policy=POLICY, report=report, now=now, limit=5).snapshot

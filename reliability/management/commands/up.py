@@ -31,7 +31,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", default=os.environ.get("HOST") or "127.0.0.1")
-        parser.add_argument("--port", type=_port, default=os.environ.get("PORT") or "8000")
+        parser.add_argument("--port", type=port_of, default=os.environ.get("PORT") or "8000")
         parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")
         parser.add_argument(
             "--no-pinger", action="store_true", help="leave the pings of cron jobs to an external cron service"
@@ -81,7 +81,7 @@ class Command(BaseCommand):
             call_command("demo")
 
 
-def _port(text: str) -> int:
+def port_of(text: str) -> int:
     """Read a port. A text that is none is not repeated: from the environment, it may be another variable's value."""
     if not (text.isascii() and text.isdigit() and 0 < int(text) <= MAX_PORT):
         raise ArgumentTypeError(f"it, or PORT in the environment, is no port: a whole number from 1 to {MAX_PORT}")
@@ -140,6 +140,8 @@ def web_command(host: str, port: int) -> list[str]:
         "--host": host,
         "--port": port,
         "--workers": 1,
+        # Granian takes no other number with this interface; an environment variable could name one.
+        "--blocking-threads": 1,
         "--http": 1,
         "--backpressure": sockets.connections(),
         "--backlog": 1024,
