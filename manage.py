@@ -3,12 +3,15 @@
 
 import os
 import sys
+from pathlib import Path
 
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     if sys.argv[1:2] not in (["up"], ["web"]):
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # of web processes, which are scraped
+    elif counts := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        Path(counts).mkdir(parents=True, exist_ok=True)  # counters are made as soon as modules are loaded
     from django.core.management import call_command, execute_from_command_line
 
     if sys.argv[1:3] == ["procrastinate", "worker"]:

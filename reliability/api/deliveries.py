@@ -8,6 +8,7 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -192,7 +193,7 @@ def _check_expiry(values: dict[str, Any], trigger: Trigger, who: Caller) -> None
     """Refuse what would expire before it could be sent, unless it is the repeat of a delivery that is there."""
     try:
         check_expiry(values, now=who.now)
-    except InvalidInput:
+    except ValidationError:
         key = {"lane__workflow__slug": trigger.workflow, "lane__tenant": trigger.tenant}
         if (
             not trigger.idempotency_key

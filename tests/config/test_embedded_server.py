@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
@@ -196,6 +197,11 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
     assert embedded.explain(tmp_path) == f"The disk is full: 3 MB free. Its log: {tmp_path / 'log'}"
 
 
+def _works_in(parent: Path) -> bool:
+    commands = (one.info["cmdline"] or [] for one in psutil.process_iter(["cmdline"]))
+    return any(str(parent) in word for words in commands for word in words)
+
+
 def test_data_whose_making_was_killed_are_made_anew():
     """`initdb` takes seconds; what it leaves half made looks like data, and no server would ever start from it."""
     with scratch.directory() as parent:
@@ -204,6 +210,8 @@ def test_data_whose_making_was_killed_are_made_anew():
         until(lambda: list(parent.rglob("PG_VERSION")), within=WITHIN, what="the beginning of the data")
         process.kill()
         process.wait()
+        # `initdb` outlives who started it for a moment, and would write on where its data were taken away.
+        until(lambda: not _works_in(parent), within=WITHIN, what="the end of initdb")
         assert not (directory / "PG_VERSION").exists()
         holder = Holder(directory)
         assert answers(holder.address)

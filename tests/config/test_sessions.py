@@ -89,7 +89,7 @@ def narrow(request, admin):
         ["manage.py", "migrate", "-v0"],
         ["manage.py", "check", "--database", "default"],
         ["manage.py", "doctor"],
-        ["manage.py", "up", "--port", "0"],
+        ["manage.py", "up", "--port", "9"],
         ["manage.py", "procrastinate", "worker"],
     ],
     ids=lambda command: command[1].split()[0] + command[-1][:10],

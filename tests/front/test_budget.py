@@ -84,8 +84,8 @@ def test_who_is_evicted_as_its_time_ends_breaks_no_other_request():
                 evicted.append(hold.on_evict())
             raise AssertionError
 
+        quick = replace(limits.configured(), body_idle_seconds=0.01)
         with pytest.raises(Refused):
-            quick = replace(limits.configured(), body_idle_seconds=0.01)
             await read(receive, length=5, limit=5, hold=hold, limits=quick, ending=Ending())
 
     asyncio.run(slow())
