@@ -3,9 +3,9 @@
 import json
 import time
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
+from django.db import connection
 from django.test import Client
 
 from reliability.models import AuditEntry, Breaker, DeadLetter, Delivery, StripeRefusal
@@ -104,14 +104,21 @@ class TestFlags:
         assert all(one["enabled"] for one in api.get("/api/v1/flags/").json())
 
 
+def _has_started(*, since) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM procrastinate_workers WHERE last_heartbeat >= %s", [since])
+        return cursor.fetchone() is not None
+
+
 @pytest.mark.django_db(transaction=True)
 def test_nothing_is_sent_while_dispatch_is_off_and_everything_after(workflow, api, accept_many, receiver, workers):
     workflow()
     post(api, "/api/v1/flags/dispatch/", {"enabled": False})
     accept_many(5)
-    worker = workers.start(N8N_WEBHOOK_URL=receiver.url)
+    begun = clock.now()
+    workers.start(N8N_WEBHOOK_URL=receiver.url)
     # Workers that other tests killed count for half a minute.
-    until(lambda: Path(worker.log).read_text() and api.get(URL).json()["workers_alive"] >= 1)
+    until(lambda: _has_started(since=begun) and api.get(URL).json()["workers_alive"] >= 1, within=60)
     time.sleep(3)
     assert not receiver.got
     post(api, "/api/v1/flags/dispatch/", {"enabled": True})

@@ -12,6 +12,7 @@ from django.db import DatabaseError, connection, transaction
 from django.test import Client
 
 from config import measuring
+from config.front import refusals
 from reliability.metrics import catalogue, web
 from reliability.models import ExecutionStatus, StripeEndpoint, WorkerFigure
 from reliability.pipeline import burial, circuit, clock, control, executions, intake, ledger
@@ -93,6 +94,7 @@ def told(workflow, receiver, drain, accept, scrape, settings):
     client = Client(raise_request_exception=False)
     client.post("/cron/told/", headers={"Authorization": "Bearer a-cron-secret"})
     web.ERRORS.labels("none").inc(0)
+    refusals.begin()  # as a web process does
     with pytest.raises(DatabaseError), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT no_such_thing")
     with pytest.MonkeyPatch.context() as patch:

@@ -176,7 +176,8 @@ def test_dead_letters_by_status_follow_every_change(workflow, receiver, drain, a
     accept()
     finish(drain)
     one, other = DeadLetter.objects.order_by("id")
-    replay.purge_each(dead_letter_ids=[one.pk], now=clock.now())
+    with transaction.atomic():
+        replay.purge_each(dead_letter_ids=[one.pk], now=clock.now())
     receiver.rule = lambda got: Reply(200)
     replay.replay(dead_letter_id=other.pk, hand=HAND, now=clock.now())
     finish(drain)

@@ -134,7 +134,7 @@ def test_rows_are_locked_so_that_foreign_keys_checks_pass():
         if "migrations" not in path.parts:
             text = path.read_text()
             full += [path.name for _ in re.findall(r"select_for_update\(\)|(?<!KEY )UPDATE(?=[^\n]*SKIP LOCKED)", text)]
-    wanted = ["alert_notices.py", "archive.py", "bulk.py", "maintenance.py", "retention.py"]
+    wanted = ["alert_notices.py", "archive.py", "bulk.py", "lost_jobs.py", "maintenance.py", "retention.py"]
     assert sorted(set(full)) == wanted
 
 
