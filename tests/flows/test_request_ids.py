@@ -4,7 +4,7 @@ import json
 
 import pytest
 import requests
-from django.db import connection
+from django.db import connection, transaction
 
 from reliability.models import DeadLetter, Delivery, FailureReport
 from reliability.pipeline import clock, replay
@@ -100,7 +100,7 @@ def test_deliveries_are_found_by_the_request_that_made_them(workflow, call, rece
         found = call(f"/api/v1/deliveries/?request_id={request_id}", method="GET").json()["results"]
         assert [row["request_id"] for row in found] == [request_id] * count
     assert given.status_code == own.status_code == 201
-    with connection.cursor() as cursor:
+    with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
         cursor.execute("EXPLAIN SELECT id FROM reliability_delivery WHERE request_id = 'x' AND request_id <> ''")
         assert "delivery_by_request" in str(cursor.fetchall())

@@ -136,8 +136,10 @@ def test_who_waits_for_stuck_threads_is_told_soon_and_health_goes_on(web):
 
 def test_the_console_is_refused_by_a_page(serve_other):
     web = behind(serve_other, WEB_THREADS="1", WEB_QUEUE_LENGTH="2")
-    threads = [ask(web, "/in/slow?3", []) for _ in range(3)]
-    time.sleep(0.7)
+    answers = []
+    threads = [ask(web, "/admin/slow?5", answers) for _ in range(8)]
+    until(lambda: answers, what="a refusal, which says that the queue is full", within=20)
+    assert answers[0][0] == 503
     answer = get(web, "/admin/slow")
     assert (answer.status_code, answer.headers["Content-Type"].partition(";")[0]) == (503, "text/html")
     assert "Too many requests wait" in answer.text
