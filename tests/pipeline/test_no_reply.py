@@ -12,8 +12,9 @@ import requests
 import responses
 import urllib3
 
+from config import resolver
 from reliability.models import AlertChannel, AlertNotice
-from reliability.pipeline import alert_channels, bounded, n8n_api, no_reply, resolver, transport
+from reliability.pipeline import alert_channels, bounded, n8n_api, no_reply, transport
 from reliability.pipeline.exchange import LeaseRanOut, Stage
 from reliability.pipeline.local_fault import LocalFault
 from reliability.pipeline.transport import Answer, Request
@@ -162,54 +163,22 @@ def test_a_name_that_does_not_resolve():
     assert "Unknown error" not in answer.detail
 
 
-def test_a_name_is_not_waited_for_longer_than_allowed(monkeypatch):
-    """One host's lookups hang in threads of their own, a few at most; other hosts' are not held up."""
-    go_on = threading.Event()
-    asked: list[str] = []
-    real = socket.getaddrinfo
+def test_a_name_whose_lookup_hangs_holds_up_no_other(monkeypatch):
+    end, real = threading.Event(), socket.getaddrinfo
 
-    def hangs(host, port, *arguments, **options):
-        if host != "hangs.example" or options.get("flags"):
-            return real("127.0.0.1" if host == "well.example" else host, port, *arguments, **options)
-        asked.append(host)
-        go_on.wait(20)
-        return real("127.0.0.1", port)
+    def hangs(host, *arguments, flags=0, **options):
+        if host == "hangs.example" and not flags:
+            end.wait(20)
+        return real("127.0.0.1" if host == "well.example" else host, *arguments, flags=flags, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", hangs)
     monkeypatch.setattr(bounded, "CONNECT_TIMEOUT", 0.3)
-    monkeypatch.setattr(resolver, "STUCK", 0.1)
-    began = time.monotonic()
     try:
-        answers = [post("http://hangs.example/") for _ in range(6)]
-        assert {(one.failure, one.code) for one in answers} == {(F.DNS_FAILURE, "dns_timeout")}
-        assert time.monotonic() - began < 10
-        assert len(asked) == resolver.STUCK_LIMIT
+        answer = post("http://hangs.example/")
+        assert (answer.failure, answer.code) == (F.DNS_FAILURE, "dns_timeout")
         assert post(f"http://well.example:{closed_port()}/").failure is F.CONNECTION_REFUSED
     finally:
-        go_on.set()
-
-
-def test_those_who_ask_at_once_ask_once(monkeypatch, wire):
-    asked: list[str] = []
-    real = socket.getaddrinfo
-
-    def slow(host, port, *arguments, **options):
-        if host == "slow.example" and not options.get("flags"):
-            asked.append(host)
-            time.sleep(0.5)
-            host = "127.0.0.1"
-        return real(host, port, *arguments, **options)
-
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
-    url = f"http://slow.example:{wire(saying(OK)).port}/"
-    answers: list[Answer] = []
-    threads = [threading.Thread(target=lambda: answers.append(post(url))) for _ in range(5)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    assert [one.reply and one.reply.status for one in answers] == 5 * [200]
-    assert len(asked) == 1
+        end.set()
 
 
 @pytest.mark.parametrize(
