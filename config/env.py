@@ -24,6 +24,9 @@ from . import env_file
 
 problems: list[tuple[str, str]] = []
 POSTGRESQL = ("postgresql://", "postgres://")
+ENCODE = (
+    "Write '@', '/', '#', '?', ':', '%' and spaces in a user's name or a password as %40, %2F, %23, %3F, %3A, %25, %20."
+)
 
 
 def read_file(path: Path) -> None:
@@ -159,8 +162,9 @@ def _unsound_url(value: str, *, is_base: bool) -> str:
         sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         sound = False
+    hint = f" {ENCODE}" if "@" in value else ""  # else it holds no password
     if not sound or re.search(r"[\s\x00-\x1f\x7f\\]", value):  # `urlsplit` drops some of them silently
-        return "Not an http or https address."
+        return f"Not an http or https address.{hint}"
     if is_base and re.search(r"[?#]", value):
         return "An address with '?' or '#': paths are added to it, so that it has to end before them."
     return ""
@@ -195,16 +199,22 @@ def mail(name: str) -> dict[str, object]:
     try:
         found = {key: part for key, part in environ.Env.email_url_config(value).items() if part}
         sound = bool(found["EMAIL_BACKEND"]) and ("smtp" not in str(found["EMAIL_BACKEND"]) or "EMAIL_HOST" in found)
+        # Of smtp://me:5/a@host, "me" is the host by the letter of the standard, and 5 its port.
+        sound = sound and not (urlsplit(value).netloc and "@" in value.partition(urlsplit(value).netloc)[2])
     except (ImproperlyConfigured, ValueError, KeyError):
         sound = False
     if not sound:  # the address itself may hold a password
-        problem(name, "Not the address of a mail server (smtp+tls://user:password@host:587).")
+        problem(name, f"Not the address of a mail server (smtp+tls://user:password@host:587). {ENCODE}")
         return {}
     return found
 
 
 def database(name: str, *, default: str = "") -> dict[str, object] | None:
-    """Read a PostgreSQL address, as libpq does, as Django's settings for it; `None` where there is none."""
+    """Read a PostgreSQL address, as libpq does, as Django's settings for it; `None` where there is none.
+
+    One in which an '@' or '/' of a password may stand for itself is refused: libpq would take a part of the password
+    for the host or the database, and say it in its errors.
+    """
     value = text(name) or default
     if not value:
         return None
@@ -212,10 +222,21 @@ def database(name: str, *, default: str = "") -> dict[str, object] | None:
         found = conninfo_to_dict(value) if value.startswith(POSTGRESQL) else {}
     except (ProgrammingError, UnicodeError):
         found = {}
-    if not found.get("dbname") or not re.fullmatch(r"(\d{1,5})?(,(\d{1,5})?)*", str(found.get("port") or "")):
-        what = "Not a PostgreSQL address (postgresql://user:password@host:port/name)."
-        problem(name, f"{what} Write '@', '/', '%' and the like in a password as %40, %2F, %25.")
+    sound = found.get("dbname") and re.fullmatch(r"(\d{1,5})?(,(\d{1,5})?)*", str(found.get("port") or ""))
+    if not sound or _is_ambiguous(value):
+        problem(name, f"Not a PostgreSQL address (postgresql://user:password@host:port/name). {ENCODE}")
         return {"ENGINE": "django.db.backends.postgresql", "NAME": "unconfigured"}
     named = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
     own = {setting: str(found.pop(one, None) or "") for setting, one in named.items()}
     return {"ENGINE": "django.db.backends.postgresql", **own, "OPTIONS": found}
+
+
+def _is_ambiguous(address: str) -> bool:
+    """Whether an '@' follows the one that libpq takes for the end of the password, or comes where it sees no password.
+
+    libpq looks for it up to the first '/'. Hosts and names that hold one are percent-encoded; a query may hold any.
+    """
+    text = address.partition("://")[2]
+    end = re.search("[@/]", text)
+    rest = text[end.end() :] if end is not None and end[0] == "@" else text
+    return "@" in rest.partition("?")[0]

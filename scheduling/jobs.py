@@ -16,9 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import backoff
 from django.db import OperationalError, connection, transaction
-from psycopg.errors import DeadlockDetected, SerializationFailure
 
 from reliability import origin
 from reliability.errors import Conflict, NotFound, Unavailable
@@ -27,12 +25,15 @@ from reliability.models.ids import uuid7
 from reliability.models.rows import Columns
 from reliability.pipeline import audit, intake
 from reliability.pipeline.audit import Hand
+from reliability.pipeline.lock_waits import deadlocks_retried, is_rolled_back
 
 from . import slots
 from .models import CatchUp, CronJob, Ping, PingResult
 from .slots import Due
 
+# How often a run is planned anew where another one came in between.
 TRIES = 5
+OTHERS_CAME = "Other runs of the job came in between."
 SWITCHED_OFF = timedelta(seconds=60)
 
 COLUMNS = Columns(CronJob, "j")
@@ -47,23 +48,6 @@ FROM scheduling_cronjob j WHERE j.slug = %s
 """  # noqa: S608  # names of our own models
 RUN = (
     "SELECT * FROM backstop_run_cron(backstop_from(%s, %s, %s), %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
-)
-# Seconds, for all tries of a ping, and the longest wait before the second one; it doubles.
-TRY_SECONDS, FIRST_WAIT = 2.0, 0.02
-
-
-class _Interrupted(Exception):
-    """Nothing was kept: another run came in between, or PostgreSQL broke the transaction up. It may be done again."""
-
-
-_repeated = backoff.on_exception(
-    backoff.expo,
-    _Interrupted,
-    max_tries=TRIES,
-    max_time=TRY_SECONDS,
-    jitter=backoff.full_jitter,
-    factor=FIRST_WAIT,
-    logger=None,
 )
 
 
@@ -134,15 +118,13 @@ def ping(*, slug: str, key: str | None, caller: Caller) -> Ran:
 
     Raises `NotFound`, `Disabled`, and `Unavailable` where scheduling is switched off.
     """
-    try:
+    with _unavailable_if_rolled_back():
         return _ping(slug, key, caller)
-    except _Interrupted:
-        raise Unavailable("Other runs of the job came in between.") from None
 
 
-@_repeated
+@deadlocks_retried
 def _ping(slug: str, key: str | None, caller: Caller) -> Ran:
-    with _interruptible():
+    for _ in range(TRIES):
         found = _look(slug)
         if not found.on:
             _note(found, PingResult.OFF, caller)
@@ -153,22 +135,22 @@ def _ping(slug: str, key: str | None, caller: Caller) -> Ran:
         except Disabled:
             _note(found, PingResult.DISABLED, caller)
             raise
-    if ran is None:
-        raise _Interrupted
-    return ran
+        if ran is not None:
+            return ran
+    raise Unavailable(OTHERS_CAME)
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """Say by `_Interrupted` that PostgreSQL rolled back what was done here: a deadlock, or a serialization failure.
+def _unavailable_if_rolled_back() -> Iterator[None]:
+    """Raise `Unavailable` where PostgreSQL undid each try for the transactions of others.
 
-    Within a transaction of the caller's, only the caller can do it again.
+    Within a transaction of the caller's the error stays as it is: only the caller can do it again.
     """
     try:
         yield
     except OperationalError as error:
-        if isinstance(error.__cause__, DeadlockDetected | SerializationFailure) and not connection.in_atomic_block:
-            raise _Interrupted from error
+        if is_rolled_back(error) and not connection.in_atomic_block:
+            raise Unavailable(OTHERS_CAME) from error
         raise
 
 
@@ -177,21 +159,19 @@ def run_now(*, job_id: UUID, hand: Hand, now: datetime, once: UUID | None = None
 
     Raises `NotFound`, `Disabled`, `Overlapping`, `AnsweredAlready` and `Unavailable`.
     """
-    try:
+    with _unavailable_if_rolled_back():
         return _run_now(find(job_id=job_id), f"manual:{once or uuid7()}", hand, now)
-    except _Interrupted:
-        raise Unavailable("Other runs of the job came in between.") from None
 
 
-@_repeated
+@deadlocks_retried
 def _run_now(job: CronJob, key: str, hand: Hand, now: datetime) -> Ran:
-    with _interruptible(), transaction.atomic():
+    with transaction.atomic():
         for _ in range(TRIES):
             ran = _run(_look(job.slug), Due(None), key=key, caller=None)
             if ran is not None:
                 break
         else:
-            raise Unavailable
+            raise Unavailable(OTHERS_CAME)
         if ran.skipped:
             raise Overlapping
         if ran.repeated:

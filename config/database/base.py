@@ -62,6 +62,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 self.connection = None
             raise
 
+    def check_database_version_supported(self) -> None:
+        """Leave it to `sessions.refusal`: Django itself takes older versions."""
+
     def _configure_connection(self, connection: Connection) -> bool:
         """Make a new session what it has to be. Raises `NotSupportedError` for a database that cannot be used."""
         self.limited_for, self.takes_limits, connection.cancels = None, True, True

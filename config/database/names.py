@@ -1,20 +1,13 @@
 """Looks up the addresses of database hosts within a time limit, which the C library's resolver does not have."""
 
 import ipaddress
-import queue
-import socket
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from psycopg import OperationalError
 
-Answer = list[str] | OSError
-
-# Who waits for which look-up that is under way.
-_asked: dict[tuple[str, str], "list[queue.SimpleQueue[Answer]]"] = {}
-_lock = threading.Lock()
+from config import resolver
 
 
 def resolved(options: dict[str, Any], *, by: float) -> dict[str, Any]:
@@ -27,21 +20,26 @@ def resolved(options: dict[str, Any], *, by: float) -> dict[str, Any]:
         return options
     ports = str(options.get("port") or "5432").split(",")
     ports = ports if len(ports) == len(hosts) else [ports[0]] * len(hosts)
-    found = [row for host, port in zip(hosts, ports, strict=True) for row in _rows(host, port, by)]
+    found: list[tuple[str, str, str]] = []
+    for index, (name, number) in enumerate(zip(hosts, ports, strict=True)):
+        # An even share of the time for each, so that one name that is never answered leaves the others theirs.
+        found += _rows(name, number, max(0.0, by - time.monotonic()) / (len(hosts) - index))
     if not found:
         raise OperationalError("The address of the database's host could not be looked up.")
     host, hostaddr, port = (",".join(column) for column in zip(*found, strict=True))
     return {**options, "host": host, "hostaddr": hostaddr, "port": port}
 
 
-def _rows(host: str, port: str, by: float) -> Iterator[tuple[str, str, str]]:
+def _rows(host: str, port: str, within: float) -> Iterator[tuple[str, str, str]]:
     """Yield (host, address, port) for each address of a host; a path of a Unix socket has none."""
     if not _is_name(host):
         yield host, "" if host.startswith("/") else host, port
         return
-    answer = _look_up(host, port, by)
-    if isinstance(answer, list):
-        yield from ((host, address, port) for address in answer)
+    try:
+        addresses = resolver.resolve(host, int(port or 5432), within=within)
+    except (OSError, UnicodeError):
+        return  # libpq tries the next host likewise
+    yield from ((host, str(address[0]), port) for *_, address in addresses)
 
 
 def _is_name(host: str) -> bool:
@@ -52,30 +50,3 @@ def _is_name(host: str) -> bool:
     except ValueError:
         return True
     return False
-
-
-def _look_up(host: str, port: str, by: float) -> Answer:
-    """Ask the resolver in a thread that nobody waits for beyond `by`; one look-up serves all who ask meanwhile."""
-    answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-    with _lock:
-        waiting = _asked.setdefault((host, port), [])
-        waiting.append(answers)
-        if len(waiting) == 1:
-            threading.Thread(target=_ask, args=(host, port), daemon=True, name="resolver").start()
-    try:
-        return answers.get(timeout=max(0.0, by - time.monotonic()))
-    except queue.Empty:
-        return TimeoutError()
-
-
-def _ask(host: str, port: str) -> None:
-    answer: Answer
-    try:
-        found = socket.getaddrinfo(host, port, proto=socket.IPPROTO_TCP, type=socket.SOCK_STREAM)
-        answer = [str(one[4][0]) for one in found]
-    except OSError as error:
-        answer = error
-    with _lock:
-        waiting = _asked.pop((host, port))
-    for one in waiting:
-        one.put(answer)

@@ -17,13 +17,19 @@ from typing import Any
 
 from django.conf import settings
 
+FOREVER = float("inf")
+
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A kind of work, and its limit in seconds; 0 is none. The server's limits follow from it."""
+    """A kind of work, and its limit in seconds; 0 is none. The server's limits follow from it.
+
+    `idle` bounds, in seconds, the time between two statements of a transaction, where the limit allows more.
+    """
 
     name: str
     limit: float
+    idle: float = FOREVER
 
     @property
     def statement_timeout(self) -> int:
@@ -39,7 +45,8 @@ class Role:
     def idle_in_transaction_session_timeout(self) -> int:
         """Milliseconds after which the server ends a session that leaves a transaction open: its process may be
         stopped, and its locks hold others up."""
-        return int(self.limit * 2000)
+        seconds = min(self.limit * 2 or FOREVER, self.idle)
+        return int(seconds * 1000) if seconds != FOREVER else 0
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -52,7 +59,9 @@ INTAKE = Role("intake", settings.DATABASE_INTAKE_TIMEOUT_MS / 1000)
 CONSOLE = Role("console", settings.DATABASE_CONSOLE_TIMEOUT_MS / 1000)
 METRICS = Role("metrics", settings.DATABASE_METRICS_TIMEOUT_MS / 1000)
 READINESS = Role("readiness", settings.DATABASE_READINESS_TIMEOUT_MS / 1000)
-WORKER = Role("worker", settings.DATABASE_WORKER_TIMEOUT_MS / 1000)
+# A worker's statements may take long, but no transaction of it is open while it waits for anything but the database.
+# One that was stopped amid a look at a lane would keep that lane from all others.
+WORKER = Role("worker", settings.DATABASE_WORKER_TIMEOUT_MS / 1000, idle=10.0)
 COMMAND = Role("command", 0)
 # What a caller waits for and repeats: it posts to these.
 POSTED = ("/api/v1/deliveries/", "/api/v1/executions/", "/api/v1/claims/", "/api/v1/slots/", "/api/v1/stripe-events/")
@@ -62,8 +71,6 @@ READS = ("GET", "HEAD")
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
-
-FOREVER = float("inf")
 # The name in a WSGI environment of the time, by `time.monotonic`, at which the request was complete.
 ARRIVED = "backstop.arrived"
 # The share of a limit that is left for the database however long a request waited for its thread.

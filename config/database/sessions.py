@@ -18,6 +18,8 @@ from .roles import Role
 # PgBouncer keeps these for each of its clients (IntervalStyle from 1.20 on).
 FORMATS = {"DateStyle": "ISO", "IntervalStyle": "postgres", "standard_conforming_strings": "on"}
 ENCODING = "UTF8"
+# The oldest major version of PostgreSQL that Backstop is made for.
+OLDEST_VERSION = 15
 # Our locks and upserts are written for it.
 ISOLATION = {"default_transaction_isolation": "read committed"}
 
@@ -26,6 +28,12 @@ AUTO, ALWAYS, NEVER = "auto", "always", "never"
 
 def refusal(connection: "BaseConnection[object]") -> str:
     """Say why the database cannot be used at all; empty where it can."""
+    version = connection.info.server_version // 10_000
+    if version < OLDEST_VERSION:
+        return (
+            f"The database is PostgreSQL {version}, and Backstop needs {OLDEST_VERSION} or newer:"
+            " Upgrade it, or name a newer one in DATABASE_URL."
+        )
     encoding = connection.info.parameter_status("server_encoding") or ENCODING
     if encoding == ENCODING:
         return ""

@@ -12,6 +12,7 @@ from .limits import PIECE, Limits
 from .refusals import GONE, SLOW_READER, Refused
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+END: dict[str, Any] = {"type": "http.response.body", "body": b""}
 
 
 def start(status: int, headers: Headers) -> dict[str, Any]:
@@ -31,32 +32,37 @@ def now(send: Send, answer: Whole) -> None:
 
 async def whole(send: Send, answer: Whole, *, hold: Hold, limits: Limits) -> None:
     """Send an answer in pieces. Raises `Refused` where its reader takes too long, or its room is needed."""
-    await send(start(answer.status, answer.headers))
+    await _limited(send, start(answer.status, answer.headers), hold=hold, limits=limits)
     hold.take(len(answer.body))
     for at in range(0, len(answer.body), PIECE):
-        await _piece(send, answer.body[at : at + PIECE], hold=hold, limits=limits)
-    await send({"type": "http.response.body", "body": b""})
+        await _limited(send, _piece(answer.body[at : at + PIECE]), hold=hold, limits=limits)
+    await _limited(send, END, hold=hold, limits=limits)
 
 
 async def file(send: Send, answer: File, *, hold: Hold, limits: Limits) -> None:
     """Send a file in pieces, and close it. Raises as `whole`."""
     try:
-        await send(start(answer.status, answer.headers))
+        await _limited(send, start(answer.status, answer.headers), hold=hold, limits=limits)
         at, end = answer.offset, answer.offset + answer.size
         while at < end and (data := os.pread(answer.descriptor, min(PIECE, end - at), at)):
-            await _piece(send, data, hold=hold, limits=limits)
+            await _limited(send, _piece(data), hold=hold, limits=limits)
             at += len(data)
-        await send({"type": "http.response.body", "body": b""})
+        await _limited(send, END, hold=hold, limits=limits)
     finally:
         os.close(answer.descriptor)
 
 
-async def _piece(send: Send, data: bytes, *, hold: Hold, limits: Limits) -> None:
+def _piece(data: bytes) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": data, "more_body": True}
+
+
+async def _limited(send: Send, message: dict[str, Any], *, hold: Hold, limits: Limits) -> None:
+    """Send one message of an answer, its end included: whoever reads nothing may keep the server from taking any."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(limits.send_seconds) as timer:
             hold.on_evict = lambda: None if timer.expired() else timer.reschedule(loop.time())
-            await send({"type": "http.response.body", "body": data, "more_body": True})
+            await send(message)
     except TimeoutError:
         raise Refused(SLOW_READER) from None
     finally:
@@ -86,13 +92,16 @@ class Stream:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     async def _begin(self, status: int, headers: Headers) -> None:
-        await self._send(start(status, headers))
+        await self._message(start(status, headers))
 
     async def _put(self, data: bytes) -> None:
         if self.gone:
             raise Refused(GONE)
         for at in range(0, len(data), PIECE):
-            await _piece(self._send, data[at : at + PIECE], hold=self._hold, limits=self._limits)
+            await self._message(_piece(data[at : at + PIECE]))
 
     async def _end(self) -> None:
-        await self._send({"type": "http.response.body", "body": b""})
+        await self._message(END)
+
+    async def _message(self, message: dict[str, Any]) -> None:
+        await _limited(self._send, message, hold=self._hold, limits=self._limits)

@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,16 +14,17 @@ from rest_framework.response import Response
 from reliability import origin
 from reliability.errors import BackstopError
 from reliability.models import Execution, FailureReport
-from reliability.pipeline import callback, figures, reports
+from reliability.pipeline import callback, figures, idempotency, reports
 from reliability.pipeline.callback import Ended
 from reliability.pipeline.figures import Figures
+from reliability.pipeline.lock_waits import deadlocks_retried
 from reliability.pipeline.reports import Incoming
 from reliability.policies import failure
 
 from . import shapes
 from .authentication import Caller
 from .deliveries import find
-from .idempotency import knows_repeats
+from .idempotency import HEADER, REPLAYED, claimed, knows_repeats
 from .parsers import LenientJSONParser
 from .report_serializers import (
     ErrorTriggerBody,
@@ -40,7 +42,13 @@ ADDRESS = [
     OpenApiParameter("X-Backstop-Delivery", str, OpenApiParameter.HEADER, description="As `delivery_id`."),
     OpenApiParameter("X-Backstop-Attempt", int, OpenApiParameter.HEADER, description="As `attempt`."),
 ]
-
+REPORT_KEY = OpenApiParameter(
+    HEADER,
+    str,
+    OpenApiParameter.HEADER,
+    description="A repeat under the same key gets the first answer. Without effect where the report names an execution:"
+    " that is kept once by its id.",
+)
 
 logger = logging.getLogger(__name__)
 
@@ -52,11 +60,12 @@ class FailedExecutions(View):
     @extend_schema(
         operation_id="report_failed_execution",
         request=ErrorTriggerBody,
-        parameters=ADDRESS,
+        parameters=[*ADDRESS, REPORT_KEY],
         responses={
             201: FailureReportShape,
-            200: OpenApiResponse(FailureReportShape, "This execution was reported before."),
+            200: OpenApiResponse(FailureReportShape, "This execution was reported before, or it repeats a key."),
             404: OpenApiResponse(ProblemShape, "It is another tenant's delivery; nothing was kept."),
+            409: OpenApiResponse(ProblemShape, "The key was used with another report; nothing was kept."),
             413: ProblemShape,
             **PROBLEMS,
         },
@@ -67,8 +76,22 @@ class FailedExecutions(View):
 
         Nobody sends it again: what cannot be stored is replaced, and what is unusable counts as missing.
         """
-        report, created = reports.take(incoming=_incoming(request, caller(request)), now=caller(request).now)
-        return Response(_report_shape(report), status=201 if created else 200)
+        incoming, now = _incoming(request, caller(request)), caller(request).now
+        if incoming.failure.execution_id:
+            report, created = reports.take(incoming=incoming, now=now)
+            return Response(_report_shape(report), status=201 if created else 200)
+        return _take_keyed(request, incoming, now)
+
+
+@deadlocks_retried
+def _take_keyed(request: Request, incoming: Incoming, now: datetime) -> Response:
+    """Keep a report that names no execution: only the request's key, if it has one, tells its repeat."""
+    with claimed(request, **_address(request)) as place:
+        if place.first is not None:
+            return Response(_report_shape(idempotency.report_of(place.first)), headers=REPLAYED)
+        report, created = reports.take(incoming=incoming, now=now)
+        place.keep(row_ids=[report.pk])
+    return Response(_report_shape(report), status=201 if created else 200)
 
 
 class Executions(View):

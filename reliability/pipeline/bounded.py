@@ -13,8 +13,10 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, ProxyManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from config import resolver
+
 from . import exchange as exchanges
-from . import resolver, tls
+from . import tls
 from .exchange import Exchange, Stage
 from .response import Response
 

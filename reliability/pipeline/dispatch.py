@@ -138,12 +138,15 @@ def run(
     with transaction.atomic():
         held = hold(lane_id=lane_id, patience=patience)
         lane, policy = held.lane, held.lane.policy
-        shared, untold = _settle(held, policy, sent, worker) if sent else (held.shared, ())
+        if sent:
+            _settle(held, policy, sent, worker)
         seen = look(lane_id=lane_id)
         ran_out, blocked = _ran_out(seen), False
         if ran_out:
             blocked = not lane_expiry.take_back(lane=lane, policy=policy, now=seen.now)
             seen = look(lane_id=lane_id)
+        # Last: whoever holds the instance's breaker waits for no row of a lane (`reliability.lock_order`).
+        shared, untold = _tell_instance(held, sent) if sent else (held.shared, ())
         admitted = Admitted(0)
         if capacity:
             admitted = admit(lane=lane, policy=policy, seen=seen, capacity=capacity, shared=shared)
@@ -367,17 +370,20 @@ def _claim_of(
     )
 
 
-def _settle(
-    held: Held, policy: LanePolicy, batch: Sequence[Sent], worker: str
-) -> tuple[Breaker | None, Sequence[Sent]]:
-    """Write down what came back; return the instance's breaker as it is then, and of what that has yet to be told."""
+def _settle(held: Held, policy: LanePolicy, batch: Sequence[Sent], worker: str) -> None:
+    """Write down what came back, and tell the lane's breaker."""
     lane, now = held.lane, held.now
     passed_at = breaker_reports.passed_at(lane=lane, batch=batch)
     early = outcome.settle_sent(batch=batch, now=now, worker=worker, passed_at=passed_at)
     breaker_reports.tell_lane(lane=lane, policy=policy, batch=batch, now=now, passed_at=passed_at)
     faults.note(lane=lane, batch=batch, now=now)
     aftermath.catch_up(lane=lane, delivery_ids=early, now=now)
+
+
+def _tell_instance(held: Held, batch: Sequence[Sent]) -> tuple[Breaker | None, Sequence[Sent]]:
+    """Return the instance's breaker once it was told of a batch, and what it has yet to be told for it was locked."""
     try:
-        return breaker_reports.tell_instance(breaker=held.shared or circuit.instance(), batch=batch, now=now), ()
+        breaker = held.shared or circuit.instance()
+        return breaker_reports.tell_instance(breaker=breaker, batch=batch, now=held.now), ()
     except circuit.InstanceLocked:
         return held.shared, batch

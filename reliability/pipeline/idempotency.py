@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from reliability.errors import IdempotencyConflict, IdempotencyExpired, Unavailable
-from reliability.models import DeadLetter, Delivery, IdempotencyKey
+from reliability.models import DeadLetter, Delivery, FailureReport, IdempotencyKey
 
 TRIES = 5
 Row = TypeVar("Row")
@@ -63,6 +63,11 @@ def deliveries_of(row: IdempotencyKey) -> list[Delivery]:
 def dead_letter_of(row: IdempotencyKey) -> DeadLetter:
     """Return the dead letter that a request made. Raises `IdempotencyExpired` where it is gone."""
     return _all(row, DeadLetter.objects.select_related("lane__workflow").in_bulk(row.row_ids))[0]
+
+
+def report_of(row: IdempotencyKey) -> FailureReport:
+    """Return the failure report that a request was kept as. Raises `IdempotencyExpired` where it is gone."""
+    return _all(row, FailureReport.objects.select_related("delivery").in_bulk(row.row_ids))[0]
 
 
 def _all(row: IdempotencyKey, found: Mapping[UUID, Row]) -> list[Row]:

@@ -3,24 +3,20 @@
 The order in which locks are taken is in `reliability.lock_order`.
 """
 
-import functools
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import ParamSpec, TypeVar
 
+import backoff
 from django.db import DatabaseError, connection, transaction
 from psycopg import errors
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 # What a job of a worker waits for a row at the most, before it is put off.
 JOB_WAIT = timedelta(seconds=2)
 # When a job that waited in vain is done again.
 PUT_OFF = timedelta(seconds=5)
-TRIES, PAUSE = 3, 0.05
+# Seconds, for all tries of a transaction, and the longest wait before the second one; it doubles.
+TRIES, TRY_SECONDS, FIRST_WAIT = 5, 2.0, 0.02
 BOUND = "SELECT set_config('lock_timeout', %s, true)"
 
 
@@ -43,21 +39,25 @@ def bounded(wait: timedelta = JOB_WAIT) -> Iterator[None]:
         yield
 
 
-def deadlocks_retried(function: Callable[P, T]) -> Callable[P, T]:
-    """Call a function again that is one transaction, where PostgreSQL broke up a deadlock: nothing of it was kept.
+def is_rolled_back(error: BaseException) -> bool:
+    """Whether PostgreSQL undid the transaction for others': a deadlock, or a failure to serialize (in isolation levels
+    that know that). It may be done again."""
+    return isinstance(error.__cause__, errors.DeadlockDetected | errors.SerializationFailure)
 
-    Within an outer transaction the error goes on to whoever began that.
-    """
 
-    @functools.wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        for number in range(1, TRIES):
-            try:
-                return function(*args, **kwargs)
-            except DatabaseError as error:
-                if connection.in_atomic_block or not isinstance(error.__cause__, errors.DeadlockDetected):
-                    raise
-                time.sleep(PAUSE * number)
-        return function(*args, **kwargs)
+def _is_final(error: Exception) -> bool:
+    return connection.in_atomic_block or not is_rolled_back(error)
 
-    return call
+
+# Calls a function again that is one transaction, where PostgreSQL undid it for others': nothing of it was kept.
+# Within an outer transaction the error goes on to whoever began that.
+deadlocks_retried = backoff.on_exception(
+    backoff.expo,
+    DatabaseError,
+    max_tries=TRIES,
+    max_time=TRY_SECONDS,
+    giveup=_is_final,
+    jitter=backoff.full_jitter,
+    factor=FIRST_WAIT,
+    logger=None,
+)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import requests
 import urllib3
 
+from config.resolver import NameTimeout
 from reliability.policies.classification import Failure
 from reliability.policies.storable import storable
 
 from .exchange import Exchange, LeaseRanOut, Stage
 from .local_fault import LocalFault
-from .resolver import NameTimeout
 
 DETAIL_LIMIT = 300
 # What this machine has run out of, or forbids itself.

@@ -197,7 +197,8 @@ IDEMPOTENCY_KEYS = pruning(
     table="reliability_idempotencykey",
     where="t.id < %(id)s AND t.created_at < %(cutoff)s"
     " AND NOT EXISTS (SELECT 1 FROM reliability_delivery d WHERE d.id = ANY(t.row_ids))"
-    " AND NOT EXISTS (SELECT 1 FROM reliability_deadletter l WHERE l.id = ANY(t.row_ids))",
+    " AND NOT EXISTS (SELECT 1 FROM reliability_deadletter l WHERE l.id = ANY(t.row_ids))"
+    " AND NOT EXISTS (SELECT 1 FROM reliability_failurereport r WHERE r.id = ANY(t.row_ids))",
 )
 FIGURES = tuple(
     pruning(

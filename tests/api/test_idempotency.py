@@ -16,6 +16,7 @@ from reliability.models import (
     AlertSilence,
     DeadLetter,
     Delivery,
+    FailureReport,
     IdempotencyKey,
     Operation,
     Slot,
@@ -23,15 +24,18 @@ from reliability.models import (
 from reliability.pipeline import clock, intake, retention
 from scheduling.models import CronJob, Run
 
+from ..support.bodies import TRIGGER, failed
 from .routes import api_routes
 
 pytestmark = pytest.mark.django_db(transaction=True)
 BATCH, LETTERS = "/api/v1/deliveries/batch/", "/api/v1/dead-letters/"
+REPORTS = "/api/v1/executions/failed/"
 LETTER = {"workflow": "echo", "payload": {"n": 1}, "error_message": "it broke"}
 # By operation: what each call does with the header. A new call has to be put into one of the two.
 HONOURED = {
     "create_deliveries",
     "report_dead_letter",
+    "report_failed_execution",  # unless it names its execution
     "replay_dead_letter",
     "replay_dead_letters",
     "purge_dead_letters",
@@ -42,7 +46,6 @@ HONOURED = {
 }
 KNOWN_OTHERWISE = {
     "create_delivery",  # by the key of the delivery itself
-    "report_failed_execution",
     "report_execution",
     "report_outcome",
     "claim_stripe_event",
@@ -96,7 +99,11 @@ def test_a_repeated_dead_letter_is_the_first_one(send):
     assert send(LETTERS, LETTER, key=None).status_code == 201
 
 
-@pytest.mark.parametrize(("url", "body"), [(BATCH, batch(*range(20))), (LETTERS, LETTER)], ids=["batch", "letter"])
+@pytest.mark.parametrize(
+    ("url", "body"),
+    [(BATCH, batch(*range(20))), (LETTERS, LETTER), (REPORTS, failed(None))],
+    ids=["batch", "letter", "report"],
+)
 def test_many_at_once_make_one_set(send, key, url, body):
     headers = {"Authorization": f"Bearer {key()}"}
 
@@ -111,6 +118,38 @@ def test_many_at_once_make_one_set(send, key, url, body):
     assert sorted(one.status_code for one in answers) == [200] * 15 + [201]
     assert len({json.dumps(one.json(), sort_keys=True) for one in answers}) == 1
     assert Delivery.objects.count() + DeadLetter.objects.count() == (20 if url == BATCH else 1)
+
+
+def test_a_repeated_report_that_names_no_execution_is_the_first_one(send):
+    first, again = send(REPORTS, failed(None)), send(REPORTS, failed(None))
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json() == first.json()
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert DeadLetter.objects.count() == 1
+    assert send(REPORTS, failed(None, message="otherwise")).status_code == 409
+    assert send(REPORTS, failed(None), key="k-2").status_code == 201
+    assert send(REPORTS, failed(None), key=None).status_code == 201
+    assert send(REPORTS, failed(None), key=" ").status_code == 400
+    assert DeadLetter.objects.count() == 3
+
+
+def test_a_repeated_report_counts_a_trigger_s_failure_once(send):
+    assert send(REPORTS, TRIGGER).status_code == 201
+    for _ in range(2):  # the second joins the first's entry, under a key of its own
+        assert send(REPORTS, TRIGGER, key="k-2").status_code == 200
+    assert DeadLetter.objects.get().retry_count == 1
+
+
+def test_a_report_that_names_its_execution_is_known_by_that_whatever_its_key(send):
+    assert [send(REPORTS, failed(one)).status_code for one in ("1", "1", "2")] == [201, 200, 201]
+    assert send(REPORTS, failed("1"), key="k-2").status_code == 200
+    assert DeadLetter.objects.count() == 2
+
+
+def test_a_report_whose_rows_are_gone_is_not_kept_again(send):
+    send(REPORTS, failed(None))
+    FailureReport.objects.all().delete()
+    assert send(REPORTS, failed(None)).status_code == 409
 
 
 def test_a_crash_leaves_neither_the_key_nor_a_row(send, monkeypatch):
@@ -219,6 +258,17 @@ def test_the_key_is_known_as_long_as_anything_it_made(send):
     assert retention.apply(rule=rule, now=clock.now(), pace=pace).rows == 0  # too young
     assert retention.apply(rule=rule, now=later, pace=pace).rows == 1
     assert send(BATCH, batch(1, 2)).status_code == 201
+
+
+def test_the_key_of_a_report_is_known_as_long_as_the_report(send):
+    send(REPORTS, failed(None))
+    later = clock.now() + timedelta(days=400)
+    rule = next(one for one in retention.rules() if one.name == "idempotency_keys")
+    FailureReport.objects.update(dead_letter=None)
+    DeadLetter.objects.all().delete()
+    assert retention.apply(rule=rule, now=later, pace=retention.Pace(load=1.0)).rows == 0
+    FailureReport.objects.all().delete()
+    assert retention.apply(rule=rule, now=later, pace=retention.Pace(load=1.0)).rows == 1
 
 
 def calls():

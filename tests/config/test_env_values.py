@@ -92,6 +92,9 @@ def test_an_address_that_is_no_base_keeps_its_query_and_its_slash(read):
         "https://a b/hunter2",
         "https://a\thunter2",
         "https:\\\\hunter2",
+        "https://me:hunter2/x@host",
+        "https://me:hunter2#x@host",
+        "https://me:hunter2?x@host",
         "$hunter2",
     ],
 )
@@ -99,7 +102,8 @@ def test_an_address_that_is_no_base_keeps_its_query_and_its_slash(read):
 def test_what_is_no_address_is_refused_unrepeated(read, value, is_base):
     found, wrong = read(env.url, value, is_base=is_base)
     assert found == ""
-    assert wrong == "Not an http or https address."
+    assert wrong.startswith("Not an http or https address.")
+    assert ("as %40, %2F" in wrong) == ("@" in value)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +152,24 @@ def test_what_makes_no_sense_is_refused_unrepeated(read, reader, value, argument
     assert "hunter2" not in wrong.lower()
 
 
+PASSWORDS = ["hunter2@x", "hunter2@", "@hunter2", "5/hunter2", "hunter2/x", "5/hunter2?x=y", "a@b/hunter2", "hunter2%x"]
+
+
+@pytest.mark.parametrize(
+    ("reader", "value"),
+    [
+        *((env.database, f"postgresql://me:{one}@db.example.com:5432/name") for one in PASSWORDS),
+        (env.database, "postgresql://me@hunter2.example:p@db/name"),
+        (env.database, "postgresql://me:hunter2 x@db/name"),
+        *((env.mail, f"smtp+tls://me:{one}@host:587") for one in ("hunter2/x", "5/hunter2", "5#hunter2", "5?hunter2")),
+    ],
+)
+def test_a_password_that_is_not_encoded_is_refused_by_the_name_of_its_setting(read, reader, value):
+    _, wrong = read(reader, value)
+    assert "as %40, %2F" in wrong
+    assert "hunter2" not in wrong
+
+
 @pytest.mark.parametrize(("value", "found"), [(" 7 ", 7), ("", 1), ("0", 0)])
 def test_a_number(read, value, found):
     assert read(env.integer, value, 1, low=0, high=9) == (found, "")
@@ -157,6 +179,13 @@ DATABASES = [
     ("postgresql://me:p@db.example.com:5433/name", ("db.example.com", "5433", "me", "p", "name"), {}),
     ("postgres://me@db/name", ("db", "", "me", "", "name"), {}),
     ("postgresql://me:a%40b%2Fc%25$d#e@db/name", ("db", "", "me", "a@b/c%$d#e", "name"), {}),
+    ("postgresql://me:a?b:c#d&e=f@db/name", ("db", "", "me", "a?b:c#d&e=f", "name"), {}),
+    (
+        "postgresql://me%40corp:p@db/name?application_name=a@b",
+        ("db", "", "me@corp", "p", "name"),
+        {"application_name": "a@b"},
+    ),
+    ("postgresql://me@%40abstract/name", ("@abstract", "", "me", "", "name"), {}),
     ("postgresql://me:a+b@db/na+me", ("db", "", "me", "a+b", "na+me"), {}),
     ("postgresql://me@%2Fvar%2Frun%2Fpostgresql/name", ("/var/run/postgresql", "", "me", "", "name"), {}),
     ("postgresql://me@%2FUpper%2FCase:5433/name", ("/Upper/Case", "5433", "me", "", "name"), {}),

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 from django.core.management import CommandError, call_command
+from django.core.management.base import SystemCheckError
 from django.db import NotSupportedError, connection
 from psycopg import sql
 
@@ -133,6 +134,25 @@ def test_each_use_of_such_a_database_says_why(monkeypatch):
         checks.must_be_usable()
     (found,) = [one for one in doctor.examine() if one.check == "database"]
     assert (found.state, "CREATE DATABASE" in found.advice) == ("failure", True)
+
+
+def test_an_older_server_is_refused_at_the_start(monkeypatch):
+    found = connection.pg_version // 10_000
+    monkeypatch.setattr(sessions, "OLDEST_VERSION", found + 1)
+    said = f"The database is PostgreSQL {found}, and Backstop needs {found + 1} or newer"
+    connection.close()
+    with pytest.raises(CommandError, match=said):
+        checks.must_be_usable()
+    with pytest.raises(SystemCheckError, match=said):
+        call_command("migrate", verbosity=0, skip_checks=False)
+    with pytest.raises(CommandError, match=said):
+        call_command("up")
+    (one,) = [one for one in doctor.examine() if one.check == "database"]
+    assert (one.state, one.found) == ("failure", f"{said}.")
+
+
+def test_the_oldest_version_is_the_one_that_is_documented():
+    assert f"PostgreSQL {sessions.OLDEST_VERSION} or newer" in (ROOT / "docs/database.md").read_text()
 
 
 def test_one_that_is_away_stops_no_start(monkeypatch):

@@ -34,6 +34,12 @@ def many():
         yield b"x" * 65536
 
 
+def counted(environ):
+    """As many pieces as the query says, each of the largest size that is sent at once."""
+    for _ in range(int(environ["QUERY_STRING"])):
+        yield b"x" * limits.PIECE
+
+
 def broken():
     yield b"x" * 2_000_000
     raise RuntimeError("amid the answer")
@@ -96,6 +102,7 @@ ANSWERS = {
     "/raises": raises,
     "/silent": lambda *_: Pieces([b"no status"]),
     "/many": giving(lambda _: Pieces(many())),
+    "/counted": giving(lambda environ: Pieces(counted(environ))),
     "/broken": giving(lambda _: Pieces(broken())),
     "/large": giving(lambda _: Pieces([b"x" * 20_000_000]), headers=[*PLAIN, ("Content-Length", "20000000")]),
     "/file": from_file,

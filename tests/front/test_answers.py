@@ -4,6 +4,7 @@ import json
 import re
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 import requests
@@ -106,6 +107,23 @@ def test_who_does_not_read_holds_no_thread_for_long_and_is_cut_off(serve_other, 
             size += len(data)
         assert size < 19_000_000, "cut off"
         one.socket.close()
+
+
+def test_the_end_of_an_answer_waits_no_longer_for_its_reader_than_the_rest(serve_other):
+    """Whatever fits into the buffers on the way, one of these has all of its pieces taken, and not its end."""
+    web = behind(serve_other, WEB_THREADS="70")
+    connections = [Raw(web.url, receive_buffer=4096) for _ in range(60)]
+    for number, one in enumerate(connections):
+        one.head("GET", f"/counted?{number + 1}")
+    began = time.monotonic()
+    while closed(web)[0] < len(connections) and time.monotonic() - began < 60:
+        for one in connections:  # so little that the kernel goes on to wait for it
+            with suppress(OSError):
+                one.socket.recv(1000)
+        time.sleep(0.2)
+    for one in connections:
+        one.socket.close()
+    assert closed(web) == (len(connections), True)
 
 
 def ask(web, path: str, answers: list) -> threading.Thread:

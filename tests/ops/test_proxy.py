@@ -5,8 +5,13 @@ import os
 import re
 import shutil
 import socket
+import socketserver
+import struct
 import subprocess
+import threading
 import time
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
@@ -17,7 +22,8 @@ from ..support.receiver import until
 from ..support.web import Web
 from ..support.workers import ROOT
 
-pytestmark = pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not here")
+NGINX = os.environ.get("NGINX_BINARY") or shutil.which("nginx") or ""
+pytestmark = pytest.mark.skipif(not NGINX, reason="nginx is not here")
 
 
 def free_port() -> int:
@@ -36,31 +42,51 @@ def web(tmp_path, transactional_db):
 
 
 @pytest.fixture
-def proxy(web, tmp_path):
-    """The address of nginx: its configuration but for addresses, paths, and one limit that is shorter."""
-    port, text = free_port(), (ROOT / "ops/docker/nginx.conf").read_text()
-    changes = {
-        "web:8000": web.url.removeprefix("http://"),
-        "listen 8080": f"listen 127.0.0.1:{port}",
-        "/tmp/": f"{tmp_path}/",
-        "client_body_timeout 10s": "client_body_timeout 3s",
-        "worker_processes auto": "worker_processes 1",
-    }
-    for old, new in changes.items():
-        assert old in text
-        text = text.replace(old, new)
-    if os.geteuid() == 0:
-        text = "user root;\n" + text
-    file = tmp_path / "nginx.conf"
-    file.write_text(text)
-    tried = subprocess.run(["nginx", "-t", "-c", file], capture_output=True, text=True, check=False)
-    assert tried.returncode == 0, tried.stderr
-    assert "warn" not in tried.stderr, tried.stderr
-    running = subprocess.Popen(["nginx", "-c", file, "-g", "daemon off;"])
-    until(lambda: is_open(port), within=30, what="nginx")
-    yield f"http://127.0.0.1:{port}"
-    running.terminate()
-    running.wait(30)
+def start(tmp_path):
+    """Start nginx with its configuration but for addresses, paths, and what else is given; return its address."""
+    running = []
+
+    def run(web: str, **changes: str) -> str:
+        port, text = free_port(), (ROOT / "ops/docker/nginx.conf").read_text()
+        changes = {
+            "web:8000": web,
+            "listen 8080": f"listen 127.0.0.1:{port}",
+            "/tmp/": f"{tmp_path}/",
+            "worker_processes auto": "worker_processes 1",
+            **changes,
+            **({} if resolves() else {" resolve;": ";"}),
+        }
+        for old, new in changes.items():
+            assert old in text
+            text = text.replace(old, new)
+        if os.geteuid() == 0:
+            text = "user root;\n" + text
+        file = tmp_path / "nginx.conf"
+        file.write_text(text)
+        tried = subprocess.run([NGINX, "-t", "-c", file], capture_output=True, text=True, check=False)
+        assert tried.returncode == 0, tried.stderr
+        assert "warn" not in tried.stderr, tried.stderr
+        running.append(subprocess.Popen([NGINX, "-c", file, "-g", "daemon off;"]))
+        until(lambda: is_open(port), within=30, what="nginx")
+        return f"http://127.0.0.1:{port}"
+
+    yield run
+    for one in running:
+        one.terminate()
+        one.wait(30)
+
+
+@pytest.fixture
+def proxy(web, start):
+    """nginx before the web server, with one limit that is shorter."""
+    return start(web.url.removeprefix("http://"), **{"client_body_timeout 10s": "client_body_timeout 3s"})
+
+
+@cache
+def resolves() -> bool:
+    """Whether the nginx that is here looks names up again, as the one of the compose file does."""
+    said = subprocess.run([NGINX, "-v"], capture_output=True, text=True, check=True).stderr
+    return tuple(map(int, re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", said).groups())) >= (1, 27, 3)
 
 
 def is_open(port: int) -> bool:
@@ -90,6 +116,8 @@ def test_slow_clients_do_not_reach_the_server_and_others_are_served(web, proxy, 
 def test_bodies_above_either_limit_are_refused_in_a_way_that_clients_read(proxy):
     for size in (17 * 2**20, 2**26):
         assert requests.post(f"{proxy}/api/v1/deliveries/", data=b" " * size, timeout=60).status_code == 413
+    proxys = requests.post(f"{proxy}/api/v1/deliveries/", data=b" " * 2**26, timeout=60)
+    assert problem(proxys)["type"] == "urn:backstop:error:too-large"
     ours = requests.post(f"{proxy}/stripe/webhook/", data=b" " * 2**20, timeout=60)
     assert (ours.status_code, ours.headers["Content-Type"]) == (413, "application/problem+json")
 
@@ -114,3 +142,119 @@ def test_a_kept_connection_to_the_server_is_used_again_and_never_found_closed(we
     for pause in (0, 0.5, 2.5):  # the last is beyond the server's own limit for an idle connection
         time.sleep(pause)
         assert requests.get(f"{proxy}/healthz", timeout=30).status_code == 200
+
+
+def problem(answer):
+    """Return the body of an error, which is Backstop's kind of error whoever gave it."""
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    body = answer.json()
+    assert body["status"] == answer.status_code
+    assert body["title"]
+    assert body["detail"]
+    return body
+
+
+def test_errors_of_the_proxy_itself_are_problems_as_backstop_s_are(start):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        late = start(f"127.0.0.1:{silent.getsockname()[1]}", **{"proxy_read_timeout 90s": "proxy_read_timeout 1s"})
+        answer = requests.get(f"{late}/readyz", timeout=30)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (504, "5")
+    assert "may have been kept" in problem(answer)["detail"]
+    answer = requests.get(f"{late}/readyz", timeout=30)  # by now nobody listens
+    assert (answer.status_code, answer.headers["Retry-After"]) == (502, "5")
+    assert problem(answer)["type"] == "urn:backstop:error:unavailable"
+    assert requests.head(f"{late}/readyz", timeout=30).status_code == 502
+    for name, value, status in (("X-Long", "x" * 20_000, 431), ("TRACE", "", 405)):
+        answer = requests.request("TRACE" if name == "TRACE" else "GET", late, headers={name: value}, timeout=30)
+        assert answer.status_code == status
+        assert "Retry-After" not in answer.headers
+        problem(answer)
+    assert problem(requests.get(f"{late}/{'x' * 20_000}", timeout=30))["status"] == 414
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_what_a_client_says_of_itself_is_passed_on_only_for_a_proxy_of_ours(start, is_own):
+    with Behind("127.0.0.1") as behind:
+        url = start(f"127.0.0.1:{behind.port}", **({} if is_own else {"127.0.0.0/8 1": "192.0.2.0/24 1"}))
+        headers = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "198.51.100.1"}
+        seen = requests.get(url, headers=headers, timeout=30).json()
+    assert seen["X-Forwarded-Proto"] == ("https" if is_own else "http")
+    assert seen["X-Forwarded-For"] == ("198.51.100.1, 127.0.0.1" if is_own else "127.0.0.1")
+
+
+def test_a_web_server_that_moves_is_found_and_several_share_the_work(start):
+    if not resolves():
+        pytest.skip("this nginx is older than the one of the compose file, and looks names up once")
+    with Behind("127.0.0.2") as one, Behind("127.0.0.3", port=one.port) as two, Names() as names:
+        names.addresses = ["127.0.0.2"]
+        resolver = {"resolver 127.0.0.11 valid=5s": f"resolver 127.0.0.1:{names.port} valid=1s ipv6=off"}
+        url = start(f"web.test:{one.port}", **resolver)
+
+        def seen() -> set[str]:
+            answers = [requests.get(url, timeout=30) for _ in range(8)]
+            return {answer.json()["at"] if answer.ok else str(answer.status_code) for answer in answers}
+
+        until(lambda: seen() == {"127.0.0.2"}, within=30, what="the first address")
+        names.addresses = ["127.0.0.3"]
+        until(lambda: seen() == {"127.0.0.3"}, within=30, what="the new address")
+        names.addresses = ["127.0.0.2", "127.0.0.3"]
+        until(lambda: seen() == {"127.0.0.2", "127.0.0.3"}, within=30, what="both")
+        assert two.port == one.port
+
+
+class Behind(ThreadingHTTPServer):
+    """A server in the web server's place: it answers with the headers that it got, and its own address as `at`."""
+
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int = 0) -> None:
+        super().__init__((host, port), Echo)
+        self.port = self.server_address[1]
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self.server_close()
+
+
+class Echo(BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps({**dict(self.headers), "at": self.server.server_address[0]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+class Names(socketserver.ThreadingUDPServer):
+    """A name server: every name has `addresses`."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answering)
+        self.port, self.addresses = self.server_address[1], []
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self.server_close()
+
+
+class Answering(socketserver.BaseRequestHandler):
+    def handle(self):
+        query, talk = self.request
+        question = query[12 : query.index(b"\0", 12) + 5]
+        found = self.server.addresses
+        head = query[:2] + struct.pack(">HHHHH", 0x8180, 1, len(found), 0, 0)
+        record = struct.pack(">HHHIH", 0xC00C, 1, 1, 1, 4)  # the name of the question, A, IN, for a second, 4 bytes
+        talk.sendto(head + question + b"".join(record + socket.inet_aton(one) for one in found), self.client_address)

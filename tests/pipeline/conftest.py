@@ -9,7 +9,7 @@ from reliability.models import (
     Delivery,
     error_fields,
 )
-from reliability.pipeline import clock, intake
+from reliability.pipeline import clock, intake, transport
 
 from ..support.archives import use
 from ..support.wire import Wire
@@ -70,3 +70,14 @@ def wire():
     yield start
     for one in started:
         one.close()
+
+
+@pytest.fixture
+def own_session(monkeypatch):
+    """A session of this test's own, with what the environment says then."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    transport._local.__dict__.clear()
+    yield
+    transport._local.__dict__.clear()

@@ -160,6 +160,14 @@ def _record(world: World) -> object:
     return ledger.record(**names)  # type: ignore[arg-type]  # as above
 
 
+def _settle_and_take_back(world: World) -> object:
+    """Settle one attempt of which the instance's breaker is told, and take back two that lapsed: one is a replay."""
+    first, *others = sorted(world.sent[world.low.pk], key=lambda sent: sent.claim.is_replay)
+    lapsed = Delivery.objects.filter(pk__in=[sent.claim.delivery_id for sent in others])
+    lapsed.update(lease_until=clock.now() - timedelta(seconds=1))
+    return dispatch.run(lane_id=world.low.pk, sent=[first], capacity=0, patience=BRIEF)
+
+
 def _wake_up(world: World) -> object:
     with connection.cursor() as cursor:
         cursor.execute("SELECT backstop_wake(id), backstop_wake_at(id, now()) FROM reliability_lane ORDER BY id DESC")
@@ -181,6 +189,7 @@ SCENARIOS: dict[str, Callable[[World], object]] = {
     "settling the higher lane": lambda w: dispatch.run(
         lane_id=w.high.pk, sent=w.sent[w.high.pk], capacity=5, attend=True
     ),
+    "settling beside what lapsed": _settle_and_take_back,
     "leaving a lane": lambda w: dispatch.rest(lane_id=w.low.pk, owes_barrier=True),
     "a callback": lambda w: callback.report(
         delivery_id=w.awaiting,

@@ -62,6 +62,9 @@ class Recorder:
         self.order: list[str] = []
         self.rows: dict[str, set[str]] = defaultdict(set)
         self.passing: set[str] = set()
+        # Tables of which a row was locked without waiting, and where something was waited for while it was held.
+        self.passed: set[str] = set()
+        self.behind: set[tuple[str, str]] = set()
 
     def wrap(self, execute, sql, params, many, context):
         found = LOCKING.findall(str(sql))
@@ -83,8 +86,10 @@ class Recorder:
     def waits(self, table: str, rows: set[str]) -> None:
         if table in self.passing or (rows and rows <= self.rows[table]):
             self.rows[table] |= rows
+            self.passed |= {table} & self.passing
             return
         self.rows[table] |= rows
+        self.behind |= {(held, table) for held in self.passed if rank(held) > rank(table)}
         if not self.order or self.order[-1] != table:
             self.order.append(table)
 
@@ -111,6 +116,7 @@ def test_rows_are_locked_in_order(noted, name):
         connection.connection.remove_notice_handler(recorder.hear)
     locked = [table for table in recorder.order if table in ORDER or table in AT_COMMIT]
     assert locked == sorted(locked, key=rank)
+    assert recorder.behind == set(), "it waits while it holds what comes later"
     if not name.startswith("wake-ups"):
         assert locked
 

@@ -12,31 +12,21 @@ import requests
 import responses
 import urllib3
 
-from reliability.models import AlertChannel, AlertNotice
-from reliability.pipeline import alert_channels, bounded, n8n_api, no_reply, resolver, transport
+from config import resolver
+from reliability.pipeline import bounded, no_reply, transport
 from reliability.pipeline.exchange import LeaseRanOut, Stage
 from reliability.pipeline.local_fault import LocalFault
 from reliability.pipeline.transport import Answer, Request
 from reliability.policies.classification import Failure
 
-from ..support.wire import OK, certificate, proxy, read_request, saying
+from ..support.wire import OK, broken, certificate, proxy, read_request, saying
 
+pytestmark = pytest.mark.usefixtures("own_session")
 F = Failure
 
 
-@pytest.fixture(autouse=True)
-def session(monkeypatch):
-    """A session of this test's own, with what the environment says then."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    transport._local.__dict__.clear()
-    yield
-    transport._local.__dict__.clear()
-
-
 @pytest.fixture
-def trusted(monkeypatch):
+def trusted(own_session, monkeypatch):
     """A TLS server's context whose certificate is trusted here."""
     context, path = certificate()
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", path)
@@ -162,54 +152,22 @@ def test_a_name_that_does_not_resolve():
     assert "Unknown error" not in answer.detail
 
 
-def test_a_name_is_not_waited_for_longer_than_allowed(monkeypatch):
-    """One host's lookups hang in threads of their own, a few at most; other hosts' are not held up."""
-    go_on = threading.Event()
-    asked: list[str] = []
-    real = socket.getaddrinfo
+def test_a_name_whose_lookup_hangs_holds_up_no_other(monkeypatch):
+    end, real = threading.Event(), socket.getaddrinfo
 
-    def hangs(host, port, *arguments, **options):
-        if host != "hangs.example" or options.get("flags"):
-            return real("127.0.0.1" if host == "well.example" else host, port, *arguments, **options)
-        asked.append(host)
-        go_on.wait(20)
-        return real("127.0.0.1", port)
+    def hangs(host, *arguments, flags=0, **options):
+        if host == "hangs.example" and not flags:
+            end.wait(20)
+        return real("127.0.0.1" if host == "well.example" else host, *arguments, flags=flags, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", hangs)
     monkeypatch.setattr(bounded, "CONNECT_TIMEOUT", 0.3)
-    monkeypatch.setattr(resolver, "STUCK", 0.1)
-    began = time.monotonic()
     try:
-        answers = [post("http://hangs.example/") for _ in range(6)]
-        assert {(one.failure, one.code) for one in answers} == {(F.DNS_FAILURE, "dns_timeout")}
-        assert time.monotonic() - began < 10
-        assert len(asked) == resolver.STUCK_LIMIT
+        answer = post("http://hangs.example/")
+        assert (answer.failure, answer.code) == (F.DNS_FAILURE, "dns_timeout")
         assert post(f"http://well.example:{closed_port()}/").failure is F.CONNECTION_REFUSED
     finally:
-        go_on.set()
-
-
-def test_those_who_ask_at_once_ask_once(monkeypatch, wire):
-    asked: list[str] = []
-    real = socket.getaddrinfo
-
-    def slow(host, port, *arguments, **options):
-        if host == "slow.example" and not options.get("flags"):
-            asked.append(host)
-            time.sleep(0.5)
-            host = "127.0.0.1"
-        return real(host, port, *arguments, **options)
-
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
-    url = f"http://slow.example:{wire(saying(OK)).port}/"
-    answers: list[Answer] = []
-    threads = [threading.Thread(target=lambda: answers.append(post(url))) for _ in range(5)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    assert [one.reply and one.reply.status for one in answers] == 5 * [200]
-    assert len(asked) == 1
+        end.set()
 
 
 @pytest.mark.parametrize(
@@ -286,10 +244,6 @@ def test_a_bundle_that_is_put_right_is_read(wire, monkeypatch, tmp_path):
     assert post(server.url).reply.status == 200
 
 
-def broken(error: BaseException) -> requests.ConnectionError:
-    return requests.ConnectionError(urllib3.exceptions.ProtocolError("Connection aborted.", error))
-
-
 POOL = urllib3.HTTPConnectionPool("n8n")
 RAISED = [
     (LocalFault("x", "y"), F.LOCAL_FAULT),
@@ -360,100 +314,3 @@ def test_how_far_it_came_decides(stage, failures):
 def test_the_words_are_those_of_whoever_failed(error, text):
     assert text in no_reply.words(error)
     assert "Operation not permitted" not in no_reply.words(error)
-
-
-@pytest.fixture
-def api(settings):
-    settings.N8N_API_URL, settings.N8N_API_KEY = "http://n8n/api/v1", "geheimer-schluessel"
-
-
-@pytest.mark.parametrize(
-    ("error", "begun"),
-    [
-        (broken(ConnectionRefusedError(111, "x")), False),
-        (broken(socket.gaierror(-2, "x")), False),
-        (requests.ConnectTimeout(), False),
-        (requests.exceptions.SSLError(ssl.SSLError(1, "x")), False),
-        (requests.exceptions.InvalidSchema("x"), False),
-        (requests.ReadTimeout(), True),
-        (broken(ConnectionResetError(104, "x")), True),
-    ],
-    ids=name,
-)
-def test_n8n_s_api_that_does_not_answer(api, error, begun):
-    with responses.RequestsMock() as mock:
-        mock.post("http://n8n/api/v1/executions/1/retry", body=error)
-        with pytest.raises(n8n_api.NotReached) as raised:
-            n8n_api.retry(execution_id="1", load_workflow=False)
-    assert raised.value.begun is begun
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "kind", "begun"),
-    [
-        (401, '{"message": "unauthorized"}', n8n_api.Unauthorised, None),
-        (403, '{"message": "Forbidden"}', n8n_api.Unauthorised, None),
-        (401, "", n8n_api.NotReached, False),
-        (403, "<html>", n8n_api.NotReached, False),
-        (404, "404 page not found", n8n_api.NotReached, False),
-        (404, '{"message": "Not found"}', n8n_api.NotThere, None),
-        (409, '{"message": "x"}', n8n_api.Refused, None),
-        (301, "", n8n_api.NotReached, False),
-        (429, "", n8n_api.NotReached, False),
-        (500, "", n8n_api.NotReached, True),
-        (502, "<html>", n8n_api.NotReached, True),
-        (200, "<html>", n8n_api.NotReached, True),
-        (200, "[]", n8n_api.NotReached, True),
-        (200, "", n8n_api.NotReached, True),
-    ],
-)
-def test_n8n_s_api_that_does_not_do_it(api, status, body, kind, begun):
-    with responses.RequestsMock() as mock:
-        mock.post("http://n8n/api/v1/executions/1/retry", status=status, body=body)
-        with pytest.raises(kind) as raised:
-            n8n_api.retry(execution_id="1", load_workflow=False)
-    assert type(raised.value) is kind
-    assert getattr(raised.value, "begun", None) is begun
-
-
-@pytest.mark.parametrize(
-    ("url", "key", "named"),
-    [("nonsense", "geheim", "N8N_API_URL"), ("http://127.0.0.1:1/", "schlüssel–", "N8N_API_KEY")],
-)
-def test_n8n_s_api_names_the_setting(settings, url, key, named):
-    settings.N8N_API_URL, settings.N8N_API_KEY = url, key
-    with pytest.raises(n8n_api.NotReached) as raised:
-        n8n_api.execution(execution_id="1")
-    assert named in raised.value.detail
-    assert key not in raised.value.detail
-    assert not raised.value.begun
-
-
-@pytest.mark.parametrize(
-    ("answer", "text"),
-    [
-        ({"status": 404}, "The webhook answered 404."),
-        ({"status": 302}, "The webhook answered 302."),
-        ({"body": requests.ReadTimeout()}, "The webhook cannot be reached: read_timeout."),
-        ({"body": broken(ConnectionRefusedError(111, "x"))}, "The webhook cannot be reached: connection_refused."),
-        ({"body": broken(ConnectionResetError(104, "x"))}, "connection_lost_after_send"),
-        ({"body": requests.exceptions.InvalidSchema("x")}, "ALERT_WEBHOOK_URL holds an address that cannot be used."),
-    ],
-)
-def test_an_alert_s_webhook_that_does_not_take_it(settings, answer, text):
-    settings.ALERT_WEBHOOK_URL = "http://hooks/secret-token"
-    notice = AlertNotice(channel=AlertChannel.WEBHOOK, changes=[])
-    with responses.RequestsMock() as mock:
-        mock.post("http://hooks/secret-token", **answer)
-        with pytest.raises(alert_channels.NotSent) as raised:
-            alert_channels.send(notice=notice)
-    assert text in raised.value.detail
-    assert "secret-token" not in raised.value.detail
-
-
-def test_an_alert_s_webhook_behind_a_proxy_that_refuses_names_the_proxy(settings, wire, monkeypatch):
-    between = wire(proxy(b"HTTP/1.1 403 Forbidden\r\n\r\n"))
-    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{between.port}")
-    settings.ALERT_WEBHOOK_URL = "https://hooks.example.com/secret-token"
-    with pytest.raises(alert_channels.NotSent, match="HTTPS_PROXY refused"):
-        alert_channels.send(notice=AlertNotice(channel=AlertChannel.WEBHOOK, changes=[]))

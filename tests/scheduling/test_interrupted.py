@@ -3,12 +3,12 @@
 import time
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 from psycopg import errors
 
 from reliability.errors import Unavailable
 from reliability.models import Delivery
-from reliability.pipeline import clock
+from reliability.pipeline import clock, lock_waits
 from reliability.pipeline.audit import Hand
 from scheduling import jobs
 from scheduling.models import CronJob, Run
@@ -64,9 +64,17 @@ def test_it_ends_after_a_few_tries_and_soon(broken_up, run):
         run(job)
     with connection.cursor() as cursor:
         cursor.execute("SELECT last_value FROM broken_up")
-        assert 1 < cursor.fetchone()[0] <= jobs.TRIES  # fewer where a loaded machine used the time up
+        assert 1 < cursor.fetchone()[0] <= lock_waits.TRIES  # fewer where a loaded machine used the time up
     assert time.monotonic() - begun < 20
     assert not Run.objects.exists()
+
+
+def test_within_a_transaction_of_the_caller_s_only_the_caller_does_it_again(broken_up):
+    job = broken_up(1, "40P01")
+    with pytest.raises(OperationalError) as caught, transaction.atomic():
+        ping(job)
+    assert isinstance(caught.value.__cause__, errors.DeadlockDetected)
+    assert not ping(job).repeated
 
 
 def test_another_error_is_raised_at_once(broken_up):

@@ -12,6 +12,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from tempfile import mkdtemp
 
+import requests
+import urllib3
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -142,3 +144,8 @@ def _carry(source: socket.socket, target: socket.socket) -> None:
         while data := source.recv(65_536):
             target.sendall(data)
         target.shutdown(socket.SHUT_WR)
+
+
+def broken(error: BaseException) -> requests.ConnectionError:
+    """Return what `requests` raises where a connection ends with an error."""
+    return requests.ConnectionError(urllib3.exceptions.ProtocolError("Connection aborted.", error))

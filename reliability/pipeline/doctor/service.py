@@ -26,7 +26,6 @@ DATABASE, MIGRATIONS = "database", "migrations"
 SKEW_SECONDS = 5
 LONG = timedelta(minutes=10)
 FEW_CONNECTIONS = 10
-OLDEST_VERSION = 14
 LITTLE, TOO_LITTLE = 1024**3, 100 * 1024**2
 SAMPLE = "reliability/console.css"
 CHANNEL = "backstop_doctor"
@@ -68,10 +67,7 @@ def database() -> Iterator[Finding]:
         yield failure(f"It cannot be reached: {text}", "See that PostgreSQL runs, and that DATABASE_URL is right.")
         return
     version = connection.pg_version // 10_000  # type: ignore[attr-defined]  # PostgreSQL's
-    if version < OLDEST_VERSION:
-        yield failure(f"It is PostgreSQL {version}.", f"Upgrade it to {OLDEST_VERSION} or newer.")
-    else:
-        yield ok(f"PostgreSQL {version} answers.")
+    yield ok(f"PostgreSQL {version} answers.")
     yield skew(clock.now() - datetime.now(UTC), "the database's")
     (left,) = _rows(CONNECTIONS)[0]
     if left < FEW_CONNECTIONS:
