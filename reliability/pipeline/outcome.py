@@ -26,14 +26,21 @@ from .together import together
 SUCCESS_BODY_LIMIT = 2048
 LOST_LEASE = "lease_lost"
 
+# The rows are found by their ids, each by the primary key. PostgreSQL expects few rows to be `sending`, and would read
+# them all by an index of states, which keeps an entry of each row that was claimed since the last VACUUM: so the state
+# is compared in a way that no index serves.
 SETTLE = """
+WITH v AS (
+    SELECT * FROM json_to_recordset(%s) AS v(id uuid, token uuid, state text, due_at timestamptz,
+        finished_at timestamptz, retry int, error text, lease_until timestamptz, refused_at timestamptz)
+)
 UPDATE reliability_delivery AS d SET
     state = v.state, due_at = coalesce(v.due_at, d.due_at), finished_at = v.finished_at,
     retries_used = d.retries_used + v.retry, last_error = v.error, lease_token = NULL, lease_until = v.lease_until,
     refused_at = coalesce(d.refused_at, v.refused_at)
-FROM json_to_recordset(%s) AS v(id uuid, token uuid, state text, due_at timestamptz, finished_at timestamptz, retry int,
-    error text, lease_until timestamptz, refused_at timestamptz)
-WHERE d.id = v.id AND d.lease_token = v.token AND d.state = 'sending'
+FROM v
+WHERE d.id = ANY(ARRAY(SELECT id FROM v)) AND d.id = v.id AND d.lease_token = v.token
+    AND (d.state = 'sending') IS TRUE
 RETURNING d.id, d.reported IS NOT NULL
 """
 RECORD = """
