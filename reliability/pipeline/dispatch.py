@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 
 from django.db import connection, transaction
 
+from config.database.prepared import prepared_cursor
 from reliability import engine
 from reliability.models import Breaker, BreakerState, Lane, LanePolicy
 from reliability.policies import breaker as breaker_policy
@@ -257,7 +258,7 @@ def _instance_room(admission: Admission, wanted: int) -> int:
 def look(*, lane_id: int) -> Look:
     """Return what the lane holds now."""
     asked_at = exchange.now()
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(LOOK, {"lane": lane_id})
         return Look(asked_at, *cursor.fetchone())
 
@@ -302,7 +303,7 @@ def _claim(lane: Lane, policy: LanePolicy, admitted: Admitted, seen: Look) -> tu
     now = seen.now
     token, until = uuid4(), lease_end(policy, now)
     latest = send_by(policy, since=seen.asked_at)
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         values: dict[str, Any] = {
             "lane": lane.pk,
             "now": now,

@@ -12,6 +12,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
+from config.database.prepared import prepared_cursor
 from reliability.models import DeliveryState, LanePolicy, error_fields
 from reliability.models.ids import uuid7
 from reliability.policies import backoff
@@ -238,7 +239,7 @@ def _tally(kept: "Sequence[tuple[Sent, Settlement]]", now: datetime) -> Tally:
 
 
 def _settle(decided: "Sequence[tuple[Sent, Settlement]]", *, now: datetime) -> dict[UUID, bool]:
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(SETTLE, [rows_json(_new_values(sent, verdict, now) for sent, verdict in decided)])
         return dict(cursor.fetchall())
 
@@ -276,7 +277,7 @@ def describe(code: str, message: str) -> str:
 
 
 def _record(kept: "Iterable[tuple[Sent, Settlement]]", *, worker: str) -> None:
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(RECORD, [rows_json(_attempt_row(sent, worker) for sent, _ in kept)])
 
 
