@@ -36,6 +36,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """A connection of the main engine."""
 
     looked_at = 0.0
+    # When the plans of prepared statements were last thrown away (`prepared`).
+    planned_at = 0.0
     # The role whose limits the session has, and whether the session takes any: behind a pooler it does not.
     limited_for: roles.Role | None = None
     takes_limits = False

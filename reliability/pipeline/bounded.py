@@ -9,16 +9,17 @@ after it: everything else is closed, so that no answer can be taken for another 
 import socket
 from typing import Any
 
+from requests import Response
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, ProxyManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from config import resolver
 
 from . import exchange as exchanges
-from . import tls
+from . import response, tls
 from .exchange import Exchange, Stage
-from .response import Response
 
 # Seconds for each step before the request is sent: to resolve the name, to connect, for a proxy's answer to CONNECT.
 CONNECT_TIMEOUT = 5.0
@@ -30,7 +31,7 @@ IDLE_LIMIT = 4.0
 class _Bounded(HTTPConnection):
     """A connection whose steps keep to the deadlines of the exchange that is under way in its thread."""
 
-    response_class = Response
+    response_class = response.Response
     tls = False
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -182,6 +183,17 @@ class Adapter(HTTPAdapter):
         if host["scheme"] == "https":
             options = {"cert_reqs": "CERT_REQUIRED", "ssl_context": tls.context(verify if verify is not True else "")}
         return host, options
+
+    def request_url(self, request: Any, proxies: Any) -> Any:
+        """Return what goes into the request line; without a proxy, the path is all of it."""
+        return super().request_url(request, proxies) if proxies else request.path_url
+
+    def build_response(self, req: Any, resp: Any) -> Response:
+        """Return what is read of a response here: its cookies are kept by nobody, and its encoding is not guessed."""
+        made = Response()
+        made.status_code, made.reason, made.headers = resp.status, resp.reason, CaseInsensitiveDict(resp.headers)
+        made.raw, made.url, made.request = resp, req.url, req
+        return made
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Nothing is left to set: the pool's TLS context holds the authorities."""

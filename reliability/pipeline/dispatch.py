@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 
 from django.db import connection, transaction
 
+from config.database.prepared import prepared_cursor
 from reliability import engine
 from reliability.models import Breaker, BreakerState, Lane, LanePolicy
 from reliability.policies import breaker as breaker_policy
@@ -36,18 +37,19 @@ PROBE_LOOK = timedelta(seconds=10)
 # When a lease that ran out is looked at again, where a lock keeps it from being taken back.
 BLOCKED_WAIT = timedelta(seconds=1)
 
+# One scan counts what is in flight and finds the first end among it; the same for slots.
 LOOK = """
-SELECT clock_timestamp(),
-    (SELECT count(*) FROM reliability_delivery WHERE lane_id = %(lane)s AND state IN ('sending', 'awaiting_callback'))
-        + (SELECT count(*) FROM reliability_slot WHERE lane_id = %(lane)s AND expires_at > clock_timestamp()),
-    (SELECT min(lease_until) FROM reliability_delivery
-        WHERE lane_id = %(lane)s AND state IN ('sending', 'awaiting_callback')),
+SELECT clock_timestamp(), flying.count + slots.count, flying.ends,
     (SELECT min(expires_at) FROM reliability_delivery
         WHERE lane_id = %(lane)s AND state = 'pending' AND expires_at IS NOT NULL),
     (SELECT min(due_at) FROM reliability_delivery
         WHERE lane_id = %(lane)s AND state = 'pending' AND waits_for IS NULL),
-    (SELECT min(expires_at) FROM reliability_slot WHERE lane_id = %(lane)s AND expires_at > clock_timestamp()),
+    slots.ends,
     NOT EXISTS (SELECT 1 FROM reliability_flag WHERE name = 'dispatch' AND NOT enabled)
+FROM (SELECT count(*), min(lease_until) AS ends FROM reliability_delivery
+        WHERE lane_id = %(lane)s AND state IN ('sending', 'awaiting_callback')) AS flying,
+    (SELECT count(*), min(expires_at) AS ends FROM reliability_slot
+        WHERE lane_id = %(lane)s AND expires_at > clock_timestamp()) AS slots
 """
 CLAIM = """
 WITH due AS (
@@ -259,7 +261,7 @@ def _instance_room(admission: Admission, wanted: int) -> int:
 def look(*, lane_id: int) -> Look:
     """Return what the lane holds now."""
     asked_at = exchange.now()
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(LOOK, {"lane": lane_id})
         return Look(asked_at, *cursor.fetchone())
 
@@ -304,7 +306,7 @@ def _claim(lane: Lane, policy: LanePolicy, admitted: Admitted, seen: Look) -> tu
     now = seen.now
     token, until = uuid4(), lease_end(policy, now)
     latest = send_by(policy, since=seen.asked_at)
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         values: dict[str, Any] = {
             "lane": lane.pk,
             "now": now,

@@ -36,8 +36,9 @@ from .turns import Attend, Finished, LockedLanes, Turn
 
 TURN = 5.0
 LINGER, LINGER_LAST = 0.01, 1.0
-# How long a busy lane's first attempt waits for others to be settled with.
-GATHER = 0.005
+# How long a busy lane's results wait for the next one to be settled with, and the first of them in all. A round costs
+# nearly the same for one as for many; where results come at greater distances, waiting would only delay them.
+GATHER, GATHER_LIMIT = 0.002, 0.01
 HOT_ROUNDS = 3
 # One in so many places is reserved for lanes that have nothing in flight.
 RESERVED_SHARE = 4
@@ -122,9 +123,9 @@ class Dispatcher:
         timeout = max(0.0, self._later[0][0] - time.monotonic()) if self._later else None
         try:
             self._take(self._inbox.get(timeout=timeout), lanes)
-            until = time.monotonic() + GATHER
+            until = time.monotonic() + GATHER_LIMIT
             while True:
-                left = until - time.monotonic() if self._gathers(lanes) else 0
+                left = min(GATHER, until - time.monotonic()) if self._gathers(lanes) else 0
                 self._take(self._inbox.get(timeout=left) if left > 0 else self._inbox.get_nowait(), lanes)
         except queue.Empty:
             pass
@@ -153,7 +154,7 @@ class Dispatcher:
     def _gathers(self, lanes: Iterable[int]) -> bool:
         """Whether more is about to come back: a busy lane is looked at once for several attempts."""
         turns = [turn for lane_id in lanes if (turn := self._turns.get(lane_id))]
-        return all(turn.busy >= HOT_ROUNDS and turn.in_flight > len(turn.done) for turn in turns)
+        return all(turn.busy >= HOT_ROUNDS and turn.in_flight for turn in turns)
 
     def _take(self, message: Attend | Finished | None, lanes: dict[int, None]) -> None:
         if message is None:

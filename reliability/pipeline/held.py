@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 
+from config.database.prepared import prepared_cursor
 from reliability.models import Breaker, Lane, Scope, Workflow
 from reliability.models.rows import Columns
 
@@ -71,7 +72,7 @@ def hold(*, lane_id: int, patience: Patience | None = None) -> Held:
     if patience is not None:
         statement = LIMITED if patience.for_lane else LIMITED_NOW
         limit = [lock_waits.milliseconds(patience.wait)]
-    with connection.cursor() as holder, connection.cursor() as reader:
+    with prepared_cursor() as holder, prepared_cursor() as reader:
         try:
             with together():
                 holder.execute(statement, [lane_id, *limit])

@@ -12,6 +12,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
+from config.database.prepared import prepared_cursor
 from reliability.models import DeliveryState, LanePolicy, error_fields
 from reliability.models.ids import uuid7
 from reliability.policies import backoff
@@ -26,14 +27,21 @@ from .together import together
 SUCCESS_BODY_LIMIT = 2048
 LOST_LEASE = "lease_lost"
 
+# The rows are found by their ids, each by the primary key. PostgreSQL expects few rows to be `sending`, and would read
+# them all by an index of states, which keeps an entry of each row that was claimed since the last VACUUM: so the state
+# is compared in a way that no index serves.
 SETTLE = """
+WITH v AS (
+    SELECT * FROM json_to_recordset(%s) AS v(id uuid, token uuid, state text, due_at timestamptz,
+        finished_at timestamptz, retry int, error text, lease_until timestamptz, refused_at timestamptz)
+)
 UPDATE reliability_delivery AS d SET
     state = v.state, due_at = coalesce(v.due_at, d.due_at), finished_at = v.finished_at,
     retries_used = d.retries_used + v.retry, last_error = v.error, lease_token = NULL, lease_until = v.lease_until,
     refused_at = coalesce(d.refused_at, v.refused_at)
-FROM json_to_recordset(%s) AS v(id uuid, token uuid, state text, due_at timestamptz, finished_at timestamptz, retry int,
-    error text, lease_until timestamptz, refused_at timestamptz)
-WHERE d.id = v.id AND d.lease_token = v.token AND d.state = 'sending'
+FROM v
+WHERE d.id = ANY(ARRAY(SELECT id FROM v)) AND d.id = v.id AND d.lease_token = v.token
+    AND (d.state = 'sending') IS TRUE
 RETURNING d.id, d.reported IS NOT NULL
 """
 RECORD = """
@@ -231,7 +239,7 @@ def _tally(kept: "Sequence[tuple[Sent, Settlement]]", now: datetime) -> Tally:
 
 
 def _settle(decided: "Sequence[tuple[Sent, Settlement]]", *, now: datetime) -> dict[UUID, bool]:
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(SETTLE, [rows_json(_new_values(sent, verdict, now) for sent, verdict in decided)])
         return dict(cursor.fetchall())
 
@@ -269,7 +277,7 @@ def describe(code: str, message: str) -> str:
 
 
 def _record(kept: "Iterable[tuple[Sent, Settlement]]", *, worker: str) -> None:
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(RECORD, [rows_json(_attempt_row(sent, worker) for sent, _ in kept)])
 
 

@@ -114,3 +114,37 @@ def test_who_is_not_patient_is_told_that_the_lane_is_locked(lane, patience):
         second.start()
         second.join(30)
     assert waited
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("patience", [held.PATIENT, held.BRIEF])
+def test_a_session_that_began_with_a_locked_lane_can_lock_it_later(lane, patience):
+    found: list[object] = []
+
+    def attempt() -> None:
+        try:
+            with transaction.atomic():
+                found.append(held.hold(lane_id=lane.pk, patience=patience).lane)
+        except held.LaneLocked as error:
+            found.append(type(error))
+
+    released = threading.Event()
+
+    def repeat() -> None:
+        attempt()
+        attempt()
+        locked.set()
+        released.wait(30)
+        attempt()
+        connection.close()
+
+    locked = threading.Event()
+    other = threading.Thread(target=repeat)
+    with transaction.atomic():
+        held.lock(lane_id=lane.pk)
+        other.start()
+        locked.wait(30)
+    released.set()
+    other.join(30)
+
+    assert found == [held.LaneLocked, held.LaneLocked, lane]
