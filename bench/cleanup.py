@@ -69,8 +69,8 @@ def fill(count: int) -> None:
     """Put old deliveries in, each with its attempt, and the statistics of tables as they would be."""
     from django.db import connection
 
+    from reliability.delivery import intake
     from reliability.models import Workflow
-    from reliability.pipeline import intake
 
     lane = intake.open_lane(workflow_id=Workflow.objects.get(slug="paused").pk, tenant="default")
     with connection.cursor() as cursor:
@@ -106,20 +106,21 @@ def room(*, rounds: int = 3, count: int = 250_000) -> None:
     """
     from django.db import connection
 
-    from reliability.pipeline import clock, retention
+    from reliability.core import clock
+    from reliability.retention import runner
 
     from .runs import _accept, workflow
 
     workflow("fast", paused=True)
 
     workflow("paused", paused=True)
-    wanted = [rule for rule in retention.rules() if rule.name in ("attempts", "deliveries")]
+    wanted = [rule for rule in runner.rules() if rule.name in ("attempts", "deliveries")]
     for number in range(rounds):
         fill(count)
         _accept(5000)
         print(f"round {number + 1}: full {_sizes()}", flush=True)
         for rule in wanted:
-            done = retention.apply(rule=rule, now=clock.now(), pace=retention.Pace(load=1.0))
+            done = runner.apply(rule=rule, now=clock.now(), pace=runner.Pace(load=1.0))
             print(f"  {rule.name}: {done.rows:,} rows, {1e5 * done.seconds / max(done.rows, 1):.2f} s for each 100,000")
         print(f"  emptied {_sizes()}", flush=True)
         with connection.cursor() as cursor:

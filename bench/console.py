@@ -104,8 +104,8 @@ def _fill() -> None:
     """Lay the rows down without triggers, which would count each of them; the groups are made of them afterwards."""
     from django.db import connection
 
+    from reliability.delivery import intake
     from reliability.models import error_fields
-    from reliability.pipeline import intake
 
     kinds = [error_fields(code=code, message=text.replace("%s", "1")) for code, text in ERRORS]
     lanes = [

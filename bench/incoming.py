@@ -89,7 +89,7 @@ def _fill(count: int) -> None:
     """Put events into the ledger, as years would: ids stay, payloads are scrubbed."""
     from django.db import connection
 
-    from reliability.pipeline import ledger
+    from reliability.stripe import ledger
 
     with connection.cursor() as cursor:
         # Without triggers: one that counts each event by its own is made for transactions of few.

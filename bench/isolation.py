@@ -43,22 +43,25 @@ def isolation() -> dict[str, Any]:
 
 def _retries() -> None:
     """Make dead letters of n8n's executions, and have n8n retry them all."""
+    from reliability.core import clock
+    from reliability.dead_letters import create
     from reliability.models import DeadLetter
-    from reliability.pipeline import burial, clock, retry
+    from reliability.n8n import execution_retry
 
     now = clock.now()
     for n in range(RETRIES):
-        letter = burial.report(report=burial.Report(LANE, "default", "{}", "it failed"), now=now)
+        letter = create.report(report=create.Report(LANE, "default", "{}", "it failed"), now=now)
         DeadLetter.objects.filter(pk=letter.pk).update(execution_id=str(n + 1), source="n8n")
-    made = retry.begin_each(dead_letter_ids=list(DeadLetter.objects.values_list("pk", flat=True)), now=now)
+    made = execution_retry.begin_each(dead_letter_ids=list(DeadLetter.objects.values_list("pk", flat=True)), now=now)
     assert len(made) >= RETRIES, len(made)
 
 
 def _wait(receiver: str, key: str) -> float:
     """Accept a delivery; return the seconds until it has come."""
+    from reliability.core import clock
+    from reliability.delivery import intake
+    from reliability.delivery.intake import Trigger
     from reliability.models import digest_of
-    from reliability.pipeline import clock, intake
-    from reliability.pipeline.intake import Trigger
 
     trigger = Trigger(LANE, "{}", digest_of({}), idempotency_key=key)
     begun = time.time()

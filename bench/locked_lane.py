@@ -18,14 +18,14 @@ def locked_lane() -> Figures:
 
     The worker is about to send in the locked lane as well: it has deliveries due, and results to write down.
     """
-    from reliability import engine
+    from reliability import queue
     from reliability.models import Lane
 
     for slug in ("locked", "free"):
         runs.workflow(slug, concurrency_limit=16)
     locks = {
         "row": "SELECT 1 FROM reliability_lane WHERE id = %s FOR NO KEY UPDATE",
-        "advisory": f"SELECT pg_advisory_xact_lock({engine.LANE_LOCK}, %s)",
+        "advisory": f"SELECT pg_advisory_xact_lock({queue.LANE_LOCK}, %s)",
         "deliveries": "SELECT 1 FROM reliability_delivery WHERE lane_id = %s FOR UPDATE",
     }
     found: dict[str, float] = {}
@@ -54,9 +54,10 @@ def _slowest(address: str, name: str, statement: str, lane_id: int) -> float:
 
 
 def _accept(slug: str, key: str) -> float:
+    from reliability.core import clock
+    from reliability.delivery import intake
+    from reliability.delivery.intake import Trigger
     from reliability.models import digest_of
-    from reliability.pipeline import clock, intake
-    from reliability.pipeline.intake import Trigger
 
     intake.accept(triggers=[Trigger(slug, "{}", digest_of({}), idempotency_key=key)], now=clock.now())
     return time.time()

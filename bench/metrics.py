@@ -72,7 +72,7 @@ def _fill() -> None:
     """Lay the rows down without triggers, and count afterwards."""
     from django.db import connection
 
-    from reliability.pipeline import intake
+    from reliability.delivery import intake
 
     with connection.cursor() as cursor:  # of what other runs have left
         cursor.execute("TRUNCATE reliability_lane, reliability_lanetotal, reliability_total CASCADE")

@@ -94,9 +94,10 @@ def backlog(*, waiting: int = 1_000_000, count: int = 5000) -> Figures:
 
 def latency(*, count: int = 300) -> Figures:
     """From accepted to received, one at a time, in an idle worker. Milliseconds."""
+    from reliability.core import clock
+    from reliability.delivery import intake
+    from reliability.delivery.intake import Trigger
     from reliability.models import digest_of
-    from reliability.pipeline import clock, intake
-    from reliability.pipeline.intake import Trigger
 
     def send(key: str) -> float:
         now = clock.now()
@@ -171,9 +172,10 @@ def _empty() -> None:
 
 
 def _accept(count: int) -> None:
+    from reliability.core import clock
+    from reliability.delivery import intake
+    from reliability.delivery.intake import Trigger
     from reliability.models import digest_of
-    from reliability.pipeline import clock, intake
-    from reliability.pipeline.intake import Trigger
 
     payloads = [{"order": n, "client": "a@example.com"} for n in range(1000)]
     ready = [Trigger("fast", json.dumps(one), digest_of(one)) for one in payloads]
@@ -238,8 +240,8 @@ def _fill(count: int) -> None:
     """Put deliveries into 50 other lanes, as a long outage would leave them."""
     from django.db import connection
 
+    from reliability.delivery import intake
     from reliability.models import Workflow
-    from reliability.pipeline import intake
 
     workflow("stuck", paused=True)
     stuck = Workflow.objects.get(slug="stuck")
@@ -262,9 +264,9 @@ def _claim_plan() -> dict[str, Any]:
     """Return which index the claim reads, and how many rows, with everything else waiting."""
     from django.db import connection, transaction
 
+    from reliability.core import clock
+    from reliability.delivery.dispatch import CLAIM
     from reliability.models import Lane
-    from reliability.pipeline import clock
-    from reliability.pipeline.dispatch import CLAIM
 
     _accept(1000)
     lane = Lane.objects.get(workflow__slug="fast", tenant="default")

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from reliability import origin
+from reliability.core import request_context
 
 Start = Callable[..., Any]
 Application = Callable[[dict[str, Any], Start], Iterable[bytes]]
@@ -17,12 +17,14 @@ def identified(application: Application) -> Application:
     """Give each request its id; the answer's header `X-Request-Id` names it."""
 
     def answer(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
-        found = origin.read(given=environ.get("HTTP_X_REQUEST_ID"), traceparent=environ.get("HTTP_TRACEPARENT"))
+        found = request_context.read(
+            given=environ.get("HTTP_X_REQUEST_ID"), traceparent=environ.get("HTTP_TRACEPARENT")
+        )
 
         def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
-            return start_response(status, [*headers, (origin.HEADER, found.request_id)], *rest)
+            return start_response(status, [*headers, (request_context.HEADER, found.request_id)], *rest)
 
-        with origin.within(found):
+        with request_context.within(found):
             return application(environ, start)
 
     return answer
@@ -55,6 +57,6 @@ def log(environ: dict[str, Any], status: str, headers: list[tuple[str, str]], to
             "duration_ms": round(took * 1000, 2),
             "bytes": int(found.get("content-length") or -1),
             "address": environ.get("REMOTE_ADDR", ""),
-            "request_id": found.get(origin.HEADER.lower(), ""),
+            "request_id": found.get(request_context.HEADER.lower(), ""),
         },
     )

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
-from reliability import origin
+from reliability.core import request_context
 
 FORMATS = ("text", "json")
 # Whose lines may be of any level; those of all others begin with INFO.
@@ -90,7 +90,7 @@ class OriginFilter(logging.Filter):
     """Lets a line name the request it is about, unless it does so itself."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        name = origin.request_id()
+        name = request_context.request_id()
         if name and not hasattr(record, "request_id"):
             record.request_id = name
         return True

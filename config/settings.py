@@ -150,8 +150,8 @@ if ALERT_EMAILS and not _mail:
 CONFIGURATION_PROBLEMS = env.problems
 
 # --- The engine -------------------------------------------------------------------------------------------
-PROCRASTINATE_IMPORT_PATHS = ["reliability.engine"]
-PROCRASTINATE_ON_APP_READY = "reliability.engine.connector.bound_waits"
+PROCRASTINATE_IMPORT_PATHS = ["reliability.queue"]
+PROCRASTINATE_ON_APP_READY = "reliability.queue.connector.bound_waits"
 PROCRASTINATE_WORKER_DEFAULTS = {
     "concurrency": 200,
     "fetch_job_polling_interval": 2.0,
@@ -319,7 +319,7 @@ SPECTACULAR_SETTINGS = {
         "DeadLetterStatus": "reliability.models.DeadLetterStatus",
         "ExecutionStatus": "reliability.models.ExecutionStatus",
         "ReportState": "reliability.models.ReportState",
-        "OutcomeStatus": "reliability.pipeline.callback.STATUSES",
+        "OutcomeStatus": "reliability.n8n.callbacks.STATUSES",
         "CronJobState": "scheduling.api.STATES",
         "CronRunResult": "scheduling.models.RunResult",
     },

@@ -22,9 +22,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from reliability import origin
-from reliability.origin import Origin
-from reliability.pipeline.messages import Claim, Sent
+from reliability.core import request_context
+from reliability.core.request_context import Origin
+from reliability.lanes.messages import Claim, Sent
 from reliability.policies.classification import Outcome
 
 from .entrance import Application, Start
@@ -39,7 +39,8 @@ _context = TraceContextTextMapPropagator()
 
 def install(*, exporter: str) -> None:
     """Send spans to `otlp` or to the `console`, and have accepting and sending make them."""
-    from reliability.pipeline import intake, ledger, sending
+    from reliability.delivery import intake, sending
+    from reliability.stripe import ledger
     from scheduling import jobs
 
     provider = TracerProvider(resource=_resource())
@@ -123,7 +124,7 @@ def _without_query(span: Span, environ: Mapping[str, Any]) -> None:
     for name in WITH_QUERY:
         if name in attributes:
             span.set_attribute(name, "" if name == "url.query" else environ["PATH_INFO"])
-    span.set_attribute("backstop.request_id", origin.request_id())
+    span.set_attribute("backstop.request_id", request_context.request_id())
 
 
 def _begin(name: str, kind: SpanKind, *, context: Context | None = None, **attributes: Any) -> Any:
@@ -140,9 +141,9 @@ def _traceparent() -> str:
 
 def _placed() -> AbstractContextManager[Origin]:
     """Let what is kept now come from the present span."""
-    found = origin.current() or Origin("")
+    found = request_context.current() or Origin("")
     found.traceparent = _traceparent()
-    return origin.within(found)
+    return request_context.within(found)
 
 
 def _accepting(accept: Callable[..., Any]) -> Callable[..., Any]:

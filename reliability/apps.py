@@ -10,11 +10,13 @@ class ReliabilityConfig(AppConfig):
     verbose_name = "Operations"
 
     def ready(self) -> None:
-        from . import checks, engine  # noqa: F401  # registers the system checks
-        from .pipeline import alert_retention, flags, retention_rules
+        from . import checks, queue  # noqa: F401  # registers the system checks
+        from .lanes import flags
+        from .retention import alert_rules as alert_retention
+        from .retention import rules
 
-        engine.install()
-        retention_rules.register()
+        queue.install()
+        rules.register()
         post_migrate.connect(flags.complete, sender=self)
         alert_retention.register()
         if settings.TRACES:

@@ -22,8 +22,9 @@ from reliability.api.problems import problem, problem_of
 from reliability.errors import BackstopError, EncodedBody, InvalidInput, PayloadTooLarge
 from reliability.models import DEFAULT_ENDPOINT
 from reliability.models.fields import SLUG_PATTERN
-from reliability.pipeline import ledger
-from reliability.pipeline.ledger import Arrival
+
+from .stripe import ledger
+from .stripe.ledger import Arrival
 
 PATH = re.compile(rf"/stripe/webhook/(?:(?P<slug>{SLUG_PATTERN})/?)?")
 NEW = b'{"received": true, "duplicate": false}'

@@ -19,8 +19,8 @@ from reliability.admin import cells, words
 from reliability.admin.base import ReadOnlyScreen, Telling, as_uuid, hand_of
 from reliability.admin.confirm import ActingScreen, ReasonForm, Verb
 from reliability.admin.reasons import Reasoned, changed
+from reliability.core import audit, clock
 from reliability.models.ids import uuid7
-from reliability.pipeline import audit, clock
 from reliability.templatetags.console import duration, relative
 
 from . import figures, health, jobs

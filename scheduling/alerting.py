@@ -6,8 +6,8 @@ from datetime import datetime
 from django.conf import settings
 from django.db.models import OuterRef, Subquery
 
+from reliability.alerts.readings import limit_of
 from reliability.models.ids import is_demo
-from reliability.pipeline.alert_readings import limit_of
 from reliability.policies.alerts import Reading
 
 from . import health

@@ -8,9 +8,10 @@ class SchedulingConfig(AppConfig):
     verbose_name = "Scheduling"
 
     def ready(self) -> None:
+        from reliability.alerts import readings as alert_readings
         from reliability.api import status
         from reliability.management import demo_parts
-        from reliability.pipeline import alert_readings, overview
+        from reliability.stats import overview
 
         from . import alerting, doctor, health, housekeeping, metrics
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from reliability.pipeline import clock, doctor
-from reliability.pipeline.doctor import Check, Finding
+from reliability.core import clock
+from reliability.setup import doctor
+from reliability.setup.doctor import Check, Finding
 
 from . import health
 from .models import CronJob

@@ -6,8 +6,8 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.forms.fields import InvalidJSONInput
 
-from reliability import strict_json
 from reliability.errors import InvalidInput
+from reliability.formats import strict_json
 
 
 class PayloadField(forms.JSONField):

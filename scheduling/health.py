@@ -10,7 +10,7 @@ from typing import Any
 from django.db.models import OuterRef, QuerySet, Subquery
 
 from reliability.models import Delivery
-from reliability.pipeline.overview import Late
+from reliability.stats.overview import Late
 
 from . import slots
 from .models import CronJob, Run, RunResult

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from datetime import datetime
 from uuid import UUID
 
-from reliability import engine
+from reliability import queue
+from reliability.alerts import check as alert_check
+from reliability.core import clock
 from reliability.errors import BackstopError
-from reliability.pipeline import alerts, clock, retention
+from reliability.retention import runner
 
 from . import health
 from .models import Builtin, Run, RunResult
@@ -15,19 +17,19 @@ from .models import Builtin, Run, RunResult
 LOST = "It never ended: its worker was lost."
 ERROR_LIMIT = 500
 
-PINGS = retention.pruning(
+PINGS = runner.pruning(
     name="cron_pings",
     what="pings of cron jobs deleted",
-    age=retention.days("CRON_RETENTION_DAYS"),
+    age=runner.days("CRON_RETENTION_DAYS"),
     table="scheduling_ping",
     where="t.at < %(cutoff)s",
     order="at",
 )
 # A job's last run tells what was missed since, and the last that called workflows what may overlap: they stay.
-RUNS = retention.pruning(
+RUNS = runner.pruning(
     name="cron_runs",
     what="runs of cron jobs deleted",
-    age=retention.days("CRON_RETENTION_DAYS"),
+    age=runner.days("CRON_RETENTION_DAYS"),
     table="scheduling_run",
     where="t.id < %(id)s AND t.started_at < %(cutoff)s"
     " AND NOT EXISTS (SELECT 1 FROM scheduling_ping p WHERE p.run_id = t.id)"
@@ -41,9 +43,9 @@ logger = logging.getLogger(__name__)
 def register() -> None:
     """Make the built-in jobs known to the engine, and their rules to retention."""
     for rule in (PINGS, RUNS):
-        retention.register(rule=rule)
+        runner.register(rule=rule)
     for name, work in WORK.items():
-        engine.on_routine(name=name, work=_recorded(name, work))
+        queue.on_routine(name=name, work=_recorded(name, work))
 
 
 class Unfinished(BackstopError):
@@ -54,8 +56,8 @@ class Unfinished(BackstopError):
 
 def _cleanup(now: datetime) -> None:
     """Clean up until done, or until its worker is about to end. Raises `Unfinished` where a rule failed."""
-    pace = retention.Pace(stopping=engine.is_stopping)
-    failed = [f"{done.name}: {done.error}" for done in retention.cleanup(now=now, pace=pace) if done.error]
+    pace = runner.Pace(stopping=queue.is_stopping)
+    failed = [f"{done.name}: {done.error}" for done in runner.cleanup(now=now, pace=pace) if done.error]
     if failed:
         raise Unfinished(" ".join(failed))
     if pace.is_stopping():
@@ -65,7 +67,7 @@ def _cleanup(now: datetime) -> None:
 def _alerts(now: datetime) -> None:
     """Notices are sent by wake-ups of their own: a mail server that hangs holds no housekeeping up."""
     health.watch(now=now)
-    alerts.check(now=now)
+    alert_check.check(now=now)
 
 
 WORK: dict[str, Callable[[datetime], None]] = {Builtin.CLEANUP: _cleanup, Builtin.ALERTS: _alerts}

@@ -10,11 +10,11 @@ from typing import Any
 
 from django.db import transaction
 
+from reliability.core import audit, json_files
+from reliability.core.audit import Hand
+from reliability.core.json_files import Errors, Imported
 from reliability.errors import InvalidInput
 from reliability.models import Workflow
-from reliability.pipeline import audit, files
-from reliability.pipeline.audit import Hand
-from reliability.pipeline.files import Errors, Imported
 
 from .models import CronJob
 
@@ -38,9 +38,9 @@ def load(*, documents: Sequence[Mapping[str, Any]], hand: Hand, now: datetime) -
     """Bring the jobs in line with the documents, all or none. Raises `InvalidInput` with every error."""
     errors: Errors = {}
     with transaction.atomic():
-        files.lock(CronJob.objects.all(), [str(one.get("slug")) for one in documents])
+        json_files.lock(CronJob.objects.all(), [str(one.get("slug")) for one in documents])
         done = [_load_one(i, document, errors, hand, now) for i, document in enumerate(documents)]
-        files.refuse_twins(done, errors)
+        json_files.refuse_twins(done, errors)
         if errors:
             raise InvalidInput("The file of cron jobs does not make sense.", errors=errors)
     return done
@@ -50,7 +50,7 @@ def put(*, slug: str, document: Mapping[str, Any], hand: Hand, now: datetime) ->
     """Bring one job in line with its document. Raises `InvalidInput`, and `Conflict` where two make it at once."""
     if document.get("slug", slug) != slug:
         raise InvalidInput(errors={"slug": [f"The address says '{slug}'."]})
-    return files.load_one(load, document={**document, "slug": slug}, hand=hand, now=now)
+    return json_files.load_one(load, document={**document, "slug": slug}, hand=hand, now=now)
 
 
 def dump(*, job: CronJob) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _load_one(index: int, document: Mapping[str, Any], errors: Errors, hand: Han
     created = job._state.adding
     before = None if created else dump(job=job)
     _set(job, document, created=created, now=now)
-    if not files.save(job, errors, prefix=f"{index}."):
+    if not json_files.save(job, errors, prefix=f"{index}."):
         return Imported(slug, "refused")
     _set_workflows(job, document.get("workflows") or [], errors, f"{index}.workflows")
     if before == dump(job=job):
@@ -113,7 +113,7 @@ def _problems(document: Mapping[str, Any]) -> Errors:
     """Return what is wrong with a document's shape; its values are checked by the model."""
     wrong: Errors = {name: ["Unknown field."] for name in document if name not in {*KINDS, "workflows"}}
     for name, kind in KINDS.items():
-        if document.get(name) is not None and (message := files.mistyped(document[name], kind)):
+        if document.get(name) is not None and (message := json_files.mistyped(document[name], kind)):
             wrong[name] = [message]
     workflows = document.get("workflows")
     if workflows is not None and not (isinstance(workflows, list) and all(isinstance(one, str) for one in workflows)):

@@ -18,14 +18,14 @@ from uuid import UUID
 
 from django.db import OperationalError, connection, transaction
 
-from reliability import origin
+from reliability.core import audit, request_context
+from reliability.core.audit import Hand
+from reliability.core.lock_waits import deadlocks_retried, is_rolled_back
+from reliability.delivery import intake
 from reliability.errors import Conflict, NotFound, Unavailable
 from reliability.models import Workflow, digest_of
 from reliability.models.ids import uuid7
 from reliability.models.rows import Columns
-from reliability.pipeline import audit, intake
-from reliability.pipeline.audit import Hand
-from reliability.pipeline.lock_waits import deadlocks_retried, is_rolled_back
 
 from . import slots
 from .models import CatchUp, CronJob, Ping, PingResult
@@ -322,7 +322,7 @@ def _arguments(found: _Found, planned: Sequence[_Planned], *, keyed: bool, calle
     job, workflows = found.job, [] if found.job.builtin else found.workflows
     return [
         job.pk,
-        *origin.kept(),
+        *request_context.kept(),
         workflows,
         job.tenant,
         None if keyed else job.expected.period,

@@ -12,8 +12,8 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.timezone import now as current
 
-from reliability import strict_json
 from reliability.errors import InvalidInput
+from reliability.formats import strict_json
 from reliability.models import DEFAULT_TENANT, Workflow
 from reliability.models.fields import SlugTextField
 from reliability.models.ids import uuid7

@@ -7,9 +7,10 @@ from django.db import connection
 from django.test import Client
 
 from config.database import roles
+from reliability.core import clock
+from reliability.delivery import dispatcher, intake
+from reliability.delivery.intake import Trigger
 from reliability.models import ApiKey, Breaker, Delivery, Lane, Workflow, digest_of
-from reliability.pipeline import clock, dispatcher, intake
-from reliability.pipeline.intake import Trigger
 
 from .support import openapi
 from .support.receiver import Receiver

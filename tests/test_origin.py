@@ -5,28 +5,28 @@ from uuid import UUID
 
 import pytest
 
-from reliability import origin
-from reliability.origin import Origin
+from reliability.core import request_context
+from reliability.core.request_context import Origin
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 @pytest.mark.parametrize("given", ["a", "0", "req-1.2:3/4+5=6@7_8", "x" * 128, "01a20f9b-0bb8-7484-913f-a1f9f535be17"])
 def test_a_harmless_id_is_taken_over(given):
-    with origin.within(origin.read(given=given, traceparent=None)) as found:
-        assert (found.request_id, origin.take()) == (given, None)
+    with request_context.within(request_context.read(given=given, traceparent=None)) as found:
+        assert (found.request_id, request_context.take()) == (given, None)
 
 
 @pytest.mark.parametrize("given", [None, "", "x" * 129, "-a", "a b", "a\nb", "a\x00", "ä", '"a"', "a,b", "<a>", "{a}"])
 def test_any_other_gives_way_to_one_of_our_own(given):
-    with origin.within(origin.read(given=given, traceparent=None)) as found:
+    with request_context.within(request_context.read(given=given, traceparent=None)) as found:
         assert UUID(found.request_id).version == 7
-        own = origin.take()
+        own = request_context.take()
         assert str(own) == found.request_id
-        assert origin.take() is None  # two deliveries cannot have it
-        origin.give_back(own)
-        assert origin.take() == own
-    assert origin.take() is None
+        assert request_context.take() is None  # two deliveries cannot have it
+        request_context.give_back(own)
+        assert request_context.take() == own
+    assert request_context.take() is None
 
 
 @pytest.mark.parametrize(
@@ -43,15 +43,15 @@ def test_any_other_gives_way_to_one_of_our_own(given):
     ],
 )
 def test_a_trace_is_kept_as_it_is_or_not_at_all(given, kept):
-    assert origin.read(given="a", traceparent=given).traceparent == kept
+    assert request_context.read(given="a", traceparent=given).traceparent == kept
 
 
 def test_it_ends_with_the_request_whatever_happens():
-    with suppress(KeyError), origin.within(Origin("a")):
-        assert origin.request_id() == "a"
+    with suppress(KeyError), request_context.within(Origin("a")):
+        assert request_context.request_id() == "a"
         raise KeyError
-    assert origin.request_id() == ""
-    assert origin.kept() == ("", "")
+    assert request_context.request_id() == ""
+    assert request_context.kept() == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_it_ends_with_the_request_whatever_happens():
     ids=["body", "header-wins", "unsafe", "empty"],
 )
 def test_a_body_may_name_what_the_headers_did_not(header, body, known):
-    with origin.within(origin.read(given=header, traceparent=None)) as found:
+    with request_context.within(request_context.read(given=header, traceparent=None)) as found:
         before = found.request_id
-        origin.rename(body)
+        request_context.rename(body)
     assert found.request_id == (known or before)

@@ -9,7 +9,7 @@ from django.test import Client
 
 from reliability import stripe_webhook
 from reliability.models import Delivery, StripeEvent, StripeRefusal
-from reliability.pipeline import ledger
+from reliability.stripe import ledger
 
 from .support import stripe
 

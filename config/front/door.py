@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from config import measuring
-from reliability import origin
+from reliability.core import request_context
 from scheduling import counting, light
 
 from . import environ, refusals, sending, sockets
@@ -89,7 +89,7 @@ class Door:
 
 def _healthz(scope: Scope, began: float) -> Whole:
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(HEALTHY)))]
-    headers += [*_SAFE, (origin.HEADER, origin_of(scope).request_id)]
+    headers += [*_SAFE, (request_context.HEADER, origin_of(scope).request_id)]
     took = time.perf_counter() - began
     measuring.count(view="reliability.views.healthz", method=scope["method"], status=200, seconds=took)
     return Whole(200, headers, b"" if scope["method"] == "HEAD" else HEALTHY)

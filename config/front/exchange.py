@@ -11,7 +11,8 @@ from typing import Any
 from config import entrance
 from config.database import roles
 from config.database.roles import Role
-from reliability import origin, stripe_webhook
+from reliability import stripe_webhook
+from reliability.core import request_context
 
 from . import bodies, environ, gateway, refusals, sending, sockets
 from .bodies import Receive
@@ -42,10 +43,10 @@ class Service:
     logs: bool
 
 
-def origin_of(scope: Scope) -> origin.Origin:
+def origin_of(scope: Scope) -> request_context.Origin:
     """Return the id of a request, as `config.entrance` gives it."""
     given, trace = environ.header(scope, b"x-request-id"), environ.header(scope, b"traceparent")
-    return origin.read(given=given, traceparent=trace)
+    return request_context.read(given=given, traceparent=trace)
 
 
 def kind_of(role: Role) -> Kind:
@@ -222,9 +223,9 @@ class Exchange:
             sockets.cut(client=client, port=int(server[1]))
             return
         found = origin_of(self._scope)
-        with origin.within(found):
+        with request_context.within(found):
             status, headers, body = refusals.answer(refusal, path=self._path, detail=detail)
-        headers.append((origin.HEADER, found.request_id))
+        headers.append((request_context.HEADER, found.request_id))
         answer = Whole(status, headers, b"" if self._scope["method"] == "HEAD" else body)
         log(self._service, self._scope, self._path, answer, self._began)
         if self._is_read:

@@ -11,9 +11,10 @@ from django.urls import reverse
 from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
+from reliability.core import clock
 from reliability.models import ApiKey, KeyScope
 from reliability.models.ids import uuid7
-from reliability.pipeline import clock, keys
+from reliability.setup import api_keys
 
 from . import cells
 from .base import Telling, hand_of
@@ -21,7 +22,7 @@ from .confirm import ActingScreen, Verb
 from .reasons import Reasoned
 
 REVOKE = Verb(
-    "revoke", "Revoke", "keys revoked", keys.revoke, "key_id", warning="Whoever uses it is refused from now on."
+    "revoke", "Revoke", "keys revoked", api_keys.revoke, "key_id", warning="Whoever uses it is refused from now on."
 )
 
 
@@ -77,7 +78,7 @@ class ApiKeyAdmin(Telling, Reasoned, ActingScreen):
         """Make a key. A form that was sent before makes none, and says so on the list."""
         try:
             shown: HttpResponse = super().add_view(request, form_url, extra_context)
-        except keys.IssuedAlready as refusal:
+        except api_keys.IssuedAlready as refusal:
             messages.warning(request, str(refusal))
             return HttpResponseRedirect(reverse("admin:reliability_apikey_changelist"))
         return shown
@@ -119,7 +120,7 @@ class ApiKeyAdmin(Telling, Reasoned, ActingScreen):
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         """Issue the key, and show it this once."""
         obj.pk = form.cleaned_data["once"] or obj.pk
-        plain = keys.issue(key=obj, hand=hand_of(request, form.cleaned_data["reason"]), now=clock.now())
+        plain = api_keys.issue(key=obj, hand=hand_of(request, form.cleaned_data["reason"]), now=clock.now())
         copy = cells.copy_button(plain, "the key")
         text = format_html("The key, shown this once: <code>{}</code> {}", plain, copy)
         messages.warning(request, text)

@@ -8,8 +8,9 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
+from reliability.alerts import check as alert_check
+from reliability.core import clock
 from reliability.models import AlertSilence, Workflow
-from reliability.pipeline import alerts, clock
 from reliability.policies.alert_rules import NAMES
 
 from . import cells
@@ -17,7 +18,7 @@ from .base import Telling, hand_of
 from .confirm import ActingScreen, Verb
 from .ends import EndForm
 
-END = Verb("end", "End", "quiet periods ended", alerts.end_silence, "silence_id")
+END = Verb("end", "End", "quiet periods ended", alert_check.end_silence, "silence_id")
 # So many workflows can be chosen from; of more, one is silenced from its alert, by API or by command.
 CHOICES = 1000
 
@@ -96,7 +97,7 @@ class AlertSilenceAdmin(Telling, ActingScreen):
     def save_model(self, request: HttpRequest, obj: AlertSilence, form: Any, change: bool) -> None:
         """Begin it through the pipeline, which keeps the audit log; Django's own log leads to the row."""
         values = form.cleaned_data
-        made = alerts.silence(
+        made = alert_check.silence(
             hand=hand_of(request, values["reason"]),
             now=clock.now(),
             until=values["until"],

@@ -9,8 +9,8 @@ from django.contrib import admin
 from django.db.models import Case, Value, When
 from django.http import HttpRequest
 
+from reliability.alerts import check as alert_check
 from reliability.models import Alert, AlertNotice, AlertSilence, AlertState, NoticeState
-from reliability.pipeline import alerts
 from reliability.policies import alert_text
 from reliability.policies.alert_rules import BY_NAME
 from reliability.policies.alerts import is_quiet
@@ -26,7 +26,7 @@ ACKNOWLEDGE = Verb(
     key="acknowledge",
     title="Acknowledge",
     done="alerts acknowledged",
-    call=alerts.acknowledge,
+    call=alert_check.acknowledge,
     argument="alert_id",
     form=EndForm,
     warning="No reminder comes until then, or until it is over.",
@@ -35,7 +35,7 @@ SILENCE = Verb(
     key="silence",
     title="Silence",
     done="quiet periods begun",
-    call=alerts.silence_one,
+    call=alert_check.silence_one,
     argument="alert_id",
     form=EndForm,
     warning="Nothing is told of this alert of its workflow until then. It needs an end.",

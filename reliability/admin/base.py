@@ -19,8 +19,8 @@ from unfold.admin import ModelAdmin, TabularInline
 from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from reliability.pipeline import clock
-from reliability.pipeline.audit import Hand
+from reliability.core import clock
+from reliability.core.audit import Hand
 
 COUNT_LIMIT = 10_000
 SHOWN_LIMIT = 100_000
@@ -204,6 +204,6 @@ class LaneWorkflowFilter(admin.SimpleListFilter):
         return list(Workflow.objects.values_list("slug", "name")[:200])
 
     def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
-        from reliability.pipeline.selection import lanes_of
+        from reliability.dead_letters.filters import lanes_of
 
         return queryset.filter(lane_id__in=lanes_of(workflow=self.value() or "")) if self.value() else queryset

@@ -8,9 +8,10 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from reliability.lanes import breakers
 from reliability.models import Breaker, BreakerState, BreakerTransition
-from reliability.pipeline import charts, circuit
-from reliability.pipeline.charts import Range
+from reliability.stats import charts
+from reliability.stats.charts import Range
 
 from . import cells, words
 from .base import ReadOnlyScreen, Telling
@@ -18,12 +19,12 @@ from .confirm import Verb
 from .ends import EndForm
 from .page import PageScreen, entries_of
 
-RESET = Verb("reset", "Reset", "breakers closed", circuit.reset, "breaker_id")
+RESET = Verb("reset", "Reset", "breakers closed", breakers.reset, "breaker_id")
 FORCE_OPEN = Verb(
     key="force_open",
     title="Force open",
     done="breakers held open",
-    call=circuit.force_open,
+    call=breakers.force_open,
     argument="breaker_id",
     form=EndForm,
     warning="Nothing goes through until then, or until it is reset. What arrives waits.",
@@ -58,7 +59,7 @@ class BreakerAdmin(Telling, PageScreen):
 
     def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
         super().describe(rows, now=now)
-        counts = circuit.waiting_behind(breakers=rows)
+        counts = breakers.waiting_behind(breakers=rows)
         for row in rows:
             row.told = words.breaker(row, waiting=counts[row.pk] if row.state != BreakerState.CLOSED else 0, now=now)
 
@@ -83,14 +84,14 @@ class BreakerAdmin(Telling, PageScreen):
         return "It is closed." if verb is RESET and closed else ""
 
     def page(self, request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]:
-        waiting = circuit.waiting_behind(breakers=[row])[row.pk]
+        waiting = breakers.waiting_behind(breakers=[row])[row.pk]
         lanes = [row.lane_id] if row.lane_id is not None else None
         return {
             "title": f"Breaker of {row}",
             "sentence": words.breaker(row, waiting=waiting, now=now),
             "tone": TONES[BreakerState(row.state)],
             "waiting": waiting,
-            "rules": circuit.policy_of(row),
+            "rules": breakers.policy_of(row),
             "chart": cells.chart_of(charts.take(now=now, range_=Range.SIX_HOURS, lanes=lanes).outcomes),
             "transitions": list(row.transitions.order_by("-id")[:TRANSITIONS_SHOWN]),
             "entries": entries_of(row),

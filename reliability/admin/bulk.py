@@ -19,11 +19,12 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminTextInputWidget, UnfoldBooleanSwitchWidget
 
+from reliability.bulk import candidates, operations
+from reliability.core import clock
+from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.errors import BackstopError
 from reliability.models import Operation, OperationKind
 from reliability.models.ids import uuid7
-from reliability.pipeline import candidates, clock, operations
-from reliability.pipeline.selection import DeadLetterFilter
 from reliability.policies.fingerprint import LABELS, Reason
 
 from . import letter_filter

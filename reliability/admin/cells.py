@@ -12,10 +12,10 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
+from reliability.core import clock
 from reliability.models import Lane
 from reliability.models.ids import at_least
-from reliability.pipeline import clock
-from reliability.pipeline.charts import Chart, Range
+from reliability.stats.charts import Chart, Range
 from reliability.templatetags.console import copyable, moment, status_badge
 
 # Of so many of the newest rows a filter offers the values.

@@ -18,9 +18,9 @@ from django.urls import reverse
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from reliability.core import clock
+from reliability.core.audit import Hand
 from reliability.errors import BackstopError
-from reliability.pipeline import clock
-from reliability.pipeline.audit import Hand
 
 from .base import Screen, as_uuid, hand_of
 

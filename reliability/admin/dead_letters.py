@@ -11,8 +11,9 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpRespons
 from django.urls import URLPattern, path
 from unfold.widgets import UnfoldBooleanSwitchWidget
 
+from reliability.dead_letters import detail, replay
 from reliability.models import DeadLetter
-from reliability.pipeline import letters, replay, retry
+from reliability.n8n import execution_retry
 
 from . import letter_edit, letter_export, letter_list, letter_page
 from .base import ReadOnly
@@ -36,7 +37,7 @@ RETRY = Verb(
     key="retry",
     title="Retry in n8n",
     done="executions are being retried in n8n",
-    call=retry.begin,
+    call=execution_retry.begin,
     argument="dead_letter_id",
     form=RetryForm,
     permission="replay",
@@ -70,7 +71,7 @@ class DeadLetterAdmin(ReadOnly, ActingScreen):
     change_list_template = "admin/reliability/deadletter/list.html"
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[DeadLetter]":
-        return letters.with_its_people()
+        return detail.with_its_people()
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[letter_list.LetterList]:
         return letter_list.LetterList

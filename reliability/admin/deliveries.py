@@ -10,8 +10,10 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 
+from reliability.dead_letters import filters
+from reliability.delivery import control
+from reliability.lanes import wait_reasons
 from reliability.models import Attempt, DeadLetter, Delivery, DeliveryState, Source
-from reliability.pipeline import control, selection, waiting
 
 from . import cells, words
 from .base import LaneWorkflowFilter, ReadOnlyScreen, Telling, WithPayload, as_uuid
@@ -43,12 +45,12 @@ class DeliveryAdmin(WithPayload, Telling, PageScreen):
     def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any]":
         """Search by what an index answers: the id, or the key; replays are found by what they replay."""
         wanted = as_uuid(term)
-        ids = [*selection.deliveries_of(key=term), *([wanted] if wanted else [])]
-        return rows.filter(Q(pk__in=ids) | Q(replay_of_id__in=ids) | selection.asked_by(request_id=term))
+        ids = [*filters.deliveries_of(key=term), *([wanted] if wanted else [])]
+        return rows.filter(Q(pk__in=ids) | Q(replay_of_id__in=ids) | filters.asked_by(request_id=term))
 
     def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
         super().describe(rows, now=now)
-        found = waiting.of(deliveries=rows, now=now)
+        found = wait_reasons.of(deliveries=rows, now=now)
         for row in rows:
             row.sentence = words.delivery(row, found=found.get(row.pk), now=now)
 
@@ -86,7 +88,7 @@ class DeliveryAdmin(WithPayload, Telling, PageScreen):
         return f"Only what waits can be {'sent' if verb is SEND_NOW else 'cancelled'}; this one is {row.state}."
 
     def page(self, request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]:
-        found = waiting.of(deliveries=[row], now=now).get(row.pk)
+        found = wait_reasons.of(deliveries=[row], now=now).get(row.pk)
         wait = found if found is not None and found.on is not None else None
         return {
             "sentence": words.delivery(row, found=found, now=now),
@@ -102,8 +104,8 @@ class DeliveryAdmin(WithPayload, Telling, PageScreen):
         }
 
 
-def _way_out(found: waiting.Wait) -> str:
-    model = "delivery" if found.cause is waiting.Cause.HELD else "breaker"
+def _way_out(found: wait_reasons.Wait) -> str:
+    model = "delivery" if found.cause is wait_reasons.Cause.HELD else "breaker"
     return reverse(f"admin:reliability_{model}_change", args=[found.on])
 
 

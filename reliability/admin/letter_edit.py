@@ -11,10 +11,11 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from reliability import json_layout, strict_json
+from reliability.core import clock
+from reliability.dead_letters import detail, replay
 from reliability.errors import BackstopError, InvalidInput
+from reliability.formats import json_layout, strict_json
 from reliability.models import DeadLetter, DeadLetterStatus, digest_of
-from reliability.pipeline import clock, letters, replay
 
 from .base import hand_of
 from .confirm import ReasonForm, denial
@@ -68,7 +69,7 @@ def edit(screen: "DeadLetterAdmin", request: HttpRequest, pk: UUID) -> HttpRespo
     """
     if not screen.may(request, "edit"):
         raise PermissionDenied(denial(screen, "edit"))
-    letter = letters.find(dead_letter_id=pk)
+    letter = detail.find(dead_letter_id=pk)
     if letter is None:
         raise Http404("There is no such dead letter.")
     if why := _refusal(letter):

@@ -13,8 +13,8 @@ from django.http import (
 )
 from django.urls import reverse
 
-from reliability.pipeline import clock
-from reliability.pipeline import export as out
+from reliability.core import clock
+from reliability.dead_letters import export as out
 
 from .base import hand_of
 from .confirm import denial

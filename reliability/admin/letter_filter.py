@@ -11,8 +11,8 @@ from uuid import UUID
 from django.http import QueryDict
 from django.utils.dateparse import parse_date, parse_datetime
 
+from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.models import DeadLetterSource, DeadLetterStatus
-from reliability.pipeline.selection import DeadLetterFilter
 from reliability.policies.fingerprint import LABELS, Reason
 
 STATUS, SEARCH, ALL = "status__exact", "q", "all"

@@ -9,8 +9,8 @@ from django.http import HttpRequest, QueryDict
 from django.urls import reverse
 from unfold.views import ChangeList
 
+from reliability.core import clock
 from reliability.models import Breaker, BreakerState, DeadLetter, DeadLetterStatus, Lane, StripeEvent, Workflow
-from reliability.pipeline import clock
 from reliability.policies.fingerprint import LABELS, Reason
 
 from .base import as_uuid

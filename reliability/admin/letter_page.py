@@ -10,10 +10,12 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from reliability import json_layout, json_text
+from reliability.dead_letters import detail
+from reliability.dead_letters.detail import Account, Text, Try
+from reliability.delivery import curl
+from reliability.formats import json_layout, json_text
 from reliability.models import Attempt, DeadLetter, DeadLetterSource, DeadLetterStatus, Delivery
-from reliability.pipeline import curl, letters, n8n_api
-from reliability.pipeline.letters import Account, Text, Try
+from reliability.n8n import client as n8n_client
 
 from .base import as_uuid
 from .confirm import denial
@@ -57,10 +59,10 @@ def show(screen: "DeadLetterAdmin", request: HttpRequest, object_id: str) -> Htt
     """Answer with the page. Raises `PermissionDenied`, and `Http404` for what is not there."""
     may_view(screen, request)
     pk = as_uuid(object_id)
-    letter = letters.find(dead_letter_id=pk) if pk else None
+    letter = detail.find(dead_letter_id=pk) if pk else None
     if letter is None:
         raise Http404("There is no such dead letter.")
-    account = letters.take(letter=letter)
+    account = detail.take(letter=letter)
     return TemplateResponse(request, "admin/reliability/deadletter/page.html", _context(screen, request, account))
 
 
@@ -98,12 +100,12 @@ def _name(account: Account) -> str:
     return account.key or account.letter.execution_id or str(account.letter.pk)
 
 
-def _shown(text: Text, url: str, limit: int = letters.SHOWN) -> Shown:
+def _shown(text: Text, url: str, limit: int = detail.SHOWN) -> Shown:
     return Shown(json_text.show(text.begin, limit=limit), text.size, url)
 
 
 def _body(letter: DeadLetter, one: Try) -> Shown:
-    limit = min(letters.SHOWN, max(letters.OLDER_SHOWN, len(one.body.begin) - 1))
+    limit = min(detail.SHOWN, max(detail.OLDER_SHOWN, len(one.body.begin) - 1))
     url = reverse("admin:reliability_deadletter_attempts", args=[letter.pk, one.attempt.pk])
     return _shown(one.body, url, limit)
 
@@ -161,7 +163,7 @@ def _purging(letter: DeadLetter, here: Callable[[str], str], unless: Callable[..
 
 
 def _no_replay(letter: DeadLetter) -> str:
-    if letter.source == N8N and not n8n_api.is_configured():
+    if letter.source == N8N and not n8n_client.is_configured():
         return "n8n reported it, so n8n must retry it: set N8N_API_KEY."
     return "There is no execution to retry." if letter.source == N8N and not letter.execution_id else ""
 
@@ -177,7 +179,7 @@ def cannot_edit(letter: DeadLetter) -> str:
 def _no_retry(letter: DeadLetter) -> str:
     if not letter.execution_id:
         return "n8n reported no execution for it."
-    return "" if n8n_api.is_configured() else "Set N8N_API_KEY, so that n8n can be asked."
+    return "" if n8n_client.is_configured() else "Set N8N_API_KEY, so that n8n can be asked."
 
 
 def _curl(account: Account) -> Button:

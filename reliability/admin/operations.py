@@ -13,9 +13,10 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from unfold.widgets import UnfoldAdminDecimalFieldWidget
 
+from reliability.bulk import candidates, operations
+from reliability.core import clock
 from reliability.errors import BackstopError
 from reliability.models import AuditEntry, Operation, OperationKind, OperationState
-from reliability.pipeline import candidates, clock, operations
 from reliability.policies import bulk as policy
 from reliability.templatetags.console import moment, status_badge
 

@@ -10,11 +10,12 @@ from django.apps import apps
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 
+from reliability.core import clock
 from reliability.models import AuditEntry, BreakerState
-from reliability.pipeline import clock, overview
-from reliability.pipeline.charts import Chart, Range
-from reliability.pipeline.overview import Cards, Group, Overview
 from reliability.policies.fingerprint import LABELS
+from reliability.stats import overview
+from reliability.stats.charts import Chart, Range
+from reliability.stats.overview import Cards, Group, Overview
 from reliability.templatetags.console import duration, relative
 
 RANGES = {Range.HOUR: "1 hour", Range.SIX_HOURS: "6 hours", Range.DAY: "24 hours", Range.WEEK: "7 days"}

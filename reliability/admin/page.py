@@ -9,8 +9,8 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 
+from reliability.core import clock
 from reliability.models import AuditEntry
-from reliability.pipeline import clock
 
 from .base import ReadOnly
 from .confirm import ActingScreen, Verb

@@ -6,7 +6,7 @@ from django import forms
 from django.http import HttpRequest
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
 
-from reliability.pipeline import audit, clock
+from reliability.core import audit, clock
 
 from .base import hand_of
 

@@ -9,8 +9,8 @@ from django.http import HttpRequest
 from django.urls import reverse
 from unfold.dataclasses import SearchResult
 
+from reliability.dead_letters import filters
 from reliability.models import DeadLetter, Delivery, StripeEvent, Workflow
-from reliability.pipeline import selection
 
 from .base import as_uuid
 
@@ -33,14 +33,14 @@ def find(request: HttpRequest, term: str) -> list[SearchResult]:
 
 
 def _deliveries(term: str, pk: UUID | None) -> Rows:
-    ids = [pk] if pk else selection.deliveries_of(key=term)
-    asked = Delivery.objects.filter(selection.asked_by(request_id=term)).order_by().values_list("pk", flat=True)[:EACH]
+    ids = [pk] if pk else filters.deliveries_of(key=term)
+    asked = Delivery.objects.filter(filters.asked_by(request_id=term)).order_by().values_list("pk", flat=True)[:EACH]
     return Delivery.objects.defer("payload").filter(pk__in=[*ids, *asked]).order_by()
 
 
 def _dead_letters(term: str, pk: UUID | None) -> Rows:
     rows = DeadLetter.objects.defer("payload").order_by()
-    return rows.filter(Q(pk=pk) | Q(delivery_id=pk) if pk else Q(delivery_id__in=selection.deliveries_of(key=term)))
+    return rows.filter(Q(pk=pk) | Q(delivery_id=pk) if pk else Q(delivery_id__in=filters.deliveries_of(key=term)))
 
 
 def _events(term: str, pk: UUID | None) -> Rows:

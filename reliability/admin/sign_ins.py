@@ -12,7 +12,7 @@ from django.shortcuts import render
 
 from reliability.api.addresses import address_of
 from reliability.models import FailedSignIn
-from reliability.pipeline import sign_ins
+from reliability.setup import sign_ins
 
 from .base import ReadOnly
 from .confirm import ActingScreen, Verb

@@ -11,8 +11,9 @@ from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from unfold.widgets import UnfoldAdminPasswordWidget
 
+from reliability.core import audit, clock
 from reliability.models import StripeEndpoint, StripeSecret
-from reliability.pipeline import audit, clock, endpoints, event_figures
+from reliability.stripe import endpoints, event_stats
 
 from . import cells
 from .base import ReadOnly, ReadOnlyInline, Telling, hand_of
@@ -91,7 +92,7 @@ class StripeEndpointAdmin(Telling, Reasoned, ActingScreen):
 
     def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
         super().describe(rows, now=now)
-        found = event_figures.heard(endpoints=rows, now=now)
+        found = event_stats.heard(endpoints=rows, now=now)
         for row in rows:
             row.heard = found[row.pk]
 
@@ -135,9 +136,9 @@ def _summary(request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]
         "row": row,
         "now": now,
         "url": request.build_absolute_uri(f"/stripe/webhook/{row.slug}/"),
-        "heard": event_figures.heard(endpoints=[row], now=now)[row.pk],
+        "heard": event_stats.heard(endpoints=[row], now=now)[row.pk],
         "active": row.active,
-        "refusals": event_figures.refusals(endpoint=row),
+        "refusals": event_stats.refusals(endpoint=row),
     }
 
 

@@ -12,8 +12,8 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from reliability.models import FINAL, DeliveryState, StripeClaim, StripeEvent, StripeRefusal
-from reliability.pipeline import event_figures
-from reliability.pipeline.event_figures import Seen
+from reliability.stripe import event_stats
+from reliability.stripe.event_stats import Seen
 
 from . import cells, words
 from .base import ReadOnlyScreen, Telling, WithPayload, as_uuid
@@ -76,7 +76,7 @@ class StripeEventAdmin(WithPayload, Telling, PageScreen):
 
     def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
         super().describe(rows, now=now)
-        found = event_figures.of(events=rows)
+        found = event_stats.of(events=rows)
         for row in rows:
             row.seen = found[row.pk]
 
@@ -107,7 +107,7 @@ class StripeEventAdmin(WithPayload, Telling, PageScreen):
         return cells.quiet(row.get_ignored_display() or "to none")
 
     def page(self, request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]:
-        seen = event_figures.of(events=[row])[row.pk]
+        seen = event_stats.of(events=[row])[row.pk]
         return {
             "title": f"Stripe event {row.event_id}",
             "seen": seen,

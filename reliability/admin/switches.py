@@ -4,8 +4,8 @@ from typing import Any
 
 from django.contrib import admin
 
+from reliability.lanes import flags
 from reliability.models import Flag, FlagName, Slot
-from reliability.pipeline import flags
 
 from . import cells
 from .base import ReadOnly, ReadOnlyScreen, Telling

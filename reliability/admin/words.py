@@ -2,9 +2,9 @@
 
 from datetime import datetime, timedelta
 
+from reliability.lanes.breakers import policy_of
+from reliability.lanes.wait_reasons import Cause, Wait
 from reliability.models import Breaker, BreakerState, Delivery, DeliveryState
-from reliability.pipeline.circuit import policy_of
-from reliability.pipeline.waiting import Cause, Wait
 from reliability.policies.breaker import failures_in_window
 from reliability.templatetags.console import duration, relative
 

@@ -10,11 +10,13 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from unfold.widgets import UnfoldAdminPasswordWidget
 
-from reliability import engine
+from reliability import queue
+from reliability.core import audit, clock
+from reliability.delivery import control
 from reliability.models import Lane, Workflow
 from reliability.models.policy import POLICY_FIELDS
 from reliability.models.workflow import ROUTE
-from reliability.pipeline import audit, clock, control, workflow_figures
+from reliability.stats import workflow_stats
 
 from . import cells, words
 from .base import Telling, hand_of
@@ -62,7 +64,7 @@ class PolicyScreen(Reasoned, ActingScreen):
             details = {"fields": changed(form)}
             hand = hand_of(request, form.cleaned_data["reason"])
             audit.record(hand=hand, action=name, now=clock.now(), target=obj, details=details)
-            engine.wake_waiting(workflow_id=getattr(obj, "workflow_id", obj.pk))
+            queue.wake_waiting(workflow_id=getattr(obj, "workflow_id", obj.pk))
 
 
 @admin.register(Workflow)
@@ -90,7 +92,7 @@ class WorkflowAdmin(Telling, PolicyScreen):
 
     def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
         super().describe(rows, now=now)
-        found = workflow_figures.of(workflows=rows, now=now)
+        found = workflow_stats.of(workflows=rows, now=now)
         for row in rows:
             row.figures = found[row.pk]
 
@@ -156,13 +158,13 @@ def _counted(model: str, row: Workflow, state: str, count: int) -> str:
 
 def _summary(row: Workflow, *, now: datetime) -> dict[str, Any]:
     """Return what the page shows above the form: how it goes, and what policy applies."""
-    tenants = workflow_figures.tenants_of(workflow=row)
+    tenants = workflow_stats.tenants_of(workflow=row)
     return {
         "row": row,
         "now": now,
-        "figures": workflow_figures.of(workflows=[row], now=now)[row.pk],
+        "figures": workflow_stats.of(workflows=[row], now=now)[row.pk],
         "standing": _standing(row, now),
-        "policy": [(_label(one.name), _shown(one), one.origin) for one in workflow_figures.policy_of(workflow=row)],
+        "policy": [(_label(one.name), _shown(one), one.origin) for one in workflow_stats.policy_of(workflow=row)],
         "tenants": [(one.lane, [f"{_label(v.name)}: {_shown(v)}" for v in one.values]) for one in tenants],
     }
 
@@ -171,7 +173,7 @@ def _label(name: str) -> str:
     return name.removesuffix(IN_MILLISECONDS).replace("_", " ")
 
 
-def _shown(one: workflow_figures.Value) -> str:
+def _shown(one: workflow_stats.Value) -> str:
     if one.value is None:
         return "no limit"
     if one.name.endswith(IN_MILLISECONDS):

@@ -7,9 +7,9 @@ from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from reliability.alerts import check as alert_check
 from reliability.errors import Forbidden, InvalidInput, NotFound
 from reliability.models import Alert, AlertSilence
-from reliability.pipeline import alerts
 
 from . import pages
 from .alert_serializers import (
@@ -65,7 +65,7 @@ class Acknowledge(View):
             raise InvalidInput(errors={"until": ["It lies in the past."]})
         _find(alert_id, who)
         hand = who.hand(values.get("reason", ""))
-        return Response(alert_shape(alerts.acknowledge(alert_id=alert_id, hand=hand, now=who.now, until=until)))
+        return Response(alert_shape(alert_check.acknowledge(alert_id=alert_id, hand=hand, now=who.now, until=until)))
 
 
 class Silences(View):
@@ -95,7 +95,7 @@ class Silences(View):
         who = _of_all(request)
         values = read(request, SilenceRequest)
         hand = who.hand(values.pop("reason"))
-        return Response(silence_shape(alerts.silence(hand=hand, now=who.now, **values)), status=201)
+        return Response(silence_shape(alert_check.silence(hand=hand, now=who.now, **values)), status=201)
 
 
 class EndSilence(View):
@@ -106,7 +106,7 @@ class EndSilence(View):
         """End a quiet period; what fires still is told with the next check."""
         who = _of_all(request)
         hand = who.hand(read(request, ReasonRequest).get("reason", ""))
-        return Response(silence_shape(alerts.end_silence(silence_id=silence_id, hand=hand, now=who.now)))
+        return Response(silence_shape(alert_check.end_silence(silence_id=silence_id, hand=hand, now=who.now)))
 
 
 def _visible(who: Caller) -> Any:

@@ -10,11 +10,11 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed, MethodNotAllowed
 from rest_framework.permissions import BasePermission
 
+from reliability.core.audit import Hand
 from reliability.errors import Forbidden
 from reliability.models import DEFAULT_TENANT, ApiKey
 from reliability.models.access import PREFIX_LENGTH
 from reliability.models.rows import Columns
-from reliability.pipeline.audit import Hand
 
 # How stale `last_used_at` may be: a busy key is not written with every request.
 NOTE_EVERY = timedelta(minutes=1)

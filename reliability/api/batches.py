@@ -7,9 +7,9 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from reliability.bulk import operations
 from reliability.errors import NotFound
 from reliability.models import Operation
-from reliability.pipeline import operations
 
 from . import pages, shapes
 from .authentication import Caller

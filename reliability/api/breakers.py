@@ -9,8 +9,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from reliability.errors import InvalidInput, NotFound
+from reliability.lanes import breakers
 from reliability.models import Breaker
-from reliability.pipeline import circuit
 
 from . import pages, shapes
 from .authentication import Caller
@@ -28,7 +28,7 @@ class Breakers(View):
         """List the breakers of the lanes and, for keys of all tenants, that of the n8n instance."""
         wanted = pages.filters(request, BreakerQuery).validated_data
         who = caller(request)
-        circuit.instance()
+        breakers.instance()
         return pages.page(request, _matching(wanted, who), lambda one: _shape(one, who.now))
 
 
@@ -41,7 +41,7 @@ class Reset(View):
         who = caller(request)
         hand = who.hand(read(request, ReasonRequest).get("reason", ""))
         _find(breaker_id, who)
-        circuit.reset(breaker_id=breaker_id, hand=hand, now=who.now)
+        breakers.reset(breaker_id=breaker_id, hand=hand, now=who.now)
         return Response(_shape(_find(breaker_id, who), who.now))
 
 
@@ -57,7 +57,7 @@ class ForceOpen(View):
         if until is not None and until <= who.now:
             raise InvalidInput(errors={"until": ["It lies in the past."]})
         _find(breaker_id, who)
-        circuit.force_open(breaker_id=breaker_id, hand=who.hand(values.get("reason", "")), now=who.now, until=until)
+        breakers.force_open(breaker_id=breaker_id, hand=who.hand(values.get("reason", "")), now=who.now, until=until)
         return Response(_shape(_find(breaker_id, who), who.now))
 
 
@@ -83,4 +83,4 @@ def _find(breaker_id: UUID, who: Caller) -> Breaker:
 
 
 def _shape(one: Breaker, now: datetime) -> shapes.Shape:
-    return shapes.breaker(one, waiting=circuit.waiting(breaker=one), now=now)
+    return shapes.breaker(one, waiting=breakers.waiting(breaker=one), now=now)

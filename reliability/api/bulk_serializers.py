@@ -4,8 +4,8 @@ from typing import Any
 
 from rest_framework import serializers
 
+from reliability.bulk.operations import HIGHEST_RATE, LOWEST_RATE
 from reliability.models import OperationKind, OperationState
-from reliability.pipeline.operations import HIGHEST_RATE, LOWEST_RATE
 
 from .serializers import DeadLetterQuery, Page, ReasonRequest, Strict, TextField
 

@@ -7,11 +7,13 @@ from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from reliability.bulk import operations
+from reliability.dead_letters import create, replay
+from reliability.dead_letters.create import Report
+from reliability.dead_letters.filters import DeadLetterFilter
+from reliability.delivery import idempotency
 from reliability.errors import NotFound
 from reliability.models import DeadLetter, OperationKind
-from reliability.pipeline import burial, idempotency, operations, replay
-from reliability.pipeline.burial import Report
-from reliability.pipeline.selection import DeadLetterFilter
 
 from . import pages, shapes
 from .authentication import Caller
@@ -78,7 +80,7 @@ class DeadLetters(View):
         )
         with claimed(request) as place:
             if place.first is None:
-                kept = burial.report(report=report, now=who.now)
+                kept = create.report(report=report, now=who.now)
                 place.keep(row_ids=[kept.pk])
                 return Response(shapes.dead_letter(kept), status=201)
             return Response(shapes.dead_letter(idempotency.dead_letter_of(place.first)), headers=REPLAYED)

@@ -12,13 +12,14 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from reliability import strict_json
+from reliability.dead_letters import filters
+from reliability.dead_letters.filters import lanes_of
+from reliability.delivery import control, idempotency, intake
+from reliability.delivery.intake import Accepted, Trigger
 from reliability.errors import InvalidInput, NotFound
+from reliability.formats import strict_json
 from reliability.models import Delivery, digest_of
 from reliability.models.ids import at_least, before
-from reliability.pipeline import control, idempotency, intake, selection
-from reliability.pipeline.intake import Accepted, Trigger
-from reliability.pipeline.selection import lanes_of
 
 from . import pages, quick, shapes, written
 from .authentication import Caller
@@ -235,7 +236,7 @@ def _matching(wanted: dict[str, Any], who: Caller) -> Any:
     if "state" in wanted:
         rows = rows.filter(state=wanted["state"])
     if "request_id" in wanted:
-        rows = rows.filter(selection.asked_by(request_id=wanted["request_id"]))
+        rows = rows.filter(filters.asked_by(request_id=wanted["request_id"]))
     if after := wanted.get("created_after"):
         rows = rows.filter(created_at__gte=after, id__gte=at_least(after))
     if limit := wanted.get("created_before"):

@@ -11,14 +11,15 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from reliability import origin
+from reliability.core import request_context
+from reliability.core.lock_waits import deadlocks_retried
+from reliability.delivery import idempotency
 from reliability.errors import BackstopError
 from reliability.models import Execution, FailureReport
-from reliability.pipeline import callback, figures, idempotency, reports
-from reliability.pipeline.callback import Ended
-from reliability.pipeline.figures import Figures
-from reliability.pipeline.lock_waits import deadlocks_retried
-from reliability.pipeline.reports import Incoming
+from reliability.n8n import callbacks, execution_figures, failure_reports
+from reliability.n8n.callbacks import Ended
+from reliability.n8n.execution_figures import Figures
+from reliability.n8n.failure_reports import Incoming
 from reliability.policies import failure
 
 from . import shapes
@@ -78,7 +79,7 @@ class FailedExecutions(View):
         """
         incoming, now = _incoming(request, caller(request)), caller(request).now
         if incoming.failure.execution_id:
-            report, created = reports.take(incoming=incoming, now=now)
+            report, created = failure_reports.take(incoming=incoming, now=now)
             return Response(_report_shape(report), status=201 if created else 200)
         return _take_keyed(request, incoming, now)
 
@@ -89,7 +90,7 @@ def _take_keyed(request: Request, incoming: Incoming, now: datetime) -> Response
     with claimed(request, **_address(request)) as place:
         if place.first is not None:
             return Response(_report_shape(idempotency.report_of(place.first)), headers=REPLAYED)
-        report, created = reports.take(incoming=incoming, now=now)
+        report, created = failure_reports.take(incoming=incoming, now=now)
         place.keep(row_ids=[report.pk])
     return Response(_report_shape(report), status=201 if created else 200)
 
@@ -121,7 +122,7 @@ class Executions(View):
             delivery_id=values.get("delivery"),
             probe=values["probe"],
         )
-        kept, created = figures.report(figures=found, now=who.now)
+        kept, created = execution_figures.report(figures=found, now=who.now)
         return Response(_execution_shape(kept), status=201 if created else 200)
 
 
@@ -146,7 +147,7 @@ class Outcome(View):
             error=values.get("error") or "",
             attempt=values.get("attempt"),
         )
-        done = callback.report(delivery_id=delivery_id, ended=ended, now=who.now)
+        done = callbacks.report(delivery_id=delivery_id, ended=ended, now=who.now)
         return Response(shapes.delivery_of(done, attempts=done.attempts.order_by("id")))
 
 
@@ -154,7 +155,7 @@ def _incoming(request: Request, who: Caller) -> Incoming:
     body = _body(request)
     address = _address(request)
     found = failure.read_body(body)
-    origin.rename(address.get("request_id", ""))
+    request_context.rename(address.get("request_id", ""))
     return Incoming(
         failure=found,
         report=failure.shorten({name: value for name, value in body.items() if name not in address and value != ""}),
@@ -195,7 +196,7 @@ def _report_shape(report: FailureReport) -> dict[str, Any]:
         "id": report.pk,
         "state": report.state,
         "delivery": report.delivery_id,
-        "dead_letter": reports.letter_id_of(report),
+        "dead_letter": failure_reports.letter_id_of(report),
         "execution_id": report.execution_id,
     }
 

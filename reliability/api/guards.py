@@ -7,8 +7,9 @@ from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from reliability.lanes import permits, slots
 from reliability.models import Slot, StripeClaim
-from reliability.pipeline import claims, permits, slots
+from reliability.stripe import claims
 
 from . import pages
 from .guard_serializers import (

@@ -18,10 +18,10 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from reliability.delivery import idempotency
+from reliability.delivery.idempotency import KeyedRequest
 from reliability.errors import IdempotencyNotSupported
 from reliability.models import IdempotencyKey, digest_of
-from reliability.pipeline import idempotency
-from reliability.pipeline.idempotency import KeyedRequest
 
 from .serializers import idempotency_key
 

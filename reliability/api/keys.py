@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from reliability.models import ApiKey, KeyScope
-from reliability.pipeline import keys
+from reliability.setup import api_keys
 
 from . import pages
 from .serializers import Page, ProblemShape, ReasonRequest, SlugField, Strict, TextField
@@ -72,7 +72,7 @@ class Keys(View):
         values = read(request, KeyRequest)
         hand = who.hand(values.pop("reason", ""))
         made = ApiKey(**{**values, "scopes": sorted(set(values.get("scopes", [])))})
-        plain = keys.issue(key=made, hand=hand, now=who.now, by=who.key)
+        plain = api_keys.issue(key=made, hand=hand, now=who.now, by=who.key)
         return Response({**_shape(made), "key": plain}, status=201, headers={"Cache-Control": "no-store"})
 
 
@@ -85,7 +85,7 @@ class Revoke(View):
     def post(self, request: Request, key_id: UUID) -> Response:
         """Refuse a key from now on; the one that asks may be it."""
         who = of_all_tenants(request, "revoke keys")
-        keys.revoke(key_id=key_id, hand=who.hand(read(request, ReasonRequest).get("reason", "")), now=who.now)
+        api_keys.revoke(key_id=key_id, hand=who.hand(read(request, ReasonRequest).get("reason", "")), now=who.now)
         return Response(_shape(ApiKey.objects.get(pk=key_id)))
 
 

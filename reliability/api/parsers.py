@@ -7,9 +7,8 @@ from django.conf import settings
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
 
-from reliability import strict_json
 from reliability.errors import InvalidInput, PayloadTooLarge
-from reliability.policies import lenient_json
+from reliability.formats import lenient_json, strict_json
 
 
 class Document(dict[str, Any]):

@@ -13,7 +13,7 @@ from django.http.request import UnreadablePostError
 from rest_framework import exceptions
 
 from config.database.sqlstates import code_of, is_away
-from reliability import origin
+from reliability.core import request_context
 from reliability.errors import BackstopError, EncodedBody, Unavailable
 from reliability.policies.backoff import seconds_up
 
@@ -36,7 +36,7 @@ def problem(
         "status": int(status),
         "detail": detail or f"{title}.",
     }
-    if name := origin.request_id():
+    if name := request_context.request_id():
         body["request_id"] = name
     if errors:
         body["errors"] = dict(errors)

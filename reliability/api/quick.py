@@ -11,11 +11,11 @@ from django.http import HttpRequest, HttpResponse
 from rest_framework.exceptions import ValidationError
 from rest_framework.views import APIView
 
+from reliability.delivery import intake
+from reliability.delivery.intake import Trigger
 from reliability.errors import InvalidInput
 from reliability.models import Delivery, digest_of
 from reliability.models.access import PREFIX_LENGTH, hash_key
-from reliability.pipeline import intake
-from reliability.pipeline.intake import Trigger
 
 from . import problems, shapes, written
 from .authentication import may_be_key, shown

@@ -7,7 +7,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from reliability.models import ExecutionStatus, ReportState
-from reliability.pipeline.callback import STATUSES
+from reliability.n8n.callbacks import STATUSES
 from reliability.policies.failure import ID_LENGTH, error_text, identifier
 
 from .serializers import SlugField, Strict, TextField

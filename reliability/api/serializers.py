@@ -5,7 +5,9 @@ from typing import Any
 
 from rest_framework import serializers
 
+from reliability.dead_letters.replay import Via
 from reliability.errors import InvalidInput
+from reliability.formats.storable import storable
 from reliability.models import (
     DeadLetterSource,
     DeadLetterStatus,
@@ -16,10 +18,8 @@ from reliability.models import (
 from reliability.models.breaker import BreakerState
 from reliability.models.delivery import AttemptResult
 from reliability.models.fields import validate_slug
-from reliability.pipeline.replay import Via
 from reliability.policies.failure import MESSAGE_LENGTH
 from reliability.policies.fingerprint import LABELS
-from reliability.policies.storable import storable
 
 KEY_LENGTH = 255
 BATCH_LIMIT = 1000

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
+from reliability.bulk.preview import Preview
+from reliability.lanes.breakers import policy_of
 from reliability.models import Attempt, Breaker, DeadLetter, Delivery, Operation, OperationKind
-from reliability.pipeline.circuit import policy_of
-from reliability.pipeline.preview import Preview
 from reliability.policies.breaker import failures_in_window
 
 Shape = dict[str, Any]

@@ -9,8 +9,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from reliability.errors import Forbidden
+from reliability.lanes import flags
 from reliability.models import Flag
-from reliability.pipeline import flags, status
+from reliability.stats import status
 
 from . import pages
 from .guard_serializers import FlagRequest, FlagShape, StatusShape

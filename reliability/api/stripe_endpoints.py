@@ -10,7 +10,7 @@ from rest_framework.response import Response
 
 from reliability.errors import InvalidInput, NotFound
 from reliability.models import StripeEndpoint, StripeMode, StripeSecret
-from reliability.pipeline import endpoints
+from reliability.stripe import endpoints
 
 from . import pages
 from .serializers import Page, ProblemShape, ReasonRequest, SlugField, Strict, TextField

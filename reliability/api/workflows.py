@@ -7,10 +7,12 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from reliability.delivery import control
 from reliability.errors import InvalidInput
 from reliability.models import Workflow
 from reliability.models.policy import Completion, OnUnknownOutcome
-from reliability.pipeline import control, workflow_files, workflow_secrets
+from reliability.n8n import workflow_files
+from reliability.setup import workflow_secrets
 
 from . import pages
 from .authentication import Caller

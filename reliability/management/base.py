@@ -13,15 +13,15 @@ from django.core.management.base import CommandParser
 from django.utils.dateparse import parse_datetime
 from django.utils.timezone import is_naive
 
+from reliability.bulk.candidates import LABELS as CAUSES
+from reliability.bulk.preview import Preview
+from reliability.core import json_files
+from reliability.core.audit import Hand
+from reliability.core.json_files import Imported
+from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.errors import BackstopError, InvalidInput
 from reliability.models import DeadLetterSource, DeadLetterStatus
 from reliability.models.fields import validate_slug
-from reliability.pipeline import files
-from reliability.pipeline.audit import Hand
-from reliability.pipeline.candidates import LABELS as CAUSES
-from reliability.pipeline.files import Imported
-from reliability.pipeline.preview import Preview
-from reliability.pipeline.selection import DeadLetterFilter
 from reliability.policies.fingerprint import LABELS
 
 # Ten thousand workflows are a tenth of this.
@@ -71,9 +71,9 @@ class ImportCommand(OperatorCommand):
     def _parse(self, name: str) -> list[dict[str, Any]]:
         try:
             if name == "-":
-                return files.parse(self.standard_input())
+                return json_files.parse(self.standard_input())
             with Path(name).open(encoding="utf-8-sig") as file:
-                return files.parse(read_input(file))
+                return json_files.parse(read_input(file))
         except (OSError, UnicodeDecodeError) as error:
             raise CommandError(f"{name}: {error}") from None
         except InvalidInput as error:

@@ -8,8 +8,8 @@ from django.core.management import CommandError
 from django.core.management.base import CommandParser
 from django.db.models import Q, QuerySet
 
+from reliability.lanes import breakers
 from reliability.models import Breaker, Scope
-from reliability.pipeline import circuit
 
 
 def add_selection(parser: CommandParser) -> None:
@@ -29,7 +29,7 @@ def selected(options: Mapping[str, Any], *, everything: bool = False) -> "QueryS
         except ValueError as error:
             raise CommandError(str(error)) from None
     if options["instance"]:
-        circuit.instance()
+        breakers.instance()
         return rows.filter(scope=Scope.INSTANCE)
     wanted = Q()
     if options["workflow"]:

@@ -8,9 +8,9 @@ from typing import Any
 from prometheus_client.metrics_core import Metric
 
 from reliability.models import LATENCY_EDGES, BreakerState, TotalName
-from reliability.pipeline import totals
-from reliability.pipeline.totals import Counted, LaneFigures, Place
 from reliability.policies.fingerprint import Reason
+from reliability.stats import totals
+from reliability.stats.totals import Counted, LaneFigures, Place
 
 from .catalogue import family, place
 

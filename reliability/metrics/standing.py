@@ -7,9 +7,9 @@ from typing import Any
 
 from prometheus_client.metrics_core import Metric
 
-from reliability import engine
+from reliability import queue
 from reliability.models import BreakerState
-from reliability.pipeline import gauges
+from reliability.stats import gauges
 
 from .catalogue import family, place
 from .lanes import INSTANCE
@@ -48,7 +48,7 @@ def breakers(now: datetime) -> Iterator[Metric]:
 
 def workers(now: datetime) -> Iterator[Metric]:
     """Return how many workers are alive, and what they use; two queries."""
-    yield _family("backstop_workers_alive", {(): engine.workers_alive()})
+    yield _family("backstop_workers_alive", {(): queue.workers_alive()})
     found = gauges.workers()
     yield _family("backstop_worker_memory_bytes", {(name,): memory for name, memory, _ in found})
     yield _family("backstop_worker_cpu_seconds_total", {(name,): cpu for name, _, cpu in found})

@@ -8,7 +8,7 @@ from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 
 from reliability.api.problems import problem
-from reliability.pipeline import clock
+from reliability.core import clock
 
 from . import scrape
 

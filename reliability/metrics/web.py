@@ -18,7 +18,7 @@ from prometheus_client.platform_collector import PLATFORM_COLLECTOR
 from prometheus_client.process_collector import PROCESS_COLLECTOR
 
 from reliability import VERSION
-from reliability.pipeline import usage
+from reliability.core import process_usage
 
 from . import multiprocess, tally
 from .catalogue import family
@@ -60,9 +60,9 @@ def processes(now: datetime) -> Iterator[Metric]:
     yield build
 
 
-def living() -> dict[int, usage.Usage]:
+def living() -> dict[int, process_usage.Usage]:
     """Return the web processes of this host that are there; this one in any case."""
-    return {**{pid: used for pid, used in _seen().items() if used is not None}, os.getpid(): usage.own()}
+    return {**{pid: used for pid, used in _seen().items() if used is not None}, os.getpid(): process_usage.own()}
 
 
 def tidy() -> None:
@@ -70,18 +70,18 @@ def tidy() -> None:
     multiprocess.fold(dead={pid for pid, used in _seen().items() if used is None and pid != os.getpid()})
 
 
-def _seen() -> dict[int, usage.Usage | None]:
+def _seen() -> dict[int, process_usage.Usage | None]:
     """Return the processes that have files, with what they use, or nothing where they are no more."""
     where = multiprocess.directory()
     files = sorted(where.glob("*.db")) if where is not None else []
     return {pid: _of(pid, path) for path in files if (pid := multiprocess.process_of(path)) > FOLDED}
 
 
-def _of(pid: int, path: Path) -> usage.Usage | None:
+def _of(pid: int, path: Path) -> process_usage.Usage | None:
     """Return what the process uses that wrote a file; a later one of the same number is another."""
-    found = usage.of(pid=pid)
+    found = process_usage.of(pid=pid)
     try:
-        is_later = found is not None and usage.began_at(usage=found) > path.stat().st_mtime + SLACK
+        is_later = found is not None and process_usage.began_at(usage=found) > path.stat().st_mtime + SLACK
     except OSError:
         return None
     return None if is_later else found

@@ -1,4 +1,4 @@
-"""The SQL half of `reliability.engine`: wake-ups that commit with the rows they are about."""
+"""The SQL half of `reliability.queue`: wake-ups that commit with the rows they are about."""
 
 from django.db import migrations
 

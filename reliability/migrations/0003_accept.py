@@ -1,4 +1,4 @@
-"""The SQL half of `reliability.pipeline.intake`: one trigger accepted, with its wake-up.
+"""The SQL half of `reliability.delivery.intake`: one trigger accepted, with its wake-up.
 
 A function, since its plans are then made once per connection and not with every trigger.
 """

@@ -1,4 +1,4 @@
-"""The SQL half of `reliability.pipeline.ledger`: an event recorded, with the deliveries it leads to.
+"""The SQL half of `reliability.stripe.ledger`: an event recorded, with the deliveries it leads to.
 
 One function, since that is one statement and one transaction: the ledger's row, each delivery and its wake-up commit
 together or not at all. A repeat finds the row, or waits for the transaction that is writing it.

@@ -1,4 +1,4 @@
-"""The SQL half of `reliability.pipeline.permits`: one statement says whether a workflow may go, and takes its probe.
+"""The SQL half of `reliability.lanes.permits`: one statement says whether a workflow may go, and takes its probe.
 
 It repeats what `policies.breaker.admit` and `begin_probe` decide, for a permit is asked for before each piece of work
 and may cost no more than this; a test holds the two to each other.

@@ -3,7 +3,7 @@
 A replay that ends, by whoever's hand, is counted in the transaction that ends it, in a row of its operation and its
 lane: the lane's lock orders these transactions anyway, so that they do not queue up at the operation's own row. Of
 that row they take a key share, which a step's own lock lets pass. Only a step that is about to wait for the ends locks
-against it (`pipeline.operations.settle_down`): either it sees this end, or this end sees it waiting and wakes it.
+against it (`bulk.operations.settle_down`): either it sees this end, or this end sees it waiting and wakes it.
 """
 
 import django.db.models.deletion

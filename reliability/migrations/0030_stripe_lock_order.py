@@ -51,7 +51,7 @@ BEGIN
         ELSIF v_endpoint.mode <> 'any' AND (v_endpoint.mode = 'live') <> p_livemode THEN
             v_ignored := 'mode';
         ELSE
-            -- In the order of `reliability.lock_order`: by slug, whatever the database's collation is.
+            -- In the order of `reliability.core.lock_order`: by slug, whatever the database's collation is.
             SELECT coalesce(array_agg(slug ORDER BY slug COLLATE "C"), '{}'),
                     coalesce(array_agg(backstop_uuid7()), '{}'),
                     array_agg(id) FILTER (WHERE NOT EXISTS (SELECT 1 FROM reliability_lane

@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import F, Func, Q, TextField, Value
 from django.db.models.functions import Coalesce
 
-from reliability.policies.canonical_json import canonical
+from reliability.formats.canonical_json import canonical
 
 from .ids import uuid7
 from .operation import Operation

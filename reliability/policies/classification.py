@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .storable import storable
+from reliability.formats.storable import storable
 
 MESSAGE_LIMIT = 300
 

@@ -12,8 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from reliability.errors import InvalidInput
-
-from .storable import REPLACEMENT, storable
+from reliability.formats.storable import REPLACEMENT, storable
 
 ID_LENGTH = 200
 NAME_LENGTH = 300

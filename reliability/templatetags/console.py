@@ -9,8 +9,8 @@ from django.template.loader import render_to_string
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from reliability import json_text
-from reliability.pipeline import clock
+from reliability.core import clock
+from reliability.formats import json_text
 
 register = template.Library()
 

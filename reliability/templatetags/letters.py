@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 from django import template
 from django.utils.safestring import SafeString, mark_safe
 
-from reliability import json_text
+from reliability.formats import json_text
 
 register = template.Library()
 

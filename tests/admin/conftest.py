@@ -5,8 +5,9 @@ from datetime import timedelta
 
 import pytest
 
+from reliability.core import clock
+from reliability.dead_letters import create
 from reliability.models import Attempt, DeadLetter, Delivery, Lane
-from reliability.pipeline import burial, clock
 
 from .letters import NASTY, RTL
 
@@ -18,8 +19,8 @@ def bury(workflow):
     def make(payload: str = '{"n": 1}', *, slug: str = "echo", tenant: str = "default", message="no", **values):
         if not Lane.objects.filter(workflow__slug=slug).exists():
             workflow(slug, paused=True)
-        report = burial.Report(slug, tenant, payload, message, values.pop("code", "E1"))
-        letter = burial.report(report=report, now=clock.now())
+        report = create.Report(slug, tenant, payload, message, values.pop("code", "E1"))
+        letter = create.report(report=report, now=clock.now())
         DeadLetter.objects.filter(pk=letter.pk).update(**values)
         letter.refresh_from_db()
         return letter

@@ -4,8 +4,9 @@ from datetime import timedelta
 
 import pytest
 
+from reliability.alerts import notices
+from reliability.core import clock
 from reliability.models import Alert, AlertNotice, AlertSilence, AuditEntry
-from reliability.pipeline import alert_notices, clock
 from reliability.policies.alerts import Tell
 
 from .test_console import NASTY, change, signed_in
@@ -25,7 +26,7 @@ def alert(settings):
     now = clock.now()
     values = {"severity": "warning", "value": 900.0, "limit": 600.0, "firing_since": now - HOUR, "checked_at": now}
     made = Alert.objects.create(name="BacklogOld", workflow="echo", state="firing", summary=f"Old {NASTY}", **values)
-    alert_notices.write(told=[(made, Tell.FIRING)], now=now)
+    notices.write(told=[(made, Tell.FIRING)], now=now)
     AlertNotice.objects.update(error="The webhook answered 500.", attempts=2)
     return made
 

@@ -4,8 +4,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from reliability.core import clock
 from reliability.models import Archive
-from reliability.pipeline import clock
 
 from .test_console import change, signed_in
 

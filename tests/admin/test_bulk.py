@@ -9,8 +9,10 @@ from django.core import signing
 from django.test import Client
 
 from reliability.admin import bulk as pages
+from reliability.bulk import operations, steps
+from reliability.core import clock
+from reliability.delivery import intake
 from reliability.models import AuditEntry, DeadLetter, Delivery, Operation
-from reliability.pipeline import bulk, clock, intake, operations
 
 pytestmark = pytest.mark.django_db
 REPLAY, PURGE = "/admin/reliability/operation/replay/", "/admin/reliability/operation/purge/"
@@ -114,7 +116,7 @@ def test_two_people_at_once_replay_each_once(letters):
     assert "Another operation is running" in one.get(REPLAY).content.decode()
     for operation in Operation.objects.order_by("id"):
         now = clock.now()
-        while (now := bulk.step(operation_id=operation.pk, now=now)) is not None:
+        while (now := steps.step(operation_id=operation.pk, now=now)) is not None:
             pass
     assert Delivery.objects.filter(source="replay").count() == 4
     done = Operation.objects.order_by("id").values_list("actor", "done", "skipped")
@@ -264,7 +266,7 @@ def where(operation: Operation, suffix: str = "") -> str:
 
 
 def test_the_page_of_one_that_runs(running):
-    bulk.step(operation_id=running.pk, now=clock.now())
+    steps.step(operation_id=running.pk, now=clock.now())
     one = running.deliveries.first()
     Delivery.objects.filter(pk=one.pk).update(state="dead")
     client, _ = person(*VIEWER, name="vera")
@@ -330,7 +332,7 @@ def test_a_bulk_purge_is_undone_from_its_page(letters):
     answer(client, PURGE, typed="5")
     purge = Operation.objects.get()
     now = clock.now()
-    while (now := bulk.step(operation_id=purge.pk, now=now)) is not None:
+    while (now := steps.step(operation_id=purge.pk, now=now)) is not None:
         pass
     page = client.get(where(purge)).content.decode()
     assert "Undo: bring back 5" in page
@@ -339,7 +341,7 @@ def test_a_bulk_purge_is_undone_from_its_page(letters):
     assert answered["Location"] == where(undo)
     assert undo.kind == "restore"
     now = clock.now()
-    while (now := bulk.step(operation_id=undo.pk, now=now)) is not None:
+    while (now := steps.step(operation_id=undo.pk, now=now)) is not None:
         pass
     assert DeadLetter.objects.filter(status="dead").count() == 5
     assert "Brought back" in client.get(where(undo)).content.decode()

@@ -6,9 +6,9 @@ from re import sub
 
 import pytest
 
-from reliability import json_text
+from reliability.core import clock
+from reliability.formats import json_text
 from reliability.models import BreakerState, DeadLetterStatus, DeliveryState, OperationState
-from reliability.pipeline import clock
 from reliability.templatetags import console
 from scheduling.slots import State
 

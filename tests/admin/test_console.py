@@ -7,9 +7,11 @@ from django.contrib.admin import site
 from django.contrib.auth.models import Group, User
 from django.test import Client
 
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters import create
 from reliability.models import ApiKey, AuditEntry, Breaker, BreakerState, DeadLetter, Delivery, Workflow
-from reliability.pipeline import burial, clock, keys
-from reliability.pipeline.audit import Hand
+from reliability.setup import api_keys
 
 OURS = [model for model in site._registry if model._meta.app_label == "reliability"]
 NASTY = "</script><img src=x onerror=alert(1)>"
@@ -28,14 +30,14 @@ def signed_in(group: str | None = None) -> Client:
 @pytest.fixture
 def letter(workflow) -> DeadLetter:
     workflow(paused=True)
-    report = burial.Report(
+    report = create.Report(
         workflow="echo",
         tenant="default",
         payload=json.dumps({"text": NASTY}),
         error_code="E1",
         error_message=f"no such client {NASTY}",
     )
-    return burial.report(report=report, now=clock.now())
+    return create.report(report=report, now=clock.now())
 
 
 def change(model, pk, suffix="change") -> str:
@@ -219,9 +221,9 @@ def test_a_form_that_is_sent_twice_makes_one_key(db):
 
 def test_of_two_that_send_it_at_once_one_makes_the_key(db):
     first, second = (ApiKey(pk=UUID(int=1), name="ci", prefix=name, hash=name) for name in ("a", "b"))
-    keys._insert(first)
-    with pytest.raises(keys.IssuedAlready):
-        keys._insert(second)  # it looked before the other was there
+    api_keys._insert(first)
+    with pytest.raises(api_keys.IssuedAlready):
+        api_keys._insert(second)  # it looked before the other was there
     assert ApiKey.objects.get().prefix == "a"
 
 

@@ -7,9 +7,9 @@ from django.contrib.auth.models import Group, User
 from django.test import Client, RequestFactory
 
 from config import navigation
-from reliability import origin
 from reliability.admin import search
-from reliability.pipeline import burial, clock
+from reliability.core import clock, request_context
+from reliability.dead_letters import create
 
 
 def request_of(group=None, path="/admin/"):
@@ -55,7 +55,7 @@ def test_someone_without_permissions_finds_the_overview_alone(db):
 def test_badges_count_what_is_wrong(workflow, monkeypatch):
     workflow()
     for n in range(3):
-        burial.report(report=burial.Report("echo", "default", "{}", f"error {n}", "E1"), now=clock.now())
+        create.report(report=create.Report("echo", "default", "{}", f"error {n}", "E1"), now=clock.now())
     entry = navigation.sidebar(request_of(path="/admin/reliability/deadletter/"))[0]["items"][1]
     assert (entry["badge"], entry["badge_variant"], entry["active"]) == ("3", "danger", True)
     monkeypatch.setattr(navigation, "CAP", 2)
@@ -91,7 +91,7 @@ def test_the_label_is_on_every_page(settings, admin_client):
 def test_the_search_finds_by_what_identifies(accept, workflow):
     workflow()
     delivery = accept(idempotency_key="order-4711")
-    letter = burial.report(report=burial.Report("echo", "default", "{}", "error", "E1"), now=clock.now())
+    letter = create.report(report=create.Report("echo", "default", "{}", "error", "E1"), now=clock.now())
     request = request_of()
     assert [one.link for one in search.find(request, "order-4711")] == [
         f"/admin/reliability/delivery/{delivery.pk}/change/"
@@ -105,7 +105,7 @@ def test_the_search_finds_by_what_identifies(accept, workflow):
 
 def test_a_request_is_known_by_its_id_in_the_search_the_list_and_the_page(accept, workflow, admin_client):
     workflow()
-    with origin.within(origin.read(given="order-desk:17", traceparent=None)):
+    with request_context.within(request_context.read(given="order-desk:17", traceparent=None)):
         asked = accept({"n": 1})
     other = accept({"n": 2})
     page = f"/admin/reliability/delivery/{asked.pk}/change/"

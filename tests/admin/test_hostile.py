@@ -11,11 +11,13 @@ from django.test import Client
 from django.urls import reverse
 
 from reliability.admin.confirm import LIMIT
+from reliability.bulk import operations
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters import create
+from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.models import AuditEntry, DeadLetter, Delivery, Workflow
 from reliability.models.ids import uuid7
-from reliability.pipeline import burial, clock, operations
-from reliability.pipeline.audit import Hand
-from reliability.pipeline.selection import DeadLetterFilter
 
 from .test_console import change, signed_in
 
@@ -53,8 +55,8 @@ def rows(workflow, accept):
     workflow(paused=True)
     workflow(slug="other")  # a filter with nothing to choose from is none
     accept(idempotency_key="a-key")
-    report = burial.Report(workflow="echo", tenant="default", payload="{}", error_code="E1", error_message="no")
-    return burial.report(report=report, now=clock.now())
+    report = create.Report(workflow="echo", tenant="default", payload="{}", error_code="E1", error_message="no")
+    return create.report(report=report, now=clock.now())
 
 
 @pytest.mark.parametrize("model", LISTS, ids=lambda model: model.__name__)

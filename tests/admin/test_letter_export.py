@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 
 import pytest
 
+from reliability.dead_letters import export
 from reliability.models import AuditEntry
-from reliability.pipeline import export
 
 from .letters import LIST, signed_in
 

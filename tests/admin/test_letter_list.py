@@ -9,8 +9,8 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from reliability.core import clock
 from reliability.models import AuditEntry, DeadLetter, Delivery
-from reliability.pipeline import clock
 
 from .letters import LIST, act_of, page_of, signed_in
 

@@ -4,6 +4,11 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from reliability.bulk import operations, steps
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters import replay
+from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.models import (
     Archive,
     Attempt,
@@ -19,9 +24,6 @@ from reliability.models import (
     StripeEvent,
 )
 from reliability.models.ids import uuid7
-from reliability.pipeline import bulk, clock, operations, replay
-from reliability.pipeline.audit import Hand
-from reliability.pipeline.selection import DeadLetterFilter
 
 from .letters import LIST, NASTY, RTL, act_of, page_of, signed_in
 
@@ -185,7 +187,7 @@ def letter_with_everything(delivered_badly, lane_breaker, settings):
 def bulk_do(kind: str, hand: Hand) -> None:
     """Let an operation take all dead letters along."""
     made = operations.submit(kind=kind, selection=DeadLetterFilter(), hand=hand, now=clock.now(), rate_per_second=100)
-    bulk.step(operation_id=made.pk, now=clock.now())
+    steps.step(operation_id=made.pk, now=clock.now())
 
 
 def test_a_page_takes_few_queries_whatever_a_letter_has(letter_with_everything):

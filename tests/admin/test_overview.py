@@ -9,9 +9,11 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 
 from reliability.admin import overview
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters import create
+from reliability.delivery import control
 from reliability.models import AuditEntry, Operation
-from reliability.pipeline import burial, clock, control
-from reliability.pipeline.audit import Hand
 
 
 def page_of(group=None, **query) -> str:
@@ -29,8 +31,8 @@ def page_of(group=None, **query) -> str:
 def dead(workflow):
     made = workflow()
     for n in range(3):
-        report = burial.Report("echo", "default", "{}", f"no such client {n} <img src=x onerror=alert(1)>", "E1")
-        burial.report(report=report, now=clock.now())
+        report = create.Report("echo", "default", "{}", f"no such client {n} <img src=x onerror=alert(1)>", "E1")
+        create.report(report=report, now=clock.now())
     return made
 
 
@@ -69,10 +71,10 @@ def test_the_range_is_in_the_address(db, wanted, current):
 
 
 def test_the_banner_is_there_when_something_is_wrong_alone(workflow, monkeypatch):
-    monkeypatch.setattr("reliability.engine.workers_alive", lambda: 1)
+    monkeypatch.setattr("reliability.queue.workers_alive", lambda: 1)
     made = workflow()
     assert 'class="bs-notices"' not in page_of()
-    monkeypatch.setattr("reliability.engine.workers_alive", lambda: 0)
+    monkeypatch.setattr("reliability.queue.workers_alive", lambda: 0)
     assert "No worker is alive" in page_of("viewers")
     control.pause(workflow_id=made.pk, hand=Hand("a", "release"), now=clock.now())
     assert '<span class="bs-tile-note">echo</span>' in page_of("leads")

@@ -2,9 +2,10 @@
 
 import pytest
 
+from reliability.core import clock
 from reliability.models import DeadLetter, Execution, ExecutionRetry, FailureReport
-from reliability.pipeline import clock, reports
-from reliability.pipeline.reports import Incoming
+from reliability.n8n import failure_reports
+from reliability.n8n.failure_reports import Incoming
 from reliability.policies import failure
 
 from ..support.bodies import failed
@@ -18,7 +19,7 @@ BASE = "/admin/reliability/"
 def letter(settings) -> DeadLetter:
     settings.N8N_API_KEY = ""
     body = failed("4711", message="</script><img src=x onerror=alert(1)>")
-    reports.take(incoming=Incoming(failure.read_body(body), failure.shorten(body)), now=clock.now())
+    failure_reports.take(incoming=Incoming(failure.read_body(body), failure.shorten(body)), now=clock.now())
     settings.N8N_API_KEY = "key"
     return DeadLetter.objects.get()
 

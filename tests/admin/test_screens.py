@@ -8,6 +8,10 @@ from django.contrib.admin import site
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.delivery import control
+from reliability.lanes import breakers, flags
 from reliability.management import demo
 from reliability.models import (
     ApiKey,
@@ -23,8 +27,6 @@ from reliability.models import (
     StripeRefusal,
     Workflow,
 )
-from reliability.pipeline import circuit, clock, control, flags
-from reliability.pipeline.audit import Hand
 from scheduling.models import CronJob
 
 from .test_console import NASTY, change, signed_in
@@ -99,7 +101,7 @@ def test_a_delivery_says_what_it_waits_for_and_what_can_be_pressed(workflow, acc
     client = signed_in("operators")
     page = path_of(Delivery, delivery.pk, "change")
     assert "Its turn" in text_of(client.get(page))
-    circuit.force_open(breaker_id=lane_breaker().pk, hand=HAND, now=clock.now())
+    breakers.force_open(breaker_id=lane_breaker().pk, hand=HAND, now=clock.now())
     shown = text_of(client.get(page))
     assert "The breaker is open (because); next probe after a reset" in shown
     assert path_of(Breaker, lane_breaker().pk, "change") in shown

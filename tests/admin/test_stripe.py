@@ -4,10 +4,11 @@ import pytest
 from django.core.management import call_command
 from django.test import Client
 
+from reliability.core import clock
+from reliability.core.audit import Hand
 from reliability.models import AuditEntry, Flag, StripeClaim, StripeEndpoint, StripeEvent, StripeRefusal, StripeSecret
-from reliability.pipeline import clock, endpoints, ledger
-from reliability.pipeline.audit import Hand
-from reliability.pipeline.ledger import Arrival
+from reliability.stripe import endpoints, ledger
+from reliability.stripe.ledger import Arrival
 
 from ..support import stripe
 from .test_console import signed_in

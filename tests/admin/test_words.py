@@ -7,8 +7,8 @@ import pytest
 
 from reliability.admin import words
 from reliability.admin.workflows import percent
+from reliability.lanes.wait_reasons import Cause, Wait
 from reliability.models import Breaker, Delivery
-from reliability.pipeline.waiting import Cause, Wait
 from reliability.policies.breaker import EPOCH, MILLISECOND
 
 NOW = datetime(2026, 3, 12, 14, 30, tzinfo=UTC)

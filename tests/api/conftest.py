@@ -26,7 +26,7 @@ def sent(accept):
     """Accept a delivery, and let it be as if it had been sent."""
 
     def make(state, *, attempts=1, **values) -> Delivery:
-        from reliability.pipeline import clock
+        from reliability.core import clock
 
         made = accept(**values)
         leased = {"lease_token": uuid4(), "lease_until": clock.now()} if state == "sending" else {}

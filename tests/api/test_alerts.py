@@ -6,8 +6,8 @@ import pytest
 from django.test import Client
 
 from reliability.api import alert_serializers
+from reliability.core import clock
 from reliability.models import Alert, AlertSilence, AuditEntry
-from reliability.pipeline import clock
 
 pytestmark = pytest.mark.django_db
 URL, QUIET = "/api/v1/alerts/", "/api/v1/alert-silences/"

@@ -6,8 +6,10 @@ from datetime import timedelta
 import pytest
 from django.test import Client
 
+from reliability.bulk import steps
+from reliability.core import clock
+from reliability.delivery import intake
 from reliability.models import AuditEntry, DeadLetter, Delivery, Operation
-from reliability.pipeline import bulk, clock, intake
 
 pytestmark = pytest.mark.django_db(transaction=True)
 URL = "/api/v1/batches/"
@@ -34,7 +36,7 @@ def post(client, path, body=None):
 
 def work(pk) -> None:
     now = clock.now()
-    while (now := bulk.step(operation_id=pk, now=now)) is not None:
+    while (now := steps.step(operation_id=pk, now=now)) is not None:
         pass
 
 
@@ -46,7 +48,7 @@ def batch(letters, api):
 
 
 def test_a_batchs_shape(batch, api):
-    bulk.step(operation_id=batch, now=clock.now())
+    steps.step(operation_id=batch, now=clock.now())
     one, two = Delivery.objects.order_by("id")[:2]
     Delivery.objects.filter(pk=one.pk).update(state="delivered")
     Delivery.objects.filter(pk=two.pk).update(state="dead")

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 import requests
 
+from reliability.core import clock
+from reliability.dead_letters import create
 from reliability.models import DeadLetter, Delivery
-from reliability.pipeline import burial, clock
 
 from ..support.web import Web
 
@@ -32,7 +33,7 @@ def send(key, tmp_path):
 
 def test_they_are_read(send, workflow):
     workflow()
-    letter = burial.report(report=burial.Report("echo", "default", '{"n": 1}', "boom"), now=clock.now())
+    letter = create.report(report=create.Report("echo", "default", '{"n": 1}', "boom"), now=clock.now())
     answer = send(f"dead-letters/{letter.pk}/replay/", json.dumps({"payload": {"n": 2}}).encode())
     assert answer.status_code == 202
     assert Delivery.objects.get().document == {"n": 2}

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from reliability.bulk import steps
+from reliability.core import clock
 from reliability.models import AuditEntry, DeadLetter, Delivery, Operation
-from reliability.pipeline import bulk, clock
 
 from ..support.receiver import Reply
 
@@ -43,7 +44,7 @@ def work_off() -> None:
     """Do a bulk operation's steps without waiting for its rate."""
     for operation in Operation.objects.all():
         now = clock.now()
-        while (now := bulk.step(operation_id=operation.pk, now=now)) is not None:
+        while (now := steps.step(operation_id=operation.pk, now=now)) is not None:
             pass
 
 
@@ -247,12 +248,12 @@ def test_filters_and_search(dead, api):
 
 
 def test_a_replay_waits_behind_an_open_breaker(dead, send, receiver, drain, lane_breaker):
-    from reliability.pipeline import circuit
-    from reliability.pipeline.audit import Hand
+    from reliability.core.audit import Hand
+    from reliability.lanes import breakers
 
     letter = dead()[0]
     receiver.rule = lambda got: Reply(200)
-    circuit.force_open(breaker_id=lane_breaker().pk, hand=Hand("x"), now=clock.now())
+    breakers.force_open(breaker_id=lane_breaker().pk, hand=Hand("x"), now=clock.now())
     send(f"{letter.pk}/replay/")
     drain()
     assert receiver.got == []

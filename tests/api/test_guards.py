@@ -10,10 +10,12 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils.dateparse import parse_datetime
 
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.delivery import dispatch, intake
+from reliability.lanes import breakers
 from reliability.models import ApiKey, Breaker, BreakerTransition, Delivery, Lane, Slot, StripeClaim, Workflow
 from reliability.models.breaker import SNAPSHOT_FIELDS
-from reliability.pipeline import circuit, clock, dispatch, intake
-from reliability.pipeline.audit import Hand
 from reliability.policies import breaker as policy
 
 PERMIT = "/api/v1/breakers/permit/?workflow=echo"
@@ -76,16 +78,16 @@ class TestPermits:
     def test_the_operators_hand_holds(self, workflow, api):
         workflow()
         breaker = open_lane().breaker
-        circuit.force_open(breaker_id=breaker.pk, hand=HAND, now=clock.now())
+        breakers.force_open(breaker_id=breaker.pk, hand=HAND, now=clock.now())
         assert api.get(PERMIT).status_code == 503
-        circuit.reset(breaker_id=breaker.pk, hand=HAND, now=clock.now())
+        breakers.reset(breaker_id=breaker.pk, hand=HAND, now=clock.now())
         assert api.get(PERMIT).status_code == 200
-        circuit.force_open(breaker_id=circuit.instance().pk, hand=HAND, now=clock.now())
+        breakers.force_open(breaker_id=breakers.instance().pk, hand=HAND, now=clock.now())
         assert api.get(PERMIT).status_code == 503
 
     def test_an_instance_that_is_due_for_a_probe_holds_nobody_up(self, workflow, api):
         workflow()
-        circuit.instance()
+        breakers.instance()
         past = clock.now() - timedelta(seconds=1)
         Breaker.objects.filter(scope="instance").update(state="open", opened_at=past, next_probe_at=past)
         assert api.get(PERMIT).status_code == 200

@@ -12,6 +12,8 @@ import pytest
 from django.db import connection
 from django.test import Client
 
+from reliability.core import clock
+from reliability.delivery import intake
 from reliability.models import (
     AlertSilence,
     DeadLetter,
@@ -21,7 +23,7 @@ from reliability.models import (
     Operation,
     Slot,
 )
-from reliability.pipeline import clock, intake, retention
+from reliability.retention import runner
 from scheduling.models import CronJob, Run
 
 from ..support.bodies import TRIGGER, failed
@@ -246,29 +248,29 @@ def test_what_else_makes_something_makes_it_once(send):
 def test_the_key_is_known_as_long_as_anything_it_made(send):
     send(BATCH, batch(1, 2))
     later = clock.now() + timedelta(days=400)
-    rule = next(one for one in retention.rules() if one.name == "idempotency_keys")
-    pace = retention.Pace(load=1.0)
-    assert retention.apply(rule=rule, now=later, pace=pace).rows == 0
+    rule = next(one for one in runner.rules() if one.name == "idempotency_keys")
+    pace = runner.Pace(load=1.0)
+    assert runner.apply(rule=rule, now=later, pace=pace).rows == 0
     first = Delivery.objects.order_by("id").first()
     first.delete()
-    assert retention.apply(rule=rule, now=later, pace=pace).rows == 0
+    assert runner.apply(rule=rule, now=later, pace=pace).rows == 0
     answer = send(BATCH, batch(1, 2))
     assert (answer.status_code, answer.json()["type"]) == (409, "urn:backstop:error:idempotency-expired")
     Delivery.objects.all().delete()
-    assert retention.apply(rule=rule, now=clock.now(), pace=pace).rows == 0  # too young
-    assert retention.apply(rule=rule, now=later, pace=pace).rows == 1
+    assert runner.apply(rule=rule, now=clock.now(), pace=pace).rows == 0  # too young
+    assert runner.apply(rule=rule, now=later, pace=pace).rows == 1
     assert send(BATCH, batch(1, 2)).status_code == 201
 
 
 def test_the_key_of_a_report_is_known_as_long_as_the_report(send):
     send(REPORTS, failed(None))
     later = clock.now() + timedelta(days=400)
-    rule = next(one for one in retention.rules() if one.name == "idempotency_keys")
+    rule = next(one for one in runner.rules() if one.name == "idempotency_keys")
     FailureReport.objects.update(dead_letter=None)
     DeadLetter.objects.all().delete()
-    assert retention.apply(rule=rule, now=later, pace=retention.Pace(load=1.0)).rows == 0
+    assert runner.apply(rule=rule, now=later, pace=runner.Pace(load=1.0)).rows == 0
     FailureReport.objects.all().delete()
-    assert retention.apply(rule=rule, now=later, pace=retention.Pace(load=1.0)).rows == 1
+    assert runner.apply(rule=rule, now=later, pace=runner.Pace(load=1.0)).rows == 1
 
 
 def calls():

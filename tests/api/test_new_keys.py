@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 from django.test import Client
 
+from reliability.core import clock
 from reliability.models import ApiKey, AuditEntry, KeyScope
-from reliability.pipeline import clock
 
 pytestmark = pytest.mark.django_db
 URL = "/api/v1/api-keys/"

@@ -8,9 +8,10 @@ import pytest
 from django.db import connection
 from django.test import Client
 
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters import replay
 from reliability.models import Attempt, DeadLetter, Delivery, Execution
-from reliability.pipeline import clock, replay
-from reliability.pipeline.audit import Hand
 
 from ..support.receiver import Reply
 

@@ -9,8 +9,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from reliability.api import quick
+from reliability.core import clock
+from reliability.delivery import intake
 from reliability.models import ApiKey, Delivery, Workflow
-from reliability.pipeline import clock, intake
 
 pytestmark = pytest.mark.django_db
 URL = "/api/v1/deliveries/"

@@ -4,6 +4,7 @@ import pytest
 from django.test import Client
 
 from reliability.api.views import View
+from reliability.core import clock
 from reliability.models import (
     AlertSilence,
     ApiKey,
@@ -16,7 +17,6 @@ from reliability.models import (
     Slot,
     StripeClaim,
 )
-from reliability.pipeline import clock
 from scheduling.models import CronJob
 
 from .routes import METHODS, api_routes, routes

@@ -8,8 +8,10 @@ import pytest
 from django.db import connection
 from django.test import Client
 
+from reliability.core import clock
+from reliability.dead_letters import create
+from reliability.delivery import dispatch
 from reliability.models import AuditEntry, Breaker, DeadLetter, Delivery, StripeRefusal
-from reliability.pipeline import burial, clock, dispatch
 
 from ..support.receiver import until
 
@@ -43,7 +45,7 @@ class TestStatus:
         dispatch.run(lane_id=lane, sent=[], capacity=10)
         Breaker.objects.filter(lane_id=lane).update(state="open")
         for n in range(3):
-            letter = burial.report(report=burial.Report("other", "acme", "{}", f"no {n}"), now=clock.now())
+            letter = create.report(report=create.Report("other", "acme", "{}", f"no {n}"), now=clock.now())
         DeadLetter.objects.filter(pk=letter.pk).update(status="purged")
         StripeRefusal.objects.create(slug="default", reason="signature", count=7, at=clock.now())
         found = api.get(URL).json()

@@ -5,10 +5,11 @@ from datetime import timedelta
 import pytest
 from django.test import Client
 
+from reliability.core import clock
+from reliability.core.audit import Hand
 from reliability.errors import InvalidInput
 from reliability.models import AuditEntry, Workflow
-from reliability.pipeline import clock, workflow_files
-from reliability.pipeline.audit import Hand
+from reliability.n8n import workflow_files
 from scheduling.models import CronJob, Run
 
 pytestmark = pytest.mark.django_db
@@ -180,7 +181,7 @@ def test_a_workflow_is_written_by_operators_of_all_tenants(workflow, key):
 
 def test_what_the_api_documents_is_what_a_file_may_hold():
     from reliability.api import workflows as shapes
-    from reliability.pipeline import workflow_files as files
+    from reliability.n8n import workflow_files as files
     from scheduling import api, job_files
 
     known = {*files.IDENTITY, *files.FLAT, *files.OPERATORS, "retry_policy", "reason"}

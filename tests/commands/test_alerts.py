@@ -10,8 +10,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
+from reliability.core import clock
 from reliability.models import Alert, AlertNotice, AlertSilence, AuditEntry
-from reliability.pipeline import clock
 from scheduling.models import CronJob
 
 from ..support.mail import closed_port

@@ -5,8 +5,10 @@ import io
 import pytest
 from django.core.management import CommandError, call_command
 
+from reliability.bulk import steps
+from reliability.core import clock
+from reliability.dead_letters import create
 from reliability.models import AuditEntry, DeadLetter, Operation
-from reliability.pipeline import bulk, burial, clock
 
 pytestmark = pytest.mark.django_db
 
@@ -20,13 +22,13 @@ def run(*words) -> str:
 @pytest.fixture
 def letters(workflow):
     workflow(paused=True)
-    reports = [burial.Report("echo", "default", f'{{"n": {n}}}', "boom", "E1") for n in range(3)]
-    return [burial.report(report=one, now=clock.now()) for one in reports]
+    reports = [create.Report("echo", "default", f'{{"n": {n}}}', "boom", "E1") for n in range(3)]
+    return [create.report(report=one, now=clock.now()) for one in reports]
 
 
 def work(operation: Operation) -> None:
     now = clock.now()
-    while (now := bulk.step(operation_id=operation.pk, now=now)) is not None:
+    while (now := steps.step(operation_id=operation.pk, now=now)) is not None:
         pass
 
 

@@ -16,8 +16,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
+from reliability.core import clock
+from reliability.dead_letters import archive_store
+from reliability.delivery import intake
 from reliability.models import Archive, DeadLetter, StripeRefusal, error_fields
-from reliability.pipeline import archive_store, clock, intake
 
 from ..support.receiver import until
 from ..support.workers import ROOT, environment
@@ -260,9 +262,9 @@ def test_no_batch_locks_what_others_read_and_write(refusals):
     refusals(100)
     from django.db import transaction
 
-    from reliability.pipeline import retention
+    from reliability.retention import runner
 
-    rule = next(one for one in retention.rules() if one.name == "stripe_refusals")
+    rule = next(one for one in runner.rules() if one.name == "stripe_refusals")
     with transaction.atomic(), connection.cursor() as cursor:
         rule.batch(now=clock.now(), size=50, after=None)
         cursor.execute("SELECT DISTINCT mode FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'relation'")

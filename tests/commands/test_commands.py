@@ -7,9 +7,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters import create
+from reliability.lanes import breakers
 from reliability.models import ApiKey, AuditEntry, Breaker, DeadLetter, Delivery, Lane, Workflow
-from reliability.pipeline import burial, circuit, clock
-from reliability.pipeline.audit import Hand
 
 from ..support.workers import ROOT, environment
 
@@ -44,8 +46,8 @@ def letters(workflow):
     """Three dead letters, two of them of one kind."""
     workflow(paused=True)
     codes = ["E1", "E1", "E2"]
-    reports = [burial.Report("echo", "default", f'{{"n": {n}}}', "boom", code) for n, code in enumerate(codes)]
-    return [burial.report(report=one, now=clock.now()) for one in reports]
+    reports = [create.Report("echo", "default", f'{{"n": {n}}}', "boom", code) for n, code in enumerate(codes)]
+    return [create.report(report=one, now=clock.now()) for one in reports]
 
 
 def test_what_is_exported_imports_to_the_same(db, file):
@@ -150,7 +152,7 @@ def test_what_is_not_clear_is_refused(letters, words):
 def test_reset_breaker_closes_and_wakes(workflow, accept, lane_breaker):
     workflow()
     accept()
-    circuit.force_open(breaker_id=lane_breaker().pk, hand=Hand("t", "t"), now=clock.now())
+    breakers.force_open(breaker_id=lane_breaker().pk, hand=Hand("t", "t"), now=clock.now())
     assert "would be reset" in run("reset_breaker", "--workflow", "echo", "--dry-run")
     assert lane_breaker().state == "forced_open"
     run("reset_breaker", "--workflow", "echo", "--reason", "over")

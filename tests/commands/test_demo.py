@@ -9,6 +9,9 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.db.models import Count, F, Q, Sum
 
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.delivery import control
 from reliability.management import demo
 from reliability.management.commands import up
 from reliability.models import (
@@ -25,8 +28,8 @@ from reliability.models import (
     Workflow,
 )
 from reliability.models.ids import is_demo, uuid7
-from reliability.pipeline import clock, control, overview, retry
-from reliability.pipeline.audit import Hand
+from reliability.n8n import execution_retry
+from reliability.stats import overview
 from scheduling.models import CronJob, Run
 
 pytestmark = pytest.mark.django_db
@@ -151,9 +154,9 @@ def test_nothing_of_it_is_ever_sent_even_if_somebody_lets_it_go(receiver, drain)
 def test_n8n_is_not_asked_about_it(week, settings):
     settings.N8N_API_KEY = "key"
     letter = DeadLetter.objects.filter(source="n8n", status="dead").first()
-    with pytest.raises(retry.NotReplayable, match="demo"):
-        retry.begin(dead_letter_id=letter.pk, hand=Hand("user:x"), now=NOW)
-    assert not retry.begin_each(dead_letter_ids=[letter.pk], now=NOW)
+    with pytest.raises(execution_retry.NotReplayable, match="demo"):
+        execution_retry.begin(dead_letter_id=letter.pk, hand=Hand("user:x"), now=NOW)
+    assert not execution_retry.begin_each(dead_letter_ids=[letter.pk], now=NOW)
 
 
 def test_it_is_refused_beside_other_data_unless_forced(workflow):

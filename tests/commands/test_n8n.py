@@ -5,10 +5,11 @@ import io
 import pytest
 from django.core.management import CommandError, call_command
 
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters.replay import bring_back
 from reliability.models import AuditEntry, DeadLetter, Delivery, ExecutionRetry, FailureReport, Workflow
-from reliability.pipeline import clock, lookup
-from reliability.pipeline.audit import Hand
-from reliability.pipeline.replay import bring_back
+from reliability.n8n import delivery_lookup
 
 from ..support.n8n_api import KEY, FakeN8n, stamp
 from ..support.n8n_api import workflow as n8n_workflow
@@ -134,7 +135,7 @@ def test_what_lost_its_job_is_woken(n8n, echo):
     run("n8n_reconcile")
     bring_back(dead_letter_id=DeadLetter.objects.get().pk, hand=Hand("t"), now=clock.now())
     retry = ExecutionRetry.objects.get()
-    ExecutionRetry.objects.update(state="asked", due_at=retry.due_at - lookup.PATIENCE)
+    ExecutionRetry.objects.update(state="asked", due_at=retry.due_at - delivery_lookup.PATIENCE)
     waiting = ProcrastinateJob.objects.filter(task_name="retry_execution", args__retry_id=str(retry.pk), status="todo")
     assert waiting.count() == 1
     from django.db import connection

@@ -7,8 +7,9 @@ from uuid import uuid4
 import pytest
 from django.core.management import CommandError, call_command
 
+from reliability.core import clock
+from reliability.lanes import breakers
 from reliability.models import ApiKey, AuditEntry, Breaker, BreakerState, StripeEndpoint, Workflow
-from reliability.pipeline import circuit, clock
 from scheduling.models import CronJob, Run
 
 pytestmark = pytest.mark.django_db
@@ -83,9 +84,9 @@ def test_breakers_are_held_open_with_an_end(workflow, accept, lane_breaker):
 
 def test_the_instances_breaker_is_held_open_though_nothing_was_sent_yet(db):
     run("force_open_breaker", "--instance")
-    assert circuit.instance().state == BreakerState.FORCED_OPEN
+    assert breakers.instance().state == BreakerState.FORCED_OPEN
     run("reset_breaker", "--instance")
-    assert circuit.instance().state == BreakerState.CLOSED
+    assert breakers.instance().state == BreakerState.CLOSED
 
 
 def test_no_breaker_is_meant_by_nothing(workflow, accept):

@@ -14,7 +14,7 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 from config import resolver
 from config.database import connections, names, roles, sqlstates
 from config.database.roles import Role
-from reliability.pipeline.together import together
+from reliability.core.db_pipeline import together
 
 pytestmark = pytest.mark.django_db(transaction=True)
 QUICK = Role("quick", 0.4)

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from config.database import roles
 from config.database.roles import Role
-from reliability.pipeline.doctor import sessions
+from reliability.setup.doctor import sessions
 
 from ..support.pgbouncer import COMMAND, PgBouncer
 

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from config.database import sessions
 from reliability import checks
-from reliability.pipeline import doctor
+from reliability.setup import doctor
 
 from ..support.workers import ROOT, database_url, environment
 

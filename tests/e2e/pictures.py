@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from django.core.management import call_command
 
+from reliability.core import clock
 from reliability.models import DeadLetter
-from reliability.pipeline import clock, overview
+from reliability.stats import overview
 
 from .browser import SCHEMES, SIZES
 
@@ -18,7 +19,7 @@ IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 
 @pytest.fixture
 def demo(transactional_db, settings, monkeypatch):
-    monkeypatch.setattr("reliability.engine.workers_alive", lambda: 1)  # the pictures are not of a broken set-up
+    monkeypatch.setattr("reliability.queue.workers_alive", lambda: 1)  # the pictures are not of a broken set-up
     settings.ENVIRONMENT_NAME = "Staging"
     call_command("demo", force=True, verbosity=0)
 

@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 from django.contrib.auth.models import Permission, User
 
+from reliability.core import clock
+from reliability.delivery import intake
 from reliability.models import AuditEntry, DeadLetter, Operation
-from reliability.pipeline import clock, intake
 
 from ..support.receiver import until
 from .browser import SCHEMES, SIZES, axe

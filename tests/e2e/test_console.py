@@ -3,8 +3,9 @@
 import pytest
 
 from config.navigation import GROUPS
+from reliability.core import clock
+from reliability.dead_letters import create
 from reliability.models import AuditEntry, DeadLetter, Delivery
-from reliability.pipeline import burial, clock
 from scheduling.models import CronJob
 
 from .browser import SCHEMES, SIZES, axe
@@ -16,8 +17,8 @@ HOSTILE = '{"text": "</script><img src=x onerror=alert(1)>", "name": "\u202egnp.
 
 
 def bury(count=1, text=HOSTILE, code="E1"):
-    reports = [burial.Report("echo", "default", text, f"no such client {n} <b>", code) for n in range(count)]
-    return [burial.report(report=one, now=clock.now()) for one in reports]
+    reports = [create.Report("echo", "default", text, f"no such client {n} <b>", code) for n in range(count)]
+    return [create.report(report=one, now=clock.now()) for one in reports]
 
 
 @pytest.fixture

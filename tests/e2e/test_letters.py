@@ -5,9 +5,11 @@ from datetime import timedelta
 
 import pytest
 
+from reliability.core import clock
+from reliability.dead_letters import create
+from reliability.delivery import intake
+from reliability.delivery.intake import Trigger
 from reliability.models import Attempt, AuditEntry, DeadLetter, Delivery
-from reliability.pipeline import burial, clock, intake
-from reliability.pipeline.intake import Trigger
 
 from .browser import SCHEMES, SIZES, axe
 
@@ -28,8 +30,8 @@ def letters(workflow):
     """Eight dead letters; the newest is a delivery's, with three attempts."""
     workflow("slack-alert", paused=True)
     for n in range(7):
-        report = burial.Report("slack-alert", "default", '{"n": 1}', f"no such client {n} {NASTY}", "E1")
-        burial.report(report=report, now=clock.now())
+        report = create.Report("slack-alert", "default", '{"n": 1}', f"no such client {n} {NASTY}", "E1")
+        create.report(report=report, now=clock.now())
     text = json.dumps(DOCUMENT, ensure_ascii=False)
     trigger = Trigger(workflow="slack-alert", payload=text, digest=b"0" * 32, idempotency_key="evt_1Q000040Zk")
     delivery = intake.accept(triggers=[trigger], now=clock.now())[0].delivery

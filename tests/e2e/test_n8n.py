@@ -2,9 +2,10 @@
 
 import pytest
 
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters import replay
 from reliability.models import Attempt, Breaker, BreakerTransition, DeadLetter, Delivery
-from reliability.pipeline import clock, replay
-from reliability.pipeline.audit import Hand
 
 from ..support.receiver import Reply, until
 

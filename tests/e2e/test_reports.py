@@ -5,9 +5,11 @@ import io
 import pytest
 from django.core.management import call_command
 
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters import replay
 from reliability.models import Attempt, DeadLetter, Delivery, ExecutionRetry, FailureReport, Workflow
-from reliability.pipeline import clock, n8n_api, replay
-from reliability.pipeline.audit import Hand
+from reliability.n8n import client as n8n_client
 
 from ..support.receiver import Reply, until
 from ..support.workers import Workers
@@ -82,7 +84,7 @@ def test_a_failure_after_the_2xx_meets_its_delivery_and_comes_back_by_n8ns_retry
     bring_back(again)
     until(lambda: status() == "recovered", within=60)
     assert [(one.key, one.json) for one in vendor.got] == [("invoice-7", {"amount": 5})] * 3
-    assert n8n_api.execution(execution_id=again.execution_id).retry_success_id
+    assert n8n_client.execution(execution_id=again.execution_id).retry_success_id
     assert set(ExecutionRetry.objects.values_list("state", flat=True)) == {"failed", "succeeded"}
 
 

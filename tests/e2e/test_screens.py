@@ -6,10 +6,12 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 
+from reliability.alerts import check as alert_check
+from reliability.core import clock
+from reliability.core.audit import Hand
 from reliability.management import demo
 from reliability.models import Alert, ApiKey, Breaker, Delivery, FailureReport, StripeEndpoint, StripeEvent, Workflow
-from reliability.pipeline import alerts, clock, keys
-from reliability.pipeline.audit import Hand
+from reliability.setup import api_keys
 from scheduling.models import CronJob
 
 from .browser import SCHEMES, SIZES, axe
@@ -26,11 +28,11 @@ LISTS = (
 def week(transactional_db):
     demo.fill(now=clock.now())
     now = clock.now()
-    alerts.silence(hand=Hand("user:ada", "a release"), now=now, until=now + timedelta(hours=1), alert="CpuHigh")
+    alert_check.silence(hand=Hand("user:ada", "a release"), now=now, until=now + timedelta(hours=1), alert="CpuHigh")
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM procrastinate_workers")  # one of an earlier test seems alive for a while
     for at in (now - timedelta(minutes=30), now):  # there is no worker
-        alerts.check(now=at)
+        alert_check.check(now=at)
 
 
 def pages() -> list[str]:
@@ -113,13 +115,13 @@ def test_an_id_is_copied(console, week):
 
 
 def test_two_clicks_send_one_form_and_its_key_is_shown(console, transactional_db, monkeypatch):
-    issue = keys.issue
+    issue = api_keys.issue
 
     def slowly(**values):
         time.sleep(1)
         return issue(**values)
 
-    monkeypatch.setattr(keys, "issue", slowly)
+    monkeypatch.setattr(api_keys, "issue", slowly)
     shown = console("superuser")
     page = shown.page
     shown.go("/admin/reliability/apikey/add/")

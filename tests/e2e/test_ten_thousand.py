@@ -7,10 +7,12 @@ from itertools import count
 import pytest
 from django.db.models import Count
 
+from reliability.bulk import operations
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters.filters import DeadLetterFilter
+from reliability.delivery import intake
 from reliability.models import Attempt, AuditEntry, DeadLetter, Delivery, FailureGroup, Operation, OperationKind
-from reliability.pipeline import clock, intake, operations
-from reliability.pipeline.audit import Hand
-from reliability.pipeline.selection import DeadLetterFilter
 
 from ..support.receiver import until
 

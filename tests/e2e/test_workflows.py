@@ -11,9 +11,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import requests
 
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters import replay
 from reliability.models import DeadLetter
-from reliability.pipeline import clock, replay
-from reliability.pipeline.audit import Hand
 
 from ..support.receiver import Got, Reply, until
 from . import n8n as real

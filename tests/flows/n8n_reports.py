@@ -2,17 +2,18 @@
 
 from procrastinate.contrib.django.models import ProcrastinateJob
 
+from reliability.core import clock
 from reliability.models import (
     ExecutionRetry,
     FailureReport,
 )
-from reliability.pipeline import clock, lookup, retry
+from reliability.n8n import delivery_lookup, execution_retry
 
 
 def look() -> FailureReport:
     """Do what a worker does for the newest report."""
     report = FailureReport.objects.first()
-    lookup.look(report_id=report.pk)
+    delivery_lookup.look(report_id=report.pk)
     report.refresh_from_db()
     return report
 
@@ -28,7 +29,7 @@ def work(now=True) -> ExecutionRetry:
     one = ExecutionRetry.objects.first()
     if now:
         ExecutionRetry.objects.filter(pk=one.pk).update(due_at=clock.now())
-    retry.work(retry_id=one.pk)
+    execution_retry.work(retry_id=one.pk)
     one.refresh_from_db()
     return one
 

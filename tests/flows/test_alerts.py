@@ -7,9 +7,12 @@ import pytest
 from django.db import connection
 from django.test import Client
 
+from reliability.alerts import check as alert_check
+from reliability.alerts import notices
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.lanes import breakers
 from reliability.models import Alert, AlertNotice, Breaker, BreakerTransition
-from reliability.pipeline import alert_notices, alerts, circuit, clock
-from reliability.pipeline.audit import Hand
 from scheduling.models import CronJob, Run
 
 from ..support.mail import MailServer
@@ -79,7 +82,7 @@ def test_an_open_breaker_is_told_and_that_it_closed(workflow, accept, receiver, 
     ping("three")
     breaker = Breaker.objects.get(state="open")
     receiver.always(200)
-    circuit.reset(breaker_id=breaker.pk, hand=Hand("user:ada", "mended"), now=clock.now())
+    breakers.reset(breaker_id=breaker.pk, hand=Hand("user:ada", "mended"), now=clock.now())
     ping("four")
     until(lambda: len(hook.got) == 2, what="the second message")
     assert texts(hook)[1] == "[Backstop] Resolved: BreakerOpen"
@@ -101,8 +104,8 @@ def test_workers_and_commands_at_once_tell_it_once(hook, ping, workers, settings
     def check() -> None:
         try:
             gate.wait(timeout=20)
-            alerts.check(now=clock.now())
-            alert_notices.send_due(now=clock.now())
+            alert_check.check(now=clock.now())
+            notices.send_due(now=clock.now())
         finally:
             connection.close()
 

@@ -6,11 +6,15 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.delivery import sending
+from reliability.lanes import wait_reasons
+from reliability.lanes.messages import Sent
 from reliability.models import Attempt, Breaker, DeadLetter, Delivery, Lane, Scope, Workflow
-from reliability.pipeline import clock, sending, waiting, workflow_files, workflow_secrets
-from reliability.pipeline.audit import Hand
-from reliability.pipeline.messages import Sent
+from reliability.n8n import workflow_files
 from reliability.policies.classification import Failure, classify_failure
+from reliability.setup import workflow_secrets
 
 from ..support.receiver import Reply, until
 
@@ -43,9 +47,9 @@ def versions() -> list[tuple[str, str]]:
         return cursor.fetchall()
 
 
-def waits_for(delivery: Delivery) -> waiting.Wait:
+def waits_for(delivery: Delivery) -> wait_reasons.Wait:
     row = Delivery.objects.select_related("lane__workflow", "lane__breaker").get(pk=delivery.pk)
-    return waiting.of(deliveries=[row], now=clock.now())[row.pk]
+    return wait_reasons.of(deliveries=[row], now=clock.now())[row.pk]
 
 
 def test_a_backlog_outlives_a_proxy_that_finds_no_page(workflow, receiver, workers, accept_many, lane_breaker):

@@ -6,10 +6,12 @@ from datetime import timedelta
 import pytest
 from django.db.models import Count
 
+from reliability.bulk import operations
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters.filters import DeadLetterFilter
+from reliability.delivery import intake
 from reliability.models import Attempt, DeadLetter, Delivery, Operation, OperationKind
-from reliability.pipeline import clock, intake, operations
-from reliability.pipeline.audit import Hand
-from reliability.pipeline.selection import DeadLetterFilter
 
 from ..support.receiver import Reply, until
 

@@ -5,10 +5,12 @@ from datetime import timedelta
 
 import pytest
 
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters import replay
+from reliability.delivery import control, intake
 from reliability.errors import NotCancellable
 from reliability.models import DeadLetter, Delivery, Lane, Workflow
-from reliability.pipeline import clock, control, intake, replay
-from reliability.pipeline.audit import Hand
 
 from ..support.receiver import Reply, until
 

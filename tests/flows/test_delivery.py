@@ -6,9 +6,10 @@ from datetime import timedelta
 
 import pytest
 
+from reliability.core import clock
+from reliability.delivery import intake
+from reliability.delivery.intake import Trigger
 from reliability.models import Attempt, DeadLetter, Delivery, digest_of
-from reliability.pipeline import clock, intake
-from reliability.pipeline.intake import Trigger
 
 from ..support.receiver import Reply
 

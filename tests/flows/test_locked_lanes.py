@@ -11,10 +11,12 @@ import psycopg
 import pytest
 from django.db import connection
 
-from reliability import engine
+from reliability import queue
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters import replay
+from reliability.lanes import breakers
 from reliability.models import Attempt, Breaker, DeadLetter, Delivery, Lane, Scope
-from reliability.pipeline import circuit, clock, replay
-from reliability.pipeline.audit import Hand
 
 from ..support.receiver import Reply, until
 from ..support.workers import database_url
@@ -65,8 +67,8 @@ def is_delivered(delivery: Delivery) -> bool:
 
 LANE_LOCKS = {
     "the lane's row": "SELECT 1 FROM reliability_lane WHERE id = %s FOR NO KEY UPDATE",
-    "the lane's advisory lock": f"SELECT pg_advisory_xact_lock({engine.LANE_LOCK}, %s)",
-    "the lane's advisory lock, shared": f"SELECT pg_advisory_xact_lock_shared({engine.LANE_LOCK}, %s)",
+    "the lane's advisory lock": f"SELECT pg_advisory_xact_lock({queue.LANE_LOCK}, %s)",
+    "the lane's advisory lock, shared": f"SELECT pg_advisory_xact_lock_shared({queue.LANE_LOCK}, %s)",
     "the lane's deliveries": "SELECT 1 FROM reliability_delivery WHERE lane_id = %s FOR UPDATE",
     "the lane's attempts": """SELECT 1 FROM reliability_attempt a JOIN reliability_delivery d ON d.id = a.delivery_id
         WHERE d.lane_id = %s FOR UPDATE""",
@@ -158,7 +160,7 @@ def test_a_dead_letter_that_is_locked_delays_its_own_replay_alone(two, receiver,
 
 def test_the_instance_s_breaker_that_is_locked_delays_nothing(two, receiver, accept):
     """What it would have been told is told once it is free."""
-    circuit.instance()
+    breakers.instance()
     receiver.rule = lambda got: Reply(0 if got.headers["x-backstop-attempt"] == "1" else 200)
     with held("SELECT 1 FROM reliability_breaker WHERE scope = %s FOR UPDATE", Scope.INSTANCE):
         failing, other = accept({"n": 1}, workflow="a"), accept({"n": 1}, workflow="b")

@@ -4,9 +4,10 @@ import base64
 
 import pytest
 
+from reliability.core import clock
 from reliability.models import Attempt, Breaker, DeadLetter, Delivery, FailureReport
-from reliability.pipeline import callback, clock, reports
-from reliability.pipeline.callback import Ended
+from reliability.n8n import callbacks, failure_reports
+from reliability.n8n.callbacks import Ended
 from reliability.policies.failure import Failure
 
 from ..support.receiver import Reply
@@ -71,7 +72,9 @@ def test_a_secret_in_what_n8n_reports_is_not_kept(workflow, receiver, accept, dr
     made = accept()
     drain()
     failure = Failure("wf1", "Echo", "execution_failed", f"HTTP: 401 for {TOKEN}", execution_id="7")
-    reports.take(incoming=reports.Incoming(failure, report=f'{{"a": "{TOKEN}"}}', delivery_id=made.pk), now=clock.now())
+    failure_reports.take(
+        incoming=failure_reports.Incoming(failure, report=f'{{"a": "{TOKEN}"}}', delivery_id=made.pk), now=clock.now()
+    )
     report = FailureReport.objects.get()
     assert (report.error_message, report.report) == ("HTTP: 401 for [redacted]", '{"a": "[redacted]"}')
 
@@ -80,5 +83,5 @@ def test_a_secret_in_a_workflow_s_own_report_is_not_kept(workflow, receiver, acc
     workflow(auth_value=f"Bearer {TOKEN}", completion="callback", max_retries=0)
     made = accept()
     drain()
-    callback.report(delivery_id=made.pk, ended=Ended(succeeded=False, error=f"401 for {TOKEN}"), now=clock.now())
+    callbacks.report(delivery_id=made.pk, ended=Ended(succeeded=False, error=f"401 for {TOKEN}"), now=clock.now())
     assert "401 for [redacted]" in Delivery.objects.get().last_error

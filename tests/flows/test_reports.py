@@ -6,13 +6,16 @@ import pytest
 from django.db import connection
 from django.test import Client
 
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters import replay
 from reliability.models import (
     DeadLetter,
     Delivery,
     FailureReport,
 )
-from reliability.pipeline import clock, lookup, n8n_api, replay
-from reliability.pipeline.audit import Hand
+from reliability.n8n import client as n8n_client
+from reliability.n8n import delivery_lookup
 
 from ..support.bodies import failed
 from ..support.n8n_api import KEY
@@ -130,9 +133,9 @@ def test_a_lost_look_is_found_again(n8n, report):
     report(failed("2"))
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM procrastinate_jobs")
-    assert lookup.wake_stuck(now=clock.now()) == 0
+    assert delivery_lookup.wake_stuck(now=clock.now()) == 0
     FailureReport.objects.update(look_up_at=clock.now() - timedelta(minutes=2))
-    assert lookup.wake_stuck(now=clock.now()) == 1
+    assert delivery_lookup.wake_stuck(now=clock.now()) == 1
     assert looks() == 1
 
 
@@ -158,4 +161,4 @@ def test_an_earlier_attempts_failure_leaves_the_present_one_alone(n8n, report, d
 )
 def test_the_apis_address(settings, api, webhook, base):
     settings.N8N_API_URL, settings.N8N_WEBHOOK_URL = api, webhook
-    assert n8n_api.base() == base
+    assert n8n_client.base() == base

@@ -6,9 +6,10 @@ import pytest
 import requests
 from django.db import connection, transaction
 
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters import replay
 from reliability.models import DeadLetter, Delivery, FailureReport
-from reliability.pipeline import clock, replay
-from reliability.pipeline.audit import Hand
 
 from ..support import stripe
 from ..support.bodies import failed

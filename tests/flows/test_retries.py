@@ -7,6 +7,9 @@ from datetime import timedelta
 import pytest
 from django.test import Client
 
+from reliability.bulk import steps
+from reliability.core import clock
+from reliability.core.audit import Hand
 from reliability.errors import NotReplayable
 from reliability.models import (
     AuditEntry,
@@ -17,8 +20,7 @@ from reliability.models import (
     FailureReport,
     Operation,
 )
-from reliability.pipeline import bulk, clock, retry
-from reliability.pipeline.audit import Hand
+from reliability.n8n import execution_retry
 
 from ..support.bodies import failed
 from ..support.n8n_api import KEY
@@ -125,10 +127,10 @@ def test_a_worker_killed_in_the_middle_of_asking_leaves_one_retry(n8n, letter, s
     workers.kill(first)
     retried = ExecutionRetry.objects.get()
     assert retried.state == "asked"
-    assert timedelta(seconds=60) < retried.due_at - clock.now() < retry.ASKED_FOR
-    retry.work(retry_id=retried.pk)  # not due: its answer might still come
+    assert timedelta(seconds=60) < retried.due_at - clock.now() < execution_retry.ASKED_FOR
+    execution_retry.work(retry_id=retried.pk)  # not due: its answer might still come
     ExecutionRetry.objects.update(due_at=clock.now() - timedelta(minutes=2))
-    assert retry.wake_stuck(now=clock.now()) == 1
+    assert execution_retry.wake_stuck(now=clock.now()) == 1
     workers.start(**asking)
     until(lambda: DeadLetter.objects.get(pk=made.pk).status == "recovered")
     assert n8n.count("POST") == 1
@@ -138,7 +140,7 @@ def test_what_nobody_can_find_out_is_a_person_s_to_decide(n8n, letter, send):
     made = letter()
     send(f"{made.pk}/replay/")
     ExecutionRetry.objects.update(state="asked")
-    for _ in range(retry.LOOKS + 1):
+    for _ in range(execution_retry.LOOKS + 1):
         work()
     made.refresh_from_db()
     assert made.status == "dead"
@@ -212,7 +214,7 @@ def test_two_who_retry_at_once_make_one(n8n, letter, send):
     made = letter()
     assert [send(f"{made.pk}/replay/").status_code for _ in range(2)] == [202, 409]
     for _ in range(2):
-        retry.work(retry_id=ExecutionRetry.objects.get().pk)
+        execution_retry.work(retry_id=ExecutionRetry.objects.get().pk)
     assert n8n.count("POST") == 1
 
 
@@ -261,7 +263,7 @@ def test_many_come_back_each_its_own_way_at_the_rate(n8n, letter, report, send, 
     assert answer.json()["count"] == 5
     operation = Operation.objects.get()
     now = clock.now()
-    while (now := bulk.step(operation_id=operation.pk, now=now)) is not None:
+    while (now := steps.step(operation_id=operation.pk, now=now)) is not None:
         pass
     operation.refresh_from_db()
     assert (operation.done, operation.skipped) == (4, 1)
@@ -275,7 +277,7 @@ def test_n8ns_letters_are_purged_as_others_are(n8n, letter, send, api):
     assert api.delete(f"/api/v1/dead-letters/{made.pk}/", "{}", content_type="application/json").status_code == 204
     assert report_state() == {"buried"}
     with pytest.raises(NotReplayable):
-        retry.begin(dead_letter_id=made.pk, hand=Hand("t"), now=clock.now())
+        execution_retry.begin(dead_letter_id=made.pk, hand=Hand("t"), now=clock.now())
 
 
 def report_state() -> set[str]:

@@ -6,10 +6,13 @@ from datetime import timedelta
 import pytest
 from django.db.models import F, Sum
 
+from reliability.core import clock
+from reliability.delivery import intake, rollups
+from reliability.delivery.rollups import Tally
 from reliability.models import LATENCY_EDGES, Attempt, Delivery, FailureGroup, Rollup
-from reliability.pipeline import callback, clock, intake, retention, rollups
-from reliability.pipeline.callback import Ended
-from reliability.pipeline.rollups import Tally
+from reliability.n8n import callbacks
+from reliability.n8n.callbacks import Ended
+from reliability.retention import runner
 
 from ..support.receiver import Reply, until
 
@@ -59,7 +62,7 @@ def test_an_attempt_that_is_reported_on_later_is_counted_once(workflow, receiver
     drain()
     assert figures() == (0, 0, 1, 0)
     Delivery.objects.update(created_at=F("created_at") - timedelta(minutes=4))
-    callback.report(delivery_id=made.pk, ended=Ended(succeeded=succeeded), now=clock.now())
+    callbacks.report(delivery_id=made.pk, ended=Ended(succeeded=succeeded), now=clock.now())
     assert figures() == expected
     if succeeded:
         assert latencies()[LATENCY_EDGES.index(300_000)] == 1
@@ -91,7 +94,7 @@ def test_figures_go_when_they_are_old(workflow):
     old = {"workflow_id": lane.workflow_id, "first_at": now, "last_at": now - timedelta(days=401)}
     FailureGroup.objects.create(fingerprint="a", **old)
     FailureGroup.objects.create(fingerprint="b", dead=1, **old)
-    done = {one.name: one.rows for one in retention.cleanup(now=now)}
+    done = {one.name: one.rows for one in runner.cleanup(now=now)}
     assert (done["rollup_minutes"], done["rollup_hours"], done["failure_groups"]) == (3, 1, 1)
     assert (figures("minute")[0], figures("hour")[0]) == (1, 3)
     assert FailureGroup.objects.get().fingerprint == "b"

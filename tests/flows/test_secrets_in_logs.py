@@ -9,8 +9,9 @@ import pytest
 import requests
 from django.contrib.auth.models import User
 
+from reliability.core import clock
+from reliability.dead_letters import create
 from reliability.models import Attempt, Delivery
-from reliability.pipeline import burial, clock
 from scheduling.models import CronJob
 
 from ..support import stripe
@@ -150,8 +151,8 @@ def _console(web, markers):
         session.get(f"{web.url}/admin/{path}", timeout=60)
     for made in Delivery.objects.all()[:3]:
         session.get(f"{web.url}/admin/reliability/delivery/{made.pk}/change/", timeout=60)
-    report = burial.Report("echo", "default", json.dumps({"a": markers["a letter"]}), markers["a letter's error"])
-    letter = burial.report(report=report, now=clock.now())
+    report = create.Report("echo", "default", json.dumps({"a": markers["a letter"]}), markers["a letter's error"])
+    letter = create.report(report=report, now=clock.now())
     assert session.get(f"{web.url}/admin/reliability/deadletter/{letter.pk}/change/", timeout=60).ok
 
 

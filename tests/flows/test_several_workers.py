@@ -91,7 +91,7 @@ def test_an_idle_worker_is_woken_at_once_and_a_delayed_delivery_is_on_time(workf
     import time
     from datetime import timedelta
 
-    from reliability.pipeline import clock
+    from reliability.core import clock
 
     workflow()
     workers.start(N8N_WEBHOOK_URL=receiver.url)

@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.lanes import flags
 from reliability.models import Delivery, StripeEvent, StripeRepeat
-from reliability.pipeline import clock, flags
-from reliability.pipeline.audit import Hand
 
 from ..support import stripe
 from ..support.receiver import Reply, until

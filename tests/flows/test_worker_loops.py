@@ -8,7 +8,12 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from reliability import engine
+from reliability import queue
+from reliability.bulk import operations
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters import create
+from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.models import (
     AlertNotice,
     DeadLetter,
@@ -19,9 +24,7 @@ from reliability.models import (
     OperationKind,
 )
 from reliability.models.ids import uuid7
-from reliability.pipeline import burial, clock, operations, retry
-from reliability.pipeline.audit import Hand
-from reliability.pipeline.selection import DeadLetterFilter
+from reliability.n8n import execution_retry
 
 from ..support.mail import MailServer
 from ..support.n8n_api import KEY, FakeN8n
@@ -57,7 +60,7 @@ def api_of(n8n: FakeN8n) -> dict[str, str]:
 def failures(count: int, *, slug: str = "echo") -> list[DeadLetter]:
     """Make dead letters of n8n's executions."""
     letters = [
-        burial.report(report=burial.Report(slug, "default", "{}", f"it failed {n}"), now=clock.now())
+        create.report(report=create.Report(slug, "default", "{}", f"it failed {n}"), now=clock.now())
         for n in range(count)
     ]
     for n, letter in enumerate(letters):
@@ -91,14 +94,14 @@ def test_an_api_of_n8n_that_hangs_delays_neither_deliveries_nor_notices(
 ):
     workflow()
     letters = failures(300)
-    retry.begin_each(dead_letter_ids=[one.pk for one in letters], now=clock.now())
+    execution_retry.begin_each(dead_letter_ids=[one.pk for one in letters], now=clock.now())
     workers.start(N8N_WEBHOOK_URL=receiver.url, EMAIL_URL=mail.url, ALERT_EMAILS="ops@example.com", **api_of(hanging))
     until(lambda: len(hanging.asked) >= 8, what="n8n's API being asked")
     begun = time.monotonic()
     accept({"n": "fresh"})
     receiver.wait_for(1, within=15)
     assert time.monotonic() - begun < 15
-    engine.tell(notice_id=notice().pk)
+    queue.tell(notice_id=notice().pk)
     until(lambda: mail.messages, what="the notice")
     assert len(hanging.asked) == 8, "no more at once than there are threads"
 
@@ -117,13 +120,13 @@ def test_a_mail_server_that_hangs_delays_no_other_channel_and_no_look_up(workflo
         **api_of(n8n),
     )
     for _ in range(10):
-        engine.tell(notice_id=notice().pk)
+        queue.tell(notice_id=notice().pk)
     until(lambda: AlertNotice.objects.filter(lease_until__isnull=False).count() >= 2, what="mails under way")
-    engine.tell(notice_id=notice("webhook").pk)
+    queue.tell(notice_id=notice("webhook").pk)
     hook.wait_for(1)
     hook.stop()
     report = FailureReport.objects.create(state="looking_up", execution_id="7", reported_at=clock.now())
-    engine.look_up(report_id=report.pk)
+    queue.look_up(report_id=report.pk)
     until(lambda: n8n.count("GET", "executions/7"), what="the look-up")
 
 
@@ -153,7 +156,7 @@ def test_a_worker_may_run_one_loop_only(workflow, receiver, workers, accept, n8n
     n8n.add("1")
     (letter,) = failures(1)
     worker = workers.start("--only", only, N8N_WEBHOOK_URL=receiver.url, **api_of(n8n))
-    retry.begin_each(dead_letter_ids=[letter.pk], now=clock.now())
+    execution_retry.begin_each(dead_letter_ids=[letter.pk], now=clock.now())
     accept({"n": 1})
     if only == "dispatch":
         receiver.wait_for(1)
@@ -170,7 +173,7 @@ def test_procrastinates_own_command_still_does_all_of_it(workflow, receiver, wor
     workflow()
     n8n.add("1")
     (letter,) = failures(1)
-    retry.begin_each(dead_letter_ids=[letter.pk], now=clock.now())
+    execution_retry.begin_each(dead_letter_ids=[letter.pk], now=clock.now())
     worker = workers.start(command=("procrastinate", "worker"), N8N_WEBHOOK_URL=receiver.url, **api_of(n8n))
     accept({"n": 1})
     receiver.wait_for(1)
@@ -206,7 +209,7 @@ def test_the_rows_of_a_backup_without_jobs_move_as_soon_as_a_worker_starts(
     n8n.add("1")
     n8n.add("7")
     (letter,) = failures(1)
-    retry.begin_each(dead_letter_ids=[letter.pk], now=clock.now())
+    execution_retry.begin_each(dead_letter_ids=[letter.pk], now=clock.now())
     report = FailureReport.objects.create(state="looking_up", execution_id="7", reported_at=clock.now())
     notice()
     forget_all()
@@ -223,7 +226,7 @@ def test_what_is_due_later_moves_on_time(workflow, receiver, workers, accept, n8
     (letter,) = failures(1)
     later = clock.now() + timedelta(seconds=8)
     accept({"n": 1}, deliver_at=later)
-    (made,) = retry.begin_each(dead_letter_ids=[letter.pk], now=clock.now(), due={letter.pk: later})
+    (made,) = execution_retry.begin_each(dead_letter_ids=[letter.pk], now=clock.now(), due={letter.pk: later})
     forget_all()
     workers.start(N8N_WEBHOOK_URL=receiver.url, **api_of(n8n))
     planned = "SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo' AND queueing_lock = %s"

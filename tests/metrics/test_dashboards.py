@@ -13,10 +13,14 @@ from django.test import Client
 
 from config import measuring
 from config.front import refusals
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters import create
+from reliability.delivery import control, executions, intake
+from reliability.lanes import breakers
 from reliability.metrics import catalogue, web
 from reliability.models import ExecutionStatus, StripeEndpoint, WorkerFigure
-from reliability.pipeline import burial, circuit, clock, control, executions, intake, ledger
-from reliability.pipeline.audit import Hand
+from reliability.stripe import ledger
 from scheduling.models import CronJob
 
 from ..support.receiver import Reply
@@ -84,9 +88,9 @@ def told(workflow, receiver, drain, accept, scrape, settings):
             drain()
     lane = intake.open_lane(workflow_id=workflow("other", paused=True).pk, tenant="default")
     control.cancel(delivery_id=accept(workflow="other").pk, hand=HAND, now=clock.now())
-    burial.report(report=burial.Report("other", "default", "{}", "it failed"), now=clock.now())
+    create.report(report=create.Report("other", "default", "{}", "it failed"), now=clock.now())
     executions.keep(lane_id=lane.pk, execution_id="1", status=ExecutionStatus.SUCCESS, now=clock.now())
-    circuit.force_open(breaker_id=lane.breaker.pk, hand=HAND, now=clock.now())
+    breakers.force_open(breaker_id=lane.breaker.pk, hand=HAND, now=clock.now())
     StripeEndpoint.objects.create(slug="default")
     ledger.refuse(slug="default", error=ledger.UnknownEndpoint(), address="")
     CronJob.objects.create(slug="told", name="told")

@@ -10,9 +10,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain_text
 
 from reliability import VERSION
+from reliability.core import clock
+from reliability.delivery import intake
 from reliability.metrics import catalogue, lanes, scrape, standing, views, web
 from reliability.models import Delivery, Slot
-from reliability.pipeline import clock, gauges, intake
+from reliability.stats import gauges
 
 pytestmark = pytest.mark.django_db
 

@@ -5,8 +5,9 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 
+from reliability.core import clock
+from reliability.dead_letters import create
 from reliability.models import DeadLetter, Total
-from reliability.pipeline import burial, clock
 
 from ..support.receiver import Reply
 
@@ -37,6 +38,6 @@ def test_what_was_there_before_is_counted_once(workflow, receiver, drain, accept
     call_command("migrate", verbosity=0)
     assert [scrape()(name, **labels) for name, labels in KEPT] == before
     assert set(Total.objects.filter(name="letters").values_list("shard", flat=True)) == {-1}
-    burial.report(report=burial.Report("echo", "default", "{}", "it failed"), now=clock.now())
+    create.report(report=create.Report("echo", "default", "{}", "it failed"), now=clock.now())
     assert scrape()("backstop_dlq_entries", status="dead") == 2
     assert scrape()("backstop_dead_letters_total") == 3

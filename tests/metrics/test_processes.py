@@ -10,8 +10,8 @@ from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from config import measuring
+from reliability.core import process_usage
 from reliability.metrics import multiprocess, web
-from reliability.pipeline import usage
 from scheduling import counting, light
 from scheduling.models import CronJob
 
@@ -190,11 +190,11 @@ def test_a_later_process_of_the_same_number_is_another(tmp_path, monkeypatch):
 
 
 def test_where_no_kernel_tells_this_process_tells(monkeypatch, tmp_path):
-    monkeypatch.setattr(usage, "PROC", tmp_path / "none")
-    found = usage.own()
+    monkeypatch.setattr(process_usage, "PROC", tmp_path / "none")
+    found = process_usage.own()
     assert found.memory_bytes > 10e6
     assert found.cpu_seconds > 0
-    assert usage.of(pid=NO_ONE) is None
+    assert process_usage.of(pid=NO_ONE) is None
 
 
 def test_who_cannot_count_answers_nevertheless(webs, tmp_path):

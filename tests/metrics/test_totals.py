@@ -9,7 +9,14 @@ import pytest
 from django.db import connection, transaction
 from django.db.models import Sum
 
+from reliability.bulk import operations, steps
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters import create, replay
+from reliability.dead_letters.filters import DeadLetterFilter
+from reliability.delivery import control, executions, intake
 from reliability.errors import BackstopError, SignatureRefused, UnknownEndpoint
+from reliability.lanes import breakers
 from reliability.models import (
     Attempt,
     DeadLetter,
@@ -23,24 +30,11 @@ from reliability.models import (
     Total,
     WorkerFigure,
 )
-from reliability.pipeline import (
-    bulk,
-    burial,
-    callback,
-    circuit,
-    clock,
-    control,
-    executions,
-    intake,
-    ledger,
-    operations,
-    replay,
-    retention,
-)
-from reliability.pipeline.audit import Hand
-from reliability.pipeline.callback import Ended
-from reliability.pipeline.selection import DeadLetterFilter
+from reliability.n8n import callbacks
+from reliability.n8n.callbacks import Ended
 from reliability.policies.stripe_event import Event
+from reliability.retention import runner
+from reliability.stripe import ledger
 
 from ..support.receiver import Reply, until
 
@@ -110,7 +104,7 @@ def test_a_retry_that_is_reported_on_is_counted_by_the_report(
     made = accept()
     finish(drain)
     assert scrape()("backstop_retries_total") == 0
-    callback.report(delivery_id=made.pk, ended=Ended(succeeded=succeeded), now=clock.now())
+    callbacks.report(delivery_id=made.pk, ended=Ended(succeeded=succeeded), now=clock.now())
     seen = scrape()
     assert tuple(seen("backstop_retries_total", result=one) for one in ("delivered", "failed")) == expected
 
@@ -120,7 +114,7 @@ def test_the_same_report_twice_counts_once(workflow, receiver, drain, accept, sc
     made = accept()
     drain()
     for _ in range(2):
-        callback.report(delivery_id=made.pk, ended=Ended(succeeded=True, execution_id="7"), now=clock.now())
+        callbacks.report(delivery_id=made.pk, ended=Ended(succeeded=True, execution_id="7"), now=clock.now())
     seen = scrape()
     assert outcomes(seen) == (1, 0, 0, 0)
     assert seen("backstop_n8n_executions_total", workflow="echo", status="success") == 1
@@ -155,14 +149,14 @@ def test_cancelled_and_skipped(workflow, accept, scrape):
 def test_a_bulk_replay_that_is_withdrawn(workflow, scrape):
     workflow(paused=True)
     for n in range(3):
-        burial.report(report=burial.Report("echo", "default", "{}", f"it failed {n}"), now=clock.now())
+        create.report(report=create.Report("echo", "default", "{}", f"it failed {n}"), now=clock.now())
     started = operations.submit(
         kind="replay", selection=DeadLetterFilter(), hand=HAND, now=clock.now(), rate_per_second=100
     )
-    bulk.step(operation_id=started.pk, now=clock.now())
+    steps.step(operation_id=started.pk, now=clock.now())
     assert scrape()("backstop_dlq_entries", status="replaying") == 3
     operations.cancel(operation_id=started.pk, hand=HAND, now=clock.now())
-    bulk.step(operation_id=started.pk, now=clock.now())
+    steps.step(operation_id=started.pk, now=clock.now())
     seen = scrape()
     assert outcomes(seen) == (0, 0, 3, 0)
     assert (seen("backstop_dlq_entries", status="dead"), seen("backstop_dlq_entries", status="replaying")) == (3, 0)
@@ -194,10 +188,10 @@ def test_breakers_by_state_and_transition(workflow, accept, lane_breaker, scrape
     workflow(paused=True)
     accept()
     breaker = lane_breaker()
-    circuit.force_open(breaker_id=breaker.pk, hand=HAND, now=clock.now())
-    circuit.reset(breaker_id=breaker.pk, hand=HAND, now=clock.now())
-    circuit.force_open(breaker_id=breaker.pk, hand=HAND, now=clock.now())
-    circuit.force_open(breaker_id=circuit.instance().pk, hand=HAND, now=clock.now())
+    breakers.force_open(breaker_id=breaker.pk, hand=HAND, now=clock.now())
+    breakers.reset(breaker_id=breaker.pk, hand=HAND, now=clock.now())
+    breakers.force_open(breaker_id=breaker.pk, hand=HAND, now=clock.now())
+    breakers.force_open(breaker_id=breakers.instance().pk, hand=HAND, now=clock.now())
     seen = scrape()
     assert seen("backstop_breaker_transitions_total", workflow="echo", to="forced_open") == 2
     assert seen("backstop_breaker_transitions_total", workflow="echo", to="closed") == 1
@@ -219,7 +213,7 @@ def test_executions_are_counted_when_their_status_changes(workflow, scrape):
 def test_what_left_for_the_archive(workflow, scrape):
     workflow()
     for n in range(3):
-        burial.report(report=burial.Report("echo", "default", "{}", f"it failed {n}"), now=clock.now())
+        create.report(report=create.Report("echo", "default", "{}", f"it failed {n}"), now=clock.now())
     assert scrape()("backstop_dlq_expired_total") == 0
     for _ in range(2):
         DeadLetter.objects.filter(error_message__in=["it failed 0", "it failed 1"]).update(status="archived")
@@ -235,7 +229,7 @@ def test_totals_outlive_retention_and_the_lane(workflow, receiver, drain, accept
     accept()
     accept(tenant="other")
     finish(drain)
-    for _ in retention.cleanup(now=clock.now() + timedelta(days=4000)):
+    for _ in runner.cleanup(now=clock.now() + timedelta(days=4000)):
         pass
     assert not Rollup.objects.exists()
     assert outcomes(scrape()) == (2, 0, 0, 0)
@@ -358,7 +352,7 @@ def test_a_worker_says_what_it_uses(workers, scrape):
 def test_a_recount_says_what_the_triggers_say(workflow, scrape):
     workflow(paused=True)
     for n in range(3):
-        burial.report(report=burial.Report("echo", "default", "{}", f"it failed {n}"), now=clock.now())
+        create.report(report=create.Report("echo", "default", "{}", f"it failed {n}"), now=clock.now())
     for _ in range(2):
         with connection.cursor() as cursor:
             cursor.execute("SELECT backstop_recount_letters()")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from reliability.alerts import readings as alert_readings
 from reliability.metrics import catalogue
-from reliability.pipeline import alert_readings
 from reliability.policies.alert_rules import BY_NAME, RULES
 
 ROOT = Path(__file__).resolve().parents[2]

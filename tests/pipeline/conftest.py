@@ -4,12 +4,14 @@ from datetime import timedelta
 
 import pytest
 
+from reliability.core import clock
+from reliability.delivery import intake
 from reliability.models import (
     DeadLetter,
     Delivery,
     error_fields,
 )
-from reliability.pipeline import clock, intake, transport
+from reliability.transport import client as transport
 
 from ..support.archives import use
 from ..support.wire import Wire

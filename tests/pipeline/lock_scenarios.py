@@ -7,6 +7,16 @@ from uuid import UUID
 
 from django.db import connection
 
+from reliability.bulk import operations, steps
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters import replay
+from reliability.dead_letters.filters import DeadLetterFilter
+from reliability.delivery import control, dispatch, intake
+from reliability.delivery.intake import Trigger
+from reliability.lanes import breakers, flags, slots
+from reliability.lanes.lane_lock import BRIEF
+from reliability.lanes.messages import Sent
 from reliability.models import (
     DeadLetter,
     DeadLetterSource,
@@ -18,28 +28,10 @@ from reliability.models import (
     digest_of,
 )
 from reliability.models.ids import uuid7
-from reliability.pipeline import (
-    bulk,
-    callback,
-    circuit,
-    clock,
-    control,
-    dispatch,
-    flags,
-    intake,
-    ledger,
-    operations,
-    replay,
-    slots,
-    workflow_files,
-)
-from reliability.pipeline.audit import Hand
-from reliability.pipeline.held import BRIEF
-from reliability.pipeline.intake import Trigger
-from reliability.pipeline.messages import Sent
-from reliability.pipeline.selection import DeadLetterFilter
+from reliability.n8n import callbacks, workflow_files
 from reliability.policies import stripe_event
 from reliability.policies.classification import Failure, classify_failure
+from reliability.stripe import ledger
 from scheduling import jobs
 from scheduling.models import CronJob
 
@@ -95,7 +87,7 @@ def build() -> World:
         state="awaiting_callback", attempt_count=1, sent_at=clock.now(), lease_until=clock.now() + timedelta(hours=1)
     )
     made = operations.submit(kind=OperationKind.PURGE, selection=DeadLetterFilter(), hand=HAND, now=clock.now())
-    circuit.instance()
+    breakers.instance()
     return World(low, high, endpoint, letters, found, awaiting, pending, job, made.pk)
 
 
@@ -139,7 +131,7 @@ def _triggers(slugs: list[str]) -> list[Trigger]:
 
 
 def _instance_id() -> UUID:
-    return circuit.instance().pk
+    return breakers.instance().pk
 
 
 def _documents(world: World) -> list[dict[str, object]]:
@@ -182,7 +174,7 @@ SCENARIOS: dict[str, Callable[[World], object]] = {
     "replays": lambda w: replay.replay_each(dead_letter_ids=w.letters, now=clock.now()),
     "purges, in the other order": lambda w: replay.purge_each(dead_letter_ids=w.letters[::-1], now=clock.now()),
     "replays that are called off": _withdraw,
-    "a bulk step": lambda w: bulk.step(operation_id=w.operation, now=clock.now()),
+    "a bulk step": lambda w: steps.step(operation_id=w.operation, now=clock.now()),
     "settling the lower lane": lambda w: dispatch.run(
         lane_id=w.low.pk, sent=w.sent[w.low.pk], capacity=5, patience=BRIEF
     ),
@@ -191,13 +183,15 @@ SCENARIOS: dict[str, Callable[[World], object]] = {
     ),
     "settling beside what lapsed": _settle_and_take_back,
     "leaving a lane": lambda w: dispatch.rest(lane_id=w.low.pk, owes_barrier=True),
-    "a callback": lambda w: callback.report(
+    "a callback": lambda w: callbacks.report(
         delivery_id=w.awaiting,
-        ended=callback.Ended(succeeded=False, execution_id="77", error="no"),
+        ended=callbacks.Ended(succeeded=False, execution_id="77", error="no"),
         now=clock.now(),
     ),
-    "a reset of the instance's breaker": lambda w: circuit.reset(breaker_id=_instance_id(), hand=HAND, now=clock.now()),
-    "a reset of a lane's breaker": lambda w: circuit.reset(breaker_id=w.low.breaker.pk, hand=HAND, now=clock.now()),
+    "a reset of the instance's breaker": lambda w: breakers.reset(
+        breaker_id=_instance_id(), hand=HAND, now=clock.now()
+    ),
+    "a reset of a lane's breaker": lambda w: breakers.reset(breaker_id=w.low.breaker.pk, hand=HAND, now=clock.now()),
     "a cancellation": lambda w: control.cancel(delivery_id=w.pending, hand=HAND, now=clock.now()),
     "a slot": lambda w: slots.take(wanted=slots.Wanted(workflow="ba")),
     "a switch": lambda w: flags.switch(name="dispatch", enabled=True, hand=HAND, now=clock.now()),

@@ -8,8 +8,9 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 
+from reliability.alerts import notices
+from reliability.core import clock
 from reliability.models import Alert, AlertNotice, Delivery
-from reliability.pipeline import alert_notices, clock
 from reliability.policies.alerts import Tell
 
 from ..support.mail import MailServer, closed_port
@@ -50,13 +51,13 @@ def alert(db):
 
 
 def write(*told: tuple[Alert, Tell]) -> AlertNotice:
-    (pk,) = alert_notices.write(told=told, now=clock.now())
+    (pk,) = notices.write(told=told, now=clock.now())
     return AlertNotice.objects.get(pk=pk)
 
 
 def test_a_webhook_gets_what_slack_reads(hook, alert):
     notice = write((alert(), Tell.FIRING))
-    (sent,) = alert_notices.send_due(now=clock.now())
+    (sent,) = notices.send_due(now=clock.now())
     assert (sent.channel, sent.error) == ("webhook", "")
     (got,) = hook.got
     assert got.key == str(notice.pk)
@@ -67,14 +68,14 @@ def test_a_webhook_gets_what_slack_reads(hook, alert):
     notice.refresh_from_db()
     assert (notice.state, notice.attempts, notice.error) == ("sent", 1, "")
     assert notice.sent_at is not None
-    assert alert_notices.send_due(now=clock.now()) == []
+    assert notices.send_due(now=clock.now()) == []
 
 
 def test_a_mail_goes_to_all_of_them(post_office, alert, settings):
     settings.PUBLIC_URL, settings.ENVIRONMENT_NAME = "https://backstop.example.com", "staging"
     made = alert()
     notice = write((made, Tell.RESOLVED))
-    assert [one.error for one in alert_notices.send_due(now=clock.now())] == [""]
+    assert [one.error for one in notices.send_due(now=clock.now())] == [""]
     (message,) = post_office.messages
     assert post_office.recipients == ["ada@example.com", "bob@example.com"]
     assert "Subject: [Backstop staging] Resolved: BacklogOld\n" in message
@@ -86,7 +87,7 @@ def test_a_workflow_gets_a_delivery_once(alert, workflow, settings):
     workflow("pager", paused=True)
     settings.ALERT_WORKFLOW = "pager"
     notice = write((alert(), Tell.FIRING))
-    alert_notices.send_due(now=clock.now())
+    notices.send_due(now=clock.now())
     notice.refresh_from_db()
     (delivery,) = Delivery.objects.all()
     assert (notice.delivery_id, notice.state) == (delivery.pk, "sent")
@@ -94,7 +95,7 @@ def test_a_workflow_gets_a_delivery_once(alert, workflow, settings):
     assert (document["notice"], document["changes"][0]["alert"]) == (str(notice.pk), "BacklogOld")
     # As after a crash between handing in and recording.
     AlertNotice.objects.update(state="waiting", delivery_id=None)
-    alert_notices.send_due(now=clock.now())
+    notices.send_due(now=clock.now())
     assert Delivery.objects.count() == 1
     assert AlertNotice.objects.get().delivery_id == delivery.pk
 
@@ -114,7 +115,7 @@ def test_a_webhook_that_fails_keeps_the_notice(hook, alert, break_it, error, cap
     notice = write((alert(), Tell.FIRING))
     break_it(hook)
     began = time.monotonic()
-    assert [one.error for one in alert_notices.send_due(now=clock.now())] == [error]
+    assert [one.error for one in notices.send_due(now=clock.now())] == [error]
     assert time.monotonic() - began < 3
     notice.refresh_from_db()
     assert (notice.state, notice.attempts, notice.error, notice.lease_until) == ("waiting", 1, error, None)
@@ -124,8 +125,8 @@ def test_a_webhook_that_fails_keeps_the_notice(hook, alert, break_it, error, cap
     hook.start()
     hook.always(200)
     hook.got.clear()
-    assert alert_notices.send_due(now=clock.now()) == []  # its time has not come
-    assert [one.error for one in alert_notices.send_due(now=clock.now() + MINUTE)] == [""]
+    assert notices.send_due(now=clock.now()) == []  # its time has not come
+    assert [one.error for one in notices.send_due(now=clock.now() + MINUTE)] == [""]
     assert [one.key for one in hook.got] == [str(notice.pk)]
 
 
@@ -133,17 +134,17 @@ def test_a_mail_server_that_hangs_refuses_or_is_away_holds_nothing_up(post_offic
     notice = write((alert(), Tell.FIRING))
     post_office.hanging = True
     began = time.monotonic()
-    (sent,) = alert_notices.send_due(now=clock.now())
+    (sent,) = notices.send_due(now=clock.now())
     assert time.monotonic() - began < 5
     assert sent.error == "The mail server cannot be used: Connection unexpectedly closed: timed out."
     post_office.hanging, post_office.refusing = False, True
-    (sent,) = alert_notices.send_due(now=clock.now() + MINUTE)
+    (sent,) = notices.send_due(now=clock.now() + MINUTE)
     assert sent.error == "The mail server answered 451."
     settings.EMAIL_PORT = closed_port()
-    (sent,) = alert_notices.send_due(now=clock.now() + 10 * MINUTE)
+    (sent,) = notices.send_due(now=clock.now() + 10 * MINUTE)
     assert sent.error == "The mail server cannot be used: Connection refused."
     settings.EMAIL_PORT, post_office.refusing = post_office.port, False
-    (sent,) = alert_notices.send_due(now=clock.now() + 60 * MINUTE)
+    (sent,) = notices.send_due(now=clock.now() + 60 * MINUTE)
     assert sent.error == ""
     notice.refresh_from_db()
     assert (notice.state, notice.attempts, len(post_office.messages)) == ("sent", 4, 1)
@@ -154,7 +155,7 @@ def test_it_waits_longer_each_time(hook, alert, attempts, minutes):
     hook.always(500)
     notice = write((alert(), Tell.FIRING))
     AlertNotice.objects.update(attempts=attempts)
-    alert_notices.send_due(now=clock.now())
+    notices.send_due(now=clock.now())
     notice.refresh_from_db()
     assert abs((notice.next_at - clock.now()).total_seconds() - 60 * minutes) < 10
     with connection.cursor() as cursor:
@@ -166,37 +167,37 @@ def test_it_waits_longer_each_time(hook, alert, attempts, minutes):
 def test_a_workflow_that_is_not_there_is_told(alert, settings):
     settings.ALERT_WORKFLOW = "nobody"
     write((alert(), Tell.FIRING))
-    (sent,) = alert_notices.send_due(now=clock.now())
+    (sent,) = notices.send_due(now=clock.now())
     assert sent.error == "The workflow cannot be used: There is no workflow 'nobody'."
 
 
 def test_one_channel_that_fails_keeps_no_other_from_it(hook, post_office, alert):
     post_office.refusing = True
-    alert_notices.write(told=[(alert(), Tell.FIRING)], now=clock.now())
-    sent = {one.channel: one.error for one in alert_notices.send_due(now=clock.now())}
+    notices.write(told=[(alert(), Tell.FIRING)], now=clock.now())
+    sent = {one.channel: one.error for one in notices.send_due(now=clock.now())}
     assert sent == {"mail": "The mail server answered 451.", "webhook": ""}
 
 
 def test_a_channel_that_fails_is_tried_once_a_time(hook, post_office, alert):
     """Ten notices to a server that hangs would otherwise take ten timeouts."""
     for n in range(3):
-        alert_notices.write(told=[(alert(f"w{n}"), Tell.FIRING)], now=clock.now())
+        notices.write(told=[(alert(f"w{n}"), Tell.FIRING)], now=clock.now())
     hook.always(500)
-    sent = [(one.channel, bool(one.error)) for one in alert_notices.send_due(now=clock.now())]
+    sent = [(one.channel, bool(one.error)) for one in notices.send_due(now=clock.now())]
     assert sorted(sent) == [("mail", False)] * 3 + [("webhook", True)]
     hook.always(200)
-    assert len(alert_notices.send_due(now=clock.now() + MINUTE)) == 3
+    assert len(notices.send_due(now=clock.now() + MINUTE)) == 3
     assert not AlertNotice.objects.exclude(state="sent")
 
 
 def test_a_crash_between_sending_and_recording_sends_again_under_the_same_key(hook, alert, monkeypatch):
     notice = write((alert(), Tell.FIRING))
     with monkeypatch.context() as patch:
-        patch.setattr(alert_notices, "_record", lambda *args, **values: 1 / 0)
+        patch.setattr(notices, "_record", lambda *args, **values: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            alert_notices.send_due(now=clock.now())
-    assert alert_notices.send_due(now=clock.now()) == []  # its lease runs
-    assert [one.error for one in alert_notices.send_due(now=clock.now() + alert_notices.LEASE)] == [""]
+            notices.send_due(now=clock.now())
+    assert notices.send_due(now=clock.now()) == []  # its lease runs
+    assert [one.error for one in notices.send_due(now=clock.now() + notices.LEASE)] == [""]
     assert [one.key for one in hook.got] == [str(notice.pk)] * 2
     with connection.cursor() as cursor:
         key = f"tell-stand-by:{notice.pk}"
@@ -206,9 +207,9 @@ def test_a_crash_between_sending_and_recording_sends_again_under_the_same_key(ho
 
 def test_a_sender_whose_lease_has_passed_on_records_nothing(hook, alert):
     notice = write((alert(), Tell.FIRING))
-    late = alert_notices._claim(notice.pk, clock.now())
-    alert_notices._claim(notice.pk, clock.now() + alert_notices.LEASE)
-    assert not alert_notices._record(late, state="sent")
+    late = notices._claim(notice.pk, clock.now())
+    notices._claim(notice.pk, clock.now() + notices.LEASE)
+    assert not notices._record(late, state="sent")
     notice.refresh_from_db()
     assert (notice.state, notice.attempts) == ("waiting", 2)
 
@@ -218,15 +219,15 @@ def test_the_last_of_many_has_a_whole_lease_too(hook, alert):
     begun = clock.now()
     notice.next_at = begun - 10 * MINUTE
     notice.save()
-    claimed = alert_notices._claim(notice.pk, begun - 10 * MINUTE)
-    assert claimed.lease_until >= begun + alert_notices.LEASE
-    assert alert_notices._claim(notice.pk, clock.now()) is None
+    claimed = notices._claim(notice.pk, begun - 10 * MINUTE)
+    assert claimed.lease_until >= begun + notices.LEASE
+    assert notices._claim(notice.pk, clock.now()) is None
 
 
 def test_what_is_only_just_due_is_left_to_its_own_wake_up(hook, alert):
     notice = write((alert(), Tell.FIRING))
     with connection.cursor() as cursor:
-        alert_notices.look_after(now=clock.now())
+        notices.look_after(now=clock.now())
         cursor.execute(
             "SELECT count(*) FROM procrastinate_jobs WHERE queueing_lock = %s", [f"tell-overdue:{notice.pk}"]
         )
@@ -241,7 +242,7 @@ def test_what_is_only_just_due_is_left_to_its_own_wake_up(hook, alert):
         (60 * MINUTE, None, False),
         (-2 * MINUTE, None, True),
         (-MINUTE, timedelta(days=1), True),
-        (-MINUTE, alert_notices.LEASE, False),
+        (-MINUTE, notices.LEASE, False),
     ],
 )
 def test_a_clock_that_was_set_back_keeps_no_notice_waiting(hook, alert, waits, leased, goes):
@@ -250,11 +251,11 @@ def test_a_clock_that_was_set_back_keeps_no_notice_waiting(hook, alert, waits, l
     AlertNotice.objects.update(next_at=now + waits, lease_until=leased and now + leased)
     with connection.cursor() as cursor:
         cursor.execute("UPDATE procrastinate_jobs SET scheduled_at = %s", [now + timedelta(days=1)])
-        alert_notices.look_after(now=now)
+        notices.look_after(now=now)
         overdue = [f"tell-overdue:{notice.pk}"]
         cursor.execute("SELECT count(*) FROM procrastinate_jobs WHERE queueing_lock = ANY(%s)", [overdue])
         assert cursor.fetchone()[0] == goes
-    assert (alert_notices.send(notice_id=notice.pk) is not None) == goes
+    assert (notices.send(notice_id=notice.pk) is not None) == goes
 
 
 def test_a_reminder_that_was_not_sent_is_superseded_by_the_next(hook, alert):
@@ -268,13 +269,13 @@ def test_a_reminder_that_was_not_sent_is_superseded_by_the_next(hook, alert):
 def test_a_channel_that_was_taken_away_drops_what_it_had(hook, alert, settings):
     notice = write((alert(), Tell.FIRING))
     settings.ALERT_WEBHOOK_URL = ""
-    alert_notices.send_due(now=clock.now())
+    notices.send_due(now=clock.now())
     notice.refresh_from_db()
     assert (notice.state, hook.got) == ("dropped", [])
 
 
 def test_without_a_channel_nothing_is_written(alert, caplog):
-    assert alert_notices.write(told=[(alert(), Tell.FIRING)], now=clock.now()) == []
+    assert notices.write(told=[(alert(), Tell.FIRING)], now=clock.now()) == []
     (line,) = [one for one in caplog.records if one.message == "alert"]
     assert (line.levelname, line.alert, line.change) == ("WARNING", "BacklogOld", "firing")
 
@@ -288,7 +289,7 @@ def test_many_senders_send_each_once(hook, alert):
     def send() -> None:
         try:
             gate.wait(timeout=20)
-            alert_notices.send_due(now=now)
+            notices.send_due(now=now)
         finally:
             connection.close()
 

@@ -6,6 +6,10 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from reliability.alerts import readings as alert_readings
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.lanes import breakers
 from reliability.management import demo
 from reliability.models import (
     BreakerTransition,
@@ -17,10 +21,8 @@ from reliability.models import (
     Slot,
     StripeRefusal,
 )
-from reliability.pipeline import alert_readings, circuit, clock
-from reliability.pipeline.audit import Hand
-from reliability.pipeline.process_figures import Used
 from reliability.policies.alert_rules import BY_NAME, NAMES, RULES
+from reliability.stats.process_stats import Used
 from scheduling.models import CronJob, Ping
 
 pytestmark = pytest.mark.django_db
@@ -74,15 +76,15 @@ def test_an_open_breaker_is_told_by_its_code_alone(lane):
 def test_a_breaker_open_for_long_is_told_by_whoever_opened_it(lane):
     open_breaker(lane, ago=61 * MINUTE)
     assert wrong() == {"BreakerOpen": "echo/default", "BreakerOpenLong": "echo/default"}
-    circuit.reset(breaker_id=lane.breaker.pk, hand=HAND, now=clock.now())
+    breakers.reset(breaker_id=lane.breaker.pk, hand=HAND, now=clock.now())
     assert wrong() == {}
-    circuit.force_open(breaker_id=lane.breaker.pk, hand=HAND, now=clock.now())
+    breakers.force_open(breaker_id=lane.breaker.pk, hand=HAND, now=clock.now())
     assert wrong() == {}
     assert wrong(clock.now() + 61 * MINUTE) == {"BreakerOpenLong": "echo/default"}
 
 
 def test_n8ns_own_breaker_has_a_name(lane):
-    circuit.force_open(breaker_id=circuit.instance().pk, hand=HAND, now=clock.now())
+    breakers.force_open(breaker_id=breakers.instance().pk, hand=HAND, now=clock.now())
     assert wrong(clock.now() + 2 * HOUR) == {"BreakerOpenLong": "n8n instance"}
 
 

@@ -4,8 +4,9 @@ from datetime import timedelta
 
 import pytest
 
+from reliability.core import clock
 from reliability.models import Alert, AlertNotice, AlertSilence, ids
-from reliability.pipeline import clock, retention
+from reliability.retention import runner
 
 pytestmark = pytest.mark.django_db
 DAY = timedelta(days=1)
@@ -22,7 +23,7 @@ def test_what_is_over_goes(age, left):
     for state in ("waiting", "sent"):
         pk = ids.at_least(then) if state == "sent" else ids.uuid7()
         AlertNotice.objects.create(id=pk, channel="mail", state=state, created_at=then, next_at=then)
-    done = {one.name: one.rows for one in retention.cleanup(now=now)}
+    done = {one.name: one.rows for one in runner.cleanup(now=now)}
     counts = Alert.objects.count() + AlertSilence.objects.count() + AlertNotice.objects.count()
     assert counts == left
     assert done["alerts"] + done["alert_silences"] + done["alert_notices"] == 5 - left

@@ -7,12 +7,15 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from reliability.alerts import check as alert_check
+from reliability.alerts import readings as alert_readings
+from reliability.core import clock
+from reliability.core.audit import Hand
 from reliability.errors import InvalidInput, NotFound
 from reliability.models import Alert, AlertNotice, AlertSilence, AuditEntry
-from reliability.pipeline import alert_readings, alerts, clock, process_figures
-from reliability.pipeline.audit import Hand
-from reliability.pipeline.process_figures import Used
 from reliability.policies.alerts import Reading, State, Tell
+from reliability.stats import process_stats
+from reliability.stats.process_stats import Used
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 HAND = Hand("user:ada", "the vendor moves")
@@ -28,7 +31,7 @@ def wrong(monkeypatch, settings):
         "_sources",
         [lambda now: iter([Reading("BacklogOld", value, 600.0, workflow=name) for name, value in values.items()])],
     )
-    monkeypatch.setattr(process_figures, "look", lambda *, now, keep=True: [])
+    monkeypatch.setattr(process_stats, "look", lambda *, now, keep=True: [])
     settings.ALERT_WEBHOOK_URL = "http://127.0.0.1:9/"
     settings.ALERT_REPEAT_MINUTES = 60
     return values
@@ -43,30 +46,30 @@ def told() -> list[tuple[str, str]]:
 def test_an_alert_goes_its_way_and_each_change_is_told_once(wrong):
     now = clock.now()
     wrong["echo"] = 900.0
-    alerts.check(now=now)
+    alert_check.check(now=now)
     assert (Alert.objects.get().state, told()) == ("pending", [])
-    alerts.check(now=now + 5 * MINUTE)
-    alerts.check(now=now + 6 * MINUTE)
+    alert_check.check(now=now + 5 * MINUTE)
+    alert_check.check(now=now + 6 * MINUTE)
     fired = Alert.objects.get()
     assert (fired.state, fired.value, fired.limit, fired.severity) == ("firing", 900.0, 600.0, "warning")
     assert fired.pending_since == now
     assert fired.firing_since == now + 5 * MINUTE
     assert fired.summary == "The oldest delivery of echo has been due for 15 min; at most 10 min is expected."
     assert told() == [("echo", "firing")]
-    alerts.check(now=now + 66 * MINUTE)
+    alert_check.check(now=now + 66 * MINUTE)
     assert told()[1:] == [("echo", "still")]
     wrong.clear()
-    found = alerts.check(now=now + 67 * MINUTE)
+    found = alert_check.check(now=now + 67 * MINUTE)
     over = Alert.objects.get()
     assert (over.state, over.resolved_at, over.value) == ("resolved", now + 67 * MINUTE, 900.0)
     assert told()[2:] == [("echo", "resolved")]
     assert found.firing == 0
-    lines = alerts.check(now=now + 68 * MINUTE).lines
+    lines = alert_check.check(now=now + 68 * MINUTE).lines
     assert len(told()) == 3
     assert lines[0].state is State.RESOLVED  # shown for an hour more
     wrong["echo"] = 900.0
-    alerts.check(now=now + 70 * MINUTE)
-    alerts.check(now=now + 75 * MINUTE)
+    alert_check.check(now=now + 70 * MINUTE)
+    alert_check.check(now=now + 75 * MINUTE)
     assert told()[3:] == [("echo", "firing")]
     assert Alert.objects.count() == 1
 
@@ -74,9 +77,9 @@ def test_an_alert_goes_its_way_and_each_change_is_told_once(wrong):
 def test_what_was_pending_and_is_right_again_leaves_nothing(wrong):
     now = clock.now()
     wrong["echo"] = 900.0
-    alerts.check(now=now)
+    alert_check.check(now=now)
     wrong["echo"] = 5.0
-    alerts.check(now=now + MINUTE)
+    alert_check.check(now=now + MINUTE)
     assert not Alert.objects.exists()
 
 
@@ -84,8 +87,8 @@ def test_all_that_changed_is_one_notice_a_channel(wrong, settings):
     settings.ALERT_EMAILS = ["ada@example.com"]
     now = clock.now()
     wrong.update(a=900.0, b=900.0)
-    alerts.check(now=now)
-    alerts.check(now=now + 5 * MINUTE)
+    alert_check.check(now=now)
+    alert_check.check(now=now + 5 * MINUTE)
     assert {one.channel: len(one.changes) for one in AlertNotice.objects.all()} == {"mail": 2, "webhook": 2}
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'tell' AND status = 'todo'")
@@ -95,8 +98,8 @@ def test_all_that_changed_is_one_notice_a_channel(wrong, settings):
 def test_a_dry_run_changes_nothing(wrong):
     now = clock.now()
     wrong["echo"] = 900.0
-    alerts.check(now=now)
-    found = alerts.check(now=now + HOUR, dry_run=True)
+    alert_check.check(now=now)
+    found = alert_check.check(now=now + HOUR, dry_run=True)
     assert found.lines[0].state is State.FIRING
     assert found.lines[0].told is Tell.FIRING
     assert (Alert.objects.get().state, told()) == ("pending", [])
@@ -106,13 +109,13 @@ def test_a_quiet_period_tells_nothing_and_its_end_tells_what_is_still_so(wrong, 
     workflow()
     now = clock.now()
     wrong.update(echo=900.0, other=900.0)
-    made = alerts.silence(hand=HAND, now=now, until=now + HOUR, workflow="echo")
-    alerts.check(now=now)
-    found = alerts.check(now=now + 5 * MINUTE)
+    made = alert_check.silence(hand=HAND, now=now, until=now + HOUR, workflow="echo")
+    alert_check.check(now=now)
+    found = alert_check.check(now=now + 5 * MINUTE)
     assert told() == [("other", "firing")]
     assert {line.workflow: line.is_quiet for line in found.lines if line.workflow} == {"echo": True, "other": False}
-    alerts.end_silence(silence_id=made.pk, hand=HAND, now=now + 6 * MINUTE)
-    alerts.check(now=now + 7 * MINUTE)
+    alert_check.end_silence(silence_id=made.pk, hand=HAND, now=now + 6 * MINUTE)
+    alert_check.check(now=now + 7 * MINUTE)
     assert told()[1:] == [("echo", "firing")]
     entries = AuditEntry.objects.order_by("id").values_list("action", "actor", "reason")
     assert list(entries) == [
@@ -135,7 +138,7 @@ def test_a_quiet_period_makes_sense(db, values, field):
     now = clock.now()
     until = values.pop("until")
     with pytest.raises(InvalidInput) as refusal:
-        alerts.silence(**{"hand": HAND, "now": now, "until": until and now + until * HOUR, **values})
+        alert_check.silence(**{"hand": HAND, "now": now, "until": until and now + until * HOUR, **values})
     assert list(refusal.value.errors) == [field]
     assert not AlertSilence.objects.exists()
 
@@ -143,20 +146,20 @@ def test_a_quiet_period_makes_sense(db, values, field):
 def test_whoever_takes_it_on_is_not_reminded(wrong):
     now = clock.now()
     wrong["echo"] = 900.0
-    alerts.check(now=now)
+    alert_check.check(now=now)
     pending = Alert.objects.get()
-    with pytest.raises(alerts.NotFiring):
-        alerts.acknowledge(alert_id=pending.pk, hand=HAND, now=now)
-    alerts.check(now=now + 5 * MINUTE)
-    alerts.acknowledge(alert_id=pending.pk, hand=HAND, now=now + 6 * MINUTE, until=now + 3 * HOUR)
-    alerts.check(now=now + 2 * HOUR)
+    with pytest.raises(alert_check.NotFiring):
+        alert_check.acknowledge(alert_id=pending.pk, hand=HAND, now=now)
+    alert_check.check(now=now + 5 * MINUTE)
+    alert_check.acknowledge(alert_id=pending.pk, hand=HAND, now=now + 6 * MINUTE, until=now + 3 * HOUR)
+    alert_check.check(now=now + 2 * HOUR)
     assert told() == [("echo", "firing")]
     found = Alert.objects.get()
     assert (found.acknowledged_by, found.acknowledged_reason) == ("user:ada", "the vendor moves")
-    alerts.check(now=now + 3 * HOUR)
+    alert_check.check(now=now + 3 * HOUR)
     assert told()[1:] == [("echo", "still")]
     wrong.clear()
-    alerts.check(now=now + 4 * HOUR)
+    alert_check.check(now=now + 4 * HOUR)
     over = Alert.objects.get()
     assert (over.acknowledged, over.acknowledged_by) == (False, "")
     assert AuditEntry.objects.get().action == "acknowledge_alert"
@@ -165,9 +168,9 @@ def test_whoever_takes_it_on_is_not_reminded(wrong):
 def test_what_is_not_there_cannot_be_acted_on(db):
     nobody = "018f0000-0000-7000-8000-000000000000"
     for act in (
-        lambda: alerts.acknowledge(alert_id=nobody, hand=HAND, now=clock.now()),
-        lambda: alerts.silence_one(alert_id=nobody, hand=HAND, now=clock.now(), until=clock.now() + HOUR),
-        lambda: alerts.end_silence(silence_id=nobody, hand=HAND, now=clock.now()),
+        lambda: alert_check.acknowledge(alert_id=nobody, hand=HAND, now=clock.now()),
+        lambda: alert_check.silence_one(alert_id=nobody, hand=HAND, now=clock.now(), until=clock.now() + HOUR),
+        lambda: alert_check.end_silence(silence_id=nobody, hand=HAND, now=clock.now()),
     ):
         with pytest.raises(NotFound):
             act()
@@ -179,19 +182,19 @@ def test_processes_of_other_machines_are_left_to_those(wrong, monkeypatch):
     elsewhere = {"name": "MemoryHigh", "subject": "another:web:7", "severity": "warning", "value": 9, "limit": 1}
     Alert.objects.create(**elsewhere, state="firing", told="firing", firing_since=now, told_at=now, checked_at=now)
     here = "box:8"  # a worker: those write down themselves what they use
-    monkeypatch.setattr(process_figures, "look", lambda *, now, keep=True: [Used(here, 10**12, 0.1)])
-    alerts.check(now=now + 50 * MINUTE)
-    alerts.check(now=now + 61 * MINUTE)
+    monkeypatch.setattr(process_stats, "look", lambda *, now, keep=True: [Used(here, 10**12, 0.1)])
+    alert_check.check(now=now + 50 * MINUTE)
+    alert_check.check(now=now + 61 * MINUTE)
     assert dict(Alert.objects.values_list("subject", "state")) == {"another:web:7": "resolved", here: "firing"}
 
 
 def test_lines_say_what_stands_out_first_and_the_closest_of_the_rest(wrong):
     now = clock.now()
     wrong.update(a=10.0, b=500.0)
-    (line,) = [one for one in alerts.check(now=now).lines if one.rule.name == "BacklogOld"]
+    (line,) = [one for one in alert_check.check(now=now).lines if one.rule.name == "BacklogOld"]
     assert (line.state, line.value, line.limit) == (State.OK, 500.0, 600.0)
     wrong["c"] = 601.0
-    found = alerts.check(now=now).lines
+    found = alert_check.check(now=now).lines
     assert (found[0].rule.name, found[0].workflow, found[0].state) == ("BacklogOld", "c", State.PENDING)
     assert [one.rule.name for one in found].count("BacklogOld") == 1
 
@@ -200,13 +203,13 @@ def test_lines_say_what_stands_out_first_and_the_closest_of_the_rest(wrong):
 def test_two_checks_at_once_tell_it_once(wrong):
     now = clock.now()
     wrong.update({f"w{n}": 900.0 for n in range(20)})
-    alerts.check(now=now)
+    alert_check.check(now=now)
     gate = threading.Barrier(4)
 
     def check() -> None:
         try:
             gate.wait(timeout=20)
-            alerts.check(now=now + 5 * MINUTE)
+            alert_check.check(now=now + 5 * MINUTE)
         finally:
             connection.close()
 
@@ -223,12 +226,12 @@ def test_many_alerts_cost_no_more_queries_than_one(wrong):
     for many in (1, 200):
         wrong.update({f"w{n}": 900.0 for n in range(many)})
         with CaptureQueriesContext(connection) as queries:
-            alerts.check(now=now)
+            alert_check.check(now=now)
         counts.append(len(queries))
     assert counts[0] == counts[1] <= 12
     assert Alert.objects.count() == 200
     wrong.clear()
     with CaptureQueriesContext(connection) as queries:
-        alerts.check(now=now + MINUTE)
+        alert_check.check(now=now + MINUTE)
     assert len(queries) <= 12
     assert not Alert.objects.exists()

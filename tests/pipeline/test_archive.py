@@ -12,6 +12,9 @@ import pytest
 from django.core.files.storage import FileSystemStorage
 from django.db import connections
 
+from reliability.core import clock
+from reliability.dead_letters import archive, archive_restore, archive_store, replay
+from reliability.dead_letters.archive_store import StorageFailed
 from reliability.models import (
     Archive,
     AuditEntry,
@@ -21,8 +24,7 @@ from reliability.models import (
     TotalName,
     ids,
 )
-from reliability.pipeline import archive, archive_restore, archive_store, clock, replay, retention
-from reliability.pipeline.archive_store import StorageFailed
+from reliability.retention import runner
 
 from ..support.archives import HAND, bring_back, files, the_archive, use
 
@@ -116,7 +118,7 @@ def test_a_full_disk_is_told_and_nothing_leaves(letters, folder, settings, tmp_p
     assert [one.payload for one in DeadLetter.objects.filter(status="dead").order_by("id")] == [o.payload for o in made]
     assert files(tmp_path / "full") == []
     assert not Archive.objects.exists()
-    done = {one.name: one for one in retention.cleanup(now=clock.now())}
+    done = {one.name: one for one in runner.cleanup(now=clock.now())}
     assert "No space left on device" in done["archive"].error
     assert (done["archive"].rows, done["archive"].left, done["sessions"].error) == (0, 2, "")
     use(settings, folder)
@@ -225,7 +227,7 @@ def test_files_hold_so_many_letters_and_so_many_bytes(letters, folder, settings,
     settings.ARCHIVE_FILE_LETTERS = 4
     letters(10)
     assert archive.keep(now=clock.now()) == archive.Kept(4, is_more=True)
-    done = retention.apply(rule=next(one for one in retention.rules() if one.name == "archive"), now=clock.now())
+    done = runner.apply(rule=next(one for one in runner.rules() if one.name == "archive"), now=clock.now())
     assert (done.rows, done.left) == (6, 0)
     assert sorted(Archive.objects.values_list("letters", flat=True)) == [2, 4, 4]
     monkeypatch.setattr(archive, "FILE_BYTES", 60)

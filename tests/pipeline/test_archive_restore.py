@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from reliability.core import clock
+from reliability.dead_letters import archive, archive_restore, create, replay
+from reliability.dead_letters.archive_restore import DamagedArchive
+from reliability.dead_letters.archive_store import StorageFailed
+from reliability.formats import archive_format
 from reliability.models import (
     Archive,
     AuditEntry,
@@ -14,10 +19,6 @@ from reliability.models import (
     FailureGroup,
     error_fields,
 )
-from reliability.pipeline import archive, archive_restore, burial, clock, replay
-from reliability.pipeline.archive_restore import DamagedArchive
-from reliability.pipeline.archive_store import StorageFailed
-from reliability.policies import archive_format
 
 from ..support.archives import HAND, bring_back, files, the_archive
 
@@ -221,7 +222,7 @@ def test_letters_of_a_workflow_that_is_gone_are_told(letters, folder):
 
 def test_what_was_reported_without_a_delivery_comes_back_too(workflow, folder):
     workflow()
-    made = burial.report(report=burial.Report("echo", "default", '{"a": 1}', "boom"), now=clock.now() - 25 * HOUR)
+    made = create.report(report=create.Report("echo", "default", '{"a": 1}', "boom"), now=clock.now() - 25 * HOUR)
     assert archive.keep(now=clock.now()).letters == 1
     DeadLetter.objects.all().delete()
     assert bring_back().restored == 1

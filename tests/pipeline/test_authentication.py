@@ -7,10 +7,13 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.delivery import intake
 from reliability.models import Lane, Workflow
-from reliability.pipeline import clock, intake, workflow_files, workflow_secrets
-from reliability.pipeline.audit import Hand
-from reliability.pipeline.doctor import service
+from reliability.n8n import workflow_files
+from reliability.setup import workflow_secrets
+from reliability.setup.doctor import service
 
 pytestmark = pytest.mark.django_db(transaction=True)
 BAD = ["X–Api–Key", "X-A:", "X-A\r\nB", "Idempotency-Key", "host", "X-Backstop-Delivery", "webhook-id", "Connection"]

@@ -5,8 +5,9 @@ from datetime import timedelta
 
 import pytest
 
+from reliability.core import clock
+from reliability.delivery import dispatch
 from reliability.models import Attempt
-from reliability.pipeline import clock, dispatch
 
 pytestmark = pytest.mark.django_db(transaction=True)
 HOUR = 3600

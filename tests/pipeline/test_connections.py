@@ -4,9 +4,10 @@ import time
 
 import pytest
 
-from reliability.pipeline import bounded, transport
-from reliability.pipeline.transport import Request
 from reliability.policies.classification import Failure
+from reliability.transport import client as transport
+from reliability.transport import deadline_adapter
+from reliability.transport.client import Request
 
 from ..support.wire import OK, read_request, reset, saying
 
@@ -135,7 +136,7 @@ def test_a_sound_answer_gives_its_connection_back(wire, answer):
 
 
 def test_a_connection_that_was_idle_for_long_is_not_used(wire, monkeypatch):
-    monkeypatch.setattr(bounded, "IDLE_LIMIT", 0.1)
+    monkeypatch.setattr(deadline_adapter, "IDLE_LIMIT", 0.1)
     server = wire(saying(OK, OK))
     post(server)
     time.sleep(0.2)
@@ -149,7 +150,7 @@ def test_one_that_closed_just_before_the_request_came_is_replaced(wire, monkeypa
     server = wire(saying(OK))
     post(server)
     time.sleep(0.1)
-    monkeypatch.setattr(bounded._Bounded, "is_connected", property(lambda self: self.sock is not None))
+    monkeypatch.setattr(deadline_adapter._Bounded, "is_connected", property(lambda self: self.sock is not None))
     assert statuses(post(server)) == [200]
     assert server.connections == 2
 

@@ -9,9 +9,9 @@ from django.db import connection
 
 from config.database import roles
 from config.database.roles import Role
-from reliability import engine
+from reliability import queue
+from reliability.delivery.dispatcher import Dispatcher
 from reliability.models import Delivery, DeliveryState, Lane
-from reliability.pipeline.dispatcher import Dispatcher
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -43,7 +43,7 @@ def test_a_lane_is_not_left_before_its_barrier_is_passed(other, workflow, accept
     workflow()
     delivery = accept()
     lane = Lane.objects.get()
-    with held(other, "SELECT pg_advisory_xact_lock_shared(%s, %s)", engine.LANE_LOCK, lane.pk):
+    with held(other, "SELECT pg_advisory_xact_lock_shared(%s, %s)", queue.LANE_LOCK, lane.pk):
         turn = dispatcher.attend(lane_id=lane.pk)
         assert len(receiver.wait_for(1)) == 1  # what is there already does not wait for it
         time.sleep(2.5)

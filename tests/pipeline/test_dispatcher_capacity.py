@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
+from reliability.delivery.dispatcher import Dispatcher
 from reliability.models import DeliveryState
-from reliability.pipeline.dispatcher import Dispatcher
 from tests.support.receiver import Reply
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -14,9 +14,11 @@ from django.contrib.staticfiles.storage import ManifestStaticFilesStorage
 from django.core.management import CommandError, call_command
 from django.db import connection
 
+from reliability.core import clock
+from reliability.delivery import intake
 from reliability.models import Archive, DeadLetter, StripeEndpoint, StripeSecret, error_fields
-from reliability.pipeline import clock, doctor, intake
-from reliability.pipeline.doctor import Finding, State, outside, service
+from reliability.setup import doctor
+from reliability.setup.doctor import Finding, State, outside, service
 from scheduling import doctor as cron
 from scheduling.models import CronJob
 

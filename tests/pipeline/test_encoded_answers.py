@@ -7,8 +7,8 @@ import zlib
 
 import pytest
 
-from reliability.pipeline import transport
-from reliability.pipeline.transport import Request
+from reliability.transport import client as transport
+from reliability.transport.client import Request
 
 from ..support.wire import Wire, saying
 

@@ -15,11 +15,11 @@ from procrastinate.contrib.django import app
 from procrastinate.jobs import Status
 from procrastinate.manager import JobManager
 
-from reliability import engine
-from reliability.engine import lost_jobs, tasks
-from reliability.engine.database_time import DATABASE_TIME, DatabaseTime
-from reliability.engine.manager import Manager
-from reliability.engine.process import PROCESS
+from reliability import queue as engine
+from reliability.queue import lost_jobs, tasks
+from reliability.queue.database_time import DATABASE_TIME, DatabaseTime
+from reliability.queue.manager import Manager
+from reliability.queue.process import PROCESS
 
 from ..support.queue import forget_all, job, opened, rows, silent_worker
 from ..support.workers import ROOT, environment
@@ -322,7 +322,7 @@ def test_a_process_whose_threads_hang_ends_all_the_same():
     script = """
 import asyncio, django, time
 django.setup()
-from reliability.engine import threads, worker
+from reliability.queue import threads, worker
 
 async def begin():
     asyncio.ensure_future(threads.n8n().run(lambda: time.sleep(600)))

@@ -8,10 +8,13 @@ import pytest
 from django.db import connection, transaction
 from django.db.models import Count, F, Q
 
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters import create, replay
+from reliability.dead_letters.create import Report
+from reliability.delivery import control, intake
 from reliability.models import DeadLetter, DeathRollup, FailureGroup, error_fields
-from reliability.pipeline import burial, clock, control, intake, replay, retry_end
-from reliability.pipeline.audit import Hand
-from reliability.pipeline.burial import Report
+from reliability.n8n import execution_retry_end
 from reliability.policies.fingerprint import fingerprint_of, reason_of
 
 HAND = Hand("user:olga", "test")
@@ -148,14 +151,14 @@ def expected(code, message):
 @pytest.mark.django_db
 def test_what_an_application_reports_has_a_kind(lane):
     report = Report("echo", "default", "{}", "Out of paper", "printer")
-    assert kind(burial.report(report=report, now=clock.now())) == expected("printer", "Out of paper")
+    assert kind(create.report(report=report, now=clock.now())) == expected("printer", "Out of paper")
 
 
 @pytest.mark.django_db
 def test_an_entry_whose_error_is_told_anew_changes_its_kind(letter):
     made = letter("Workflow failed", code="execution_error", source="n8n", execution_id="7")
     made.save()
-    retry_end._put_back(made, "8", "No such column", clock.now())
+    execution_retry_end._put_back(made, "8", "No such column", clock.now())
     assert kind(made) == expected("execution_error", "No such column")
     assert groups() == {("execution_error", 0, 1), ("execution_error", 1, 1)}
 

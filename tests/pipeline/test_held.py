@@ -5,9 +5,11 @@ import threading
 import pytest
 from django.db import DatabaseError, connection, transaction
 
+from reliability.core import clock
+from reliability.core.db_pipeline import together
+from reliability.delivery import intake
+from reliability.lanes import breakers, lane_lock
 from reliability.models import Breaker, Lane, Scope, Workflow
-from reliability.pipeline import circuit, clock, held, intake
-from reliability.pipeline.together import together
 
 
 @pytest.fixture
@@ -17,10 +19,10 @@ def lane(workflow):
 
 @pytest.mark.django_db
 def test_what_belongs_to_it_is_read_with_it(lane):
-    shared = circuit.instance()
+    shared = breakers.instance()
     before = clock.now()
     with transaction.atomic():
-        found = held.hold(lane_id=lane.pk)
+        found = lane_lock.hold(lane_id=lane.pk)
     assert (found.lane, found.lane.workflow, found.lane.breaker) == (lane, lane.workflow, lane.breaker)
     assert found.lane.breaker.lane is found.lane
     assert found.shared == shared
@@ -31,13 +33,13 @@ def test_what_belongs_to_it_is_read_with_it(lane):
 def test_an_instance_s_breaker_that_is_not_made_yet_is_none(lane):
     Breaker.objects.filter(scope=Scope.INSTANCE).delete()
     with transaction.atomic():
-        assert held.hold(lane_id=lane.pk).shared is None
+        assert lane_lock.hold(lane_id=lane.pk).shared is None
 
 
 @pytest.mark.django_db
 def test_a_lane_that_is_gone_is_said_to_be():
     with pytest.raises(Lane.DoesNotExist), transaction.atomic():
-        held.lock(lane_id=2**31 - 1)
+        lane_lock.lock(lane_id=2**31 - 1)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -48,12 +50,12 @@ def test_who_waited_for_the_lock_reads_what_its_holder_wrote(lane):
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SET LOCAL application_name = 'who waits'")
             waiting.set()
-            found.append(held.hold(lane_id=lane.pk))
+            found.append(lane_lock.hold(lane_id=lane.pk))
         connection.close()
 
     second = threading.Thread(target=wait)
     with transaction.atomic():
-        held.lock(lane_id=lane.pk)
+        lane_lock.lock(lane_id=lane.pk)
         second.start()
         waiting.wait(5)
         until_it_waits()
@@ -92,7 +94,7 @@ def test_an_error_within_is_django_s_and_ends_what_follows(lane):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("patience", [held.PATIENT, held.BRIEF])
+@pytest.mark.parametrize("patience", [lane_lock.PATIENT, lane_lock.BRIEF])
 def test_who_is_not_patient_is_told_that_the_lane_is_locked(lane, patience):
     """Within its limit, which holds for all of its transaction."""
     waited = []
@@ -100,13 +102,13 @@ def test_who_is_not_patient_is_told_that_the_lane_is_locked(lane, patience):
     def wait() -> None:
         with connection.cursor() as cursor:
             cursor.execute("SET statement_timeout = '20s'")  # in vain, if the limit does not hold
-        with pytest.raises(held.LaneLocked), transaction.atomic():
-            held.hold(lane_id=lane.pk, patience=patience)
+        with pytest.raises(lane_lock.LaneLocked), transaction.atomic():
+            lane_lock.hold(lane_id=lane.pk, patience=patience)
         waited.append(True)
         connection.close()
 
     with transaction.atomic():
-        held.hold(lane_id=lane.pk, patience=patience)
+        lane_lock.hold(lane_id=lane.pk, patience=patience)
         with connection.cursor() as cursor:
             cursor.execute("SHOW lock_timeout")
             assert cursor.fetchone()[0] == f"{round(patience.wait.total_seconds() * 1000)}ms"
@@ -117,15 +119,15 @@ def test_who_is_not_patient_is_told_that_the_lane_is_locked(lane, patience):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("patience", [held.PATIENT, held.BRIEF])
+@pytest.mark.parametrize("patience", [lane_lock.PATIENT, lane_lock.BRIEF])
 def test_a_session_that_began_with_a_locked_lane_can_lock_it_later(lane, patience):
     found: list[object] = []
 
     def attempt() -> None:
         try:
             with transaction.atomic():
-                found.append(held.hold(lane_id=lane.pk, patience=patience).lane)
-        except held.LaneLocked as error:
+                found.append(lane_lock.hold(lane_id=lane.pk, patience=patience).lane)
+        except lane_lock.LaneLocked as error:
             found.append(type(error))
 
     released = threading.Event()
@@ -141,10 +143,10 @@ def test_a_session_that_began_with_a_locked_lane_can_lock_it_later(lane, patienc
     locked = threading.Event()
     other = threading.Thread(target=repeat)
     with transaction.atomic():
-        held.lock(lane_id=lane.pk)
+        lane_lock.lock(lane_id=lane.pk)
         other.start()
         locked.wait(30)
     released.set()
     other.join(30)
 
-    assert found == [held.LaneLocked, held.LaneLocked, lane]
+    assert found == [lane_lock.LaneLocked, lane_lock.LaneLocked, lane]

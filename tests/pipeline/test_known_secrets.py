@@ -4,8 +4,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from reliability.core import known_secrets
 from reliability.models import Workflow
-from reliability.pipeline import known_secrets
 from reliability.policies.redaction import REDACTED
 
 pytestmark = pytest.mark.django_db

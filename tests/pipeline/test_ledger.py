@@ -18,8 +18,8 @@ from reliability.models import (
     StripeRepeat,
     StripeSecret,
 )
-from reliability.pipeline import ledger
-from reliability.pipeline.ledger import Arrival, Recorded
+from reliability.stripe import ledger
+from reliability.stripe.ledger import Arrival, Recorded
 
 from ..support import stripe
 

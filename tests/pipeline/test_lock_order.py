@@ -1,4 +1,4 @@
-"""Transactions lock rows in the order of `reliability.lock_order`, and no two of them wait for each other."""
+"""Transactions lock rows in the order of `reliability.core.lock_order`, and no two of them wait for each other."""
 
 import re
 import threading
@@ -9,8 +9,9 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 from psycopg import errors
 
-from reliability.lock_order import AT_COMMIT, ORDER
-from reliability.pipeline import held, lock_waits
+from reliability.core import lock_waits
+from reliability.core.lock_order import AT_COMMIT, ORDER
+from reliability.lanes import lane_lock as held
 
 from .lock_scenarios import SCENARIOS, World, build
 

@@ -2,9 +2,11 @@
 
 import pytest
 
+from reliability.core import clock
+from reliability.core.audit import Hand
 from reliability.models import DeadLetter, ExecutionRetry, FailureReport
-from reliability.pipeline import clock, lookup, n8n_api, retry
-from reliability.pipeline.audit import Hand
+from reliability.n8n import client as n8n_client
+from reliability.n8n import delivery_lookup, execution_retry
 
 from ..support.bodies import failed
 from ..support.receiver import Reply
@@ -21,7 +23,12 @@ PAGES = [
     Reply(200, "<html>sign in</html>"),
     Reply(200, "[]"),
 ]
-FINAL = [(401, n8n_api.Unauthorised), (403, n8n_api.Unauthorised), (404, n8n_api.NotThere), (400, n8n_api.Refused)]
+FINAL = [
+    (401, n8n_client.Unauthorised),
+    (403, n8n_client.Unauthorised),
+    (404, n8n_client.NotThere),
+    (400, n8n_client.Refused),
+]
 
 
 @pytest.fixture
@@ -33,8 +40,8 @@ def proxy(receiver, settings):
 @pytest.mark.parametrize("page", PAGES, ids=lambda one: f"{one.status} {one.body[:8]}")
 def test_a_proxy_s_page_says_nothing(proxy, page):
     proxy.rule = lambda got: page
-    with pytest.raises(n8n_api.NotReached) as caught:
-        n8n_api.execution(execution_id="2")
+    with pytest.raises(n8n_client.NotReached) as caught:
+        n8n_client.execution(execution_id="2")
     certain = page.status not in (200, *range(500, 600)) or "starting" in page.body
     assert caught.value.begun is not certain
 
@@ -43,7 +50,7 @@ def test_a_proxy_s_page_says_nothing(proxy, page):
 def test_n8n_s_own_answer_is_final(proxy, status, error):
     proxy.always(status, '{"message": "said by n8n"}')
     with pytest.raises(error):
-        n8n_api.execution(execution_id="2")
+        n8n_client.execution(execution_id="2")
 
 
 @pytest.mark.parametrize("page", PAGES[:-2], ids=lambda one: f"{one.status} {one.body[:8]}")
@@ -52,14 +59,14 @@ def test_a_proxy_s_page_ends_no_retry_and_no_look_up(proxy, api, page):
     assert report.status_code == 201
     made = FailureReport.objects.get()
     proxy.rule = lambda got: page
-    lookup.look(report_id=made.pk)
+    delivery_lookup.look(report_id=made.pk)
     made.refresh_from_db()
     assert made.state == "looking_up"
     proxy.always(404, '{"message": "not found"}')
-    lookup.look(report_id=made.pk)
+    delivery_lookup.look(report_id=made.pk)
     letter = DeadLetter.objects.get()
-    begun = retry.begin(dead_letter_id=letter.pk, hand=Hand("t"), now=clock.now())
+    begun = execution_retry.begin(dead_letter_id=letter.pk, hand=Hand("t"), now=clock.now())
     proxy.rule = lambda got: page
-    retry.work(retry_id=begun.pk)
+    execution_retry.work(retry_id=begun.pk)
     letter.refresh_from_db()
     assert (ExecutionRetry.objects.get().state, letter.status) == ("pending", "replaying")

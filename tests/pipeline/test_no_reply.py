@@ -13,11 +13,12 @@ import responses
 import urllib3
 
 from config import resolver
-from reliability.pipeline import bounded, no_reply, transport
-from reliability.pipeline.exchange import LeaseRanOut, Stage
-from reliability.pipeline.local_fault import LocalFault
-from reliability.pipeline.transport import Answer, Request
 from reliability.policies.classification import Failure
+from reliability.transport import client as transport
+from reliability.transport import deadline_adapter, no_reply
+from reliability.transport.client import Answer, Request
+from reliability.transport.exchange import LeaseRanOut, Stage
+from reliability.transport.local_fault import LocalFault
 
 from ..support.wire import OK, broken, certificate, proxy, read_request, saying
 
@@ -77,7 +78,7 @@ def test_through_a_proxy_connections_are_kept(wire, trusted, monkeypatch):
 
 
 def test_a_stalled_handshake_is_a_failure_to_connect(wire, monkeypatch):
-    monkeypatch.setattr(bounded, "HANDSHAKE_TIMEOUT", 0.3)
+    monkeypatch.setattr(deadline_adapter, "HANDSHAKE_TIMEOUT", 0.3)
     server = wire(lambda talk: time.sleep(3))
     began = time.monotonic()
     answer = post(server.url.replace("http:", "https:"))
@@ -131,7 +132,7 @@ def test_a_refused_connection():
 
 
 def test_a_connection_that_is_not_taken_is_a_failure_to_connect(monkeypatch):
-    monkeypatch.setattr(bounded, "CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr(deadline_adapter, "CONNECT_TIMEOUT", 0.3)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         address = listener.getsockname()
         waiting = [socket.socket() for _ in range(3)]
@@ -161,7 +162,7 @@ def test_a_name_whose_lookup_hangs_holds_up_no_other(monkeypatch):
         return real("127.0.0.1" if host == "well.example" else host, *arguments, flags=flags, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", hangs)
-    monkeypatch.setattr(bounded, "CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr(deadline_adapter, "CONNECT_TIMEOUT", 0.3)
     try:
         answer = post("http://hangs.example/")
         assert (answer.failure, answer.code) == (F.DNS_FAILURE, "dns_timeout")
@@ -188,7 +189,7 @@ def test_a_proxy_that_does_not_connect(wire, monkeypatch, answer, failure, code)
 
 
 def test_a_proxy_that_stalls_is_a_failure_to_connect(wire, monkeypatch):
-    monkeypatch.setattr(bounded, "CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr(deadline_adapter, "CONNECT_TIMEOUT", 0.3)
     server = wire(lambda talk: time.sleep(3))
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.port}")
     assert post("https://n8n.example.com/").failure is F.CONNECT_TIMEOUT

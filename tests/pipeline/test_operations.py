@@ -7,6 +7,13 @@ from datetime import timedelta
 import pytest
 from django.db import connection, transaction
 
+from reliability.bulk import operations
+from reliability.bulk import steps as bulk
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters import replay
+from reliability.dead_letters.filters import DeadLetterFilter
+from reliability.delivery import control, intake
 from reliability.errors import Conflict, InvalidInput, NotFound, NotReplayable
 from reliability.models import (
     AuditEntry,
@@ -18,9 +25,8 @@ from reliability.models import (
     OperationKind,
 )
 from reliability.models.ids import uuid7
-from reliability.pipeline import bulk, clock, control, intake, operations, replay, retention, retention_rules, retry_end
-from reliability.pipeline.audit import Hand
-from reliability.pipeline.selection import DeadLetterFilter
+from reliability.n8n import execution_retry_end
+from reliability.retention import rules, runner
 
 pytestmark = pytest.mark.django_db(transaction=True)
 HAND = Hand("user:anna", "the vendor is back")
@@ -236,7 +242,7 @@ def test_what_n8n_reported_is_retried_there_or_passed_over_by_cause(letters, set
     operation = work(submit())
     assert (operation.done, operation.skipped_by) == (6, {"no_execution": 3})
     for retry, good in zip(ExecutionRetry.objects.order_by("id"), (True, True, True, False), strict=True):
-        retry_end.end(retry=retry, succeeded=good, now=clock.now(), error="again")
+        execution_retry_end.end(retry=retry, succeeded=good, now=clock.now(), error="again")
     end_all(operation)
     operation = work(operation)
     assert (operation.state, operation.recovered, operation.failed) == ("done", 5, 1)
@@ -317,9 +323,9 @@ def test_a_purged_payload_is_erased_wherever_it_is_kept(workflow, accept, letter
     now = clock.now()
     replay.purge(dead_letter_id=letter.pk, hand=HAND, now=now)
     kept = letters(1)[0]
-    assert retention.apply(rule=retention_rules.PURGED_PAYLOADS, now=now + timedelta(days=6)).rows == 0
-    assert retention.counted(rule=retention_rules.PURGED_PAYLOADS, now=now + timedelta(days=8)) == 1
-    assert retention.apply(rule=retention_rules.PURGED_PAYLOADS, now=now + timedelta(days=8)).rows == 1
+    assert runner.apply(rule=rules.PURGED_PAYLOADS, now=now + timedelta(days=6)).rows == 0
+    assert runner.counted(rule=rules.PURGED_PAYLOADS, now=now + timedelta(days=8)) == 1
+    assert runner.apply(rule=rules.PURGED_PAYLOADS, now=now + timedelta(days=8)).rows == 1
     letter.refresh_from_db(), delivery.refresh_from_db(), kept.refresh_from_db()
     assert (letter.status, letter.payload, letter.document, letter.erase_at) == ("purged", "", None, None)
     assert set(Delivery.objects.values_list("payload", flat=True)) == {""}
@@ -327,7 +333,7 @@ def test_a_purged_payload_is_erased_wherever_it_is_kept(workflow, accept, letter
     assert kept.payload
     with pytest.raises(NotReplayable):
         operations.undo_purge(dead_letter_id=letter.pk, hand=HAND, now=now)
-    assert retention.apply(rule=retention_rules.PURGED_PAYLOADS, now=now + timedelta(days=9)).rows == 0
+    assert runner.apply(rule=rules.PURGED_PAYLOADS, now=now + timedelta(days=9)).rows == 0
 
 
 def jobs(operation: Operation) -> list[str]:

@@ -6,6 +6,11 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.delivery import control, intake, rollups
+from reliability.delivery.rollups import Tally
+from reliability.lanes import breakers
 from reliability.models import (
     Attempt,
     Breaker,
@@ -19,11 +24,9 @@ from reliability.models import (
     Workflow,
     error_fields,
 )
-from reliability.pipeline import circuit, clock, control, intake, overview, rollups
-from reliability.pipeline.audit import Hand
-from reliability.pipeline.charts import Range
-from reliability.pipeline.overview import take
-from reliability.pipeline.rollups import Tally
+from reliability.stats import overview
+from reliability.stats.charts import Range
+from reliability.stats.overview import take
 from scheduling.models import CronJob
 
 pytestmark = pytest.mark.django_db
@@ -131,8 +134,8 @@ def test_what_does_not_run_is_told(lane, now, accept, monkeypatch):
     accept()
     accept(tenant="acme")
     for one in Breaker.objects.filter(lane__tenant="default"):
-        circuit.force_open(breaker_id=one.pk, hand=HAND, now=now)
-    circuit.instance()
+        breakers.force_open(breaker_id=one.pk, hand=HAND, now=now)
+    breakers.instance()
     Breaker.objects.filter(scope="instance").update(state="open", opened_at=now, reason="connection_refused: x")
     control.pause(workflow_id=Workflow.objects.get().pk, hand=HAND, now=now)
     Flag.objects.filter(name="dispatch").update(enabled=False)

@@ -44,7 +44,7 @@ OVERRIDDEN = {
 
 def says(what: str) -> str:
     return (
-        f"Procrastinate {version('procrastinate')} changed {what}; {CHECKED} is what `reliability.engine` was made for."
+        f"Procrastinate {version('procrastinate')} changed {what}; {CHECKED} is what `reliability.queue` was made for."
     )
 
 

@@ -7,9 +7,11 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
+from reliability.core import clock
 from reliability.models import DeadLetter, Delivery, StripeEndpoint, StripeEvent, StripeRepeat
-from reliability.pipeline import clock, ledger, reconcile
-from reliability.pipeline.ledger import Arrival
+from reliability.stripe import ledger
+from reliability.stripe import reconcile as stripe_reconcile
+from reliability.stripe.ledger import Arrival
 
 from ..support import stripe
 
@@ -102,7 +104,7 @@ def test_the_report_says_what_became_of_each(vendor, workflow):
         one = rows[f"evt_{number}"]
         values = {"payload": "{}", "created_at": now, "died_at": now, "expires_at": now}
         DeadLetter.objects.create(lane=one.lane, delivery=one, source="delivery", status=status, **values)
-    found = reconcile.run(endpoint=StripeEndpoint.objects.get(), key="sk_test_1", hours=1, now=now)
+    found = stripe_reconcile.run(endpoint=StripeEndpoint.objects.get(), key="sk_test_1", hours=1, now=now)
     assert {line.event.id: str(line.outcome) for line in found} == {
         "evt_0": "delivered",
         "evt_1": "dead",

@@ -4,9 +4,12 @@ import time
 
 import pytest
 
+from reliability.core import clock
 from reliability.errors import ConfigurationError, Unavailable
-from reliability.pipeline import clock, n8n_api, reconcile, repeated_reads
-from reliability.pipeline.repeated_reads import repeated
+from reliability.n8n import client as n8n_client
+from reliability.stripe import reconcile as stripe_reconcile
+from reliability.transport import repeated_reads
+from reliability.transport.repeated_reads import repeated
 
 from ..support import stripe
 from ..support.n8n_api import KEY, FakeN8n
@@ -90,30 +93,30 @@ def answering(n8n, *answers):
 @pytest.mark.parametrize("answers", [(503,), (0,), (429, 502)], ids=str)
 def test_n8n_is_asked_again_for_what_changes_nothing(n8n, answers):
     calls = answering(n8n, *answers)
-    assert n8n_api.execution(execution_id="2").id == "2"
+    assert n8n_client.execution(execution_id="2").id == "2"
     assert calls == ["GET"] * (len(answers) + 1)
 
 
 def test_n8n_is_not_asked_again_for_ever(n8n):
     calls = answering(n8n, *[503] * 99)
-    with pytest.raises(n8n_api.NotReached):
-        n8n_api.execution(execution_id="2")
+    with pytest.raises(n8n_client.NotReached):
+        n8n_client.execution(execution_id="2")
     assert calls == ["GET"] * 3
 
 
-@pytest.mark.parametrize(("answer", "error"), [(401, n8n_api.Unauthorised), (404, n8n_api.NotThere)])
+@pytest.mark.parametrize(("answer", "error"), [(401, n8n_client.Unauthorised), (404, n8n_client.NotThere)])
 def test_a_clear_answer_of_n8n_is_final(n8n, answer, error):
     calls = answering(n8n, answer)
     with pytest.raises(error):
-        n8n_api.execution(execution_id="2")
+        n8n_client.execution(execution_id="2")
     assert calls == ["GET"]
 
 
 @pytest.mark.parametrize("answer", [503, 0])
 def test_n8n_is_asked_for_a_retry_once(n8n, answer):
     calls = answering(n8n, *[answer] * 9)
-    with pytest.raises(n8n_api.NotReached):
-        n8n_api.retry(execution_id="2", load_workflow=True)
+    with pytest.raises(n8n_client.NotReached):
+        n8n_client.retry(execution_id="2", load_workflow=True)
     assert calls == ["POST"]
 
 
@@ -126,7 +129,7 @@ def vendor(settings):
 
 
 def listed():
-    return list(reconcile._listed("sk_test_1", clock.now()))
+    return list(stripe_reconcile._listed("sk_test_1", clock.now()))
 
 
 @pytest.mark.django_db

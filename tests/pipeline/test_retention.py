@@ -9,6 +9,8 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
 
+from reliability.core import clock
+from reliability.delivery import intake
 from reliability.models import (
     Delivery,
     Execution,
@@ -20,14 +22,14 @@ from reliability.models import (
     StripeRepeat,
     ids,
 )
-from reliability.pipeline import clock, intake, retention
 from reliability.policies import pacing
+from reliability.retention import runner
 
 DAY = timedelta(days=1)
 
 
-def rule(name: str) -> retention.Rule:
-    return next(one for one in retention.rules() if one.name == name)
+def rule(name: str) -> runner.Rule:
+    return next(one for one in runner.rules() if one.name == name)
 
 
 def line(capsys, name: str) -> list[str]:
@@ -68,13 +70,13 @@ def event(now):
 
 def test_old_payloads_of_stripe_are_scrubbed_and_their_rows_stay(event, now, settings):
     old, young = event("evt_old", 91), event("evt_young", 89)
-    assert retention.apply(rule=rule("stripe_payloads"), now=now).rows == 1
+    assert runner.apply(rule=rule("stripe_payloads"), now=now).rows == 1
     old.refresh_from_db(), young.refresh_from_db()
     assert (old.payload, old.scrubbed_at, old.event_id) == ("", now, "evt_old")
     assert (young.payload, young.scrubbed_at) == ('{"amount": 1}', None)
-    assert retention.apply(rule=rule("stripe_payloads"), now=now).rows == 0
+    assert runner.apply(rule=rule("stripe_payloads"), now=now).rows == 0
     settings.STRIPE_PAYLOAD_RETENTION_DAYS = 30
-    assert retention.apply(rule=rule("stripe_payloads"), now=now).rows == 1
+    assert runner.apply(rule=rule("stripe_payloads"), now=now).rows == 1
 
 
 def test_repeats_refusals_and_expired_slots_go(event, now, workflow):
@@ -86,7 +88,7 @@ def test_repeats_refusals_and_expired_slots_go(event, now, workflow):
     lane = intake.open_lane(workflow_id=workflow().pk, tenant="default")
     for minutes in (-1, 1):
         Slot.objects.create(lane=lane, taken_at=now - DAY, expires_at=now + timedelta(minutes=minutes))
-    done = {one.name: one.rows for one in retention.cleanup(now=now)}
+    done = {one.name: one.rows for one in runner.cleanup(now=now)}
     assert (done["stripe_repeats"], done["stripe_refusals"], done["slots"]) == (1, 1, 1)
     assert [model.objects.count() for model in (StripeRepeat, StripeRefusal, Slot)] == [1, 1, 1]
     assert Lane.objects.exists()
@@ -100,8 +102,8 @@ def test_it_goes_on_until_no_batch_is_full(now, monkeypatch):
     first = rule("stripe_refusals").batch(now=now, size=10, after=None)
     assert first.rows == 10
     assert StripeRefusal.objects.count() == 15
-    assert rule("stripe_refusals").batch(now=now, size=20, after=first.after) == retention.Swept(15)
-    assert retention.apply(rule=rule("stripe_refusals"), now=now).rows == 0
+    assert rule("stripe_refusals").batch(now=now, size=20, after=first.after) == runner.Swept(15)
+    assert runner.apply(rule=rule("stripe_refusals"), now=now).rows == 0
 
 
 def test_a_dry_run_only_counts(event, now, capsys):
@@ -125,7 +127,7 @@ def test_it_passes_by_what_another_holds_and_two_share_the_work():
 
     def work():
         try:
-            totals.append(retention.apply(rule=rule("stripe_refusals"), now=now).rows)
+            totals.append(runner.apply(rule=rule("stripe_refusals"), now=now).rows)
         finally:
             connection.close()
 
@@ -144,7 +146,7 @@ def test_it_passes_by_what_another_holds_and_two_share_the_work():
 @pytest.mark.django_db(transaction=True)
 def test_a_batch_that_waits_too_long_for_another_is_tried_again(workflow, monkeypatch):
     """Of what goes along with its rows, it cannot pass by what another holds."""
-    monkeypatch.setattr(retention, "LOCK_SECONDS", 1)
+    monkeypatch.setattr(runner, "LOCK_SECONDS", 1)
     now = clock.now()
     lane = intake.open_lane(workflow_id=workflow().pk, tenant="default")
     at = now - 100 * DAY
@@ -153,7 +155,7 @@ def test_a_batch_that_waits_too_long_for_another_is_tried_again(workflow, monkey
     delivery = Delivery.objects.create(pk=made, idempotency_key="1", state="delivered", **values)
     told = Execution.objects.create(lane=lane, delivery=delivery, execution_id="1", status="success", reported_at=now)
     held, tries = threading.Event(), []
-    plain = retention.Rule.batch
+    plain = runner.Rule.batch
 
     def batch(self, **given):
         tries.append(self.name)
@@ -168,11 +170,11 @@ def test_a_batch_that_waits_too_long_for_another_is_tried_again(workflow, monkey
         finally:
             connection.close()
 
-    monkeypatch.setattr(retention.Rule, "batch", batch)
+    monkeypatch.setattr(runner.Rule, "batch", batch)
     thread = threading.Thread(target=hold)
     thread.start()
     held.wait(timeout=10)
-    done = retention.apply(rule=rule("deliveries"), now=now)
+    done = runner.apply(rule=rule("deliveries"), now=now)
     thread.join(timeout=20)
     assert (done.rows, done.error, Delivery.objects.count()) == (1, "", 0)
     assert len(tries) > 1

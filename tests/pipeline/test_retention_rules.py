@@ -8,7 +8,9 @@ from axes.models import AccessAttempt
 from django.contrib.sessions.models import Session
 from django.db import connection
 
-from reliability import engine
+from reliability import queue
+from reliability.core import clock
+from reliability.delivery import intake
 from reliability.models import (
     Attempt,
     AuditEntry,
@@ -29,15 +31,15 @@ from reliability.models import (
     error_fields,
     ids,
 )
-from reliability.pipeline import clock, intake, retention
+from reliability.retention import runner
 
 DAY = timedelta(days=1)
 OLD, YOUNG = 91, 89  # days, about the retention of 90
 
 
 def sweep(name: str, now) -> int:
-    rule = next(one for one in retention.rules() if one.name == name)
-    done = retention.apply(rule=rule, now=now, pace=retention.Pace(load=1.0))
+    rule = next(one for one in runner.rules() if one.name == name)
+    done = runner.apply(rule=rule, now=now, pace=runner.Pace(load=1.0))
     assert done.error == ""
     return done.rows
 
@@ -355,7 +357,7 @@ def test_ended_jobs_of_the_engine_go(now):
                 moment = [cursor.fetchone()[0], now - days * DAY]
                 cursor.execute("DELETE FROM procrastinate_events WHERE job_id = %s", moment[:1])
                 cursor.execute("INSERT INTO procrastinate_events (job_id, type, at) VALUES (%s, 'started', %s)", moment)
-    assert engine.ended_jobs(before=now - 7 * DAY, limit=10) == 4
+    assert queue.ended_jobs(before=now - 7 * DAY, limit=10) == 4
     assert sweep("engine_jobs", now) == 4
     with connection.cursor() as cursor:
         cursor.execute("SELECT task_name, status FROM procrastinate_jobs ORDER BY id")
@@ -366,20 +368,20 @@ def test_ended_jobs_of_the_engine_go(now):
 
 def test_a_rule_that_fails_keeps_no_other_from_its_turn(now, delivery, monkeypatch):
     delivery(OLD)
-    broken = retention.pruning(name="broken", what="", age=timedelta, table="no_such_table", where="true")
-    monkeypatch.setattr(retention, "_rules", {"broken": broken, **retention._rules})
-    done = {one.name: one for one in retention.cleanup(now=now)}
+    broken = runner.pruning(name="broken", what="", age=timedelta, table="no_such_table", where="true")
+    monkeypatch.setattr(runner, "_rules", {"broken": broken, **runner._rules})
+    done = {one.name: one for one in runner.cleanup(now=now)}
     assert "no_such_table" in done["broken"].error
     assert (done["deliveries"].rows, done["deliveries"].error) == (1, "")
 
 
 def test_it_stops_between_batches(now, delivery):
     delivery(OLD)
-    done = list(retention.cleanup(now=now, pace=retention.Pace(stopping=lambda: True)))
+    done = list(runner.cleanup(now=now, pace=runner.Pace(stopping=lambda: True)))
     assert (done, Delivery.objects.count()) == ([], 1)
     seen = []
-    pace = retention.Pace(stopping=lambda: bool(seen), watch=lambda name, rows: seen.append((name, rows)))
-    first = list(retention.cleanup(now=now, only=["deliveries", "sessions"], pace=pace))
+    pace = runner.Pace(stopping=lambda: bool(seen), watch=lambda name, rows: seen.append((name, rows)))
+    first = list(runner.cleanup(now=now, only=["deliveries", "sessions"], pace=pace))
     assert [(one.name, one.rows, one.stopped) for one in first] == [("deliveries", 1, True)]
 
 
@@ -389,6 +391,6 @@ def test_the_place_in_a_table_is_found_by_id(now, delivery, attempt, ages, expec
     for number, age in enumerate(ages, start=1):
         attempt(one, age, number)
     Attempt.objects.filter(number=2).update(id=10**12)  # a gap, as a sequence leaves them
-    attempts = next(rule for rule in retention.rules() if rule.name == "attempts")
+    attempts = next(rule for rule in runner.rules() if rule.name == "attempts")
     assert attempts.count(now=now, limit=100) == len([age for age in ages if age > 90])
     assert attempts.count(now=now, limit=1) == min(1, expected)

@@ -7,9 +7,11 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from reliability.core import clock
+from reliability.dead_letters import filters
+from reliability.dead_letters.filters import DeadLetterFilter
+from reliability.delivery import intake
 from reliability.models import DeadLetter, error_fields, ids
-from reliability.pipeline import clock, intake, selection
-from reliability.pipeline.selection import DeadLetterFilter
 
 pytestmark = pytest.mark.django_db
 
@@ -96,20 +98,20 @@ def test_no_search_is_confused_by_what_is_no_id(letter):
 
 def test_a_search_reads_the_newest_errors_and_says_that_there_are_older_ones(letter, monkeypatch):
     made = [letter(f"No client {n}", execution_id=f"x{n}") for n in range(5)]
-    monkeypatch.setattr(selection, "ERRORS_READ", 3)
+    monkeypatch.setattr(filters, "ERRORS_READ", 3)
     found = DeadLetterFilter(search="client").found()
     assert (set(found.rows), found.cut) == (set(made[2:]), True)
     by_index = DeadLetterFilter(search="x0").found()
     assert (set(by_index.rows), by_index.cut) == ({made[0]}, True)
     assert not DeadLetterFilter(search=str(made[0].pk)).found().cut
     assert set(DeadLetterFilter(search="client").matching()) == set(made)
-    monkeypatch.setattr(selection, "ERRORS_READ", 5)
+    monkeypatch.setattr(filters, "ERRORS_READ", 5)
     assert not DeadLetterFilter(search="client").found().cut
 
 
 def test_a_search_shows_so_many_matches(letter, monkeypatch):
     made = [letter() for _ in range(4)]
-    monkeypatch.setattr(selection, "MATCHES_SHOWN", 3)
+    monkeypatch.setattr(filters, "MATCHES_SHOWN", 3)
     found = DeadLetterFilter(search="client").found()
     assert (set(found.rows), found.cut) == (set(made[1:]), True)
 
@@ -131,6 +133,6 @@ def test_the_api_filters_by_kind_and_says_when_a_search_was_cut(letter, api, mon
     shown = api.get(f"{url}?search=client").json()
     assert shown["search_cut"] is False
     assert (shown["results"][0]["reason"], shown["results"][0]["fingerprint"]) == ("http_5xx", made[0].fingerprint)
-    monkeypatch.setattr(selection, "ERRORS_READ", 1)
+    monkeypatch.setattr(filters, "ERRORS_READ", 1)
     assert api.get(f"{url}?search=client").json()["search_cut"] is True
     assert "search_cut" not in api.get(url).json()

@@ -7,8 +7,9 @@ import pytest
 import requests
 import responses
 
+from reliability.alerts import channels
 from reliability.models import AlertChannel, AlertNotice
-from reliability.pipeline import alert_channels, n8n_api
+from reliability.n8n import client as n8n_client
 
 from ..support.wire import broken, proxy
 
@@ -36,35 +37,35 @@ def api(settings):
 def test_n8n_s_api_that_does_not_answer(api, error, begun):
     with responses.RequestsMock() as mock:
         mock.post("http://n8n/api/v1/executions/1/retry", body=error)
-        with pytest.raises(n8n_api.NotReached) as raised:
-            n8n_api.retry(execution_id="1", load_workflow=False)
+        with pytest.raises(n8n_client.NotReached) as raised:
+            n8n_client.retry(execution_id="1", load_workflow=False)
     assert raised.value.begun is begun
 
 
 @pytest.mark.parametrize(
     ("status", "body", "kind", "begun"),
     [
-        (401, '{"message": "unauthorized"}', n8n_api.Unauthorised, None),
-        (403, '{"message": "Forbidden"}', n8n_api.Unauthorised, None),
-        (401, "", n8n_api.NotReached, False),
-        (403, "<html>", n8n_api.NotReached, False),
-        (404, "404 page not found", n8n_api.NotReached, False),
-        (404, '{"message": "Not found"}', n8n_api.NotThere, None),
-        (409, '{"message": "x"}', n8n_api.Refused, None),
-        (301, "", n8n_api.NotReached, False),
-        (429, "", n8n_api.NotReached, False),
-        (500, "", n8n_api.NotReached, True),
-        (502, "<html>", n8n_api.NotReached, True),
-        (200, "<html>", n8n_api.NotReached, True),
-        (200, "[]", n8n_api.NotReached, True),
-        (200, "", n8n_api.NotReached, True),
+        (401, '{"message": "unauthorized"}', n8n_client.Unauthorised, None),
+        (403, '{"message": "Forbidden"}', n8n_client.Unauthorised, None),
+        (401, "", n8n_client.NotReached, False),
+        (403, "<html>", n8n_client.NotReached, False),
+        (404, "404 page not found", n8n_client.NotReached, False),
+        (404, '{"message": "Not found"}', n8n_client.NotThere, None),
+        (409, '{"message": "x"}', n8n_client.Refused, None),
+        (301, "", n8n_client.NotReached, False),
+        (429, "", n8n_client.NotReached, False),
+        (500, "", n8n_client.NotReached, True),
+        (502, "<html>", n8n_client.NotReached, True),
+        (200, "<html>", n8n_client.NotReached, True),
+        (200, "[]", n8n_client.NotReached, True),
+        (200, "", n8n_client.NotReached, True),
     ],
 )
 def test_n8n_s_api_that_does_not_do_it(api, status, body, kind, begun):
     with responses.RequestsMock() as mock:
         mock.post("http://n8n/api/v1/executions/1/retry", status=status, body=body)
         with pytest.raises(kind) as raised:
-            n8n_api.retry(execution_id="1", load_workflow=False)
+            n8n_client.retry(execution_id="1", load_workflow=False)
     assert type(raised.value) is kind
     assert getattr(raised.value, "begun", None) is begun
 
@@ -75,8 +76,8 @@ def test_n8n_s_api_that_does_not_do_it(api, status, body, kind, begun):
 )
 def test_n8n_s_api_names_the_setting(settings, url, key, named):
     settings.N8N_API_URL, settings.N8N_API_KEY = url, key
-    with pytest.raises(n8n_api.NotReached) as raised:
-        n8n_api.execution(execution_id="1")
+    with pytest.raises(n8n_client.NotReached) as raised:
+        n8n_client.execution(execution_id="1")
     assert named in raised.value.detail
     assert key not in raised.value.detail
     assert not raised.value.begun
@@ -98,8 +99,8 @@ def test_an_alert_s_webhook_that_does_not_take_it(settings, answer, text):
     notice = AlertNotice(channel=AlertChannel.WEBHOOK, changes=[])
     with responses.RequestsMock() as mock:
         mock.post("http://hooks/secret-token", **answer)
-        with pytest.raises(alert_channels.NotSent) as raised:
-            alert_channels.send(notice=notice)
+        with pytest.raises(channels.NotSent) as raised:
+            channels.send(notice=notice)
     assert text in raised.value.detail
     assert "secret-token" not in raised.value.detail
 
@@ -108,5 +109,5 @@ def test_an_alert_s_webhook_behind_a_proxy_that_refuses_names_the_proxy(settings
     between = wire(proxy(b"HTTP/1.1 403 Forbidden\r\n\r\n"))
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{between.port}")
     settings.ALERT_WEBHOOK_URL = "https://hooks.example.com/secret-token"
-    with pytest.raises(alert_channels.NotSent, match="HTTPS_PROXY refused"):
-        alert_channels.send(notice=AlertNotice(channel=AlertChannel.WEBHOOK, changes=[]))
+    with pytest.raises(channels.NotSent, match="HTTPS_PROXY refused"):
+        channels.send(notice=AlertNotice(channel=AlertChannel.WEBHOOK, changes=[]))

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from django.db import connection
 
-from reliability.pipeline.outcome import SETTLE
+from reliability.delivery.settle import SETTLE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -2,10 +2,12 @@
 
 import pytest
 
+from reliability.bulk import operations, steps
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters import create, detail, replay
+from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.models import DeadLetter, Operation
-from reliability.pipeline import bulk, burial, clock, letters, operations, replay
-from reliability.pipeline.audit import Hand
-from reliability.pipeline.selection import DeadLetterFilter
 
 ANN, BEN = Hand("user:ann", "the vendor is back"), Hand("user:ben", "a mistake")
 pytestmark = pytest.mark.django_db
@@ -14,8 +16,8 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def letter(workflow) -> DeadLetter:
     workflow(paused=True)
-    report = burial.Report("echo", "default", '{"n": 1}', "no", "E1")
-    return burial.report(report=report, now=clock.now())
+    report = create.Report("echo", "default", '{"n": 1}', "no", "E1")
+    return create.report(report=report, now=clock.now())
 
 
 def in_bulk(kind: str, hand: Hand = ANN) -> Operation:
@@ -24,7 +26,7 @@ def in_bulk(kind: str, hand: Hand = ANN) -> Operation:
 
 
 def work(made: Operation) -> Operation:
-    while (due := bulk.step(operation_id=made.pk, now=clock.now())) is not None and due <= clock.now():
+    while (due := steps.step(operation_id=made.pk, now=clock.now())) is not None and due <= clock.now():
         pass
     return made
 
@@ -34,13 +36,13 @@ def undo(made: Operation) -> Operation:
 
 
 def trail_of(letter: DeadLetter) -> list[tuple[str, str, str]]:
-    account = letters.take(letter=letters.find(dead_letter_id=letter.pk))
+    account = detail.take(letter=detail.find(dead_letter_id=letter.pk))
     return [(one.action, one.actor, str(one.operation.pk) if one.operation else "") for one in account.deeds]
 
 
 def test_a_bulk_replay_is_on_the_trail_of_what_it_took_along_and_names_the_hand(letter):
     made = in_bulk("replay")
-    account = letters.take(letter=letters.find(dead_letter_id=letter.pk))
+    account = detail.take(letter=detail.find(dead_letter_id=letter.pk))
     deed = account.deeds[0]
     assert (deed.action, deed.actor, deed.reason) == ("bulk_replay", "user:ann", "the vendor is back")
     assert (deed.operation, deed.at) == (made, made.created_at)
@@ -67,7 +69,7 @@ def test_a_bulk_purge_and_its_undoing_stay_on_the_trail(letter):
 
 
 def test_an_undoing_that_met_what_was_back_already_did_not_bring_it_back(letter, workflow):
-    other = burial.report(report=burial.Report("echo", "default", "{}", "no", "E1"), now=clock.now())
+    other = create.report(report=create.Report("echo", "default", "{}", "no", "E1"), now=clock.now())
     purge = in_bulk("purge")
     operations.undo_purge(dead_letter_id=letter.pk, hand=BEN, now=clock.now())
     work(undo(purge))

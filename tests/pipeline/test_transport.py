@@ -7,9 +7,9 @@ from contextlib import suppress
 
 import pytest
 
-from reliability.pipeline import transport
-from reliability.pipeline.transport import Request
 from reliability.policies.classification import Failure
+from reliability.transport import client as transport
+from reliability.transport.client import Request
 
 from ..support.receiver import Reply
 

@@ -4,10 +4,12 @@ from datetime import timedelta
 
 import pytest
 
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.delivery import control, dispatch
+from reliability.lanes import breakers, flags, lane_lock, wait_reasons
+from reliability.lanes.wait_reasons import Cause
 from reliability.models import Breaker, Delivery, DeliveryState, Lane, Slot, Workflow
-from reliability.pipeline import circuit, clock, control, dispatch, flags, held, waiting
-from reliability.pipeline.audit import Hand
-from reliability.pipeline.waiting import Cause
 
 pytestmark = pytest.mark.django_db
 HAND = Hand("user:ada", "because")
@@ -25,7 +27,7 @@ def pause(one: Delivery, **values) -> None:
 
 
 def hold_open(breaker: Breaker, **values) -> None:
-    circuit.force_open(breaker_id=breaker.pk, hand=HAND, now=clock.now(), **values)
+    breakers.force_open(breaker_id=breaker.pk, hand=HAND, now=clock.now(), **values)
 
 
 def fill(one: Delivery, *, count: int) -> None:
@@ -46,19 +48,19 @@ CASES = {
     Cause.PAUSED: pause,
     Cause.BREAKER: lambda one: hold_open(Breaker.objects.get(lane=one.lane_id)),
     Cause.LIMIT: lambda one: fill(one, count=2),
-    Cause.INSTANCE: lambda one: hold_open(circuit.instance()),
+    Cause.INSTANCE: lambda one: hold_open(breakers.instance()),
     Cause.RATE: use_up_the_rate,
 }
 
 
-def look(one: Delivery) -> waiting.Wait:
+def look(one: Delivery) -> wait_reasons.Wait:
     row = Delivery.objects.select_related("lane__workflow", "lane__breaker").get(pk=one.pk)
-    return waiting.of(deliveries=[row], now=clock.now())[one.pk]
+    return wait_reasons.of(deliveries=[row], now=clock.now())[one.pk]
 
 
 def may_go(one: Delivery) -> bool:
     """Whether the dispatcher would let one of the lane's due deliveries go."""
-    lane = held.lock(lane_id=one.lane_id)
+    lane = lane_lock.lock(lane_id=one.lane_id)
     seen = dispatch.look(lane_id=one.lane_id)
     room = dispatch.admit(lane=lane, policy=lane.policy, seen=seen, capacity=1).room
     return bool(room) and seen.due is not None and seen.due <= seen.now
@@ -90,7 +92,7 @@ def test_a_pause_that_is_over_holds_nothing(delivery):
 def test_the_slow_start_after_a_reset_narrows_the_limit(delivery):
     breaker = Breaker.objects.get(lane=delivery.lane_id)
     hold_open(breaker)
-    circuit.reset(breaker_id=breaker.pk, hand=HAND, now=clock.now())
+    breakers.reset(breaker_id=breaker.pk, hand=HAND, now=clock.now())
     assert look(delivery).cause is Cause.TURN
     fill(delivery, count=1)
     found = look(delivery)
@@ -107,7 +109,7 @@ def test_only_what_is_pending_waits(delivery, django_assert_num_queries):
     Delivery.objects.update(state=DeliveryState.DELIVERED)
     row = Delivery.objects.get(pk=delivery.pk)
     with django_assert_num_queries(0):
-        assert waiting.of(deliveries=[row], now=row.created_at) == {}
+        assert wait_reasons.of(deliveries=[row], now=row.created_at) == {}
 
 
 def test_many_take_as_few_queries_as_one(workflow, accept_many, accept, django_assert_max_num_queries):
@@ -116,7 +118,7 @@ def test_many_take_as_few_queries_as_one(workflow, accept_many, accept, django_a
     accept_many(20)
     accept(workflow="other", tenant="acme")
     rows = list(Delivery.objects.select_related("lane__workflow", "lane__breaker"))
-    circuit.instance()
+    breakers.instance()
     now = clock.now()
     with django_assert_max_num_queries(3):
-        assert len(waiting.of(deliveries=rows, now=now)) == 21
+        assert len(wait_reasons.of(deliveries=rows, now=now)) == 21

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from reliability.policies import archive_format
-from reliability.policies.archive_format import Damaged
+from reliability.formats import archive_format
+from reliability.formats.archive_format import Damaged
 
 LETTERS = [
     {"id": str(n), "payload": json.dumps({"n": n, "text": f"line\n{n} ü"}), "delivery": None, "line": n + 1}

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reliability import strict_json
 from reliability.errors import InvalidInput
-from reliability.policies.canonical_json import canonical
+from reliability.formats import strict_json
+from reliability.formats.canonical_json import canonical
 
 
 def of(text: str) -> str:

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from reliability.errors import InvalidInput
-from reliability.policies import lenient_json
+from reliability.formats import lenient_json
 
 CASES = [
     (b'{"a": "x\\u0000y"}', {"a": "x�y"}),

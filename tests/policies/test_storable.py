@@ -2,9 +2,9 @@ import json
 
 import pytest
 
+from reliability.formats.storable import storable, storable_json
 from reliability.policies.classification import Reply, classify_reply
 from reliability.policies.failure import describe
-from reliability.policies.storable import storable, storable_json
 
 CASES = [
     ("plain", "plain"),

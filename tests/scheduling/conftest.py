@@ -6,8 +6,8 @@ import pytest
 from django.db import connection
 from django.test import Client
 
+from reliability.core import clock
 from reliability.models import Workflow
-from reliability.pipeline import clock
 from scheduling.models import CronJob, Ping, Run
 
 SECRET = "a-cron-secret"

@@ -5,9 +5,10 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 
-from reliability.engine import tasks
+from reliability.core import clock
 from reliability.models import StripeRefusal
-from reliability.pipeline import clock, retention
+from reliability.queue import tasks
+from reliability.retention import runner
 from scheduling import health, housekeeping
 from scheduling.models import CronJob, Ping, Run
 
@@ -106,8 +107,8 @@ def test_a_worker_that_ends_stops_cleaning_up_after_a_batch(builtin, post, worke
 def test_a_rule_that_fails_is_on_the_runs_record(builtin, post, monkeypatch):
     job = builtin("cleanup")
     run_id = post("cleanup", key="one").json()["run"]
-    broken = retention.pruning(name="broken", what="", age=timedelta, table="no_such_table", where="true")
-    monkeypatch.setattr(retention, "_rules", {"broken": broken})
+    broken = runner.pruning(name="broken", what="", age=timedelta, table="no_such_table", where="true")
+    monkeypatch.setattr(runner, "_rules", {"broken": broken})
     tasks._routines["cleanup"](Run.objects.get(pk=run_id).pk)
     (run,) = runs(job)
     assert run.result == "failed"
@@ -159,7 +160,7 @@ def test_old_pings_and_runs_go_and_a_jobs_last_run_stays(job):
     made = job()
     ages = [200, 150, 100, 10]
     from reliability.models import ids
-    from reliability.pipeline import retention
+    from reliability.retention import runner
 
     for age in ages:
         at = now - age * DAY
@@ -169,7 +170,7 @@ def test_old_pings_and_runs_go_and_a_jobs_last_run_stays(job):
     Ping.objects.create(job=made, at=now - DAY, result="repeat", run=late)
     yearly = job("yearly")
     Run.objects.create(id=ids.at_least(now - 300 * DAY), job=yearly, key="only", started_at=now - 300 * DAY)
-    done = {one.name: one.rows for one in retention.cleanup(now=now)}
+    done = {one.name: one.rows for one in runner.cleanup(now=now)}
     assert (done["cron_pings"], done["cron_runs"]) == (3, 2)
     assert sorted(Run.objects.values_list("key", flat=True)) == ["10", "150", "only"]
 

@@ -6,10 +6,10 @@ import pytest
 from django.db import OperationalError, connection, transaction
 from psycopg import errors
 
+from reliability.core import clock, lock_waits
+from reliability.core.audit import Hand
 from reliability.errors import Unavailable
 from reliability.models import Delivery
-from reliability.pipeline import clock, lock_waits
-from reliability.pipeline.audit import Hand
 from scheduling import jobs
 from scheduling.models import CronJob, Run
 

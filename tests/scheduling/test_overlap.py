@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import connection
 
-from reliability import engine
+from reliability import queue
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.delivery import control
 from reliability.models import Delivery, Lane
-from reliability.pipeline import clock, control
-from reliability.pipeline.audit import Hand
 from scheduling import jobs
 from scheduling.models import CronJob, Run
 
@@ -267,4 +268,4 @@ def test_lanes_are_woken(db, job, post):
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'dispatch' AND status = 'todo'")
         assert cursor.fetchone()[0] >= Lane.objects.count() == 2
-    assert engine.DISPATCH_QUEUE == "dispatch"
+    assert queue.DISPATCH_QUEUE == "dispatch"

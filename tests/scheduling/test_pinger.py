@@ -12,8 +12,8 @@ from django.db import connection
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
+from reliability.core import clock
 from reliability.models import Delivery, Flag
-from reliability.pipeline import clock
 from scheduling import alerting, jobs, pinger
 from scheduling.models import CronJob, Ping, Run
 from scheduling.pinger import Pinger, due_of

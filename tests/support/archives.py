@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.dead_letters import archive_restore
+from reliability.dead_letters.archive_restore import Wanted
 from reliability.models import (
     Archive,
 )
-from reliability.pipeline import archive_restore, clock
-from reliability.pipeline.archive_restore import Wanted
-from reliability.pipeline.audit import Hand
 
 HAND = Hand(actor="test", reason="a test")
 

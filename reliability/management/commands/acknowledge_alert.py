@@ -6,10 +6,11 @@ from uuid import UUID
 
 from django.core.management.base import CommandParser
 
+from reliability.alerts import check as alert_check
+from reliability.core import clock
 from reliability.errors import NotFound
 from reliability.management.base import EachCommand, add_until, until_of
 from reliability.models import Alert
-from reliability.pipeline import alerts, clock
 from reliability.policies.alert_rules import NAMES
 
 
@@ -25,7 +26,7 @@ class Command(EachCommand):
         now = clock.now()
         until, hand = until_of(options, now=now), self.hand(options)
         for pk in _ids(name):
-            alerts.acknowledge(alert_id=pk, hand=hand, now=now, until=until)
+            alert_check.acknowledge(alert_id=pk, hand=hand, now=now, until=until)
         return f"acknowledged{f' until {until:%Y-%m-%d %H:%M:%S%z}' if until else ''}"
 
 

@@ -6,10 +6,11 @@ from uuid import UUID
 from django.core.management import CommandError
 from django.core.management.base import CommandParser
 
+from reliability.bulk import operations
+from reliability.core import clock
 from reliability.errors import BackstopError
 from reliability.management.base import OperatorCommand
 from reliability.models import Operation
-from reliability.pipeline import clock, operations
 
 ACTIONS = {
     "pause": operations.pause,

@@ -7,10 +7,12 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 
+from reliability.alerts import check as alert_check
+from reliability.alerts import notices
+from reliability.alerts.check import Checked, Line
+from reliability.core import clock
 from reliability.management.tables import table
 from reliability.models import AlertNotice, NoticeState
-from reliability.pipeline import alert_notices, alerts, clock
-from reliability.pipeline.alerts import Checked, Line
 from reliability.policies import alert_text
 from reliability.policies.alerts import State
 
@@ -31,9 +33,9 @@ class Command(BaseCommand):
         parser.add_argument("--fail-on-firing", action="store_true", help="exit with 2 where an alert fires")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        found = alerts.check(now=clock.now(), dry_run=options["dry_run"])
+        found = alert_check.check(now=clock.now(), dry_run=options["dry_run"])
         if not options["dry_run"]:
-            alert_notices.send_due(now=clock.now())
+            notices.send_due(now=clock.now())
         unsent = list(AlertNotice.objects.filter(state=NoticeState.WAITING).exclude(error="").order_by("id"))
         self.stdout.write(_json(found, unsent) if options["json"] else _text(found))
         if unsent and not options["dry_run"]:

@@ -10,10 +10,11 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 
+from reliability.core import clock
 from reliability.management.progress import Progress
 from reliability.management.tables import table
-from reliability.pipeline import clock, retention
-from reliability.pipeline.retention import COUNTED, Done, Pace
+from reliability.retention import runner
+from reliability.retention.runner import COUNTED, Done, Pace
 
 HEADINGS = ("rule", "kept for", "removed", "left", "took", "what")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -26,7 +27,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        names = [rule.name for rule in retention.rules()]
+        names = [rule.name for rule in runner.rules()]
         parser.add_argument("--dry-run", action="store_true", help=f"only count, up to {COUNTED:,} of each")
         parser.add_argument(
             "--only", action="append", default=[], choices=names, metavar="RULE", help=f"one of {', '.join(names)}"
@@ -37,7 +38,7 @@ class Command(BaseCommand):
         with Progress() as progress, _until_told() as told:
             pace = Pace(stopping=lambda: bool(told), watch=progress.add)
             found = []
-            for done in retention.cleanup(now=clock.now(), dry_run=dry_run, only=only, pace=pace):
+            for done in runner.cleanup(now=clock.now(), dry_run=dry_run, only=only, pace=pace):
                 progress.end()
                 found.append(done)
         self.stdout.write(table(_headings(dry_run), [_row(done, dry_run) for done in found]))

@@ -5,10 +5,11 @@ from typing import Any
 from django.core.management import CommandError
 from django.core.management.base import CommandParser
 
+from reliability.core import clock
 from reliability.errors import BackstopError
 from reliability.management.base import OperatorCommand, add_until, until_of
 from reliability.models import ApiKey, KeyScope
-from reliability.pipeline import clock, keys
+from reliability.setup import api_keys
 
 
 class Command(OperatorCommand):
@@ -32,7 +33,7 @@ class Command(OperatorCommand):
         key = ApiKey(name=options["name"], tenant=options["tenant"], scopes=options["scope"])
         key.expires_at = until_of(options, now=now)
         try:
-            plain = keys.issue(key=key, hand=self.hand(options), now=now)
+            plain = api_keys.issue(key=key, hand=self.hand(options), now=now)
         except BackstopError as error:
             raise CommandError(self.explain(error)) from None
         tenant, scopes = key.tenant or "all tenants", ", ".join(key.scopes) or "all scopes"

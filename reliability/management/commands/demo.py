@@ -5,9 +5,9 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 
+from reliability.core import clock
 from reliability.errors import BackstopError
 from reliability.management import demo
-from reliability.pipeline import clock
 
 
 class Command(BaseCommand):

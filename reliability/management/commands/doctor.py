@@ -8,8 +8,8 @@ from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 
 from reliability.management.tables import table
-from reliability.pipeline import doctor
-from reliability.pipeline.doctor import Finding, State
+from reliability.setup import doctor
+from reliability.setup.doctor import Finding, State
 
 HEADINGS = ("check", "state", "found")
 

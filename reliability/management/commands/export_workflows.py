@@ -7,7 +7,7 @@ from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 
 from reliability.models import Workflow
-from reliability.pipeline import workflow_files
+from reliability.n8n import workflow_files
 
 
 class Command(BaseCommand):

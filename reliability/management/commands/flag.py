@@ -5,9 +5,10 @@ from typing import Any
 from django.core.management import CommandError
 from django.core.management.base import CommandParser
 
+from reliability.core import clock
+from reliability.lanes import flags
 from reliability.management.base import OperatorCommand
 from reliability.models import FlagName
-from reliability.pipeline import clock, flags
 
 
 class Command(OperatorCommand):

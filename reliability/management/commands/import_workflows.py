@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.core.json_files import Imported
 from reliability.management.base import ImportCommand
-from reliability.pipeline import clock, workflow_files
-from reliability.pipeline.audit import Hand
-from reliability.pipeline.files import Imported
+from reliability.n8n import workflow_files
 
 
 class Command(ImportCommand):

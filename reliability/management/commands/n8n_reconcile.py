@@ -6,11 +6,12 @@ from typing import Any
 from django.core.management import CommandError
 from django.core.management.base import CommandParser
 
+from reliability.core import clock
 from reliability.errors import BackstopError
 from reliability.management.base import OperatorCommand
 from reliability.management.tables import table
-from reliability.pipeline import clock, n8n_reconcile
-from reliability.pipeline.n8n_reconcile import Window
+from reliability.n8n import reconcile as n8n_reconcile
+from reliability.n8n.reconcile import Window
 
 
 class Command(OperatorCommand):

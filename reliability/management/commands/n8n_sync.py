@@ -6,11 +6,12 @@ from typing import Any
 from django.core.management import CommandError
 from django.core.management.base import CommandParser
 
+from reliability.core import clock
 from reliability.errors import BackstopError
 from reliability.management.base import OperatorCommand
 from reliability.management.tables import table
-from reliability.pipeline import clock, n8n_sync
-from reliability.pipeline.n8n_sync import Offer
+from reliability.n8n import sync as n8n_sync
+from reliability.n8n.sync import Offer
 
 
 class Command(OperatorCommand):

@@ -5,8 +5,9 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from reliability.core import clock
+from reliability.delivery import control
 from reliability.management.base import EachCommand, add_until, until_of
-from reliability.pipeline import clock, control
 
 
 class Command(EachCommand):

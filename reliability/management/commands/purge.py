@@ -5,10 +5,12 @@ from uuid import UUID
 
 from django.core.management import CommandError
 
+from reliability.bulk import operations
+from reliability.core import clock
+from reliability.dead_letters import replay
 from reliability.errors import BackstopError
 from reliability.management.base import SelectionCommand
 from reliability.models import OperationKind
-from reliability.pipeline import clock, operations, replay
 
 
 class Command(SelectionCommand):

@@ -5,9 +5,10 @@ from typing import Any
 from django.core.management import CommandError
 from django.core.management.base import CommandParser
 
+from reliability.core import clock
 from reliability.management.base import OperatorCommand
 from reliability.management.tables import table
-from reliability.pipeline import clock, sealing
+from reliability.setup import encryption
 
 
 class Command(OperatorCommand):
@@ -21,7 +22,7 @@ class Command(OperatorCommand):
         parser.add_argument("--dry-run", action="store_true", help="only say what can be read")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        found = sealing.reseal(hand=self.hand(options), now=clock.now(), dry_run=options["dry_run"])
+        found = encryption.reseal(hand=self.hand(options), now=clock.now(), dry_run=options["dry_run"])
         rows = [(one.name, one.done, len(one.lost)) for one in found]
         done = "would be written" if options["dry_run"] else "written"
         self.stdout.write(table(("secret", done, "unreadable"), rows))

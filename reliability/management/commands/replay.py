@@ -7,12 +7,14 @@ from uuid import UUID
 from django.core.management import CommandError
 from django.core.management.base import CommandParser
 
-from reliability import strict_json
+from reliability.bulk import operations
+from reliability.core import clock
+from reliability.dead_letters import replay
+from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.errors import BackstopError, InvalidInput
+from reliability.formats import strict_json
 from reliability.management.base import SelectionCommand, read_input
 from reliability.models import OperationKind
-from reliability.pipeline import clock, operations, replay
-from reliability.pipeline.selection import DeadLetterFilter
 
 
 class Command(SelectionCommand):

@@ -5,10 +5,11 @@ from typing import Any
 from django.core.management import CommandError
 from django.core.management.base import CommandParser
 
+from reliability.core import clock
 from reliability.errors import BackstopError
+from reliability.lanes import breakers
 from reliability.management.base import OperatorCommand
 from reliability.management.breakers import add_selection, selected
-from reliability.pipeline import circuit, clock
 
 
 class Command(OperatorCommand):
@@ -28,7 +29,7 @@ class Command(OperatorCommand):
         for breaker in found:
             if not options["dry_run"]:
                 try:
-                    circuit.reset(breaker_id=breaker.pk, hand=self.hand(options), now=clock.now())
+                    breakers.reset(breaker_id=breaker.pk, hand=self.hand(options), now=clock.now())
                 except BackstopError as error:
                     raise CommandError(f"{breaker}: {error}") from None
             self.stdout.write(

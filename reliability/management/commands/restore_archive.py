@@ -6,12 +6,13 @@ from uuid import UUID
 from django.core.management import CommandError
 from django.core.management.base import CommandParser
 
+from reliability.core import clock
+from reliability.dead_letters import archive_restore
+from reliability.dead_letters.archive_restore import DamagedArchive, Outcome, Wanted
 from reliability.errors import BackstopError
 from reliability.management.base import OperatorCommand
 from reliability.management.tables import table
 from reliability.models import Archive, ArchiveState
-from reliability.pipeline import archive_restore, clock
-from reliability.pipeline.archive_restore import DamagedArchive, Outcome, Wanted
 
 HEADINGS = ("archive", "state", "letters", "restored", "died from", "until", "bytes")
 

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from reliability.core import clock
+from reliability.delivery import control
 from reliability.management.base import EachCommand
-from reliability.pipeline import clock, control
 
 
 class Command(EachCommand):

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from reliability.core import clock
 from reliability.errors import NotFound
 from reliability.management.base import EachCommand
 from reliability.models import ApiKey
-from reliability.pipeline import clock, keys
+from reliability.setup import api_keys
 
 
 class Command(EachCommand):
@@ -17,5 +18,5 @@ class Command(EachCommand):
         found = ApiKey.objects.filter(prefix=name).values_list("pk", flat=True).first()
         if found is None:
             raise NotFound("There is no such API key.")
-        keys.revoke(key_id=found, hand=self.hand(options), now=clock.now())
+        api_keys.revoke(key_id=found, hand=self.hand(options), now=clock.now())
         return "revoked"

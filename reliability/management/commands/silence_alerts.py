@@ -6,10 +6,11 @@ from uuid import UUID
 from django.core.management import CommandError
 from django.core.management.base import CommandParser
 
+from reliability.alerts import check as alert_check
+from reliability.core import clock
 from reliability.errors import BackstopError
 from reliability.management.base import OperatorCommand, add_until, until_of
 from reliability.models import AlertSilence
-from reliability.pipeline import alerts, clock
 from reliability.policies.alert_rules import NAMES
 
 
@@ -38,8 +39,8 @@ class Command(OperatorCommand):
         now = clock.now()
         until, hand = until_of(options, now=now), self.hand(options)
         if options["end"]:
-            alerts.end_silence(silence_id=UUID(options["end"]), hand=hand, now=now)
+            alert_check.end_silence(silence_id=UUID(options["end"]), hand=hand, now=now)
         elif until is not None:
-            alerts.silence(hand=hand, now=now, until=until, alert=options["alert"], workflow=options["workflow"])
+            alert_check.silence(hand=hand, now=now, until=until, alert=options["alert"], workflow=options["workflow"])
         for one in AlertSilence.objects.filter(until__gt=now):
             self.stdout.write(f"{one.pk}  {one}  until {one.until:%Y-%m-%d %H:%M}Z  by {one.created_by}: {one.reason}")

@@ -5,10 +5,11 @@ from typing import Any
 from django.core.management import CommandError
 from django.core.management.base import CommandParser
 
+from reliability.core import clock
 from reliability.errors import BackstopError
 from reliability.management.base import OperatorCommand
 from reliability.models import StripeEndpoint, StripeMode
-from reliability.pipeline import clock, endpoints
+from reliability.stripe import endpoints
 
 
 class Command(OperatorCommand):

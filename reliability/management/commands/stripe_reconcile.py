@@ -5,10 +5,11 @@ from typing import Any
 from django.core.management import CommandError
 from django.core.management.base import CommandParser
 
+from reliability.core import audit, clock
 from reliability.errors import BackstopError
 from reliability.management.base import OperatorCommand
-from reliability.pipeline import audit, clock, reconcile
-from reliability.pipeline.reconcile import Ledger, Line
+from reliability.stripe import reconcile as stripe_reconcile
+from reliability.stripe.reconcile import Ledger, Line
 
 COLUMNS = "{:<10}  {:<32}  {:<36}  {:<17}  {:<10}  {:>10}  {}"
 
@@ -28,11 +29,11 @@ class Command(OperatorCommand):
         parser.add_argument("--dry-run", action="store_true", help="take nothing in")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if not 1 <= options["hours"] <= reconcile.HOURS_LIMIT:
-            raise CommandError(f"--hours: 1 to {reconcile.HOURS_LIMIT}; Stripe lists no more.")
+        if not 1 <= options["hours"] <= stripe_reconcile.HOURS_LIMIT:
+            raise CommandError(f"--hours: 1 to {stripe_reconcile.HOURS_LIMIT}; Stripe lists no more.")
         lines: list[Line] = []
         try:
-            for endpoint, key in reconcile.endpoints(slug=options["endpoint"]):
+            for endpoint, key in stripe_reconcile.endpoints(slug=options["endpoint"]):
                 lines += self._one(endpoint, key, options)
         except BackstopError as error:
             raise CommandError(self.explain(error)) from None
@@ -40,7 +41,7 @@ class Command(OperatorCommand):
         self._print(lines, options)
 
     def _one(self, endpoint: Any, key: str, options: dict[str, Any]) -> list[Line]:
-        found = reconcile.run(
+        found = stripe_reconcile.run(
             endpoint=endpoint,
             key=key,
             hours=options["hours"],
@@ -65,6 +66,6 @@ class Command(OperatorCommand):
             created = line.event.occurred_at.strftime("%Y-%m-%d %H:%MZ")
             values = (line.endpoint, line.event.id, line.event.type, created, line.ledger)
             self.stdout.write(COLUMNS.format(*values, line.deliveries, line.outcome))
-        for name, count in reconcile.summary(lines=lines).items():
+        for name, count in stripe_reconcile.summary(lines=lines).items():
             self.stdout.write(f"{name}: {count}")
         self.stdout.write(f"{len([line for line in lines if line.is_gap])} gaps in the last {options['hours']} hours.")

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management import BaseCommand
 from django.core.management.base import CommandParser
 
-from reliability import engine
+from reliability import queue
 
 
 class Command(BaseCommand):
@@ -17,10 +17,10 @@ class Command(BaseCommand):
             "--only",
             action="append",
             default=[],
-            choices=[one.name for one in engine.LOOPS],
+            choices=[one.name for one in queue.LOOPS],
             metavar="LOOP",
             help="run this loop only (dispatch, operations or n8n; may be repeated; default: all of them)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        sys.exit(engine.run_worker(only=options["only"]))
+        sys.exit(queue.run_worker(only=options["only"]))

@@ -5,9 +5,11 @@ from typing import Any
 from django.core.management import CommandError
 from django.core.management.base import CommandParser
 
+from reliability.core import clock
+from reliability.delivery import control
 from reliability.errors import BackstopError
 from reliability.management.base import OperatorCommand
-from reliability.pipeline import clock, control, workflow_secrets
+from reliability.setup import workflow_secrets
 
 
 class Command(OperatorCommand):

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.db import connection
 
-from reliability import engine
+from reliability import queue
 from reliability.models import ApiKey, AuditEntry, Lane, Operation, StripeClaim, StripeEndpoint, Workflow
 from reliability.models.ids import is_demo
 
@@ -50,7 +50,7 @@ COUNTED = ("failuregroup", "total")
 def remove() -> int:
     """Delete the demo's rows within the current transaction; return how many."""
     values = _wanted()
-    engine.forget(lane_ids=values["lanes"])
+    queue.forget(lane_ids=values["lanes"])
     gone = 0
     with connection.cursor() as cursor:
         for table, where in STEPS:

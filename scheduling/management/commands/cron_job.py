@@ -5,8 +5,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from reliability.core import clock
 from reliability.management.base import EachCommand
-from reliability.pipeline import clock
 from scheduling import jobs
 
 ACTS: dict[str, tuple[Callable[..., Any], str]] = {

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from reliability.core import clock
+from reliability.core.audit import Hand
+from reliability.core.json_files import Imported
 from reliability.management.base import ImportCommand
-from reliability.pipeline import clock
-from reliability.pipeline.audit import Hand
-from reliability.pipeline.files import Imported
 from scheduling import job_files
 
 

@@ -1,0 +1,79 @@
+"""The dry run of a bulk operation: what it would be about, and what it would pass over, in one look."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Case, Count, TextField, Value, When
+
+from reliability.dead_letters.filters import DeadLetterFilter
+from reliability.models import DeadLetter, Lane, OperationKind
+from reliability.policies import bulk
+
+from . import candidates
+
+SAMPLES = 5
+PURGES_PER_SECOND = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What would happen. `skipped` counts by cause, `by_workflow` and `by_reason` the matched, most first.
+
+    `samples` are the first that would go, without their payloads; `seconds` is how long it would take.
+    """
+
+    matched: int
+    will: int
+    skipped: dict[str, int] = field(default_factory=dict)
+    by_workflow: dict[str, int] = field(default_factory=dict)
+    by_reason: dict[str, int] = field(default_factory=dict)
+    samples: Sequence[DeadLetter] = ()
+    seconds: float = 0.0
+
+    @property
+    def passed_over(self) -> int:
+        return self.matched - self.will
+
+
+def preview(
+    *, kind: OperationKind, selection: DeadLetterFilter, now: datetime, rate_per_second: float = 5.0
+) -> Preview:
+    """Return what an operation submitted now would do."""
+    found = candidates.matching(kind=kind, frozen=selection.frozen(), cutoff=now)
+    hindered = candidates.hindrances() if kind == OperationKind.REPLAY else {}
+    rows = _counted(found, hindered)
+    skipped = _sums(rows, "cause")
+    skipped.pop("", None)
+    matched = sum(row["rows"] for row in rows)
+    will = matched - sum(skipped.values())
+    rate = rate_per_second if kind == OperationKind.REPLAY else PURGES_PER_SECOND
+    for condition in hindered.values():
+        found = found.exclude(condition)
+    return Preview(
+        matched=matched,
+        will=will,
+        skipped=skipped,
+        by_workflow=_sums(rows, "workflow"),
+        by_reason=_sums(rows, "reason"),
+        samples=list(found.select_related("lane__workflow").defer("payload").order_by("id")[:SAMPLES]),
+        seconds=bulk.seconds(count=will, rate_per_second=rate),
+    )
+
+
+def _counted(found: Any, hindered: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return counts by lane, reason and cause: one pass over what matches, however many that is."""
+    whens = [When(condition, then=Value(cause)) for cause, condition in hindered.items()]
+    cause = Case(*whens, default=Value(""), output_field=TextField())
+    rows = found.order_by().values("lane_id", "reason").annotate(cause=cause, rows=Count("pk"))
+    workflows = dict(Lane.objects.values_list("pk", "workflow__slug"))
+    return [{**row, "workflow": workflows.get(row["lane_id"], "")} for row in rows]
+
+
+def _sums(rows: list[dict[str, Any]], name: str) -> dict[str, int]:
+    sums: Counter[str] = Counter()
+    for row in rows:
+        sums[row[name]] += row["rows"]
+    return dict(sums.most_common())

@@ -1,0 +1,92 @@
+"""The secrets that Backstop itself knows, which must be in nothing that it stores of what others say."""
+
+import base64
+import os
+from functools import lru_cache
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from django.conf import settings
+from django.db import connection
+
+from reliability.lanes.messages import Claim
+from reliability.models import Workflow
+from reliability.models.fields import decrypted
+from reliability.models.workflow import AUTHENTICATION
+from reliability.policies.redaction import Redactor
+
+SETTINGS = ("N8N_API_KEY", "STRIPE_API_KEY", "CRON_SECRET", "METRICS_TOKEN", "SECRET_KEY", "EMAIL_HOST_PASSWORD")
+ADDRESSES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy")
+TABLE = Workflow._meta.db_table
+HAS_SECRET = f"FROM {TABLE} WHERE auth_value <> '' OR signing_secret <> ''"
+VERSION = f"SELECT count(*), sum(hashtextextended(auth_value || ' ' || signing_secret, 0)) {HAS_SECRET}"
+SECRETS = f"SELECT auth_value, signing_secret {HAS_SECRET}"
+
+
+def redactor_of(claim: Claim) -> Redactor:
+    """Return what hides the secrets that went out with an attempt, and those of the environment."""
+    return _redactor((*claim.authentication.values(), claim.signing_secret), claim.url, _of_settings())
+
+
+def redactor(workflow: Workflow | None = None) -> Redactor:
+    """Return what hides the secrets of the environment, and of `workflow`."""
+    if workflow is None:
+        return _redactor((), "", _of_settings())
+    secrets = (*workflow.authentication.values(), workflow.signing_secret)
+    return _redactor(secrets, workflow.url, _of_settings())
+
+
+def redactor_of_all() -> Redactor:
+    """Return what hides the secrets of the environment and of every workflow, for what may come from any of them.
+
+    It is kept until one of them changes, which one statement tells without reading them.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(VERSION)
+        version = cursor.fetchone()
+    named = tuple(sorted(value for name, value in os.environ.items() if name.startswith(AUTHENTICATION)))
+    keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    return _of_all(version, (named, keys), settings.N8N_WEBHOOK_URL, _of_settings())
+
+
+@lru_cache(maxsize=1)
+def _of_all(_version: Any, environment: Any, url: str, common: tuple[str, ...]) -> Redactor:
+    """Read every workflow's secrets. One that no key decrypts goes out with no attempt, and is passed over.
+
+    The version was read before: what changed since is read here, and leads to another version the next time. An old
+    version does not come again, since no two encrypted texts are the same.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(SECRETS)
+        kept = {decrypted(value) or "" for row in cursor.fetchall() for value in row if value}
+    return Redactor([*kept, *environment[0], *_common(url, common)])
+
+
+def _of_settings() -> tuple[str, ...]:
+    named = [str(getattr(settings, name, "") or "") for name in SETTINGS]
+    return (*named, *settings.STRIPE_WEBHOOK_SECRETS)
+
+
+@lru_cache(maxsize=512)
+def _redactor(own: tuple[str, ...], url: str, common: tuple[str, ...]) -> Redactor:
+    return Redactor([one for one in (*own, *_common(url, common)) if one])
+
+
+def _common(url: str, common: tuple[str, ...]) -> list[str]:
+    """Return the secrets of the environment."""
+    found = [one for one in common if one]
+    for address in (url, *(os.environ.get(name, "") for name in ADDRESSES)):
+        found += _of_address(address)
+    return found
+
+
+def _of_address(address: str) -> list[str]:
+    """Return the password in an address, and what Basic makes of it."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return []
+    if not parts.password:
+        return []
+    pair = f"{unquote(parts.username or '')}:{unquote(parts.password)}"
+    return [unquote(parts.password), f"Basic {base64.b64encode(pair.encode()).decode()}"]

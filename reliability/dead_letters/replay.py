@@ -1,0 +1,235 @@
+"""Takes dead letters back onto the way: one, or edited. And purges them, and undoes that. `bulk` does it with many.
+
+A replay is a new delivery that names the dead letter it replays. Its key is the first delivery's, so that a
+receiver knows the repeat; an edited payload is another message and gets a key of its own. The dead letter is
+claimed by a conditional UPDATE, so that of two who replay it at once, one does.
+
+What n8n reported has no payload of ours: it comes back by n8n's own retry of its execution (`retry`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, models, transaction
+from django.db.models import Value
+from django.db.models.functions import Greatest
+
+from reliability import queue
+from reliability.core import audit
+from reliability.core.audit import Hand
+from reliability.core.lock_waits import deadlocks_retried
+from reliability.errors import InvalidInput, NotFound, NotReplayable
+from reliability.formats import strict_json
+from reliability.models import (
+    DeadLetter,
+    DeadLetterSource,
+    DeadLetterStatus,
+    Delivery,
+    digest_of,
+)
+from reliability.models.ids import uuid7
+from reliability.n8n import execution_retry
+
+REPLAY = """
+WITH wanted AS (
+    SELECT * FROM unnest(%(letters)s::uuid[], %(deliveries)s::uuid[], %(due)s::timestamptz[])
+        AS t(letter, delivery, due_at)
+), locked AS MATERIALIZED (
+    -- In the order of ids: two who act on the same dead letters wait for each other, and not both.
+    SELECT id FROM reliability_deadletter WHERE id = ANY(%(letters)s::uuid[]) AND status = 'dead' AND source <> 'n8n'
+    ORDER BY id FOR NO KEY UPDATE
+), claimed AS (
+    UPDATE reliability_deadletter AS l SET status = 'replaying' FROM wanted, locked
+    WHERE l.id = wanted.letter AND l.id = locked.id
+    RETURNING l.id, l.lane_id, l.delivery_id, l.payload, wanted.delivery AS new_id, wanted.due_at
+)
+INSERT INTO reliability_delivery (id, lane_id, idempotency_key, payload, payload_digest, state, source,
+    attempt_count, retries_used, due_at, created_at, last_error, stale, replay_of_id, dead_letter_id, operation_id,
+    request_id, traceparent)
+SELECT c.new_id, c.lane_id, coalesce(d.idempotency_key, c.id::text), c.payload,
+    coalesce(d.payload_digest, sha256(convert_to(c.payload, 'UTF8'))),
+    'pending', 'replay', 0, 0, c.due_at, %(now)s, '', coalesce(d.stale, false), c.delivery_id, c.id,
+    %(operation)s, coalesce(nullif(d.request_id, ''), d.id::text, ''), coalesce(d.traceparent, '')
+FROM claimed c LEFT JOIN reliability_delivery d ON d.id = c.delivery_id
+RETURNING id, lane_id, dead_letter_id, due_at
+"""
+
+
+class Via(models.TextChoices):
+    """How a dead letter comes back: by a new delivery to the webhook, or by n8n's retry of its execution."""
+
+    WEBHOOK = "webhook"
+    EXECUTION = "execution"
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A dead letter's new delivery."""
+
+    dead_letter_id: UUID
+    delivery_id: UUID
+    lane_id: int
+
+
+@deadlocks_retried
+def replay(*, dead_letter_id: UUID, hand: Hand, now: datetime, payload: str | None = None) -> Replayed:
+    """Send a dead letter again; `payload` (JSON text) sends it edited, under a key of its own.
+
+    Raises `NotFound`, and `NotReplayable` where it is not dead (any more).
+    """
+    with transaction.atomic():
+        done = replay_each(dead_letter_ids=[dead_letter_id], now=now)
+        if not done:
+            raise _refusal(dead_letter_id)
+        if payload is not None:
+            _edit(done[0], payload)
+        letter = DeadLetter(pk=dead_letter_id)
+        details = {"delivery": str(done[0].delivery_id), "edited": payload is not None}
+        audit.record(hand=hand, action="replay", now=now, target=letter, details=details)
+    return done[0]
+
+
+def bring_back(  # what a person may say of a replay
+    *,
+    dead_letter_id: UUID,
+    hand: Hand,
+    now: datetime,
+    payload: str | None = None,
+    via: str = "",
+    load_workflow: bool = True,
+) -> tuple[UUID | None, UUID]:
+    """Replay a dead letter the way that is asked for, or that its source allows.
+
+    Returns the new delivery's id (`None` where n8n retries its execution) and what the replay goes by: the
+    delivery's id, or the retry's. Raises as `replay` and `retry.begin` do, and `InvalidInput` for a payload where
+    n8n retries, since that goes on with the execution's own data.
+    """
+    if not via:
+        reported = DeadLetter.objects.filter(pk=dead_letter_id, source=DeadLetterSource.N8N).exists()
+        via = Via.EXECUTION if reported else Via.WEBHOOK
+    if via == Via.WEBHOOK:
+        done = replay(dead_letter_id=dead_letter_id, hand=hand, now=now, payload=payload)
+        return done.delivery_id, done.delivery_id
+    if payload is not None:
+        text = "n8n retries an execution with its own data: an edited payload goes to the webhook only."
+        raise InvalidInput(text, errors={"payload": [text]})
+    begun = execution_retry.begin(dead_letter_id=dead_letter_id, hand=hand, now=now, load_workflow=load_workflow)
+    return None, begun.pk
+
+
+def replay_each(
+    *,
+    dead_letter_ids: Sequence[UUID],
+    now: datetime,
+    due: Sequence[datetime] | None = None,
+    operation_id: UUID | None = None,
+) -> list[Replayed]:
+    """Send those of the dead letters that are still dead, each at its `due` time or now; return them."""
+    values: dict[str, Any] = {
+        "letters": list(dead_letter_ids),
+        "deliveries": [uuid7() for _ in dead_letter_ids],
+        "due": list(due) if due is not None else [now] * len(dead_letter_ids),
+        "now": now,
+        "operation": operation_id,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(REPLAY, values)
+        rows = cursor.fetchall()
+    _wake(rows, now)
+    return [Replayed(dead_letter_id=row[2], delivery_id=row[0], lane_id=row[1]) for row in rows]
+
+
+def _wake(rows: "Sequence[tuple[UUID, int, UUID, datetime]]", now: datetime) -> None:
+    queue.wake(lane_ids=[row[1] for row in rows if row[3] <= now])
+    for lane_id in sorted({row[1] for row in rows if row[3] > now}):
+        first = min(row[3] for row in rows if row[1] == lane_id and row[3] > now)
+        queue.wake_at(lane_id=lane_id, at=first)
+
+
+def _edit(done: Replayed, payload: str) -> None:
+    digest = digest_of(strict_json.load(payload, with_nul=True))
+    new = Delivery.objects.filter(pk=done.delivery_id)
+    new.update(payload=payload, payload_digest=digest, idempotency_key=str(done.delivery_id))
+
+
+def _refusal(dead_letter_id: UUID) -> NotFound | NotReplayable:
+    letter = DeadLetter.objects.filter(pk=dead_letter_id).first()
+    if letter is None:
+        return NotFound("There is no such dead letter.")
+    if letter.source == DeadLetterSource.N8N and letter.status == DeadLetterStatus.DEAD:
+        return NotReplayable("n8n reported it, without a payload for the webhook: only its execution can be retried.")
+    return NotReplayable(f"Only a dead letter can be replayed; this one is {letter.status}.")
+
+
+def lay_back(*, dead_letter_ids: Sequence[UUID], now: datetime) -> int:
+    """Make those dead again whose replays were called off, for at least another TTL; return how many."""
+    letters = _locked(DeadLetter.objects.filter(pk__in=dead_letter_ids, status=DeadLetterStatus.REPLAYING))
+    expiry = now + timedelta(hours=settings.N8N_DLQ_TTL_HOURS)
+    return letters.update(status=DeadLetterStatus.DEAD, expires_at=Greatest("expires_at", Value(expiry)))
+
+
+@deadlocks_retried
+def purge(*, dead_letter_id: UUID, hand: Hand, now: datetime) -> None:
+    """Take a dead letter out of the queue. Raises `NotFound`, and `NotReplayable` where it is not dead."""
+    with transaction.atomic():
+        if not purge_each(dead_letter_ids=[dead_letter_id], now=now):
+            letter = DeadLetter.objects.filter(pk=dead_letter_id).first()
+            if letter is None:
+                raise NotFound("There is no such dead letter.")
+            raise NotReplayable(f"Only a dead letter can be purged; this one is {letter.status}.")
+        audit.record(hand=hand, action="purge", now=now, target=DeadLetter(pk=dead_letter_id))
+
+
+def purge_each(*, dead_letter_ids: Sequence[UUID], now: datetime, operation_id: UUID | None = None) -> int:
+    """Mark those of the dead letters that are still dead as purged; return how many. Their payloads stay a while."""
+    letters = _locked(DeadLetter.objects.dead().filter(pk__in=dead_letter_ids))
+    return letters.update(
+        status=DeadLetterStatus.PURGED,
+        closed_at=now,
+        erase_at=now + timedelta(days=settings.PURGE_UNDO_DAYS),
+        purged_by=operation_id,
+    )
+
+
+def _locked(letters: "models.QuerySet[DeadLetter]") -> "models.QuerySet[DeadLetter]":
+    """Lock dead letters in the order of their ids (`reliability.core.lock_order`), which an UPDATE does not keep to.
+
+    Returns those that were found, and still are what was looked for.
+    """
+    ids = list(letters.order_by("id").select_for_update(no_key=True).values_list("pk", flat=True))
+    return DeadLetter.objects.filter(pk__in=ids)
+
+
+@deadlocks_retried
+def restore(*, dead_letter_id: UUID, hand: Hand, now: datetime) -> None:
+    """Undo a purge. Raises `NotFound`, and `NotReplayable` where it was not purged, or too long ago."""
+    with transaction.atomic():
+        if not restore_each(dead_letter_ids=[dead_letter_id], now=now):
+            letter = DeadLetter.objects.filter(pk=dead_letter_id).first()
+            if letter is None:
+                raise NotFound("There is no such dead letter.")
+            if letter.status == DeadLetterStatus.PURGED:
+                raise NotReplayable("It was purged too long ago: its payload is gone, or about to go.")
+            raise NotReplayable(f"Only a purge can be undone; this one is {letter.status}.")
+        audit.record(hand=hand, action="undo_purge", now=now, target=DeadLetter(pk=dead_letter_id))
+
+
+def restore_each(*, dead_letter_ids: Sequence[UUID], now: datetime) -> int:
+    """Make those dead again whose purge can still be undone, for at least another TTL; return how many.
+
+    Which operation purged them stays on them, for their trail.
+    """
+    undoable = _locked(
+        DeadLetter.objects.filter(pk__in=dead_letter_ids, status=DeadLetterStatus.PURGED, erase_at__gt=now)
+    )
+    later = now + timedelta(hours=settings.N8N_DLQ_TTL_HOURS)
+    return undoable.update(
+        status=DeadLetterStatus.DEAD,
+        closed_at=None,
+        erase_at=None,
+        expires_at=Greatest("expires_at", Value(later)),
+    )

@@ -1,0 +1,50 @@
+"""One wide line for each attempt: which, how, and what then; never what was sent or answered."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from reliability.lanes.messages import Sent
+from reliability.policies.settlement import Settlement
+
+if TYPE_CHECKING:
+    from .lease_expiry import Lapse
+
+logger = logging.getLogger("reliability.attempt")
+
+
+def came_back(*, sent: Sent, then: str, worker: str) -> None:
+    """Write down an attempt that has come back; `then` is what becomes of its delivery."""
+    claim = sent.claim
+    logger.info(
+        "attempt",
+        extra={
+            "delivery": str(claim.delivery_id),
+            "request_id": claim.request_id,
+            "workflow": claim.workflow,
+            "tenant": claim.tenant,
+            "attempt": claim.number,
+            "result": str(sent.classified.outcome),
+            "code": sent.classified.code,
+            "status": sent.reply.status if sent.reply else None,
+            "duration_ms": round(sent.duration * 1000),
+            "then": then,
+            "probe": claim.lane_probe or claim.instance_probe,
+            "worker": worker,
+        },
+    )
+
+
+def lapsed(*, lane_id: int, lapse: "Lapse", result: str, verdict: Settlement) -> None:
+    """Write down an attempt whose worker went away, or of which no report came in time."""
+    logger.warning(
+        "attempt",
+        extra={
+            "delivery": str(lapse.delivery_id),
+            "request_id": lapse.request_id,
+            "lane": lane_id,
+            "attempt": lapse.number,
+            "result": result,
+            "code": verdict.code,
+            "then": str(verdict.step),
+        },
+    )

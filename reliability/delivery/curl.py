@@ -1,0 +1,37 @@
+"""Writes a request to n8n as a command of curl, for whoever wants to repeat it by hand. Secrets stay out of it."""
+
+import shlex
+
+from reliability.models import DeadLetter, Delivery
+from reliability.transport.client import USER_AGENT
+
+SECRET, SIGNATURE, TIME = "<SECRET>", "v1,<SIGNATURE>", "<SECONDS SINCE 1970>"  # placeholders
+FILE = "payload.json"
+INLINE = 32 * 1024
+
+
+def command(*, letter: DeadLetter, last: Delivery | None, payload: str | None) -> str:
+    """Return the last request for a dead letter, or the one that a replay would send where none went out.
+
+    `payload` is the whole JSON text; without it, because it is longer than `INLINE`, the command reads the file `FILE`.
+    """
+    workflow = letter.lane.workflow
+    headers = {"Content-Type": "application/json", "Accept": "*/*", "User-Agent": USER_AGENT} | _ours(letter, last)
+    headers |= dict.fromkeys(workflow.authentication, SECRET)
+    if workflow.signing_secret:
+        name = headers["X-Backstop-Delivery"]
+        headers |= {"webhook-id": name, "webhook-timestamp": TIME, "webhook-signature": SIGNATURE}
+    lines = [f"curl -X POST {shlex.quote(workflow.url)}"]
+    lines += [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in headers.items()]
+    lines.append(f"--data-binary {shlex.quote(payload if payload is not None else '@' + FILE)}")
+    return " \\\n  ".join(lines)
+
+
+def _ours(letter: DeadLetter, last: Delivery | None) -> dict[str, str]:
+    headers = {
+        "Idempotency-Key": last.idempotency_key if last else str(letter.pk),
+        "X-Backstop-Delivery": str(last.pk) if last else "<DELIVERY>",
+        "X-Backstop-Attempt": str(max(1, last.attempt_count)) if last else "1",
+        "X-Backstop-Tenant": letter.lane.tenant,
+    }
+    return headers | ({"X-Backstop-Stale": "true"} if last and last.stale else {})

@@ -1,0 +1,394 @@
+"""One look at a lane: settle what came back, take back what was lost, claim what is due under every limit.
+
+Each function is one short transaction under the lane's lock (`FOR NO KEY UPDATE`, which arrivals pass). No
+transaction is open while a request is on its way.
+
+One thread works for all lanes, so it waits for no lock of one lane beyond its `Patience`; `LaneLocked`, or a
+`DatabaseError` of which `lock_waits.is_conflict` is true, then says that nothing was changed.
+"""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.db import connection, transaction
+
+from config.database.prepared import prepared_cursor
+from reliability import queue
+from reliability.core import clock, lock_waits
+from reliability.lanes import breaker_reports, breakers, local_faults
+from reliability.lanes.lane_lock import BRIEF, PATIENT, Held, Patience, hold
+from reliability.lanes.messages import Claim, Sent
+from reliability.models import Breaker, BreakerState, Lane, LanePolicy
+from reliability.policies import breaker as breaker_policy
+from reliability.policies import bulkhead, rate
+from reliability.policies.breaker import Admission
+from reliability.transport import exchange
+
+from . import correlation, lane_expiry, settle
+
+LEASE_MARGIN = timedelta(seconds=10)
+# What a lease has left when the last request that it allows is over.
+SETTLE_MARGIN = timedelta(seconds=5)
+ATTENDED = timedelta(seconds=5)
+RAMP_WAIT = timedelta(milliseconds=200)
+# How soon lanes that wait for the instance's probe look whether they may send the next one.
+PROBE_LOOK = timedelta(seconds=10)
+# When a lease that ran out is looked at again, where a lock keeps it from being taken back.
+BLOCKED_WAIT = timedelta(seconds=1)
+
+# One scan counts what is in flight and finds the first end among it; the same for slots.
+LOOK = """
+SELECT clock_timestamp(), flying.count + slots.count, flying.ends,
+    (SELECT min(expires_at) FROM reliability_delivery
+        WHERE lane_id = %(lane)s AND state = 'pending' AND expires_at IS NOT NULL),
+    (SELECT min(due_at) FROM reliability_delivery
+        WHERE lane_id = %(lane)s AND state = 'pending' AND waits_for IS NULL),
+    slots.ends,
+    NOT EXISTS (SELECT 1 FROM reliability_flag WHERE name = 'dispatch' AND NOT enabled)
+FROM (SELECT count(*), min(lease_until) AS ends FROM reliability_delivery
+        WHERE lane_id = %(lane)s AND state IN ('sending', 'awaiting_callback')) AS flying,
+    (SELECT count(*), min(expires_at) AS ends FROM reliability_slot
+        WHERE lane_id = %(lane)s AND expires_at > clock_timestamp()) AS slots
+"""
+CLAIM = """
+WITH due AS (
+    SELECT id FROM reliability_delivery WHERE lane_id = %(lane)s AND state = 'pending' AND due_at <= %(now)s
+        AND waits_for IS NULL AND (expires_at IS NULL OR expires_at > %(now)s)
+    ORDER BY due_at LIMIT %(room)s FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE reliability_delivery AS d SET
+    state = 'sending', attempt_count = d.attempt_count + 1, sent_at = %(now)s,
+    lease_token = %(token)s, lease_until = %(until)s, reported = NULL
+FROM due WHERE d.id = due.id
+RETURNING d.id, d.attempt_count, d.retries_used, d.payload, d.idempotency_key, d.stale, d.dead_letter_id IS NOT NULL,
+    d.created_at, coalesce(nullif(d.request_id, ''), d.id::text), d.traceparent, d.refused_at
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a lane holds at `now`. `in_flight` counts slots that others hold, whose first end is `slot_ends`.
+
+    `asked_at` is a moment of `exchange.now()`, just before `now` was asked for.
+    """
+
+    asked_at: float
+    now: datetime
+    in_flight: int
+    lease_ends: datetime | None
+    expires: datetime | None
+    due: datetime | None
+    slot_ends: datetime | None
+    dispatching: bool
+
+    @property
+    def frees(self) -> datetime | None:
+        """When a place within the limit becomes free at the latest, by a lease's end."""
+        return min((at for at in (self.lease_ends, self.slot_ends) if at is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """How many may go now, why not more, and when to ask again."""
+
+    room: int
+    lane_probe: bool = False
+    instance_probe: bool = False
+    ask_at: datetime | None = None
+    instance: Breaker | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one look brought. `full`: the lane is at its concurrency limit.
+
+    `blocked`: a lock kept something from being taken back. `untold`: of these the instance's breaker is to be told yet.
+    """
+
+    claims: tuple[Claim, ...]
+    full: bool
+    covered_until: datetime | None
+    blocked: bool = False
+    untold: Sequence[Sent] = ()
+
+
+class Rest(enum.Enum):
+    """Whether a lane was left; if not, because something is due, or because its barrier has yet to be passed."""
+
+    LEFT = enum.auto()
+    DUE = enum.auto()
+    BARRIER = enum.auto()
+
+
+def run(
+    *,
+    lane_id: int,
+    sent: Sequence[Sent],
+    capacity: int,
+    covered_until: datetime | None = None,
+    attend: bool = False,
+    worker: str = "",
+    patience: Patience = PATIENT,
+) -> Round:
+    """Settle `sent`, then claim up to `capacity` of the lane's due deliveries.
+
+    `covered_until` is when a wake-up is known to look at the lane if this worker dies; the result's is the one
+    known then. With `attend`, or at the lane's limit, arrivals need no wake-up for the next seconds: the caller
+    will look again. Raises `LaneLocked` and `Lane.DoesNotExist`.
+    """
+    with transaction.atomic():
+        held = hold(lane_id=lane_id, patience=patience)
+        lane, policy = held.lane, held.lane.policy
+        if sent:
+            _settle(held, policy, sent, worker)
+        seen = look(lane_id=lane_id)
+        ran_out, blocked = _ran_out(seen), False
+        if ran_out:
+            blocked = not lane_expiry.take_back(lane=lane, policy=policy, now=seen.now)
+            seen = look(lane_id=lane_id)
+        # Last: whoever holds the instance's breaker waits for no row of a lane (`reliability.core.lock_order`).
+        shared, untold = _tell_instance(held, sent) if sent else (held.shared, ())
+        admitted = Admitted(0)
+        if capacity:
+            admitted = admit(lane=lane, policy=policy, seen=seen, capacity=capacity, shared=shared)
+        claims = _claim(lane, policy, admitted, seen) if admitted.room and seen.due else ()
+        in_flight = seen.in_flight + len(claims)
+        full = in_flight >= policy.concurrency_limit
+        if attend or full:
+            _attend(lane, seen.now)
+        if in_flight:
+            covered_until = _cover(lane, policy, seen, covered_until)
+    return Round(claims, full, covered_until, blocked, untold)
+
+
+def rest(*, lane_id: int, owes_barrier: bool = False, blocked: bool = False, patience: Patience = PATIENT) -> Rest:
+    """Leave the lane, with a wake-up planned for whatever it waits for.
+
+    Where something is due that may go, nothing was left, and the caller has to look again. Likewise where others may
+    still rely on this worker (`owes_barrier`, or a promise to look by itself): any promise is withdrawn, and the
+    barrier has to be passed before the next look. `blocked`: what ran out was found locked just now. Raises as `run`
+    does.
+    """
+    with transaction.atomic():
+        held = hold(lane_id=lane_id, patience=patience)
+        lane = held.lane
+        if lane.attended_until is not None:
+            # Whoever read the promise holds the advisory lock, shared: so the barrier comes after its withdrawal.
+            Lane.objects.filter(pk=lane_id).update(attended_until=None)
+            owes_barrier = True
+        if owes_barrier and not queue.try_barrier(lane_id=lane_id):
+            return Rest.BARRIER
+        seen = look(lane_id=lane_id)
+        admitted = admit(lane=lane, policy=lane.policy, seen=seen, capacity=1, shared=held.shared)
+        due_now = seen.due is not None and seen.due <= seen.now
+        ran_out = _ran_out(seen)
+        if (due_now and admitted.room) or (ran_out and not blocked):
+            return Rest.DUE
+        blocked_until = admitted.ask_at if due_now else seen.due
+        moments = [at for at in (blocked_until, seen.lease_ends, seen.expires) if at is not None]
+        if moments:
+            soonest = seen.now + BLOCKED_WAIT if ran_out else min(moments)
+            queue.wake_at(lane_id=lane_id, at=soonest)
+    return Rest.LEFT
+
+
+def tell_instance(*, batch: Sequence[Sent]) -> bool:
+    """Tell the instance's breaker of attempts that are settled; return whether it could be locked."""
+    try:
+        with lock_waits.bounded(BRIEF.wait):
+            breaker_reports.tell_instance(breaker=breakers.instance(), batch=batch, now=clock.now())
+    except breakers.InstanceLocked:
+        return False
+    return True
+
+
+def admit(*, lane: Lane, policy: LanePolicy, seen: Look, capacity: int, shared: Breaker | None = None) -> Admitted:
+    """Hold the lane against every limit: switch, pause, concurrency, both breakers, rate, this worker's capacity.
+
+    `shared` is the instance's breaker, where this transaction has read it already.
+    """
+    if not seen.dispatching or lane.workflow.is_demo:
+        return Admitted(0)  # whoever switches it on again wakes every lane; what is made up is never sent
+    if lane.workflow.is_paused(now=seen.now):
+        return Admitted(0, ask_at=lane.workflow.paused_until)
+    if (hindrance := local_faults.hindrance(lane=lane, now=seen.now)) is not None:
+        return Admitted(0, ask_at=hindrance.until)
+    own = breakers.lane_admission(lane=lane, now=seen.now)
+    room = _room(own, limit=policy.concurrency_limit, in_flight=seen.in_flight)
+    if not room:
+        return Admitted(0, ask_at=own.retry_at or seen.frees)
+    try:
+        instance, common = _instance_admission(shared or breakers.instance(), seen.now)
+    except breakers.InstanceLocked:
+        return Admitted(0, ask_at=seen.now + RAMP_WAIT)
+    room = min(room, _instance_room(common, room))
+    if not room:
+        ask_at = common.retry_at or seen.now + RAMP_WAIT
+        if instance.state == BreakerState.HALF_OPEN:
+            # Another lane's probe may end without telling anything, long before its time is over.
+            ask_at = min(ask_at, seen.now + PROBE_LOOK)
+        return Admitted(0, ask_at=ask_at)
+    granted = rate.grant(
+        tat=lane.rate_tat, now=seen.now, per_minute=policy.rate_limit_per_minute, wanted=min(room, capacity)
+    )
+    return Admitted(granted.count, own.probe, common.probe, granted.retry_at, instance)
+
+
+def _room(admission: Admission, *, limit: int, in_flight: int) -> int:
+    if admission.probe:
+        return min(1, bulkhead.room(limit=limit, in_flight=in_flight))
+    return bulkhead.room(limit=limit, in_flight=in_flight, ramp=admission.allowed)
+
+
+def _instance_admission(breaker: Breaker, now: datetime) -> tuple[Breaker, Admission]:
+    """Ask the instance's breaker; one that is not simply closed is asked under its lock."""
+    if breaker.state != BreakerState.CLOSED or breaker.ramp is not None:
+        breaker = breakers.instance_now()
+    return breaker, breaker_policy.admit(snapshot=breaker.snapshot, now=now)
+
+
+def _instance_room(admission: Admission, wanted: int) -> int:
+    if admission.allowed is None:
+        return wanted
+    if admission.probe or not admission.allowed:
+        return min(1, admission.allowed)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM reliability_delivery WHERE state = 'sending'")
+        return max(0, admission.allowed - int(cursor.fetchone()[0]))
+
+
+def look(*, lane_id: int) -> Look:
+    """Return what the lane holds now."""
+    asked_at = exchange.now()
+    with prepared_cursor() as cursor:
+        cursor.execute(LOOK, {"lane": lane_id})
+        return Look(asked_at, *cursor.fetchone())
+
+
+def _ran_out(seen: Look) -> bool:
+    """Whether a lease, or a delivery's time to be sent at all, is over."""
+    return any(at is not None and at <= seen.now for at in (seen.lease_ends, seen.expires))
+
+
+def _attend(lane: Lane, now: datetime) -> None:
+    """Promise to look again; renewed when half of it is over. A wake-up stands by at its end."""
+    if lane.attended_until is None or lane.attended_until - now < ATTENDED / 2:
+        Lane.objects.filter(pk=lane.pk).update(attended_until=now + ATTENDED)
+        queue.wake_at(lane_id=lane.pk, at=now + ATTENDED)
+
+
+def _cover(lane: Lane, policy: LanePolicy, seen: Look, covered_until: datetime | None) -> datetime:
+    """Plan a look for when the first lease ends, unless one is still to come."""
+    if covered_until is not None and covered_until > seen.now:
+        return covered_until
+    # A lease that has ended, and whose row another session has locked, would have it looked at without a pause.
+    ends = max(seen.lease_ends or lease_end(policy, seen.now), seen.now + BLOCKED_WAIT)
+    queue.wake_at(lane_id=lane.pk, at=ends)
+    return ends
+
+
+def lease_end(policy: LanePolicy, now: datetime) -> datetime:
+    """Return the end of a lease taken at `now`: the request's time, its body's, and a margin to settle in."""
+    return now + 2 * policy.timeout + LEASE_MARGIN
+
+
+def send_by(policy: LanePolicy, *, since: float) -> float:
+    """Return the last moment to send under a lease taken at `since`; both are moments of `exchange.now()`.
+
+    The lease ends by the database's clock, in another machine perhaps. This moment is this machine's own, so that a
+    worker which was stopped, or whose machine slept, knows without asking anybody that it may not send any more.
+    """
+    return since + (policy.timeout + LEASE_MARGIN - SETTLE_MARGIN).total_seconds()
+
+
+def _claim(lane: Lane, policy: LanePolicy, admitted: Admitted, seen: Look) -> tuple[Claim, ...]:
+    now = seen.now
+    token, until = uuid4(), lease_end(policy, now)
+    latest = send_by(policy, since=seen.asked_at)
+    with prepared_cursor() as cursor:
+        values: dict[str, Any] = {
+            "lane": lane.pk,
+            "now": now,
+            "room": admitted.room,
+            "token": token,
+            "until": until,
+        }
+        cursor.execute(CLAIM, values)
+        claims = tuple(_claim_of(row, lane, policy, admitted, token, seen, latest) for row in cursor.fetchall())
+    if claims:
+        _take_places(lane, policy, admitted, len(claims), now, until)
+    return claims
+
+
+def _take_places(
+    lane: Lane, policy: LanePolicy, admitted: Admitted, count: int, now: datetime, until: datetime
+) -> None:
+    """Write down what the claims use up: probes and the rate."""
+    if admitted.lane_probe:
+        breakers.begin_probe(breaker=lane.breaker, now=now, until=until)
+    if admitted.instance_probe and admitted.instance is not None:
+        breakers.begin_probe(breaker=admitted.instance, now=now, until=until)
+    if policy.rate_limit_per_minute is not None:
+        grant = rate.grant(tat=lane.rate_tat, now=now, per_minute=policy.rate_limit_per_minute, wanted=count)
+        Lane.objects.filter(pk=lane.pk).update(rate_tat=grant.tat)
+
+
+def _claim_of(
+    row: tuple[UUID, int, int, str, str, bool, bool, datetime, str, str, datetime | None],
+    lane: Lane,
+    policy: LanePolicy,
+    admitted: Admitted,
+    token: UUID,
+    seen: Look,
+    latest: float,
+) -> Claim:
+    delivery_id, number, retries_used, payload, key, stale, is_replay, created_at, request_id, traceparent, _ = row
+    return Claim(
+        delivery_id=delivery_id,
+        lane_id=lane.pk,
+        workflow=lane.workflow.slug,
+        tenant=lane.tenant,
+        number=number,
+        retries_used=retries_used,
+        token=token,
+        payload=payload,
+        idempotency_key=key,
+        url=lane.workflow.url,
+        authentication=lane.workflow.authentication,
+        signing_secret=lane.workflow.signing_secret,
+        stale=stale,
+        is_replay=is_replay,
+        created_at=created_at,
+        refused_at=row[-1],
+        request_id=request_id,
+        traceparent=traceparent,
+        policy=policy,
+        lane_probe=admitted.lane_probe,
+        instance_probe=admitted.instance_probe,
+        claimed_at=seen.now,
+        claimed_monotonic=seen.asked_at,
+        send_by=latest,
+    )
+
+
+def _settle(held: Held, policy: LanePolicy, batch: Sequence[Sent], worker: str) -> None:
+    """Write down what came back, and tell the lane's breaker."""
+    lane, now = held.lane, held.now
+    passed_at = breaker_reports.passed_at(lane=lane, batch=batch)
+    early = settle.settle_sent(batch=batch, now=now, worker=worker, passed_at=passed_at)
+    breaker_reports.tell_lane(lane=lane, policy=policy, batch=batch, now=now, passed_at=passed_at)
+    local_faults.note(lane=lane, batch=batch, now=now)
+    correlation.catch_up(lane=lane, delivery_ids=early, now=now)
+
+
+def _tell_instance(held: Held, batch: Sequence[Sent]) -> tuple[Breaker | None, Sequence[Sent]]:
+    """Return the instance's breaker once it was told of a batch, and what it has yet to be told for it was locked."""
+    try:
+        breaker = held.shared or breakers.instance()
+        return breaker_reports.tell_instance(breaker=breaker, batch=batch, now=held.now), ()
+    except breakers.InstanceLocked:
+        return held.shared, batch

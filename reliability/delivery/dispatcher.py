@@ -1,0 +1,393 @@
+"""Per worker process: one thread that looks at lanes, and the threads that send.
+
+The looking thread alone talks to the database. Wake-ups and finished attempts reach it through one inbox; it
+takes all that is there, then looks once at each lane concerned, so that under load attempts are settled and
+claimed in batches. A lane's turn ends after `TURN`, so that a worker asked to stop is free within it.
+
+Since the thread works for all lanes, it never waits for one of them: a lane that another session has locked is looked
+at again a little later (`turns.LockedLanes`), and what came back for it is kept until it can be written down.
+"""
+
+import heapq
+import logging
+import math
+import queue
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from functools import cache
+
+from django.conf import settings
+from django.db import DatabaseError, Error, connection
+
+from config.database.sqlstates import is_away
+from reliability import queue as engine
+from reliability.core import lock_waits, process_usage, request_context
+from reliability.core.request_context import Origin
+from reliability.lanes.lane_lock import BRIEF, PATIENT, LaneLocked, Patience
+from reliability.lanes.messages import Claim, Sent
+from reliability.models import Lane
+
+from . import dispatch, sending
+from .dispatch import Rest, Round
+from .turns import Attend, Finished, LockedLanes, Turn
+
+TURN = 5.0
+LINGER, LINGER_LAST = 0.01, 1.0
+# How long a busy lane's results wait for the next one to be settled with, and the first of them in all. A round costs
+# nearly the same for one as for many; where results come at greater distances, waiting would only delay them.
+GATHER, GATHER_LIMIT = 0.002, 0.01
+HOT_ROUNDS = 3
+# One in so many places is reserved for lanes that have nothing in flight.
+RESERVED_SHARE = 4
+RETRY_FIRST, RETRY_LAST = 0.5, 5.0
+# When a lane is looked at again that failed too often for a reason other than the database's absence.
+GIVEN_UP = timedelta(seconds=60)
+# How soon the instance's breaker, found locked, is told again; and how many attempts it is told of then.
+TELL_AGAIN, UNTOLD = 0.2, 1000
+# How many locks of single deliveries a round runs into before it leaves the rest to the next one.
+CONFLICTS = 10
+# From which try in a row on a locked lane is worth a line in the log.
+LOGGED_FROM = 4
+# An id that no lane has, to wake the thread by itself.
+NO_LANE = 0
+
+logger = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Looks at the lanes it is told to, and sends what they have due."""
+
+    def __init__(self, *, capacity: int) -> None:
+        self.capacity = capacity
+        self.worker = process_usage.NAME
+        self._inbox: queue.SimpleQueue[Attend | Finished | None] = queue.SimpleQueue()
+        self._turns: dict[int, Turn] = {}
+        self._later: list[tuple[float, int]] = []
+        self._looks: dict[int, float] = {}
+        self._locked = LockedLanes()
+        self._untold: list[Sent] = []
+        self._starved: dict[int, None] = {}
+        self._in_flight = 0
+        self._pool = ThreadPoolExecutor(max_workers=capacity, thread_name_prefix="send")
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._closed = False
+
+    def attend(self, *, lane_id: int) -> "Future[None]":
+        """Take a lane into care; the future ends when its turn does, with nothing of it in flight here."""
+        future: Future[None] = Future()
+        self._inbox.put(Attend(lane_id, future))
+        with self._starting:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
+                self._thread.start()
+        return future
+
+    def close(self) -> None:
+        """End the thread and its connection, at the latest with its next message."""
+        self._closed = True
+        self._inbox.put(None)
+        if self._thread is not None:
+            self._thread.join()
+        self._pool.shutdown()
+
+    def _run(self) -> None:
+        while not self._closed:
+            try:
+                self._look_around()
+            except Exception:  # the thread that all lanes depend on outlives any error
+                logger.exception("dispatcher_error")
+                time.sleep(RETRY_FIRST)
+        connection.close()
+
+    def _look_around(self) -> None:
+        concerned = self._concerned()
+        if self._untold:
+            self._tell_instance()
+        for lane_id in concerned:
+            turn = self._turns.get(lane_id)
+            if turn is None:
+                continue
+            try:
+                self._visit(turn)
+            except Exception:  # one lane's error takes no look from the others
+                logger.exception("visit_failed", extra={"lane": lane_id})
+                self._look_later(lane_id, RETRY_FIRST)
+
+    def _concerned(self) -> Iterable[int]:
+        """Wait for something to do; return the lanes to look at, each once."""
+        lanes: dict[int, None] = {}
+        timeout = max(0.0, self._later[0][0] - time.monotonic()) if self._later else None
+        try:
+            self._take(self._inbox.get(timeout=timeout), lanes)
+            until = time.monotonic() + GATHER_LIMIT
+            while True:
+                left = min(GATHER, until - time.monotonic()) if self._gathers(lanes) else 0
+                self._take(self._inbox.get(timeout=left) if left > 0 else self._inbox.get_nowait(), lanes)
+        except queue.Empty:
+            pass
+        while self._later and self._later[0][0] <= time.monotonic():
+            at, lane_id = heapq.heappop(self._later)
+            if self._looks.get(lane_id) == at:  # else an earlier look was planned since
+                del self._looks[lane_id]
+                lanes[lane_id] = None
+        for lane_id in [one for one in self._starved if self._room(self._turns.get(one))]:
+            del self._starved[lane_id]
+            lanes[lane_id] = None
+        return list(lanes)
+
+    def _room(self, turn: Turn | None) -> int:
+        """Return how many more attempts of a lane may start here.
+
+        The last places are for lanes that have nothing in flight here, one each: lanes whose requests hang could
+        otherwise take all threads, and the others would wait for their timeouts.
+        """
+        free = self.capacity - self._in_flight
+        shared = free - self.capacity // RESERVED_SHARE
+        if shared > 0:
+            return shared
+        return 0 if turn is not None and turn.in_flight else min(1, free)
+
+    def _gathers(self, lanes: Iterable[int]) -> bool:
+        """Whether more is about to come back: a busy lane is looked at once for several attempts."""
+        turns = [turn for lane_id in lanes if (turn := self._turns.get(lane_id))]
+        return all(turn.busy >= HOT_ROUNDS and turn.in_flight for turn in turns)
+
+    def _take(self, message: Attend | Finished | None, lanes: dict[int, None]) -> None:
+        if message is None:
+            return
+        lanes[message.lane_id] = None
+        if isinstance(message, Attend):
+            self._begin(message)
+            return
+        self._in_flight -= 1
+        turn = self._turns[message.lane_id]
+        turn.in_flight -= 1
+        if message.sent is not None:
+            turn.done.append(message.sent)
+
+    def _begin(self, message: Attend) -> None:
+        ends = time.monotonic() + TURN
+        turn = self._turns.get(message.lane_id)
+        if turn is None:
+            self._turns[message.lane_id] = Turn(message.lane_id, message.future, ends)
+        else:
+            _resolve(turn.future)
+            turn.future, turn.ends, turn.lingered, turn.idle = message.future, ends, False, 0
+            turn.owes_barrier = True
+            turn.covered_until = None  # the wake-up that brought this turn may have been the one that covered
+
+    def _visit(self, turn: Turn) -> None:
+        waits = self._locked.may_wait(turn.lane_id, now=time.monotonic())
+        try:
+            self._round(turn, PATIENT if waits else BRIEF)
+            turn.failures = 0
+        except Lane.DoesNotExist as error:
+            # A wake-up outlived its lane: there is nothing to look at, now or later.
+            self._locked.passed(turn.lane_id)
+            if turn.in_flight:
+                self._retry(turn, error)
+            else:
+                self._end(turn)
+        except LaneLocked:
+            self._try_later(turn, waited=waits)
+        except Error as error:
+            if lock_waits.is_conflict(error):
+                turn.apart = True
+                self._try_later(turn, waited=waits)
+                return
+            if not is_away(error) and isinstance(error, DatabaseError):
+                logger.exception("settling_failed", extra={"lane": turn.lane_id})
+                turn.done = [Sent(s.claim, s.classified, None, s.started_at, s.duration) for s in turn.done]
+            self._retry(turn, error)
+        except Exception as error:
+            logger.exception("look_failed", extra={"lane": turn.lane_id})
+            self._retry(turn, error)
+
+    def _try_later(self, turn: Turn, *, waited: bool) -> None:
+        """Leave the lane alone for a moment, for another session has locked something of it.
+
+        A turn that is over ends, so that any worker may try next. What came back is kept until it can be written down:
+        its lease protects it from being sent again, and after the lease's end the row's own state does.
+        """
+        wait = self._locked.failed(turn.lane_id, waited=waited, now=time.monotonic())
+        tries = self._locked.tries(turn.lane_id)
+        # The 4th, 8th, 16th …: one that lasts is on record; one that is usual among workers, or lasts on, fills no log.
+        if tries >= LOGGED_FROM and tries & (tries - 1) == 0:
+            logger.warning("lane_locked", extra={"lane": turn.lane_id, "tries": tries, "unsettled": len(turn.done)})
+        if turn.is_free and time.monotonic() >= turn.ends:
+            engine.requeue(lane_id=turn.lane_id, wait=timedelta(seconds=wait))
+            self._end(turn)
+        else:
+            self._look_later(turn.lane_id, wait)
+
+    def _retry(self, turn: Turn, error: Exception) -> None:
+        """Look again a little later: what came back is kept until it can be written down."""
+        connection.close()
+        turn.failures += 1
+        wait = min(RETRY_LAST, RETRY_FIRST * 2 ** min(turn.failures - 1, 8))
+        logger.warning("look_again", extra={"lane": turn.lane_id, "error": type(error).__name__, "wait_s": wait})
+        if turn.failures > 20 and not turn.in_flight and not is_away(error):
+            engine.requeue(lane_id=turn.lane_id, wait=GIVEN_UP)
+            self._end(turn, error)
+            return
+        self._look_later(turn.lane_id, wait)
+
+    def _round(self, turn: Turn, patience: Patience) -> None:
+        if turn.owes_barrier:
+            turn.owes_barrier = not engine.try_barrier(lane_id=turn.lane_id)
+        if turn.apart:
+            self._settle_apart(turn)
+        over = time.monotonic() >= turn.ends
+        room = 0 if over else self._room(turn)
+        done = [] if turn.apart else turn.done
+        found = self._look(turn, sent=done, room=room, patience=patience, attend=turn.busy >= HOT_ROUNDS and not over)
+        turn.blocked = found.blocked
+        if not turn.apart:
+            turn.done = []
+            self._locked.passed(turn.lane_id)
+        if found.claims or done:
+            turn.busy += 1
+            turn.idle = 0
+        if found.claims:
+            turn.lingered = False
+        if over:
+            self._hand_over(turn)
+        elif not room:
+            self._starved[turn.lane_id] = None
+            # Once the turn is over, another worker may have places free.
+            self._look_later(turn.lane_id, max(0.0, turn.ends - time.monotonic()))
+        elif not turn.apart and not (found.full and turn.in_flight):
+            self._pause(turn, patience)
+        if turn.apart:
+            self._try_later(turn, waited=False)
+
+    def _look(self, turn: Turn, *, sent: Sequence[Sent], room: int, patience: Patience, attend: bool = False) -> Round:
+        found = dispatch.run(
+            lane_id=turn.lane_id,
+            sent=sent,
+            capacity=room,
+            covered_until=turn.covered_until,
+            attend=attend,
+            worker=self.worker,
+            patience=patience,
+        )
+        turn.covered_until = found.covered_until
+        for claim in found.claims:
+            self._send(turn, claim)
+        if found.untold:
+            self._untold = [*self._untold, *found.untold][-UNTOLD:]
+            self._look_later(NO_LANE, TELL_AGAIN)
+        return found
+
+    def _settle_apart(self, turn: Turn) -> None:
+        """Settle one by one, so that what is locked keeps nothing else from being settled."""
+        kept: list[Sent] = []
+        try:
+            while turn.done and len(kept) < CONFLICTS:
+                one = turn.done[0]
+                try:
+                    self._look(turn, sent=[one], room=0, patience=BRIEF)
+                except DatabaseError as error:
+                    if not lock_waits.is_conflict(error):
+                        raise
+                    kept.append(one)
+                turn.done = turn.done[1:]
+        finally:
+            # Whatever ends this, none is lost. Those that were tried come last the next time.
+            turn.done += kept
+        turn.apart = bool(turn.done)
+
+    def _pause(self, turn: Turn, patience: Patience) -> None:
+        """Nothing more may go now: in a busy lane look again shortly, else leave it to its next wake-up."""
+        if turn.busy >= HOT_ROUNDS and not turn.lingered:
+            turn.lingered = True
+            self._look_later(turn.lane_id, LINGER)
+        else:
+            self._rest(turn, patience)
+
+    def _rest(self, turn: Turn, patience: Patience) -> None:
+        turn.busy, turn.lingered = 0, False
+        left = dispatch.rest(
+            lane_id=turn.lane_id, owes_barrier=turn.owes_barrier, blocked=turn.blocked, patience=patience
+        )
+        turn.owes_barrier = left is Rest.BARRIER
+        if left is not Rest.LEFT:
+            self._linger(turn)
+        elif not turn.in_flight:
+            self._end(turn)
+
+    def _linger(self, turn: Turn) -> None:
+        """Look again soon; later and later, where that brings nothing."""
+        self._look_later(turn.lane_id, min(LINGER_LAST, LINGER * 2 ** min(turn.idle, 8)))
+        turn.idle += 1
+
+    def _hand_over(self, turn: Turn) -> None:
+        """Have whichever worker is free look at the lane, now that this turn is over. The lane stays in care while
+        something of it is in flight here; each place that becomes free is worth another worker's look."""
+        engine.requeue(lane_id=turn.lane_id, wait=timedelta(0))
+        if turn.is_free:
+            self._end(turn)
+
+    def _tell_instance(self) -> None:
+        """Tell the instance's breaker what it could not be told when it was settled, and look at those lanes again."""
+        try:
+            told = dispatch.tell_instance(batch=self._untold)
+        except Error as error:
+            told = False
+            if not lock_waits.is_conflict(error):
+                connection.close()
+        except Exception:  # what cannot be told is no reason to keep lanes waiting
+            logger.exception("telling_failed")
+            told = True
+        if not told:
+            self._look_later(NO_LANE, TELL_AGAIN)
+            return
+        for lane_id in {sent.claim.lane_id for sent in self._untold}:
+            self._look_later(lane_id, 0)
+        self._untold = []
+
+    def _end(self, turn: Turn, error: Exception | None = None) -> None:
+        del self._turns[turn.lane_id]
+        _resolve(turn.future, error)
+
+    def _look_later(self, lane_id: int, seconds: float) -> None:
+        at = time.monotonic() + seconds
+        if at < self._looks.get(lane_id, math.inf):  # one planned look a lane: each would plan the next
+            self._looks[lane_id] = at
+            heapq.heappush(self._later, (at, lane_id))
+
+    def _send(self, turn: Turn, claim: Claim) -> None:
+        turn.in_flight += 1
+        self._in_flight += 1
+        self._pool.submit(self._attempt, claim)
+
+    def _attempt(self, claim: Claim) -> None:
+        """Send, in a thread of the pool. An error of our own leaves the lease to run out, and is on record."""
+        sent = None
+        try:
+            with request_context.within(Origin(claim.request_id)):
+                sent = sending.send(claim, started_at=claim.now())
+        except Exception:
+            logger.exception("send_failed", extra={"delivery": str(claim.delivery_id), "request_id": claim.request_id})
+        finally:
+            self._inbox.put(Finished(claim.lane_id, sent))
+
+
+def _resolve(future: "Future[None]", error: Exception | None = None) -> None:
+    """End a future, which the engine may have cancelled meanwhile."""
+    with suppress(InvalidStateError):
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+
+@cache
+def dispatcher() -> Dispatcher:
+    """Return this process's dispatcher."""
+    return Dispatcher(capacity=settings.WORKER_MAX_IN_FLIGHT)

@@ -1,0 +1,87 @@
+"""Takes back what ran out in a lane, under its lock: leases whose worker or report never came, and expired deliveries.
+
+What another session holds locked is passed by, and left to a later look.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import TypeVar
+from uuid import UUID
+
+from django.db import DatabaseError, connection, transaction
+
+from reliability.core import lock_waits
+from reliability.lanes.lane_lock import BRIEF
+from reliability.models import Lane, LanePolicy
+
+from . import correlation, lease_expiry, rollups, settle
+from .rollups import Tally
+from .settle import Death
+
+T = TypeVar("T")
+
+LAPSED = """
+SELECT id, attempt_count, retries_used, sent_at, state = 'awaiting_callback', coalesce(nullif(request_id, ''), id::text)
+FROM reliability_delivery
+WHERE lane_id = %s AND state IN ('sending', 'awaiting_callback') AND lease_until <= %s
+ORDER BY lease_until LIMIT 500 FOR NO KEY UPDATE SKIP LOCKED
+"""
+EXPIRED = """
+SELECT id FROM reliability_delivery WHERE lane_id = %s AND state = 'pending' AND expires_at <= %s
+ORDER BY expires_at LIMIT 500 FOR NO KEY UPDATE SKIP LOCKED
+"""
+EXPIRE = """
+UPDATE reliability_delivery SET state = 'dead', finished_at = %s, last_error = %s WHERE id = ANY(%s)
+"""
+EXPIRED_ERROR = "expired: It outlived its expiry before it could be delivered."
+# How many locks of others a look runs into before it leaves the rest to the next one.
+CONFLICTS = 10
+
+
+def take_back(*, lane: Lane, policy: LanePolicy, now: datetime) -> bool:
+    """Take back up to 500 lapsed leases, and bury as many expired deliveries. Return whether no lock was in the way."""
+    with connection.cursor() as cursor:
+        cursor.execute(LAPSED, [lane.pk, now])
+        lapses = [lease_expiry.Lapse(*row) for row in cursor.fetchall()]
+        cursor.execute(EXPIRED, [lane.pk, now])
+        expired = [row[0] for row in cursor.fetchall()]
+    # Nothing found, though something has run out: all of it is locked.
+    free = bool(lapses or expired)
+    free &= _apart(lapses, lambda some: _take_back(lane, policy, some, now))
+    free &= _apart(expired, lambda some: _bury(lane, some, now))
+    return free
+
+
+def _apart(items: Sequence[T], work: Callable[[Sequence[T]], None]) -> bool:
+    """Do `work` with the items, but for those that a lock of others keeps back; return whether none was.
+
+    They are halved until those are alone: a dead letter that somebody holds does not keep its whole lane from going on.
+    """
+    groups, conflicts = [items] if items else [], 0
+    while groups and conflicts < CONFLICTS:
+        group = groups.pop()
+        try:
+            with transaction.atomic():
+                work(group)
+        except DatabaseError as error:
+            if not lock_waits.is_conflict(error):
+                raise
+            conflicts += 1
+            if half := len(group) // 2:
+                groups += [group[:half], group[half:]]
+            with connection.cursor() as cursor:
+                cursor.execute(lock_waits.BOUND, [lock_waits.milliseconds(BRIEF.wait)])
+    return not conflicts
+
+
+def _take_back(lane: Lane, policy: LanePolicy, lapses: Sequence[lease_expiry.Lapse], now: datetime) -> None:
+    lease_expiry.settle_lapsed(lane_id=lane.pk, lapses=lapses, policy=policy, now=now)
+    correlation.catch_up(lane=lane, delivery_ids=[one.delivery_id for one in lapses], now=now)
+
+
+def _bury(lane: Lane, ids: Sequence[UUID], now: datetime) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(EXPIRE, [now, EXPIRED_ERROR, list(ids)])
+    code, _, message = EXPIRED_ERROR.partition(": ")
+    settle.finish(delivered=[], dead=[Death(one, code, message) for one in ids], now=now)
+    rollups.count(lane_id=lane.pk, tally=Tally(dead=len(ids)), now=now)

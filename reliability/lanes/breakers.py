@@ -1,0 +1,197 @@
+"""Keeps what the breaker policy decides, for lanes and for the n8n instance.
+
+A lane's breaker is written under its lane's lock. The instance's is locked after any lane (`core.lock_order`),
+and a dispatcher never waits for it: all lanes would wait behind whoever holds it.
+"""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from reliability import queue
+from reliability.core import audit
+from reliability.core.audit import Hand
+from reliability.core.lock_waits import deadlocks_retried
+from reliability.errors import NotFound
+from reliability.models import Breaker, BreakerTransition, Delivery, Lane, Scope
+from reliability.models.policy import instance_breaker_policy
+from reliability.models.rows import Columns
+from reliability.policies import breaker as policy
+
+logger = logging.getLogger(__name__)
+
+
+COLUMNS = Columns(Breaker, "b")
+INSTANCE = f"SELECT {COLUMNS.sql} FROM {Breaker._meta.db_table} b WHERE scope = 'instance'"  # noqa: S608  # our own names
+# What waits is counted no further.
+COUNTED = 10_000
+WAITING = """
+SELECT lane.id, (SELECT count(*) FROM (SELECT 1 FROM reliability_delivery
+    WHERE lane_id = lane.id AND state = 'pending' LIMIT %s) AS capped)
+FROM unnest(%s::int[]) AS lane(id)
+"""
+ALL_WAITING = "SELECT count(*) FROM (SELECT 1 FROM reliability_delivery WHERE state = 'pending' LIMIT %s) AS capped"
+
+
+class InstanceLocked(Exception):
+    """Another session holds the instance's breaker."""
+
+
+def instance(*, locked: bool = False) -> Breaker:
+    """Return the n8n instance's breaker; `locked` holds it until the transaction ends."""
+    found = _instance(" FOR NO KEY UPDATE" if locked else "")
+    if found is None:
+        Breaker.objects.bulk_create([Breaker(scope=Scope.INSTANCE)], ignore_conflicts=True)
+        found = _instance(" FOR NO KEY UPDATE" if locked else "")
+    assert found is not None  # noqa: S101  # it was made above, and nothing deletes it
+    return found
+
+
+def instance_now() -> Breaker:
+    """Return the instance's breaker under its lock, without waiting for that. Raises `InstanceLocked`."""
+    found = _instance(" FOR NO KEY UPDATE SKIP LOCKED")
+    if found is None and _instance("") is not None:
+        raise InstanceLocked
+    return found or instance(locked=True)
+
+
+def _instance(lock: str) -> Breaker | None:
+    with connection.cursor() as cursor:
+        cursor.execute(INSTANCE + lock)
+        row = cursor.fetchone()
+    return COLUMNS.instance(row) if row is not None else None
+
+
+def lane_admission(*, lane: Lane, now: datetime) -> policy.Admission:
+    """Return what a lane's breaker lets through. One opened before its workflow's route changed is tried at once."""
+    snapshot, changed = lane.breaker.snapshot, lane.workflow.route_changed_at
+    if snapshot.state is policy.State.OPEN and changed and snapshot.opened_at and snapshot.opened_at < changed:
+        snapshot = replace(snapshot, next_probe_at=None)
+    return policy.admit(snapshot=snapshot, now=now)
+
+
+def policy_of(breaker: Breaker) -> policy.Policy:
+    """Return the policy that governs a breaker, whichever its scope."""
+    return breaker.lane.policy.breaker if breaker.lane is not None else instance_breaker_policy()
+
+
+def hear(
+    *,
+    breaker: Breaker,
+    rules: policy.Policy,
+    reports: Iterable[policy.Report],
+    limit: int,
+    now: datetime,
+) -> list[policy.Transition]:
+    """Feed attempts' reports to a locked breaker, keep the outcome, and return the changes of state."""
+    snapshot = breaker.snapshot
+    transitions = []
+    for report in reports:
+        verdict = policy.record(snapshot=snapshot, policy=rules, report=report, now=now, limit=limit)
+        snapshot = verdict.snapshot
+        if verdict.transition is not None:
+            transitions.append(verdict.transition)
+    _keep(breaker, snapshot, transitions, actor="backstop", now=now)
+    return transitions
+
+
+def begin_probe(*, breaker: Breaker, now: datetime, until: datetime) -> None:
+    """Note on a locked breaker that a probe is under way, and by when its lease ends."""
+    verdict = policy.begin_probe(snapshot=breaker.snapshot, now=now, lease=until - now)
+    _keep(breaker, verdict.snapshot, [verdict.transition], actor="backstop", now=now)
+
+
+def release_probe(*, breaker: Breaker) -> None:
+    """Free the probe's place on a locked breaker: it told nothing either way."""
+    breaker.keep(policy.release_probe(snapshot=breaker.snapshot))
+
+
+@deadlocks_retried
+def reset(*, breaker_id: UUID, hand: Hand, now: datetime) -> Breaker:
+    """Close a breaker by hand, and wake what waits behind it. Raises `NotFound`."""
+    with transaction.atomic():
+        breaker = locked(breaker_id=breaker_id)
+        verdict = policy.reset(snapshot=breaker.snapshot, reason=hand.reason)
+        _keep(breaker, verdict.snapshot, [verdict.transition], actor=hand.actor, now=now)
+        audit.record(hand=hand, action="reset_breaker", now=now, target=breaker)
+        _wake(breaker)
+    return breaker
+
+
+@deadlocks_retried
+def force_open(*, breaker_id: UUID, hand: Hand, now: datetime, until: datetime | None = None) -> Breaker:
+    """Hold a breaker open until `until`, or until it is reset. Raises `NotFound`."""
+    with transaction.atomic():
+        breaker = locked(breaker_id=breaker_id)
+        verdict = policy.force_open(snapshot=breaker.snapshot, now=now, reason=hand.reason, until=until)
+        _keep(breaker, verdict.snapshot, [verdict.transition], actor=hand.actor, now=now)
+        details = {"until": until.isoformat()} if until else {}
+        audit.record(hand=hand, action="force_open_breaker", now=now, target=breaker, details=details)
+        if until is not None:
+            _wake(breaker)
+    return breaker
+
+
+def locked(*, breaker_id: UUID) -> Breaker:
+    """Return a breaker under its lock: its lane's row, or its own where it is the instance's."""
+    found = Breaker.objects.filter(pk=breaker_id).first()
+    if found is None:
+        raise NotFound("There is no such breaker.")
+    if found.lane_id is None:
+        return instance(locked=True)
+    Lane.objects.select_for_update(no_key=True).get(pk=found.lane_id)
+    return Breaker.objects.select_related("lane__workflow").get(pk=breaker_id)
+
+
+def waiting(*, breaker: Breaker) -> int:
+    """Return how many deliveries wait in the lane, or behind the instance's breaker in all of them."""
+    rows = Delivery.objects.pending()
+    return (rows.filter(lane_id=breaker.lane_id) if breaker.lane_id is not None else rows).count()
+
+
+def waiting_behind(*, breakers: Iterable[Breaker]) -> dict[UUID, int]:
+    """Return, for each breaker, how many deliveries wait in its lane, or in all of them: counted up to `COUNTED`."""
+    found = list(breakers)
+    with connection.cursor() as cursor:
+        cursor.execute(WAITING, [COUNTED, [one.lane_id for one in found if one.lane_id is not None]])
+        counts = dict(cursor.fetchall())
+        if any(one.lane_id is None for one in found):
+            cursor.execute(ALL_WAITING, [COUNTED])
+            counts[None] = cursor.fetchone()[0]
+    return {one.pk: counts.get(one.lane_id, 0) for one in found}
+
+
+def _wake(breaker: Breaker) -> None:
+    if breaker.lane_id is None:
+        queue.wake_waiting()
+    else:
+        queue.wake(lane_ids=[breaker.lane_id])
+
+
+def _keep(
+    breaker: Breaker,
+    snapshot: policy.Snapshot,
+    transitions: Iterable[policy.Transition | None],
+    *,
+    actor: str,
+    now: datetime,
+) -> None:
+    breaker.keep(snapshot)
+    for change in transitions:
+        if change is None:
+            continue
+        BreakerTransition.objects.create(
+            breaker=breaker,
+            from_state=change.from_state,
+            to_state=change.to_state,
+            reason=change.reason,
+            actor=actor,
+            at=now,
+        )
+        fields = {"breaker": str(breaker), "from": change.from_state, "to": change.to_state, "actor": actor}
+        # Of the reason only the code: the rest may be n8n's own words, and those may repeat a payload.
+        logger.warning("breaker_transition", extra={**fields, "reason": change.reason.partition(":")[0]})

@@ -1,0 +1,57 @@
+"""The switches: what is off, and the operator's hand on them."""
+
+from datetime import datetime
+from typing import Any
+
+from django.apps import apps as present
+from django.apps.registry import Apps
+from django.db import transaction
+
+from reliability import queue
+from reliability.core import audit
+from reliability.core.audit import Hand
+from reliability.core.lock_waits import deadlocks_retried
+from reliability.errors import NotFound
+from reliability.models import Flag, FlagName
+
+
+def all_of_them() -> list[Flag]:
+    """Return every switch, those that nobody touched yet included."""
+    kept = {flag.name: flag for flag in Flag.objects.all()}
+    return [kept.get(name) or Flag(name=name) for name in FlagName.values]
+
+
+def complete(*, using: str, apps: Apps = present, **_: Any) -> None:
+    """Make every switch that is not there yet, on, once the database is migrated: the console lists rows alone."""
+    try:
+        flag: Any = apps.get_model("reliability", "Flag")
+    except LookupError:
+        return  # migrated back to where there were none
+    flag.objects.using(using).bulk_create([flag(name=name) for name in FlagName.values], ignore_conflicts=True)
+
+
+@deadlocks_retried
+def switch(*, name: str, enabled: bool, hand: Hand, now: datetime) -> Flag:
+    """Turn a part of the service on or off; what waited for dispatch goes on. Raises `NotFound`."""
+    if name not in FlagName.values:
+        raise NotFound(f"There is no switch '{name}'; there are {', '.join(FlagName.values)}.")
+    with transaction.atomic():
+        Flag.objects.bulk_create([Flag(name=name)], ignore_conflicts=True)
+        flag = Flag.objects.select_for_update(no_key=True).get(pk=name)
+        if flag.enabled != enabled:
+            flag.enabled, flag.reason, flag.changed_at, flag.changed_by = enabled, hand.reason, now, hand.actor
+            flag.save()
+            audit.record(hand=hand, action="switch_on" if enabled else "switch_off", now=now, target=flag)
+            if enabled and name == FlagName.DISPATCH:
+                queue.wake_waiting()
+    return flag
+
+
+def switch_on(*, name: str, hand: Hand, now: datetime) -> Flag:
+    """Turn a part on. Raises `NotFound`."""
+    return switch(name=name, enabled=True, hand=hand, now=now)
+
+
+def switch_off(*, name: str, hand: Hand, now: datetime) -> Flag:
+    """Turn a part off. Raises `NotFound`."""
+    return switch(name=name, enabled=False, hand=hand, now=now)

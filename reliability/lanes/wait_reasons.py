@@ -1,0 +1,127 @@
+"""What pending deliveries wait for. It asks what the dispatcher asks (`dispatch.admit`), and takes nothing."""
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db import connection
+
+from reliability.models import Breaker, Delivery, DeliveryState, Flag, FlagName, Lane
+from reliability.policies import breaker as policy
+from reliability.policies import rate
+
+from . import breakers, local_faults
+
+IN_FLIGHT = """
+SELECT lane.id, (SELECT count(*) FROM reliability_delivery
+        WHERE lane_id = lane.id AND state IN ('sending', 'awaiting_callback'))
+    + (SELECT count(*) FROM reliability_slot WHERE lane_id = lane.id AND expires_at > %s)
+FROM unnest(%s::int[]) AS lane(id)
+"""
+
+
+class Cause(enum.StrEnum):
+    """The kinds of reasons, in the order in which they are looked for."""
+
+    HELD = "held"
+    DUE = "due"
+    SWITCHED_OFF = "switched_off"
+    DEMO = "demo"
+    PAUSED = "paused"
+    MISCONFIGURED = "misconfigured"
+    BREAKER = "breaker"
+    LIMIT = "limit"
+    INSTANCE = "instance"
+    RATE = "rate"
+    TURN = "turn"
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Why a delivery is not on its way. `until` is when that may change by itself; `on` is what it waits for.
+
+    `detail` is a person's or a breaker's own reason; `count` of `limit` are in flight.
+    """
+
+    cause: Cause
+    until: datetime | None = None
+    detail: str = ""
+    on: UUID | None = None
+    count: int = 0
+    limit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What lies around the lanes: the switch, the instance's breaker, and what each lane has in flight."""
+
+    now: datetime
+    dispatching: bool
+    instance: Breaker
+    in_flight: dict[int, int]
+
+
+def of(*, deliveries: Iterable[Delivery], now: datetime) -> dict[UUID, Wait]:
+    """Return what each pending delivery waits for; three queries, however many there are.
+
+    They are read with their lanes, workflows and the lanes' breakers.
+    """
+    pending = [one for one in deliveries if one.state == DeliveryState.PENDING]
+    if not pending:
+        return {}
+    around = _look(sorted({one.lane_id for one in pending}), now)
+    return {one.pk: _wait(one, around) for one in pending}
+
+
+def _look(lane_ids: list[int], now: datetime) -> _Around:
+    with connection.cursor() as cursor:
+        cursor.execute(IN_FLIGHT, [now, lane_ids])
+        in_flight = dict(cursor.fetchall())
+    off = Flag.objects.filter(name=FlagName.DISPATCH, enabled=False).exists()
+    return _Around(now, not off, breakers.instance(), in_flight)
+
+
+def _wait(one: Delivery, around: _Around) -> Wait:
+    if one.waits_for is not None:
+        return Wait(Cause.HELD, on=one.waits_for)
+    if one.due_at > around.now:
+        return Wait(Cause.DUE, until=one.due_at)
+    return _held_back(one.lane, around)
+
+
+def _held_back(lane: Lane, around: _Around) -> Wait:
+    """Return what holds a lane's due deliveries back."""
+    now, workflow = around.now, lane.workflow
+    if not around.dispatching:
+        return Wait(Cause.SWITCHED_OFF)
+    if workflow.is_paused(now=now):
+        return Wait(Cause.PAUSED, until=workflow.paused_until, detail=workflow.paused_reason)
+    if (hindrance := local_faults.hindrance(lane=lane, now=now)) is not None:
+        return Wait(Cause.MISCONFIGURED, until=hindrance.until, detail=hindrance.detail)
+    own = _shut(breakers.lane_admission(lane=lane, now=now))
+    if own is not None:
+        return Wait(Cause.BREAKER, until=own.retry_at, detail=lane.breaker.reason, on=lane.breaker.pk)
+    limit, count = _limit(lane), around.in_flight.get(lane.pk, 0)
+    if count >= limit:
+        return Wait(Cause.LIMIT, count=count, limit=limit)
+    shared = _shut(policy.admit(snapshot=around.instance.snapshot, now=now))
+    if shared is not None:
+        return Wait(Cause.INSTANCE, until=shared.retry_at, detail=around.instance.reason, on=around.instance.pk)
+    per_minute = lane.policy.rate_limit_per_minute
+    granted = rate.grant(tat=lane.rate_tat, now=now, per_minute=per_minute, wanted=1)
+    if not granted.count:
+        return Wait(Cause.RATE, until=granted.retry_at, limit=per_minute or 0)
+    return Wait(Cause.DEMO if workflow.is_demo else Cause.TURN)
+
+
+def _shut(admitted: policy.Admission) -> policy.Admission | None:
+    """Return what a breaker admits, where that is nothing but, at the most, its next probe."""
+    return admitted if admitted.allowed == 0 or admitted.probe else None
+
+
+def _limit(lane: Lane) -> int:
+    """Return the lane's limit, narrowed while its breaker's slow start lasts."""
+    limit, ramp = lane.policy.concurrency_limit, lane.breaker.ramp
+    return limit if ramp is None else min(limit, ramp)

@@ -1,0 +1,161 @@
+"""A worker process as a whole: its row among the workers, its signs of life, and what it looks after at its start.
+
+All loops of a process share one row, so that workers are counted by process, and one sign of life in ten seconds.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, LiteralString
+
+from procrastinate.connector import BaseAsyncConnector
+from procrastinate.exceptions import ConnectorException
+from procrastinate.manager import JobManager
+
+from reliability.core import process_usage
+
+from . import lost_jobs
+from .database_time import DATABASE_TIME
+from .sweep import sweep
+
+# A sign of life that is younger than this, in seconds, serves for the other loops too.
+BEAT_SERVES = 5.0
+SWEEP_AGAIN_FIRST, SWEEP_AGAIN_LAST = 1.0, 30.0
+
+# The row may be gone: whoever was silent for too long is taken for dead.
+BEAT: LiteralString = """
+INSERT INTO procrastinate_workers (id, last_heartbeat) OVERRIDING SYSTEM VALUE VALUES (%(worker)s, now())
+ON CONFLICT (id) DO UPDATE SET last_heartbeat = excluded.last_heartbeat
+RETURNING extract(epoch FROM clock_timestamp())::float8 AS at
+"""
+FIGURE: LiteralString = """
+WITH gone AS (DELETE FROM reliability_workerfigure WHERE seen_at < now() - interval '1 hour')
+INSERT INTO reliability_workerfigure (worker, memory_bytes, cpu_seconds, seen_at)
+VALUES (%(worker)s, %(memory_bytes)s, %(cpu_seconds)s, now())
+ON CONFLICT (worker) DO UPDATE SET
+    memory_bytes = excluded.memory_bytes, cpu_seconds = excluded.cpu_seconds, seen_at = excluded.seen_at
+"""
+
+logger = logging.getLogger(__name__)
+
+
+class WorkerProcess:
+    """The worker of this process. `unfinished` are jobs whose end could not be written down."""
+
+    def __init__(self) -> None:
+        self.unfinished: set[int] = set()
+        self._stopping = threading.Event()
+        self._worker_id: int | None = None
+        self._loops = 0
+        self._lock: asyncio.Lock | None = None
+        self._beaten = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._taking_away: asyncio.Task[None] | None = None
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def register(self, manager: JobManager, register: Callable[[], Awaitable[int]]) -> int:
+        """Return the process's id. The first loop makes its row, and begins the sweep."""
+        if not self._loops:
+            self._lock = asyncio.Lock()
+        self._loops += 1
+        assert self._lock is not None  # noqa: S101  # made above
+        async with self._lock:
+            try:
+                if self._worker_id is None:
+                    self._worker_id = await register()
+                    self._stopping.clear()
+                    self._beaten = 0.0
+                    await self.beat(manager)
+                    self._begin(self._sweep(_connector(manager)))
+            except ConnectorException:
+                self._loops -= 1
+                raise
+        return self._worker_id
+
+    async def unregister(self, unregister: Callable[[], Awaitable[None]]) -> None:
+        """Take the row away with the last loop."""
+        self._loops -= 1
+        if self._loops:
+            return
+        self._worker_id = None
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await unregister()
+
+    async def register_again(self, manager: JobManager) -> None:
+        """Make the process's row anew, which another worker has deleted."""
+        self._beaten = 0.0
+        await self.beat(manager)
+
+    async def beat(self, manager: JobManager) -> None:
+        """Give a sign of life, read the database's time, and look for lost jobs. Raises nothing of the database."""
+        asked = time.monotonic()
+        if self._worker_id is None or asked - self._beaten < BEAT_SERVES:
+            return
+        connector = _connector(manager)
+        self._beaten = asked
+        try:
+            row = await connector.execute_query_one_async(BEAT, worker=self._worker_id)
+            DATABASE_TIME.read(at=row["at"], asked=asked, answered=time.monotonic())
+            used = process_usage.own()
+            values = {"memory_bytes": used.memory_bytes, "cpu_seconds": used.cpu_seconds}
+            await connector.execute_query_async(FIGURE, worker=process_usage.NAME, **values)
+        except ConnectorException as error:
+            self._beaten = 0.0
+            _warn("no_sign_of_life", error)
+            return
+        if self._taking_away is None or self._taking_away.done():
+            self._taking_away = self._begin(self._take_away(connector))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _sweep(self, connector: BaseAsyncConnector) -> None:
+        """Sweep until that has succeeded for every lane and operation."""
+        wait = SWEEP_AGAIN_FIRST
+        while not self.is_stopping:
+            try:
+                left = await sweep(connector)
+            except ConnectorException as error:
+                _warn("sweep_failed", error)
+            else:
+                if not left:
+                    return
+                logger.warning("sweep_left_locked", extra={"locked": left})
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, SWEEP_AGAIN_LAST)
+
+    async def _take_away(self, connector: BaseAsyncConnector) -> None:
+        try:
+            gone = await lost_jobs.take_away(connector, unfinished=self.unfinished)
+        except ConnectorException as error:
+            _warn("lost_jobs_not_taken_away", error)
+            return
+        self.unfinished -= set(gone)
+        if gone:
+            logger.warning("lost_jobs_taken_away", extra={"jobs": len(gone)})
+
+
+def _connector(manager: JobManager) -> BaseAsyncConnector:
+    connector = manager.connector
+    assert isinstance(connector, BaseAsyncConnector)  # noqa: S101  # a worker's connector is
+    return connector
+
+
+def _warn(event: str, error: ConnectorException) -> None:
+    logger.warning(event, extra={"error": type(error.__cause__ or error).__name__})
+
+
+PROCESS = WorkerProcess()

@@ -1,0 +1,107 @@
+"""The tasks of the worker, each of which looks at the rows that say what is to be done."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+from procrastinate.contrib.django import app
+
+from . import threads
+from .database_time import DATABASE_TIME
+
+DISPATCH_QUEUE = "dispatch"
+OPERATION_QUEUE = "operation"
+N8N_QUEUE = "n8n"
+LEAD = timedelta(seconds=2)
+# Jobs of one routine that a process takes on at once: one at work, and one that waits for it.
+ROUTINE_JOBS = 2
+
+Routine = Callable[[UUID], None]
+_routines: dict[str, Routine] = {}
+_routine_jobs: Counter[str] = Counter()
+
+logger = logging.getLogger(__name__)
+
+
+def on_routine(*, name: str, work: Routine) -> None:
+    """Have `work` done, with the id of the run that asked for it, when a job `routine` of that name comes."""
+    _routines[name] = work
+
+
+async def _wait(at: float | None) -> None:
+    """Wait until `at` by the database's clock, but no longer than a job is made due before its moment."""
+    if at is not None:
+        await asyncio.sleep(min(max(0.0, at - DATABASE_TIME.now()), LEAD.total_seconds()))
+
+
+@app.task(name="dispatch", queue=DISPATCH_QUEUE)
+async def dispatch(lane_id: int, at: float | None = None) -> None:
+    """Send what a lane has due; with `at` (seconds since 1970), wait for that moment first."""
+    from reliability.delivery.dispatcher import dispatcher
+
+    await _wait(at)
+    await asyncio.wrap_future(dispatcher().attend(lane_id=lane_id))
+
+
+@app.task(name="operate", queue=OPERATION_QUEUE)
+async def operate(operation_id: str, at: float | None = None) -> None:
+    """Do the next step of a bulk operation, which plans the one after."""
+    await _wait(at)
+    await threads.operations().run(lambda: _operate(UUID(operation_id)))
+
+
+def _operate(operation_id: UUID) -> None:
+    from reliability.bulk import steps
+    from reliability.core import clock
+
+    steps.step(operation_id=operation_id, now=clock.now())
+
+
+@app.task(name="routine", queue=OPERATION_QUEUE)
+async def routine(name: str, run_id: str) -> None:
+    """Do a piece of housekeeping that was registered by `on_routine`, in a thread of its own: it may take long.
+
+    While one is at work and another waits for it, further ones end at once. Else the pings that come while one hangs
+    would fill the loop with jobs. Their runs are recorded as lost when a later one ends.
+    """
+    if _routine_jobs[name] >= ROUTINE_JOBS:
+        logger.warning("routine_busy", extra={"routine": name, "run": run_id})
+        return
+    _routine_jobs[name] += 1
+    try:
+        await threads.routine(name).run(lambda: _routines[name](UUID(run_id)))
+    finally:
+        _routine_jobs[name] -= 1
+
+
+@app.task(name="look_up", queue=N8N_QUEUE)
+async def look(report_id: str, at: float | None = None) -> None:
+    """Ask n8n which delivery a failed execution began with."""
+    from reliability.n8n import delivery_lookup
+
+    await _wait(at)
+    await threads.n8n().run(lambda: delivery_lookup.look(report_id=UUID(report_id)))
+
+
+@app.task(name="retry_execution", queue=N8N_QUEUE)
+async def retry_execution(retry_id: str, at: float | None = None) -> None:
+    """Ask n8n to retry an execution, or how a retry went."""
+    from reliability.n8n import execution_retry as retries
+
+    await _wait(at)
+    await threads.n8n().run(lambda: retries.work(retry_id=UUID(retry_id)))
+
+
+@app.task(name="tell", queue=OPERATION_QUEUE)
+async def tell_people(notice_id: str, at: float | None = None) -> None:
+    """Send a notice of alerts, in a thread of its channel."""
+    from reliability.alerts import notices
+
+    await _wait(at)
+    notice = UUID(notice_id)
+    channel = await threads.notice_channels().run(lambda: notices.channel_of(notice_id=notice))
+    if channel is not None:
+        await threads.notices(channel).run(lambda: notices.send(notice_id=notice))

@@ -1,0 +1,41 @@
+"""A workflow's secrets: the value of its authentication header, and what its deliveries are signed with."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+
+from reliability import queue
+from reliability.core import audit
+from reliability.core.audit import Hand
+from reliability.errors import InvalidInput, NotFound
+from reliability.models import Workflow
+
+SECRETS = ("auth_value", "signing_secret")
+
+
+def keep(*, workflow_id: UUID, values: Mapping[str, str], hand: Hand, now: datetime) -> Workflow:
+    """Give a workflow new secrets, by name; an empty one takes the kept one away.
+
+    The audit log keeps their names alone. Raises `NotFound`, and `InvalidInput`.
+    """
+    if not values or not set(values) <= set(SECRETS):
+        raise InvalidInput(f"Which secret? One of {', '.join(SECRETS)}.")
+    with transaction.atomic():
+        workflow = Workflow.objects.select_for_update(no_key=True).filter(pk=workflow_id).first()
+        if workflow is None:
+            raise NotFound("There is no such workflow.")
+        before = workflow.route
+        for name, value in values.items():
+            setattr(workflow, name, value)
+        wrong = workflow.unsound_authentication
+        if kept := {name: [why] for name, why in wrong.items() if name in values}:
+            raise InvalidInput(errors=kept)
+        if workflow.route != before:
+            workflow.route_changed_at = now
+        workflow.save(update_fields=[*values, "route_changed_at", "updated_at"])
+        queue.wake_waiting(workflow_id=workflow.pk)
+        details = {"fields": sorted(values)}
+        audit.record(hand=hand, action="set_workflow_secrets", now=now, target=workflow, details=details)
+    return workflow

@@ -1,0 +1,307 @@
+"""The console's first page as data: what is wrong, how it stands, what failed the same way, who did what.
+
+A handful of queries, whatever the tables hold: sums come from roll-ups and failure groups, what has to be counted is
+counted up to a cap, and the newest and oldest are read from the end of an index.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from reliability import queue
+from reliability.dead_letters.filters import lanes_of
+from reliability.models import AuditEntry, BreakerState
+from reliability.models.ids import DEMO_PATTERN
+
+from . import charts
+from .charts import Range, Series
+
+__all__ = ["Overview", "Range", "take"]
+
+# What is counted, not summed, is counted no further.
+CAP = 10_000
+GROUPS_SHOWN = 10
+ACTIONS_SHOWN = 10
+# Of one tenant, groups are made of so many of its newest dead letters.
+TENANT_ROWS = 20_000
+# From so many deaths on, more than twice as many as in the range before are growth.
+GROWTH = 10
+
+OF_TENANT = "(%(lanes)s::int[] IS NULL OR lane_id = ANY(%(lanes)s::int[]))"
+DEAD = "(SELECT coalesce(sum(dead), 0) FROM reliability_failuregroup WHERE dead > 0)"
+DEAD_OF_TENANT = (
+    "(SELECT count(*) FROM (SELECT 1 FROM reliability_deadletter"
+    " WHERE status = 'dead' AND lane_id = ANY(%(lanes)s::int[]) LIMIT %(cap)s + 1) AS capped)"
+)
+STANDING = f"""
+SELECT {{dead}},
+    (SELECT died_at FROM reliability_deadletter WHERE status = 'dead' AND {OF_TENANT} ORDER BY id LIMIT 1),
+    (SELECT count(*) FROM (SELECT 1 FROM reliability_delivery
+        WHERE state = 'pending' AND {OF_TENANT} LIMIT %(cap)s + 1) AS capped),
+    (SELECT min(first.due_at) FROM reliability_lane l, LATERAL (SELECT min(due_at) AS due_at FROM reliability_delivery
+        WHERE lane_id = l.id AND state = 'pending') AS first
+        WHERE %(lanes)s::int[] IS NULL OR l.id = ANY(%(lanes)s::int[])),
+    (SELECT max(a.started_at + a.duration_ms * interval '1 millisecond') FROM (SELECT * FROM reliability_attempt
+        ORDER BY id DESC LIMIT 500) AS a WHERE a.result = 'delivered' AND %(lanes)s::int[] IS NULL),
+    (SELECT at FROM reliability_rollup WHERE grain = 'minute' AND delivered > 0 AND {OF_TENANT}
+        ORDER BY at DESC LIMIT 1),
+    (SELECT received_at FROM reliability_stripeevent WHERE %(tenant)s::text IS NULL OR tenant = %(tenant)s::text
+        ORDER BY id DESC LIMIT 1),
+    (SELECT coalesce(sum(count), 0) FROM reliability_striperefusal WHERE at > %(hour_ago)s
+        AND (%(tenant)s::text IS NULL
+            OR slug IN (SELECT slug FROM reliability_stripeendpoint WHERE tenant = %(tenant)s))),
+    (SELECT coalesce(array_agg(name ORDER BY name), '{{{{}}}}') FROM reliability_flag WHERE NOT enabled),
+    EXISTS (SELECT 1 FROM reliability_workflow WHERE id::text LIKE %(demo)s)
+"""  # noqa: S608  # our own text
+# What does not run as it should, of three kinds in one look.
+TROUBLES = """
+(SELECT 'breaker' AS kind, b.id::text, coalesce(w.slug, ''), coalesce(l.tenant, ''), b.state, b.reason, b.opened_at,
+    coalesce(b.forced_until, b.next_probe_at), 0, 0
+FROM reliability_breaker b LEFT JOIN reliability_lane l ON l.id = b.lane_id
+    LEFT JOIN reliability_workflow w ON w.id = l.workflow_id
+WHERE b.state <> 'closed' AND (%(tenant)s::text IS NULL OR l.tenant = %(tenant)s OR b.lane_id IS NULL)
+ORDER BY b.opened_at DESC NULLS LAST LIMIT 50)
+UNION ALL
+(SELECT 'paused', id::text, slug, '', '', paused_reason, NULL, paused_until, 0, 0 FROM reliability_workflow
+WHERE paused AND (paused_until IS NULL OR paused_until > %(now)s) ORDER BY slug LIMIT 50)
+UNION ALL
+(SELECT 'operation', id::text, kind, '', state, note, created_at, NULL, done + skipped, matched
+FROM reliability_operation WHERE state IN ('running', 'paused')
+    AND (%(tenant)s::text IS NULL OR filter ->> 'tenant' = %(tenant)s) ORDER BY id DESC LIMIT 10)
+"""
+GROUPS = """
+SELECT w.name, w.slug, g.reason, g.code, g.fingerprint, g.message, g.dead, g.first_at, g.last_at
+FROM (SELECT * FROM reliability_failuregroup WHERE dead > 0 ORDER BY dead DESC LIMIT %(shown)s) AS g
+JOIN reliability_workflow w ON w.id = g.workflow_id ORDER BY g.dead DESC, g.last_at DESC
+"""
+GROUPS_OF_TENANT = """
+SELECT w.name, w.slug, g.reason, g.code, g.fingerprint, g.message, g.dead, g.first_at, g.last_at
+FROM (
+    SELECT l.workflow_id, d.fingerprint, min(d.reason) AS reason, min(d.error_code) AS code,
+        max(left(d.error_message, 500)) AS message, count(*) AS dead, min(d.died_at) AS first_at,
+        max(d.died_at) AS last_at
+    FROM (SELECT * FROM reliability_deadletter WHERE status = 'dead' AND lane_id = ANY(%(lanes)s::int[])
+        ORDER BY id DESC LIMIT %(rows)s) AS d
+    JOIN reliability_lane l ON l.id = d.lane_id
+    GROUP BY l.workflow_id, d.fingerprint ORDER BY count(*) DESC LIMIT %(shown)s
+) AS g JOIN reliability_workflow w ON w.id = g.workflow_id ORDER BY g.dead DESC, g.last_at DESC
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A line of the banner; `level` is `danger` or `warning`, the rest says where to look."""
+
+    level: str
+    text: str
+    url_name: str
+    params: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadCard:
+    """Dead letters now, and how many died within the range and the one before. A tenant's are counted to `CAP`."""
+
+    count: int
+    oldest_at: datetime | None
+    died: int
+    died_before: int
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits, counted up to `CAP` (one more says: and others), and since when the first is due."""
+
+    count: int
+    due_at: datetime | None
+
+    @property
+    def is_capped(self) -> bool:
+        return self.count > CAP
+
+    def age(self, *, now: datetime) -> timedelta:
+        return max(timedelta(), now - self.due_at) if self.due_at else timedelta()
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerSeen:
+    """A breaker that is not closed; without a workflow, the n8n instance's. `until`: its next probe, or its end."""
+
+    id: UUID
+    workflow: str
+    tenant: str
+    state: str
+    reason: str
+    opened_at: datetime | None
+    until: datetime | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.workflow}/{self.tenant}" if self.workflow else "n8n instance"
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """A workflow that is held by hand."""
+
+    id: UUID
+    workflow: str
+    reason: str
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A bulk operation that is not over; `done` counts what it passed by, too."""
+
+    id: UUID
+    kind: str
+    state: str
+    done: int
+    matched: int
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A cron job that needs a look: its slug, its state in a word, and by how much its run is late."""
+
+    job: str
+    tenant: str
+    state: str
+    lateness: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class StripeCard:
+    """When Stripe's last event came in, and how many requests were refused within the last hour."""
+
+    last_event_at: datetime | None
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cards:
+    """One field a card. `success`: 0 to 1 of what ended within the range, `None` where nothing did."""
+
+    dead: DeadCard
+    success: float | None
+    delivered: int
+    failed: int
+    backlog: Backlog
+    breakers: Sequence[BreakerSeen]
+    paused: Sequence[Paused]
+    stripe: StripeCard
+    cron: Sequence[Late]
+    operations: Sequence[Running]
+    workers_alive: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Dead letters of a workflow that failed the same way."""
+
+    workflow: str
+    slug: str
+    reason: str
+    code: str
+    fingerprint: str
+    message: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """All of it, at `now`."""
+
+    now: datetime
+    range: Range
+    banner: Sequence[Notice]
+    cards: Cards
+    series: Series
+    groups: Sequence[Group]
+    actions: Sequence[AuditEntry]
+    last_delivered_at: datetime | None
+
+
+Timetable = Callable[[datetime, str | None], Sequence[Late]]
+_timetables: list[Timetable] = []
+
+
+def on_cron(*, timetable: Timetable) -> None:
+    """Have the jobs that need a look told by `timetable`, a function of the moment and the tenant."""
+    _timetables.append(timetable)
+
+
+def take(*, now: datetime, range_: Range, tenant: str | None = None) -> Overview:
+    """Look at all of it, or at what is one tenant's; pauses, workers and switches are the whole service's."""
+    lanes = lanes_of(tenant=tenant) if tenant else None
+    values: dict[str, Any] = {"lanes": lanes, "tenant": tenant, "now": now, "cap": CAP}
+    values["demo"] = DEMO_PATTERN
+    values |= {"hour_ago": now - timedelta(hours=1), "shown": GROUPS_SHOWN, "rows": TENANT_ROWS}
+    standing = _rows(STANDING.format(dead=DEAD if lanes is None else DEAD_OF_TENANT), values)[0]
+    count, oldest, waiting, due, sent, counted, event, refused, off, is_demo = standing
+    series = charts.take(now=now, range_=range_, lanes=lanes)
+    troubles = _rows(TROUBLES, values)
+    ended = series.delivered + series.failed
+    cards = Cards(
+        dead=DeadCard(int(count), oldest, series.died, series.died_before),
+        success=series.delivered / ended if ended else None,
+        delivered=series.delivered,
+        failed=series.failed,
+        backlog=Backlog(waiting, due),
+        breakers=[BreakerSeen(UUID(one[1]), *one[2:8]) for one in troubles if one[0] == "breaker"],
+        paused=[Paused(UUID(one[1]), one[2], one[5], one[7]) for one in troubles if one[0] == "paused"],
+        stripe=StripeCard(event, int(refused)),
+        cron=[late for timetable in _timetables for late in timetable(now, tenant)],
+        operations=[Running(UUID(one[1]), one[2], one[4], *one[8:]) for one in troubles if one[0] == "operation"],
+        workers_alive=queue.workers_alive(),
+    )
+    return Overview(
+        now=now,
+        range=range_,
+        banner=_banner(cards, off, is_demo=is_demo),
+        cards=cards,
+        series=series,
+        groups=[Group(*row) for row in _rows(GROUPS if lanes is None else GROUPS_OF_TENANT, values)],
+        actions=[] if tenant else list(AuditEntry.objects.order_by("-id")[:ACTIONS_SHOWN]),
+        last_delivered_at=sent or counted,
+    )
+
+
+def _banner(cards: Cards, off: Sequence[str], *, is_demo: bool) -> list[Notice]:
+    """Return what is wrong, the worst first."""
+    shut = [one for one in cards.breakers if one.state in (BreakerState.OPEN, BreakerState.FORCED_OPEN)]
+    breakers, lines = "admin:reliability_breaker_changelist", []
+    if not cards.workers_alive:
+        lines.append(Notice("danger", "No worker is alive: nothing is delivered.", "admin:index"))
+    if any(not one.workflow for one in shut):
+        lines.append(Notice("danger", "n8n cannot be reached: its breaker is open.", breakers))
+    if names := [one.name for one in shut if one.workflow]:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        text = f"{'Breaker' if len(names) == 1 else 'Breakers'} open: {', '.join(names[:3])}{more}."
+        lines.append(Notice("danger", text, breakers))
+    for name in off:
+        text = f"Switched off: {name}."
+        lines.append(Notice("warning", text, "admin:reliability_flag_changelist"))
+    dead = cards.dead
+    if dead.died >= GROWTH and dead.died > 2 * dead.died_before:
+        text = f"The dead-letter queue grows: {dead.died:,} died, after {dead.died_before:,} in as long a time before."
+        where = {"status__exact": "dead"}
+        lines.append(Notice("warning", text, "admin:reliability_deadletter_changelist", where))
+    if is_demo:
+        text = "Demo data is shown, none of which is ever sent: 'manage.py demo --remove' takes it out."
+        lines.append(Notice("warning", text, "admin:reliability_workflow_changelist"))
+    return lines
+
+
+def _rows(statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        found: list[tuple[Any, ...]] = cursor.fetchall()
+    return found

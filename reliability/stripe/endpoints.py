@@ -1,0 +1,81 @@
+"""The operator's hand on Stripe endpoints: made, changed, given a new secret, an old one retired."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+
+from reliability.core import audit
+from reliability.core.audit import Hand
+from reliability.errors import InvalidInput, NotFound
+from reliability.models import StripeEndpoint, StripeSecret
+
+CHANGEABLE = ("tenant", "mode", "account", "api_key", "enabled")
+
+
+def create(*, endpoint: StripeEndpoint, hand: Hand, now: datetime) -> StripeEndpoint:
+    """Keep a new endpoint. Raises `InvalidInput`."""
+    _check(endpoint)
+    try:
+        with transaction.atomic():
+            endpoint.save(force_insert=True)
+            audit.record(hand=hand, action="create_stripe_endpoint", now=now, target=endpoint)
+    except IntegrityError:
+        raise InvalidInput(errors={"slug": ["Somebody else made it at the same moment."]}) from None
+    return endpoint
+
+
+def change(*, endpoint_id: UUID, values: Mapping[str, Any], hand: Hand, now: datetime) -> StripeEndpoint:
+    """Give an endpoint other values (`CHANGEABLE`). The audit log keeps which, and of the API key not even that it
+    was another. Raises `NotFound`, `InvalidInput`."""
+    with transaction.atomic():
+        endpoint = _locked(endpoint_id)
+        for name, value in values.items():
+            setattr(endpoint, name, value)
+        _check(endpoint)
+        endpoint.save(update_fields=list(values))
+        details = {"fields": sorted(values)}
+        audit.record(hand=hand, action="change_stripe_endpoint", now=now, target=endpoint, details=details)
+    return endpoint
+
+
+def add_secret(*, endpoint_id: UUID, secret: str, hand: Hand, now: datetime) -> StripeSecret:
+    """Have an endpoint accept what is signed by one more secret, from now on. Raises `NotFound`, `InvalidInput`."""
+    with transaction.atomic():
+        endpoint = _locked(endpoint_id)
+        made = StripeSecret(endpoint=endpoint, secret=secret.strip())
+        _check(made)
+        if any(one.secret == made.secret for one in endpoint.secrets.filter(active=True)):
+            raise InvalidInput("The endpoint has this secret already.")
+        made.save(force_insert=True)
+        audit.record(hand=hand, action="add_stripe_secret", now=now, target=endpoint, details={"hint": made.hint})
+    return made
+
+
+def retire_secret(*, secret_id: UUID, hand: Hand, now: datetime) -> None:
+    """Accept nothing any more that is signed by this secret. Raises `NotFound`."""
+    with transaction.atomic():
+        secret = StripeSecret.objects.select_for_update(no_key=True).filter(pk=secret_id).first()
+        if secret is None:
+            raise NotFound("There is no such secret.")
+        if secret.active:
+            StripeSecret.objects.filter(pk=secret_id).update(active=False, retired_at=now)
+            details = {"hint": secret.hint}
+            audit.record(hand=hand, action="retire_stripe_secret", now=now, target=secret.endpoint, details=details)
+
+
+def _locked(endpoint_id: UUID) -> StripeEndpoint:
+    endpoint = StripeEndpoint.objects.select_for_update(no_key=True).filter(pk=endpoint_id).first()
+    if endpoint is None:
+        raise NotFound("There is no such Stripe endpoint.")
+    return endpoint
+
+
+def _check(row: StripeEndpoint | StripeSecret) -> None:
+    try:
+        row.full_clean()
+    except ValidationError as error:
+        raise InvalidInput(errors=error.message_dict) from None

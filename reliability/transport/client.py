@@ -1,0 +1,332 @@
+"""Sends one attempt to n8n. The only module that opens a socket, by the connections of `bounded`."""
+
+import http.client
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+from urllib.request import getproxies
+
+import requests
+import urllib3
+from requests.adapters import BaseAdapter
+from requests.structures import CaseInsensitiveDict
+from standardwebhooks.webhooks import Webhook
+
+from reliability.formats.storable import storable
+from reliability.policies.classification import Failure, Reply
+
+from . import deadline_adapter, no_reply, tls
+from . import exchange as exchanges
+from .exchange import Exchange, LeaseRanOut
+from .local_fault import LocalFault
+
+USER_AGENT = "Backstop/1 (+n8n reliability control plane)"
+BODY_LIMIT = 64 * 1024
+CALL_LIMIT = 16 * 1024 * 1024
+# Of an answer's headers: how many are kept, and how many characters of one value, and of all of them.
+HEADER_LIMIT = 200
+VALUE_LIMIT = 4096
+HEADERS_LIMIT = 32 * 1024
+CODINGS = ("gzip", "deflate")
+READABLE = frozenset({"", "identity", "x-gzip", *CODINGS})
+HEADERS = {
+    **requests.utils.default_headers(),
+    "User-Agent": USER_AGENT,
+    "Accept-Encoding": ", ".join(CODINGS),
+    "Content-Type": "application/json",
+    "Accept": "*/*",
+}
+CALL_HEADERS = {name: HEADERS[name] for name in ("User-Agent", "Accept-Encoding")} | {"Accept": "application/json"}
+ERRORS = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+    ValueError,
+    LeaseRanOut,
+)
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]")
+
+logger = logging.getLogger(__name__)
+_local = threading.local()
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The settings that an address and its headers come from, for whoever has to put them right."""
+
+    url: str = "N8N_WEBHOOK_URL"
+    headers: str = "the workflow's authentication header"
+
+
+WEBHOOKS = Names()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One attempt as it goes over the wire. `timeout` in seconds, for the whole exchange.
+
+    No byte is written after `send_by`, a moment of `exchange.now()`.
+    """
+
+    url: str
+    body: bytes
+    headers: Mapping[str, str]
+    timeout: float
+    send_by: float | None = None
+    names: Names = WEBHOOKS
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: a reply, or the way in which none came; `duration` in seconds.
+
+    `code` says more exactly than `failure` what failed, where there is more to say.
+    """
+
+    reply: Reply | None
+    failure: Failure | None
+    detail: str
+    duration: float
+    code: str = ""
+
+
+def send(request: Request) -> Answer:
+    """POST `request` and return what came back. Raises nothing that a network can cause.
+
+    Redirects are not followed. The first `BODY_LIMIT` bytes of the body are kept. The timeout bounds the whole
+    exchange, so that headers or a body which trickle in cannot outlast the lease.
+    """
+    return _exchange(
+        lambda: _post(request), url=request.url, names=request.names, timeout=request.timeout, send_by=request.send_by
+    )
+
+
+def call(
+    *,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    timeout: float,
+    document: Any = None,
+    limit: int = CALL_LIMIT,
+    names: Names = WEBHOOKS,
+) -> Answer:
+    """Ask for JSON, with `document` as the body, and return what came back. Raises nothing that a network can cause.
+
+    As `send`: no redirects, `timeout` (seconds) for the whole exchange. A body of more than `limit` bytes, or one
+    that breaks off, is no answer.
+    """
+    return _exchange(
+        lambda: _call(method, url, headers, document, limit=limit, names=names),
+        url=url,
+        names=names,
+        timeout=timeout,
+    )
+
+
+def _exchange(
+    attempt: Callable[[], Reply], *, url: str, names: Names, timeout: float, send_by: float | None = None
+) -> Answer:
+    """Make the exchange. One that met a connection which had been closed meanwhile goes over a new one."""
+    begin = time.monotonic()
+    deadline = exchanges.now() + timeout
+    repeated = False
+    while True:
+        exchange = Exchange(deadline, send_by)
+        try:
+            with exchanges.under_way(exchange):
+                return Answer(attempt(), None, "", time.monotonic() - begin)
+        except ERRORS as error:
+            if not repeated and exchange.may_repeat(error):
+                repeated = True
+                continue
+            why = no_reply.explain(error, exchange, url_from=names.url, proxy_from=_proxy_variable(url))
+            return Answer(None, why.failure, why.detail, time.monotonic() - begin, why.code)
+
+
+def sign(*, secret: str, message_id: str, body: bytes, at: float) -> dict[str, str]:
+    """Return the three headers of the Standard Webhooks specification for `body`, sent at `at` (seconds)."""
+    moment = datetime.fromtimestamp(int(at), UTC)
+    signature = Webhook(secret).sign(msg_id=message_id, timestamp=moment, data=body.decode())
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(int(at)),
+        "webhook-signature": signature,
+    }
+
+
+def session() -> requests.Session:
+    """Return this thread's session. Proxies and CA bundle are read from the environment once, not per request."""
+    if not hasattr(_local, "session"):
+        made = requests.Session()
+        made.trust_env = False
+        made.proxies = getproxies()
+        made.verify = tls.bundle().path or True
+        adapter = deadline_adapter.Adapter(pool_connections=4, pool_maxsize=1, max_retries=0)
+        made.mount("http://", adapter)
+        made.mount("https://", adapter)
+        _local.session = made
+    return _local.session  # type: ignore[no-any-return]  # a thread-local has no types
+
+
+def _proxies(url: str) -> dict[str, str]:
+    """Return the proxies that `url` goes through. Raises `LocalFault` for one that cannot be used."""
+    chosen = session().proxies
+    if not chosen or requests.utils.should_bypass_proxies(url, None):
+        return {}
+    if proxy := requests.utils.select_proxy(url, dict(chosen)):
+        _check_proxy(proxy, _proxy_variable(url))
+    return dict(chosen)
+
+
+def _check_proxy(proxy: str, variable: str) -> None:
+    scheme = proxy.partition("://")[0].lower() if "://" in proxy else "http"
+    if scheme not in ("http", "https"):
+        text = (
+            f"{variable} names a proxy of the kind '{scheme}', which is not supported: use one of http:// or https://."
+        )
+        raise LocalFault("proxy_unusable", text)
+    try:
+        host = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}").host
+    except urllib3.exceptions.LocationParseError:
+        host = None
+    if not host:
+        raise LocalFault("proxy_unusable", f"{variable} holds an address that cannot be used.")
+
+
+def _proxy_variable(url: str) -> str:
+    """Return the variable by which the environment names the proxy for `url`."""
+    scheme = url.partition("://")[0].lower()
+    return f"{scheme.upper()}_PROXY" if scheme in session().proxies else "ALL_PROXY"
+
+
+def _post(request: Request) -> Reply:
+    """Send by the adapter itself: a session would merge, prepare and keep what is the same with every attempt."""
+    with _adapter(request.url).send(
+        _prepared(request),
+        stream=True,
+        timeout=(deadline_adapter.CONNECT_TIMEOUT, request.timeout),
+        verify=_verify(request.url),
+        proxies=_proxies(request.url),
+    ) as response:
+        body = _read(response)
+        return Reply(
+            status=response.status_code,
+            headers=_kept(response.headers),
+            body=storable(body.decode("utf-8", "replace")),
+        )
+
+
+def _adapter(url: str) -> BaseAdapter:
+    return session().get_adapter(url)
+
+
+def _verify(url: str) -> bool | str:
+    """Return what certificates are held against; where there are none, nothing is looked up for them."""
+    return (session().verify or True) if url.lower().startswith("https:") else True
+
+
+def _prepared(request: Request) -> requests.PreparedRequest:
+    """Return an attempt as it goes out. Raises `LocalFault`, or what `requests` says of its address."""
+    address = _address(request.url)
+    _check_headers(request.headers, request.names)
+    made = requests.PreparedRequest()
+    made.method, made.url, made.body, made.hooks = "POST", address.url, request.body, {}
+    made.headers = CaseInsensitiveDict(HEADERS)
+    made.headers.update(request.headers)
+    made.headers["Content-Length"] = str(len(request.body))
+    made.headers.update(address.headers)
+    return made
+
+
+def _check_headers(headers: Mapping[str, str], names: Names) -> None:
+    """Refuse what HTTP cannot carry, before a connection is opened for it."""
+    for name, value in headers.items():
+        if not _NAME.fullmatch(name):
+            text = f"The header {name!a} cannot be sent: its name is not one that HTTP knows. See {names.headers}."
+            raise LocalFault("header_unsendable", text)
+        if _UNSENDABLE.search(value) or value != value.strip(" \t"):
+            text = f"The header {name} cannot be sent: its value has a character that HTTP cannot carry."
+            raise LocalFault("header_unsendable", f"{text} See {names.headers}.")
+
+
+@lru_cache(maxsize=1024)
+def _address(url: str) -> requests.PreparedRequest:
+    """Prepare an address once: its normal form, and as a header the name and password that it may hold."""
+    return requests.Request("GET", url).prepare()
+
+
+def _call(  # one request
+    method: str, url: str, headers: Mapping[str, str], document: Any, *, limit: int, names: Names
+) -> Reply:
+    _check_headers(headers, names)
+    with session().request(
+        method,
+        url,
+        json=document,
+        headers={**CALL_HEADERS, **headers},
+        timeout=deadline_adapter.CONNECT_TIMEOUT,
+        allow_redirects=False,
+        stream=True,
+        proxies=_proxies(url),
+    ) as response:
+        if not _is_readable(response):
+            raise ValueError("The answer is encoded in a way that was not asked for.")
+        parts: list[bytes] = []
+        size = 0
+        while part := response.raw.read1(65_536, decode_content=True):
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                raise ValueError(f"The answer is larger than {limit} bytes.")
+        kept = {name.lower(): value for name, value in response.headers.items()}
+        return Reply(status=response.status_code, headers=kept, body=b"".join(parts).decode("utf-8", "replace"))
+
+
+def _read(response: requests.Response) -> bytes:
+    """Read the start of the body. The status has come, so a body that breaks off changes nothing."""
+    if not _is_readable(response):
+        logger.debug("response_body_not_asked_for")
+        return b""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        while size < BODY_LIMIT:
+            part = response.raw.read1(8192, decode_content=True)
+            if not part:
+                break
+            parts.append(part)
+            size += len(part)
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        logger.debug("response_body_cut", extra={"error": type(error).__name__})
+    return b"".join(parts)[:BODY_LIMIT]
+
+
+def _is_readable(response: requests.Response) -> bool:
+    """Whether the body is encoded once at most, and in a way that was asked for.
+
+    One coding gives what was wanted of it for each piece that is read, or less. A coding within another can unpack
+    for minutes without giving anything, and nothing looks at the clock meanwhile.
+    """
+    return response.headers.get("Content-Encoding", "").strip().lower() in READABLE
+
+
+def _kept(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return what an attempt keeps of the headers. A long value is left out whole: a part may hold half a secret."""
+    kept: dict[str, str] = {}
+    size = 0
+    for name, value in list(headers.items())[:HEADER_LIMIT]:
+        text = storable(value) if len(value) <= VALUE_LIMIT else f"[{len(value):,} characters]"
+        size += len(name) + len(text)
+        if size > HEADERS_LIMIT:
+            break
+        kept[storable(name.lower())] = text
+    return kept
