@@ -2,7 +2,7 @@
 
 The server belongs to no process in particular: each process that uses it is on a list beside the data (`PIDS`), and the
 last one to end stops it. `manage.py up` is on that list for as long as it runs, and looks after the server
-(`reliability.management.database`). Its children get the address by `DATABASE_URL` and are not on the list.
+(`reliability.management.embedded_database`). Its children get the address by `DATABASE_URL` and are not on the list.
 
 `python -m config.embedded DIRECTORY PID` starts the server where it does not run, for the process PID, and ends.
 """

@@ -270,9 +270,9 @@ SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 AXES_FAILURE_LIMIT = env.integer("SIGN_IN_FAILURE_LIMIT", 5, low=1, high=1000)
 AXES_COOLOFF_TIME = timedelta(minutes=env.integer("SIGN_IN_LOCKOUT_MINUTES", 30, low=1, high=43_200))
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # both together: a stranger cannot lock an operator out
-AXES_LOCKOUT_CALLABLE = "reliability.admin.sign_ins.locked_out"
-AXES_CLIENT_IP_CALLABLE = "reliability.admin.sign_ins.address"
-AXES_USERNAME_CALLABLE = "reliability.admin.sign_ins.name_of"
+AXES_LOCKOUT_CALLABLE = "reliability.admin.setup.sign_ins.locked_out"
+AXES_CLIENT_IP_CALLABLE = "reliability.admin.setup.sign_ins.address"
+AXES_USERNAME_CALLABLE = "reliability.admin.setup.sign_ins.name_of"
 AXES_RESET_ON_SUCCESS = AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = AXES_VERBOSE = False
 
@@ -282,14 +282,14 @@ LOGGING_CONFIG = "config.logs.configure"
 LOGGING = logs.configuration(level=LOG_LEVEL, kind=LOG_FORMAT)
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["reliability.api.authentication.KeyAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["reliability.api.authentication.HasScope"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["reliability.api.common.authentication.KeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["reliability.api.common.authentication.HasScope"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["reliability.api.parsers.StrictJSONParser"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "reliability.api.parsers.AlwaysJSON",
-    "DEFAULT_SCHEMA_CLASS": "reliability.api.openapi.Schema",
+    "DEFAULT_PARSER_CLASSES": ["reliability.api.common.parsers.StrictJSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "reliability.api.common.parsers.AlwaysJSON",
+    "DEFAULT_SCHEMA_CLASS": "reliability.api.common.openapi.Schema",
     "DEFAULT_PAGINATION_CLASS": None,
-    "EXCEPTION_HANDLER": "reliability.api.problems.handle",
+    "EXCEPTION_HANDLER": "reliability.api.common.problems.handle",
     "UNAUTHENTICATED_USER": None,
     "UNAUTHENTICATED_TOKEN": None,
     "DATETIME_FORMAT": "iso-8601",
@@ -308,8 +308,8 @@ SPECTACULAR_SETTINGS = {
     "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
     "ENUM_NAME_OVERRIDES": {
         "AlertState": "reliability.models.AlertState",
-        "AlertName": "reliability.api.alert_serializers.ALERT_NAMES",
-        "AlertSeverity": "reliability.api.alert_serializers.SEVERITIES",
+        "AlertName": "reliability.api.alerts.serializers.ALERT_NAMES",
+        "AlertSeverity": "reliability.api.alerts.serializers.SEVERITIES",
         "DeliveryState": "reliability.models.DeliveryState",
         "OperationState": "reliability.models.OperationState",
         "OperationKind": "reliability.models.OperationKind",
@@ -335,9 +335,9 @@ UNFOLD = {
     ],
     "ENVIRONMENT": "config.navigation.environment",
     "ENVIRONMENT_TITLE_PREFIX": "config.navigation.title_prefix",
-    "DASHBOARD_CALLBACK": "reliability.admin.overview.context",
+    "DASHBOARD_CALLBACK": "reliability.admin.stats.overview.context",
     "SIDEBAR": {"navigation": "config.navigation.sidebar"},
-    "COMMAND": {"search_callback": "reliability.admin.search.find"},
+    "COMMAND": {"search_callback": "reliability.admin.common.search.find"},
     "COLORS": {
         # Blue: purple, Unfold's own, is too close to what a warning looks like in the dark.
         "primary": {

@@ -3,7 +3,8 @@
 from django.contrib import admin
 from django.urls import include, path, re_path
 
-from reliability import stripe_webhook, views
+from reliability import views
+from reliability.api.stripe import webhook
 from reliability.metrics.views import metrics
 from reliability.models.fields import SLUG_PATTERN
 
@@ -17,8 +18,8 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/", include("reliability.api.urls")),
     path("api/", include("scheduling.api")),
-    re_path(rf"^stripe/webhook/(?P<slug>{SLUG_PATTERN})/?$", stripe_webhook.view),
-    path("stripe/webhook/", stripe_webhook.view),
+    re_path(rf"^stripe/webhook/(?P<slug>{SLUG_PATTERN})/?$", webhook.view),
+    path("stripe/webhook/", webhook.view),
     path("", include("scheduling.urls")),
 ]
 handler400 = views.bad_request

@@ -18,8 +18,8 @@ multiprocess.prepare()  # before anything is counted
 from scheduling import counting, light  # noqa: E402
 
 _django = get_wsgi_application()
-from reliability import stripe_webhook  # noqa: E402  # its models need Django set up
-from reliability.api import chunked  # noqa: E402  # as above
+from reliability.api.common import chunked  # noqa: E402  # as above
+from reliability.api.stripe import webhook  # noqa: E402  # its models need Django set up
 from reliability.metrics import web  # noqa: E402  # as above
 
 from . import entrance, measuring  # noqa: E402  # as above
@@ -37,7 +37,7 @@ gc.freeze()
 
 def _known(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Answer what is more than a reachability check."""
-    slug = stripe_webhook.slug_of(environ["PATH_INFO"])
+    slug = webhook.slug_of(environ["PATH_INFO"])
     if slug is not None:
         return _measured(environ, slug, start_response)
     chunked.give_length(environ)
@@ -47,11 +47,11 @@ def _known(environ: dict[str, Any], start_response: Callable[..., Any]) -> Itera
 def _measured(environ: dict[str, Any], slug: str, start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Answer Stripe, and count that as a view's answer."""
     began = time.perf_counter()
-    response = stripe_webhook.answer(environ=environ, slug=slug)
+    response = webhook.answer(environ=environ, slug=slug)
     took = time.perf_counter() - began
     method, status = environ["REQUEST_METHOD"], response.status_code
     measuring.count(view="stripe-webhook", method=method, status=status, seconds=took)
-    return stripe_webhook.send(response=response, start_response=start_response)
+    return webhook.send(response=response, start_response=start_response)
 
 
 _heavy = entrance.identified(roles.bounded(tracing.served(_known) if settings.TRACES else _known))

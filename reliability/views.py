@@ -16,8 +16,9 @@ from django.urls import reverse
 from django.views import defaults
 
 from config.database.sqlstates import code_of, is_away
-from reliability.api.problems import not_kept, problem
 from reliability.models import Delivery
+
+from .api.common.problems import not_kept, problem
 
 # What a write asks for: a session that takes writes, and the table's lock that an INSERT takes. Nothing is written.
 TAKES_WRITES = "SELECT current_setting('transaction_read_only') = 'off'"

@@ -15,10 +15,10 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from reliability.admin import cells, words
-from reliability.admin.base import ReadOnlyScreen, Telling, as_uuid, hand_of
-from reliability.admin.confirm import ActingScreen, ReasonForm, Verb
-from reliability.admin.reasons import Reasoned, changed
+from reliability.admin.common import list_columns, status_text
+from reliability.admin.common.base import ReadOnlyScreen, Telling, as_uuid, hand_of
+from reliability.admin.common.confirm import ActingScreen, ReasonForm, Verb
+from reliability.admin.common.reason_forms import Reasoned, changed
 from reliability.core import audit, clock
 from reliability.models.ids import uuid7
 from reliability.templatetags.console import duration, relative
@@ -134,7 +134,7 @@ class CronJobAdmin(Telling, Reasoned, ActingScreen):
 
     @admin.display(description="state")
     def state(self, job: CronJob) -> str:
-        return cells.status_badge(_standing(job).state)
+        return list_columns.status_badge(_standing(job).state)
 
     @admin.display(description="last runs")
     def strip(self, job: Any) -> str:
@@ -142,16 +142,16 @@ class CronJobAdmin(Telling, Reasoned, ActingScreen):
 
     @admin.display(description="next")
     def next_run(self, job: Any) -> str:
-        return cells.moment(_standing(job).expected_at, now=job.seen_at)
+        return list_columns.moment(_standing(job).expected_at, now=job.seen_at)
 
     @admin.display(description="took")
     def lasted(self, job: Any) -> str:
-        return words.span(next((one.took for one in job.pasts if one.took is not None), None))
+        return status_text.span(next((one.took for one in job.pasts if one.took is not None), None))
 
     @admin.display(description="late by")
     def late_by(self, job: CronJob) -> str:
         lateness = _standing(job).lateness
-        return words.span(lateness) if lateness else "—"
+        return status_text.span(lateness) if lateness else "—"
 
     @admin.display(description="schedule")
     def when(self, job: CronJob) -> str:
@@ -164,7 +164,7 @@ class CronJobAdmin(Telling, Reasoned, ActingScreen):
 def _strip(pasts: Sequence[Past], now: datetime) -> str:
     """Show the last runs as a strip, the oldest first; each says in words how it went."""
     if not pasts:
-        return cells.quiet("never ran")
+        return list_columns.quiet("never ran")
     said = [(TONES[one.went], f"{one.went}, {relative(at=one.run.started_at, now=now)}") for one in reversed(pasts)]
     counts = Counter(one.went for one in pasts)
     summary = f"The last {len(pasts)} runs: " + ", ".join(f"{count} {went}" for went, count in counts.items())
@@ -181,7 +181,7 @@ def _summary(job: CronJob, *, now: datetime) -> dict[str, Any]:
         "job": job,
         "now": now,
         "standing": standing,
-        "lateness": words.span(standing.lateness) if standing.lateness else "",
+        "lateness": status_text.span(standing.lateness) if standing.lateness else "",
         "strip": _strip(pasts, now),
         "runs": [(one, TONES[one.went], _optional(one.lateness), _optional(one.took)) for one in pasts],
         "lists": [
@@ -192,7 +192,7 @@ def _summary(job: CronJob, *, now: datetime) -> dict[str, Any]:
 
 
 def _optional(found: timedelta | None) -> str:
-    return words.span(found) if found is not None else "—"
+    return status_text.span(found) if found is not None else "—"
 
 
 def _standing(job: CronJob) -> Any:
@@ -217,7 +217,7 @@ class OfJob(Telling):
 @admin.register(Run)
 class RunAdmin(OfJob, ReadOnlyScreen):
     list_display = ("key", "job", "went", "slot_at", "lateness", "took", "missed", "started", "error")
-    list_filter = ("result", "job", cells.recent_by("started_at"))
+    list_filter = ("result", "job", list_columns.recent_by("started_at"))
     list_select_related = ("job",)
     search_fields = ("key",)
     search_help_text = "A job's slug, or a run's whole key"
@@ -237,11 +237,11 @@ class RunAdmin(OfJob, ReadOnlyScreen):
 
     @admin.display(description="how it went")
     def went(self, run: Any) -> str:
-        return cells.status_badge(run.past.went, tone=TONES[run.past.went])
+        return list_columns.status_badge(run.past.went, tone=TONES[run.past.went])
 
     @admin.display(description="slot")
     def slot_at(self, run: Any) -> str:
-        return cells.moment(run.slot, never="by hand or key", now=run.seen_at)
+        return list_columns.moment(run.slot, never="by hand or key", now=run.seen_at)
 
     @admin.display(description="late by")
     def lateness(self, run: Any) -> str:
@@ -253,7 +253,7 @@ class RunAdmin(OfJob, ReadOnlyScreen):
 
     @admin.display(description="started")
     def started(self, run: Any) -> str:
-        return cells.moment(run.started_at, now=run.seen_at)
+        return list_columns.moment(run.started_at, now=run.seen_at)
 
     @admin.display(description="deliveries")
     def deliveries(self, run: Run) -> str:
@@ -264,7 +264,7 @@ class RunAdmin(OfJob, ReadOnlyScreen):
 @admin.register(Ping)
 class PingAdmin(OfJob, ReadOnlyScreen):
     list_display = ("number", "job", "outcome", "way", "duration_ms", "address", "when")
-    list_filter = ("result", "job", cells.recent_by("at", ordered_by_id=False))
+    list_filter = ("result", "job", list_columns.recent_by("at", ordered_by_id=False))
     list_select_related = ("job",)
     search_fields = ("address",)
     search_help_text = "A job's whole slug"
@@ -277,12 +277,12 @@ class PingAdmin(OfJob, ReadOnlyScreen):
 
     @admin.display(description="result")
     def outcome(self, ping: Ping) -> str:
-        return cells.status_badge(ping.result)
+        return list_columns.status_badge(ping.result)
 
     @admin.display(description="run")
     def way(self, ping: Ping) -> str:
-        return cells.link_to("scheduling.run", ping.run_id, f"…{str(ping.run_id)[-8:]}") or "—"
+        return list_columns.link_to("scheduling.run", ping.run_id, f"…{str(ping.run_id)[-8:]}") or "—"
 
     @admin.display(description="when")
     def when(self, ping: Any) -> str:
-        return cells.moment(ping.at, now=ping.seen_at)
+        return list_columns.moment(ping.at, now=ping.seen_at)

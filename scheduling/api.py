@@ -9,11 +9,11 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from reliability.api import pages
-from reliability.api.authentication import Caller
-from reliability.api.idempotency import KEY_HEADER, honours_key
-from reliability.api.serializers import Page, ProblemShape, ReasonRequest, Strict
-from reliability.api.views import PROBLEMS, View, caller, document_of, of_all_tenants, read
+from reliability.api.common import pagination
+from reliability.api.common.authentication import Caller
+from reliability.api.common.idempotency import KEY_HEADER, honours_key
+from reliability.api.common.serializers import Page, ProblemShape, ReasonRequest, Strict
+from reliability.api.common.views import PROBLEMS, View, caller, document_of, of_all_tenants, read
 from reliability.errors import NotFound
 
 from . import health, job_files, jobs
@@ -91,9 +91,9 @@ class CronJobs(View):
     @extend_schema(operation_id="list_cron_jobs", responses={200: CronJobPage, **PROBLEMS})
     def get(self, request: Request) -> Response:
         """List the cron jobs; the built-in ones for keys of all tenants."""
-        pages.filters(request, NoFilters)
+        pagination.filters(request, NoFilters)
         who = caller(request)
-        paginator = pages.IdCursor()
+        paginator = pagination.IdCursor()
         found = paginator.paginate_queryset(_visible(who), request) or []
         return paginator.get_paginated_response([_shape(one) for one in health.of(jobs=found, now=who.now)])
 

@@ -9,7 +9,7 @@ class SchedulingConfig(AppConfig):
 
     def ready(self) -> None:
         from reliability.alerts import readings as alert_readings
-        from reliability.api import status
+        from reliability.api.stats import status
         from reliability.management import demo_parts
         from reliability.stats import overview
 

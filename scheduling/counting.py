@@ -12,8 +12,8 @@ from functools import partial
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from reliability.metrics.buffered_counter import Tally
 from reliability.metrics.multiprocess import harmless
-from reliability.metrics.tally import Tally
 
 from .light import FORBIDDEN, REACHABLE, Answer
 

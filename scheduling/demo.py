@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from reliability.management.demo import cast
-from reliability.management.demo.book import Book, Wish
-from reliability.management.demo.cast import Role
+from reliability.management.demo import fixtures
+from reliability.management.demo.builder import Book, Wish
+from reliability.management.demo.fixtures import Role
 from reliability.management.demo_parts import Part
 from reliability.models import Delivery, DeliveryState, Source
 from reliability.models.ids import is_demo
@@ -32,10 +32,10 @@ class Plan:
 
 HOUR = timedelta(hours=1)
 PLANS = (
-    Plan("demo-gap-fill", "Gap fill, every half hour", cast.GAPS, HOUR / 2, overlap=Overlap.QUEUE),
-    Plan("demo-nightly-report", "Nightly report", cast.REPORT, 24 * HOUR, "30 3 * * *"),
-    Plan("demo-stock-count", "Stock count", cast.GAPS, 2 * HOUR, late=5 * HOUR),
-    Plan("demo-old-import", "Old import", cast.EXPORT, 6 * HOUR, late=70 * HOUR, enabled=False),
+    Plan("demo-gap-fill", "Gap fill, every half hour", fixtures.GAPS, HOUR / 2, overlap=Overlap.QUEUE),
+    Plan("demo-nightly-report", "Nightly report", fixtures.REPORT, 24 * HOUR, "30 3 * * *"),
+    Plan("demo-stock-count", "Stock count", fixtures.GAPS, 2 * HOUR, late=5 * HOUR),
+    Plan("demo-old-import", "Old import", fixtures.EXPORT, 6 * HOUR, late=70 * HOUR, enabled=False),
 )
 
 
@@ -53,7 +53,7 @@ def fill(book: Book) -> None:
             name=plan.name,
             schedule=plan.schedule,
             period_seconds=None if plan.schedule else int(plan.every.total_seconds()),
-            tenant=cast.ACME,
+            tenant=fixtures.ACME,
             overlap=plan.overlap,
             enabled=plan.enabled,
             disabled_reason="" if plan.enabled else "replaced by the stock count",
@@ -100,9 +100,9 @@ def _deliver(book: Book, plan: Plan, run: Run) -> Delivery:
         "missed_since": None,
         "data": run.job.payload,
     }
-    fails = [cast.BAD_GATEWAY] if book.dice.happens(0.03) else []
+    fails = [fixtures.BAD_GATEWAY] if book.dice.happens(0.03) else []
     key = f"cron:{run.job.slug}:{run.key}"
-    return book.deliver(Wish(plan.role, cast.ACME, run.started_at, document, key, fails, source=Source.CRON))
+    return book.deliver(Wish(plan.role, fixtures.ACME, run.started_at, document, key, fails, source=Source.CRON))
 
 
 def _ping(book: Book, job: CronJob, run: Run, at: datetime, result: str) -> None:

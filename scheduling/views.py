@@ -8,9 +8,9 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from config.database.sqlstates import is_away
-from reliability.api import problems
-from reliability.api.addresses import address_of
-from reliability.api.serializers import KEY_LENGTH
+from reliability.api.common import problems
+from reliability.api.common.addresses import address_of
+from reliability.api.common.serializers import KEY_LENGTH
 from reliability.errors import BackstopError, InvalidInput, NotFound
 
 from . import counting, jobs, light

@@ -13,7 +13,7 @@ LEVELS = {
     "reliability.admin": 14,
     "reliability.templatetags": 14,
     "reliability.views": 14,
-    "reliability.stripe_webhook": 14,
+    "reliability.api.stripe.webhook": 14,
     "reliability.management": 14,
     "reliability.metrics": 14,
     "reliability.apps": 14,

@@ -7,7 +7,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.test import Client
 
-from reliability import stripe_webhook
+from reliability.api.stripe import webhook
 from reliability.models import Delivery, StripeEvent, StripeRefusal
 from reliability.stripe import ledger
 
@@ -34,9 +34,9 @@ def before_django(path: str, body: bytes, headers: dict[str, str], method: str =
     environ = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()}
     environ |= {"REQUEST_METHOD": method, "CONTENT_LENGTH": str(len(body)), "wsgi.input": io.BytesIO(body)}
     said = []
-    slug = stripe_webhook.slug_of(path)
+    slug = webhook.slug_of(path)
     assert slug is not None
-    content = b"".join(stripe_webhook.respond(environ=environ, slug=slug, start_response=lambda *got: said.append(got)))
+    content = b"".join(webhook.respond(environ=environ, slug=slug, start_response=lambda *got: said.append(got)))
     ((status, headers),) = said
     return int(status.split()[0]), dict(headers), content
 
@@ -96,7 +96,7 @@ def test_without_a_secret_stripe_is_told_when_to_come_again(post, settings):
 
 def test_paths_that_are_none_of_stripes():
     for path in ("/stripe/webhook", "/stripe/webhook/A/", "/stripe/webhook/a/b/", "/stripe/", "/x/stripe/webhook/"):
-        assert stripe_webhook.slug_of(path) is None
+        assert webhook.slug_of(path) is None
 
 
 def test_an_error_of_the_database_is_no_2xx(post, monkeypatch):

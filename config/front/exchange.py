@@ -11,7 +11,7 @@ from typing import Any
 from config import entrance
 from config.database import roles
 from config.database.roles import Role
-from reliability import stripe_webhook
+from reliability.api.stripe import webhook
 from reliability.core import request_context
 
 from . import bodies, environ, gateway, refusals, sending, sockets
@@ -114,7 +114,7 @@ class Exchange:
                     ending=service.ending,
                 )
             except Refused as refused:
-                if refused.refusal is not refusals.TOO_LARGE or stripe_webhook.slug_of(self._path) is None:
+                if refused.refusal is not refusals.TOO_LARGE or webhook.slug_of(self._path) is None:
                     raise
                 return self._oversized(max(length or 0, limit + 1))
         self._is_read = True

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-from reliability import stripe_webhook
+from reliability.api.stripe import webhook
 
 # A thread that has taken nothing for this long is stuck, and those who wait for one are told so. In seconds.
 STALLED = 1.0
@@ -41,7 +41,7 @@ class Limits:
 
     def body_of(self, path: str) -> int:
         """Return the largest body, in bytes, that a path takes."""
-        return self.body_bytes if stripe_webhook.slug_of(path) is None else self.stripe_body_bytes
+        return self.body_bytes if webhook.slug_of(path) is None else self.stripe_body_bytes
 
 
 def configured() -> Limits:

@@ -6,7 +6,7 @@ from django.http import HttpResponse
 from django.template.loader import render_to_string
 from prometheus_client import Counter
 
-from reliability.api.problems import problem
+from reliability.api.common.problems import problem
 from reliability.metrics.multiprocess import harmless
 
 REFUSED = Counter("backstop_http_refused_total", "Requests that were refused or cut off, by reason.", ["reason"])

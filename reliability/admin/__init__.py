@@ -1,39 +1,28 @@
 """The console: every model listed, searchable and filterable, with the operator's actions."""
 
-from . import (
-    access,
-    alert_silences,
-    alerts,
-    archives,
-    breakers,
-    dead_letters,
-    deliveries,
-    operations,
-    people,
-    records,
-    reports,
-    sign_ins,
-    stripe,
-    stripe_events,
-    switches,
-    workflows,
-)
+from .alerts import alerts, silences
+from .bulk import operations
+from .dead_letters import archives, model_admin
+from .delivery import breakers, deliveries, switches, workflows
+from .n8n import reports
+from .setup import api_keys, audit_log, sign_ins, users
+from .stripe import endpoints, events
 
 __all__ = [
-    "access",
-    "alert_silences",
     "alerts",
+    "api_keys",
     "archives",
+    "audit_log",
     "breakers",
-    "dead_letters",
     "deliveries",
+    "endpoints",
+    "events",
+    "model_admin",
     "operations",
-    "people",
-    "records",
     "reports",
     "sign_ins",
-    "stripe",
-    "stripe_events",
+    "silences",
     "switches",
+    "users",
     "workflows",
 ]

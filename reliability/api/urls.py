@@ -3,20 +3,14 @@
 from django.urls import path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
-from . import (
-    alerts,
-    batches,
-    breakers,
-    dead_letters,
-    deliveries,
-    executions,
-    guards,
-    keys,
-    openapi,  # noqa: F401  # it registers itself
-    status,
-    stripe_endpoints,
-    workflows,
-)
+from .alerts import alerts
+from .bulk import operations
+from .dead_letters import dead_letters
+from .delivery import breakers, deliveries, guards, workflows
+from .n8n import executions
+from .setup import api_keys
+from .stats import status
+from .stripe import endpoints
 
 READ = ["get", "head"]
 
@@ -32,13 +26,13 @@ urlpatterns = [
     path("v1/dead-letters/<uuid:dead_letter_id>/", dead_letters.OneDeadLetter.as_view()),
     path("v1/dead-letters/<uuid:dead_letter_id>/replay/", dead_letters.Replay.as_view()),
     path("v1/dead-letters/<uuid:dead_letter_id>/undo-purge/", dead_letters.UndoPurge.as_view()),
-    path("v1/batches/", batches.Operations.as_view()),
-    path("v1/batches/<uuid:batch_id>/", batches.OneOperation.as_view()),
-    path("v1/batches/<uuid:batch_id>/pause/", batches.Pause.as_view()),
-    path("v1/batches/<uuid:batch_id>/resume/", batches.Resume.as_view()),
-    path("v1/batches/<uuid:batch_id>/cancel/", batches.Cancel.as_view()),
-    path("v1/batches/<uuid:batch_id>/rate/", batches.Rate.as_view()),
-    path("v1/batches/<uuid:batch_id>/undo/", batches.Undo.as_view()),
+    path("v1/batches/", operations.Operations.as_view()),
+    path("v1/batches/<uuid:batch_id>/", operations.OneOperation.as_view()),
+    path("v1/batches/<uuid:batch_id>/pause/", operations.Pause.as_view()),
+    path("v1/batches/<uuid:batch_id>/resume/", operations.Resume.as_view()),
+    path("v1/batches/<uuid:batch_id>/cancel/", operations.Cancel.as_view()),
+    path("v1/batches/<uuid:batch_id>/rate/", operations.Rate.as_view()),
+    path("v1/batches/<uuid:batch_id>/undo/", operations.Undo.as_view()),
     path("v1/workflows/", workflows.Workflows.as_view()),
     path("v1/workflows/<slug:workflow>/", workflows.OneWorkflow.as_view()),
     path("v1/workflows/<slug:workflow>/secrets/", workflows.Secrets.as_view()),
@@ -53,15 +47,15 @@ urlpatterns = [
     path("v1/stripe-events/claim/", guards.Claim.as_view()),
     path("v1/stripe-events/<str:claim>/complete/", guards.Complete.as_view()),
     path("v1/stripe-events/<str:claim>/fail/", guards.Fail.as_view()),
-    path("v1/stripe-endpoints/", stripe_endpoints.Endpoints.as_view()),
-    path("v1/stripe-endpoints/<slug:endpoint>/", stripe_endpoints.OneEndpoint.as_view()),
-    path("v1/stripe-endpoints/<slug:endpoint>/secrets/", stripe_endpoints.Secrets.as_view()),
+    path("v1/stripe-endpoints/", endpoints.Endpoints.as_view()),
+    path("v1/stripe-endpoints/<slug:endpoint>/", endpoints.OneEndpoint.as_view()),
+    path("v1/stripe-endpoints/<slug:endpoint>/secrets/", endpoints.Secrets.as_view()),
     path(
         "v1/stripe-endpoints/<slug:endpoint>/secrets/<uuid:secret_id>/retire/",
-        stripe_endpoints.RetireSecret.as_view(),
+        endpoints.RetireSecret.as_view(),
     ),
-    path("v1/api-keys/", keys.Keys.as_view()),
-    path("v1/api-keys/<uuid:key_id>/revoke/", keys.Revoke.as_view()),
+    path("v1/api-keys/", api_keys.Keys.as_view()),
+    path("v1/api-keys/<uuid:key_id>/revoke/", api_keys.Revoke.as_view()),
     path("v1/alerts/", alerts.Alerts.as_view()),
     path("v1/alerts/<uuid:alert_id>/", alerts.OneAlert.as_view()),
     path("v1/alerts/<uuid:alert_id>/acknowledge/", alerts.Acknowledge.as_view()),

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .demo.book import Book
+    from .demo.builder import Book
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 
 from config.database.sqlstates import is_lost
 
-from . import lanes, standing, web
+from . import lane_gauges, lanes, web
 from .catalogue import PARTS, Part, family
 
 # No part may hold the database up for longer.
@@ -30,9 +30,9 @@ class Answer:
 
 _database_parts: dict[str, Part] = {
     "totals": lanes.collect,
-    "lanes": standing.lanes,
-    "breakers": standing.breakers,
-    "workers": standing.workers,
+    "lanes": lane_gauges.lanes,
+    "breakers": lane_gauges.breakers,
+    "workers": lane_gauges.workers,
 }
 _own_parts: dict[str, Part] = {"processes": web.processes, "web": web.counted}
 

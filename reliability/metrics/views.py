@@ -7,7 +7,7 @@ from django.conf import settings
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 
-from reliability.api.problems import problem
+from reliability.api.common.problems import problem
 from reliability.core import clock
 
 from . import scrape

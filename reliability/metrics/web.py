@@ -20,7 +20,7 @@ from prometheus_client.process_collector import PROCESS_COLLECTOR
 from reliability import VERSION
 from reliability.core import process_usage
 
-from . import multiprocess, tally
+from . import buffered_counter, multiprocess
 from .catalogue import family
 
 # What they say is of the one process that happens to answer.
@@ -36,12 +36,12 @@ SLACK = 2.0
 
 def counted(now: datetime) -> Iterable[Metric]:
     """Return what web processes count themselves: requests, queries, pings, errors of this page."""
-    tally.flush()
+    buffered_counter.flush()
     where = multiprocess.directory()
     if where is None:
         return list(REGISTRY.collect())
     if len(living()) > 1:
-        time.sleep(2 * tally.WHILE)  # until the others have written what they have counted by now
+        time.sleep(2 * buffered_counter.WHILE)  # until the others have written what they have counted by now
     with multiprocess.locked(where):
         collector: Any = MultiProcessCollector  # it comes without types
         return list(collector(None, path=str(where)).collect())

@@ -8,7 +8,7 @@ from django.contrib.auth.models import Permission, User
 from django.core import signing
 from django.test import Client
 
-from reliability.admin import bulk as pages
+from reliability.admin.bulk import submit as pages
 from reliability.bulk import operations, steps
 from reliability.core import clock
 from reliability.delivery import intake

@@ -7,7 +7,7 @@ from django.contrib.auth.models import Group, User
 from django.test import Client, RequestFactory
 
 from config import navigation
-from reliability.admin import search
+from reliability.admin.common import search
 from reliability.core import clock, request_context
 from reliability.dead_letters import create
 
@@ -143,7 +143,7 @@ def test_a_stranger_gets_the_sign_in_page(db):
 
 
 def test_a_count_that_went_no_further_says_so(accept_many, workflow, monkeypatch):
-    monkeypatch.setattr("reliability.admin.base.COUNT_LIMIT", 5)
+    monkeypatch.setattr("reliability.admin.common.base.COUNT_LIMIT", 5)
     workflow(paused=True)
     accept_many(5)
     client = Client()

@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.test import Client
 from django.urls import reverse
 
-from reliability.admin.confirm import LIMIT
+from reliability.admin.common.confirm import LIMIT
 from reliability.bulk import operations
 from reliability.core import clock
 from reliability.core.audit import Hand

@@ -103,7 +103,7 @@ def test_search_finds_by_id_key_execution_and_words(delivered_badly, bury):
 
 
 def test_pages_go_on_and_back_without_a_gap(bury, monkeypatch):
-    monkeypatch.setattr("reliability.admin.letter_list.PAGE", 3)
+    monkeypatch.setattr("reliability.admin.dead_letters.change_list.PAGE", 3)
     letters = [bury() for _ in range(8)][::-1]
     client, seen, address = signed_in("viewers"), [], "?status__exact=dead"
     while address:

@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.test import Client
 
-from reliability.admin import overview
+from reliability.admin.stats import overview
 from reliability.core import clock
 from reliability.core.audit import Hand
 from reliability.dead_letters import create

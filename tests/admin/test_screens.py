@@ -250,7 +250,7 @@ def test_an_event_shows_its_way_its_duplicates_and_its_page_at_stripe(week):
     ],
 )
 def test_the_way_to_stripe_is_built_of_safe_parts(values, way):
-    from reliability.admin.stripe_events import dashboard
+    from reliability.admin.stripe.events import dashboard
 
     assert dashboard(StripeEvent(**{"event_id": "evt_1", **values})) == f"https://dashboard.stripe.com/{way}"
 

@@ -5,8 +5,8 @@ from uuid import uuid4
 
 import pytest
 
-from reliability.admin import words
-from reliability.admin.workflows import percent
+from reliability.admin.common import status_text
+from reliability.admin.delivery.workflows import percent
 from reliability.lanes.wait_reasons import Cause, Wait
 from reliability.models import Breaker, Delivery
 from reliability.policies.breaker import EPOCH, MILLISECOND
@@ -43,11 +43,11 @@ BUCKETS = [[(BEFORE - MINUTE - EPOCH) // MILLISECOND, 9, 3], [(BEFORE - 30 * MIN
     ],
 )
 def test_what_a_delivery_waits_for(found, said):
-    assert words.wait(found, now=NOW) == said
+    assert status_text.wait(found, now=NOW) == said
 
 
 def test_a_retry_is_called_the_next_attempt():
-    assert words.wait(Wait(Cause.DUE, until=SOON), now=NOW, is_retry=True) == "Next attempt in 2 min"
+    assert status_text.wait(Wait(Cause.DUE, until=SOON), now=NOW, is_retry=True) == "Next attempt in 2 min"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_retry_is_called_the_next_attempt():
 )
 def test_how_a_delivery_stands(values, said):
     made = Delivery(created_at=BEFORE - MINUTE, **values)
-    assert words.delivery(made, found=None, now=NOW).endswith(said)
+    assert status_text.delivery(made, found=None, now=NOW).endswith(said)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_how_a_delivery_stands(values, said):
 )
 def test_how_a_breaker_stands(settings, values, waiting, said):
     settings.N8N_CIRCUIT_BREAKER_THRESHOLD, settings.N8N_CIRCUIT_BREAKER_WINDOW_MS = 10, 600_000
-    assert words.breaker(Breaker(scope="instance", **values), waiting=waiting, now=NOW) == said
+    assert status_text.breaker(Breaker(scope="instance", **values), waiting=waiting, now=NOW) == said
 
 
 @pytest.mark.parametrize(
@@ -126,4 +126,4 @@ def test_all_but_a_few_is_not_all(share, said):
 
 @pytest.mark.parametrize(("text", "length"), [("a", 1), ("a" * 160, 160), ("a" * 161, 161), ("a\n\tb", 3)])
 def test_a_long_reason_is_cut(text, length):
-    assert len(words.short(text)) == length
+    assert len(status_text.short(text)) == length

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.test import Client
 
-from reliability.api import alert_serializers
+from reliability.api.alerts import serializers
 from reliability.core import clock
 from reliability.models import Alert, AlertSilence, AuditEntry
 
@@ -51,7 +51,7 @@ def test_alerts_are_listed_filtered_and_shown_as_documented(alert, api):
     ):
         assert names(api.get(f"{URL}?{query}")) == found
     one = api.get(f"{URL}{first.pk}/").json()
-    assert one.keys() == alert_serializers.AlertShape().fields.keys()
+    assert one.keys() == serializers.AlertShape().fields.keys()
     assert (one["id"], one["state"]) == (str(first.pk), "firing")
 
 
@@ -103,7 +103,7 @@ def test_a_quiet_period_begins_and_ends(workflow, api):
     answer = post(api, QUIET, {"workflow": "echo", "alert": "BacklogOld", "until": until, "reason": "a move"})
     assert answer.status_code == 201
     made = answer.json()
-    assert made.keys() == alert_serializers.SilenceShape().fields.keys()
+    assert made.keys() == serializers.SilenceShape().fields.keys()
     assert (made["alert"], made["workflow"], made["reason"], made["created_by"]) == (
         *("BacklogOld", "echo", "a move"),
         "key:test",

@@ -7,7 +7,7 @@ import pytest
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from reliability.api.parsers import Document
+from reliability.api.common.parsers import Document
 from reliability.models import Delivery
 
 pytestmark = pytest.mark.django_db

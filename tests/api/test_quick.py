@@ -8,7 +8,7 @@ from django.db import DatabaseError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from reliability.api import quick
+from reliability.api.delivery import quick
 from reliability.core import clock
 from reliability.delivery import intake
 from reliability.models import ApiKey, Delivery, Workflow

@@ -91,7 +91,7 @@ def test_what_is_missing_or_unusable_loses_nothing_else(report, body):
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"null", b'""', b"not JSON", b'{"a": "b" "c"}'])
 def test_what_holds_nothing_that_can_be_read_is_refused_and_the_log_says_so(report, body, caplog):
-    with caplog.at_level(logging.WARNING, "reliability.api.executions"):
+    with caplog.at_level(logging.WARNING, "reliability.api.n8n.executions"):
         answer = report(body)
     assert (answer.status_code, answer.headers["Content-Type"]) == (400, "application/problem+json")
     assert not FailureReport.objects.exists()

@@ -3,7 +3,7 @@
 import pytest
 from django.test import Client
 
-from reliability.api.views import View
+from reliability.api.common.views import View
 from reliability.core import clock
 from reliability.models import (
     AlertSilence,

@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 from drf_spectacular.validation import validate_schema
 
-from reliability.api import serializers
+from reliability.api.common import serializers
 from reliability.models import Breaker
 
 pytestmark = pytest.mark.django_db

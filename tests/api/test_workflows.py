@@ -180,7 +180,7 @@ def test_a_workflow_is_written_by_operators_of_all_tenants(workflow, key):
 
 
 def test_what_the_api_documents_is_what_a_file_may_hold():
-    from reliability.api import workflows as shapes
+    from reliability.api.delivery import workflows as shapes
     from reliability.n8n import workflow_files as files
     from scheduling import api, job_files
 

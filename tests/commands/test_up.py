@@ -12,7 +12,7 @@ import pytest
 import requests
 from django.core.management import CommandError, call_command
 
-from reliability.management.processes import Child, Supervisor
+from reliability.management.supervisor import Child, Supervisor
 from reliability.models import Delivery
 
 from ..support.newcomer import answers, children, command_of, free_port

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from config import embedded
-from reliability.management import database
+from reliability.management import embedded_database
 
 from ..support import scratch
 from ..support.newcomer import Newcomer, children, command_of
@@ -125,14 +125,14 @@ def test_a_killed_up_leaves_a_server_that_the_next_one_takes_over_and_ends(newco
 
 
 def test_a_server_that_hangs_is_reported_and_left_alone(newcomer, monkeypatch, caplog):
-    monkeypatch.setattr(database, "PROBE_EVERY", 0.2)
-    monkeypatch.setattr(database, "PROBE_LIMIT", 0.5)
+    monkeypatch.setattr(embedded_database, "PROBE_EVERY", 0.2)
+    monkeypatch.setattr(embedded_database, "PROBE_LIMIT", 0.5)
     directory = newcomer.data
     starter = [sys.executable, "-m", "config.embedded", str(directory), str(os.getpid())]
     subprocess.run(starter, cwd=ROOT, check=True, timeout=WITHIN)
     server = embedded.postmaster(directory)
     try:
-        one = database.Database(directory=directory, socket_path=embedded.socket_path(newcomer.address()))
+        one = embedded_database.Database(directory=directory, socket_path=embedded.socket_path(newcomer.address()))
         server.suspend()
         tend_until(one, lambda: "database_does_not_answer" in caplog.text)
         assert one.starter.process is None

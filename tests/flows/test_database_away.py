@@ -8,7 +8,7 @@ from django.db import IntegrityError, InterfaceError, InternalError, Operational
 from django.test import Client
 
 from config.database import sqlstates
-from reliability import stripe_webhook
+from reliability.api.stripe import webhook
 from reliability.models import Delivery, StripeEvent
 from tests.support import stripe
 
@@ -80,7 +80,7 @@ def test_stripe_sends_it_again_whatever_the_error_is(client, monkeypatch, settin
     def fail(**_):
         raise InterfaceError("the connection is closed")
 
-    monkeypatch.setattr(stripe_webhook.ledger, "receive", fail)
+    monkeypatch.setattr(webhook.ledger, "receive", fail)
     answer = client.post("/stripe/webhook/", body, content_type="application/json", headers=headers)
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "30")
     assert not StripeEvent.objects.exists()

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain_tex
 from reliability import VERSION
 from reliability.core import clock
 from reliability.delivery import intake
-from reliability.metrics import catalogue, lanes, scrape, standing, views, web
+from reliability.metrics import catalogue, lane_gauges, lanes, scrape, views, web
 from reliability.models import Delivery, Slot
 from reliability.stats import gauges
 
@@ -189,4 +189,4 @@ def test_each_family_is_described(client, workflow, accept):
             continue
         name = f"{found.name}_total" if found.type == "counter" else found.name
         assert known[name].kind == found.type
-    assert lanes.INSTANCE == standing.INSTANCE
+    assert lanes.INSTANCE == lane_gauges.INSTANCE

@@ -8,14 +8,14 @@ import time
 
 import pytest
 
-from reliability.metrics import tally
-from reliability.metrics.tally import Tally
+from reliability.metrics import buffered_counter
+from reliability.metrics.buffered_counter import Tally
 
 from ..support.receiver import until
 
 
 def test_the_first_is_written_at_once_and_what_follows_together(monkeypatch):
-    monkeypatch.setattr(tally, "WHILE", 0.3)
+    monkeypatch.setattr(buffered_counter, "WHILE", 0.3)
     written = []
     made = Tally(write=written.append)
     made.add()
@@ -56,14 +56,14 @@ def test_many_threads_are_counted_to_the_last():
 
 
 def test_a_scrape_need_not_wait(monkeypatch):
-    monkeypatch.setattr(tally, "WHILE", 60)
+    monkeypatch.setattr(buffered_counter, "WHILE", 60)
     written = []
     made = Tally(write=written.append)
     for _ in range(3):
         made.add()
-    tally.flush()
+    buffered_counter.flush()
     assert written == [1, 2]
-    tally.flush()
+    buffered_counter.flush()
     assert written == [1, 2]
 
 
@@ -82,7 +82,7 @@ def test_where_no_thread_is_to_be_had_each_is_written_at_once(monkeypatch):
         def start(self) -> None:
             raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(tally, "Timer", NoThread)
+    monkeypatch.setattr(buffered_counter, "Timer", NoThread)
     written = []
     made = Tally(write=written.append)
     for _ in range(3):

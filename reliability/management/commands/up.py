@@ -15,9 +15,9 @@ from django.db import connections
 from config import embedded
 from config.front import sockets
 from reliability import checks
-from reliability.management import demo, operator
-from reliability.management.database import Database
-from reliability.management.processes import Child, Supervisor
+from reliability.management import demo, first_operator
+from reliability.management.embedded_database import Database
+from reliability.management.supervisor import Child, Supervisor
 from reliability.metrics import multiprocess
 
 # Threads share two of glibc's arenas, and what a large request needed goes back to the system after it.
@@ -42,8 +42,8 @@ class Command(BaseCommand):
         checks.must_be_usable()
         call_command("migrate", verbosity=0)
         call_command("collectstatic", interactive=False, verbosity=0)
-        is_new = operator.is_missing()
-        self._announce(operator.ensure(username=_username(), password=os.environ.get("ADMIN_PASSWORD", "")))
+        is_new = first_operator.is_missing()
+        self._announce(first_operator.ensure(username=_username(), password=os.environ.get("ADMIN_PASSWORD", "")))
         if is_new and not demo.is_present() and not demo.holds_other():
             self._offer_demo()
         os.environ["DATABASE_URL"] = settings.DATABASE_ADDRESS

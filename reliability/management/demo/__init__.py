@@ -15,8 +15,8 @@ from reliability.management import demo_parts
 from reliability.models import StripeEvent, Workflow
 from reliability.models.ids import is_demo
 
-from . import breakers, hands, letters, removal, rollups, stripe, week
-from .book import Book
+from . import breakers, dead_letters, operators, removal, rollups, stripe, week
+from .builder import Book
 
 SEED = 7
 
@@ -46,7 +46,7 @@ def fill(*, now: datetime, seed: int = SEED, force: bool = False) -> dict[str, i
         book = Book(now=now, seed=seed)
         week.open_lanes(book)
         others = [part.fill for part in demo_parts.loaded()]
-        for write in (week.fill, stripe.fill, *others, letters.fill, breakers.fill, hands.fill):
+        for write in (week.fill, stripe.fill, *others, dead_letters.fill, breakers.fill, operators.fill):
             write(book)
         book.save()
         rollups.fill([lane.pk for lane in book.lanes.values()])

@@ -6,8 +6,8 @@ from typing import Any
 from reliability.models import Breaker, BreakerState, BreakerTransition
 from reliability.policies.breaker import EPOCH, MILLISECOND
 
-from . import cast, week
-from .book import Book
+from . import fixtures, week
+from .builder import Book
 
 CLOSED, OPEN = BreakerState.CLOSED, BreakerState.OPEN
 HALF, FORCED = BreakerState.HALF_OPEN, BreakerState.FORCED_OPEN
@@ -18,10 +18,10 @@ def fill(book: Book) -> None:
     """Open those that are open now, and write the week's transitions."""
     found = {one.lane_id: one for one in _all(book)}
     of = {name: found[lane.pk] for name, lane in book.lanes.items()}
-    _broken_proxy(book, [of[cast.ORDERS.slug, tenant] for tenant in cast.ORDERS.tenants])
-    _down(book, of[cast.LEADS.slug, cast.GLOBEX])
-    _unpublished(book, of[cast.CONTACTS.slug, cast.UMBRA])
-    _held(book, of[cast.PAYOUTS.slug, cast.GLOBEX])
+    _broken_proxy(book, [of[fixtures.ORDERS.slug, tenant] for tenant in fixtures.ORDERS.tenants])
+    _down(book, of[fixtures.LEADS.slug, fixtures.GLOBEX])
+    _unpublished(book, of[fixtures.CONTACTS.slug, fixtures.UMBRA])
+    _held(book, of[fixtures.PAYOUTS.slug, fixtures.GLOBEX])
     changes: Any = book.rows[BreakerTransition]
     changes.sort(key=lambda one: one.at)
 
@@ -40,9 +40,9 @@ def _broken_proxy(book: Book, breakers: list[Breaker]) -> None:
         _change(book, breaker, HALF, OPEN, opened + 5 * MINUTE + timedelta(seconds=1), reason)
         closed = book.now - week.BROKEN_PROXY[1] + MINUTE
         if breaker is breakers[0]:
-            _change(book, breaker, OPEN, CLOSED, closed, "the proxy is back", cast.OPERATOR)
+            _change(book, breaker, OPEN, CLOSED, closed, "the proxy is back", fixtures.OPERATOR)
             book.note(
-                actor=cast.OPERATOR, action="reset_breaker", at=closed, target=breaker, reason="the proxy is back"
+                actor=fixtures.OPERATOR, action="reset_breaker", at=closed, target=breaker, reason="the proxy is back"
             )
             continue
         _change(book, breaker, OPEN, HALF, closed, reason)
@@ -66,8 +66,13 @@ def _unpublished(book: Book, breaker: Breaker) -> None:
         openings += 1
         _change(book, breaker, OPEN, HALF, at, reason)
         _change(book, breaker, HALF, OPEN, at + timedelta(seconds=1), reason)
-    breaker.state, breaker.reason, breaker.opened_at, breaker.openings = OPEN, cast.NOT_REGISTERED.message, at, openings
-    breaker.reason = f"{cast.NOT_REGISTERED.code}: {breaker.reason}"
+    breaker.state, breaker.reason, breaker.opened_at, breaker.openings = (
+        OPEN,
+        fixtures.NOT_REGISTERED.message,
+        at,
+        openings,
+    )
+    breaker.reason = f"{fixtures.NOT_REGISTERED.code}: {breaker.reason}"
     breaker.next_probe_at = at + 20 * MINUTE
 
 
@@ -75,8 +80,8 @@ def _held(book: Book, breaker: Breaker) -> None:
     at, reason = book.now - week.HELD_SINCE, "The bank maintains its interface until noon"
     breaker.state, breaker.reason, breaker.opened_at = FORCED, reason, at
     breaker.forced_until = book.now + 40 * MINUTE
-    _change(book, breaker, CLOSED, FORCED, at, reason, cast.LEAD)
-    book.note(actor=cast.LEAD, action="force_open_breaker", at=at, target=breaker, reason=reason)
+    _change(book, breaker, CLOSED, FORCED, at, reason, fixtures.LEAD)
+    book.note(actor=fixtures.LEAD, action="force_open_breaker", at=at, target=breaker, reason=reason)
 
 
 def _change(  # the columns of one row

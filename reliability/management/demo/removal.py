@@ -8,7 +8,7 @@ from reliability import queue
 from reliability.models import ApiKey, AuditEntry, Lane, Operation, StripeClaim, StripeEndpoint, Workflow
 from reliability.models.ids import is_demo
 
-from .book import APPLY_COUNTS
+from .builder import APPLY_COUNTS
 
 LANES, ENDPOINTS = "ANY(%(lanes)s)", "ANY(%(endpoints)s)"
 DELIVERIES = f"(SELECT id FROM reliability_delivery WHERE lane_id = {LANES})"  # noqa: S608  # our own text

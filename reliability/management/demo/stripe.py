@@ -18,8 +18,8 @@ from reliability.models import (
     StripeSecret,
 )
 
-from . import cast
-from .book import Book, Wish
+from . import fixtures
+from .builder import Book, Wish
 
 TYPES = (
     *("invoice.paid", "invoice.paid", "invoice.finalized", "invoice.payment_failed", "charge.refunded"),
@@ -30,7 +30,7 @@ REFUSED = (("signature", "203.0.113.24"), ("missing", "198.51.100.7"), ("stale",
 
 def fill(book: Book) -> None:
     """Write the endpoint and what it heard. Its secrets are random, and kept by nobody."""
-    endpoint = book.add(StripeEndpoint(id=book.dice.id(book.start), slug=cast.ENDPOINT, tenant=cast.ACME))
+    endpoint = book.add(StripeEndpoint(id=book.dice.id(book.start), slug=fixtures.ENDPOINT, tenant=fixtures.ACME))
     old, new = _secrets(book, endpoint)
     for at in book.dice.arrivals(start=book.start, end=book.now, per_day=70):
         _event(book, endpoint, new if at > new.created_at else old, at)
@@ -55,9 +55,9 @@ def _secrets(book: Book, endpoint: StripeEndpoint) -> tuple[StripeSecret, Stripe
         )
         made.append(book.add(secret))
     reason = "the yearly rotation"
-    book.note(actor=cast.LEAD, action="add_stripe_secret", at=changed, target=endpoint, reason=reason)
+    book.note(actor=fixtures.LEAD, action="add_stripe_secret", at=changed, target=endpoint, reason=reason)
     retired_at = changed + timedelta(days=1)
-    book.note(actor=cast.LEAD, action="retire_stripe_secret", at=retired_at, target=endpoint, reason=reason)
+    book.note(actor=fixtures.LEAD, action="retire_stripe_secret", at=retired_at, target=endpoint, reason=reason)
     return made[0], made[1]
 
 
@@ -125,11 +125,11 @@ def _document(book: Book, event_id: str, kind: str, about: str, created: datetim
 
 
 def _deliver(book: Book, event_id: str, document: dict[str, Any], at: datetime) -> Delivery:
-    role = cast.INVOICES
+    role = fixtures.INVOICES
     trouble, probability = role.troubles[0]
     dies = book.dice.happens(probability)
-    fails = [trouble] * 4 if dies else [cast.BAD_GATEWAY] if book.dice.happens(0.02) else []
-    return book.deliver(Wish(role, cast.ACME, at, document, event_id, fails, dies=dies))
+    fails = [trouble] * 4 if dies else [fixtures.BAD_GATEWAY] if book.dice.happens(0.02) else []
+    return book.deliver(Wish(role, fixtures.ACME, at, document, event_id, fails, dies=dies))
 
 
 def _claims(book: Book) -> None:
@@ -139,9 +139,9 @@ def _claims(book: Book) -> None:
         book.add(
             StripeClaim(
                 id=book.dice.id(at),
-                tenant=cast.ACME,
+                tenant=fixtures.ACME,
                 event_id=f"evt_demo{book.dice.text(18)}",
-                workflow=cast.REPORT.slug,
+                workflow=fixtures.REPORT.slug,
                 status=ClaimStatus.PROCESSED,
                 lease_until=at + timedelta(minutes=5),
                 result={"mailed": True},

@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 
 from reliability.models import Breaker, Delivery, DeliveryState, Lane, Scope, Workflow
 
-from . import cast
-from .book import Book, Wish
-from .cast import Role, Trouble
+from . import fixtures
+from .builder import Book, Wish
+from .fixtures import Role, Trouble
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 # Two days ago n8n was restarted, and took its time; three days ago the shop's proxy was broken.
@@ -20,22 +20,22 @@ BEHIND_BREAKER = 31
 
 def open_lanes(book: Book) -> None:
     """Make the workflows, their lanes, and breakers that have seen nothing yet."""
-    for role in cast.ROLES:
+    for role in fixtures.ROLES:
         workflow = Workflow(id=book.dice.id(book.start), slug=role.slug, name=role.name, path=role.slug, **role.policy)
         book.workflows[role.slug] = workflow
     Workflow.objects.bulk_create(book.workflows.values())
-    lanes = [Lane(workflow=book.workflows[role.slug], tenant=one) for role in cast.ROLES for one in role.tenants]
+    lanes = [Lane(workflow=book.workflows[role.slug], tenant=one) for role in fixtures.ROLES for one in role.tenants]
     for lane in Lane.objects.bulk_create(lanes):
         book.lanes[lane.workflow.slug, lane.tenant] = lane
         book.add(Breaker(id=book.dice.id(book.start), scope=Scope.LANE, lane=lane))
-    lane = book.lanes[cast.ORDERS.slug, cast.UMBRA]
+    lane = book.lanes[fixtures.ORDERS.slug, fixtures.UMBRA]
     lane.concurrency_limit, lane.max_retries = 3, 6
     lane.save()
 
 
 def fill(book: Book) -> None:
     """Write what applications triggered, and what waits now."""
-    for role in cast.ROLES:
+    for role in fixtures.ROLES:
         for tenant in role.tenants if role.per_day else ():
             for at in book.dice.arrivals(start=book.start, end=book.now, per_day=role.per_day / len(role.tenants)):
                 _arrive(book, role, tenant, at)
@@ -50,12 +50,12 @@ def _arrive(book: Book, role: Role, tenant: str, at: datetime) -> None:
         _wish(book, role, tenant, at, waits=True)
         return
     if _within(book, at, RESTART):
-        fails = [cast.REFUSED] * book.dice.number(1, 2)
+        fails = [fixtures.REFUSED] * book.dice.number(1, 2)
         back = book.now - RESTART[1] + timedelta(seconds=book.dice.number(2, 240))
         _late(book, role, tenant, at, fails, back)
         return
-    if role is cast.ORDERS and _within(book, at, BROKEN_PROXY):
-        _wish(book, role, tenant, at, [cast.BAD_GATEWAY] * (role.policy["max_retries"] + 1), dies=True)
+    if role is fixtures.ORDERS and _within(book, at, BROKEN_PROXY):
+        _wish(book, role, tenant, at, [fixtures.BAD_GATEWAY] * (role.policy["max_retries"] + 1), dies=True)
         return
     _usual(book, role, tenant, at)
 
@@ -82,10 +82,10 @@ def _late(book: Book, role: Role, tenant: str, at: datetime, fails: list[Trouble
 def _is_blocked(book: Book, role: Role, tenant: str, at: datetime) -> bool:
     age = book.now - at
     return (
-        (role is cast.LEADS and tenant == cast.GLOBEX and age < DOWN_SINCE)
-        or (role is cast.CONTACTS and tenant == cast.UMBRA and age < UNPUBLISHED_SINCE)
-        or (role is cast.PAYOUTS and age < HELD_SINCE)
-        or (role is cast.EXPORT and age < PAUSED_SINCE)
+        (role is fixtures.LEADS and tenant == fixtures.GLOBEX and age < DOWN_SINCE)
+        or (role is fixtures.CONTACTS and tenant == fixtures.UMBRA and age < UNPUBLISHED_SINCE)
+        or (role is fixtures.PAYOUTS and age < HELD_SINCE)
+        or (role is fixtures.EXPORT and age < PAUSED_SINCE)
     )
 
 
@@ -113,20 +113,27 @@ def _lose_to_the_proxy(book: Book) -> None:
     """A campaign's orders came just when the proxy was broken."""
     for _ in range(44):
         at = book.now - BROKEN_PROXY[0] + timedelta(seconds=book.dice.number(30, 1_400))
-        _arrive(book, cast.ORDERS, book.dice.one_of(cast.TENANTS), at)
+        _arrive(book, fixtures.ORDERS, book.dice.one_of(fixtures.TENANTS), at)
 
 
 def _wait_behind_the_breaker(book: Book) -> None:
     """Ten failures opened the breaker of lead enrichment; some died of it, and the rest wait."""
     opened = book.now - DOWN_SINCE
     for seconds in (45, 38, 30):
-        _wish(book, cast.LEADS, cast.GLOBEX, opened - timedelta(seconds=seconds), [cast.NOT_THERE] * 4, dies=True)
+        _wish(
+            book,
+            fixtures.LEADS,
+            fixtures.GLOBEX,
+            opened - timedelta(seconds=seconds),
+            [fixtures.NOT_THERE] * 4,
+            dies=True,
+        )
     for _ in range(BEHIND_BREAKER):
         at = opened + timedelta(seconds=book.dice.number(1, int(DOWN_SINCE.total_seconds()) - 5))
-        _wish(book, cast.LEADS, cast.GLOBEX, at, waits=True)
+        _wish(book, fixtures.LEADS, fixtures.GLOBEX, at, waits=True)
     tripped = book.now - UNPUBLISHED_SINCE
     for at in _every(tripped, book.now, 25 * MINUTE):
-        _wish(book, cast.CONTACTS, cast.UMBRA, at, [cast.NOT_REGISTERED], waits=True)
+        _wish(book, fixtures.CONTACTS, fixtures.UMBRA, at, [fixtures.NOT_REGISTERED], waits=True)
 
 
 def _every(start: datetime, end: datetime, step: timedelta) -> Iterator[datetime]:
@@ -138,11 +145,11 @@ def _every(start: datetime, end: datetime, step: timedelta) -> Iterator[datetime
 def _wait_for_their_time(book: Book) -> None:
     """Some were asked for a time to come; some outlived their expiry while n8n was away."""
     for hours in (1, 3, 9, 20):
-        made = _wish(book, cast.ORDERS, cast.GLOBEX, book.now - hours * MINUTE, waits=True)
+        made = _wish(book, fixtures.ORDERS, fixtures.GLOBEX, book.now - hours * MINUTE, waits=True)
         made.due_at = book.now + hours * HOUR
     for seconds in range(0, 360, 60):
         at = book.now - RESTART[0] + timedelta(seconds=seconds)
-        made = _wish(book, cast.LEADS, cast.ACME, at, waits=True)
+        made = _wish(book, fixtures.LEADS, fixtures.ACME, at, waits=True)
         made.expires_at = at + 10 * MINUTE
         made.last_error = "expired: It outlived its expiry before it could be delivered."
         book.bury(made, code="expired", message=made.last_error.partition(": ")[2], at=made.expires_at)
@@ -151,8 +158,8 @@ def _wait_for_their_time(book: Book) -> None:
 def _await_reports(book: Book) -> None:
     """As many tickets as the limit allows are with n8n, which will report their end; others wait for a place."""
     for minutes in (21, 17, 9, 6, 4):
-        made = _wish(book, cast.TICKETS, cast.UMBRA, book.now - minutes * MINUTE)
+        made = _wish(book, fixtures.TICKETS, fixtures.UMBRA, book.now - minutes * MINUTE)
         made.state, made.finished_at = DeliveryState.AWAITING_CALLBACK, None
         made.lease_until = made.created_at + HOUR
     for seconds in (170, 95, 20):
-        _wish(book, cast.TICKETS, cast.UMBRA, book.now - timedelta(seconds=seconds), waits=True)
+        _wish(book, fixtures.TICKETS, fixtures.UMBRA, book.now - timedelta(seconds=seconds), waits=True)

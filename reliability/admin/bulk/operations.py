@@ -1,0 +1,238 @@
+"""Bulk operations: the list, the page of one while it runs, and the hand on it."""
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import DateTimeField, QuerySet, Value
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from unfold.widgets import UnfoldAdminDecimalFieldWidget
+
+from reliability.admin.common.base import ReadOnlyScreen, as_uuid, hand_of
+from reliability.admin.common.confirm import ReasonForm
+from reliability.bulk import candidates, operations
+from reliability.core import clock
+from reliability.errors import BackstopError
+from reliability.models import AuditEntry, Operation, OperationKind, OperationState
+from reliability.policies import bulk as policy
+from reliability.templatetags.console import moment, status_badge
+
+from . import submit
+
+CONTROL = "reliability.control_operation"
+# Parameters of the list of dead letters, by the filter's own names.
+ADDRESS = {"status": "status__exact", "created_after": "after", "created_before": "before", "search": "q"}
+NAMES = {
+    "error_code": "code",
+    "created_after": "first died after",
+    "created_before": "first died before",
+    "operation": "purged by",
+}
+Act = Callable[..., Operation | None]
+# The verb of a button: what it calls, and the permission it needs.
+VERBS: dict[str, tuple[Act, str]] = {
+    "pause": (operations.pause, CONTROL),
+    "go_on": (operations.go_on, CONTROL),
+    "cancel": (operations.cancel, CONTROL),
+    "rate": (operations.set_rate, CONTROL),
+    "undo": (operations.undo_purge, submit.PURGE.permission),
+}
+
+
+class RateForm(ReasonForm):
+    rate = forms.FloatField(
+        label="Rate, a second",
+        min_value=operations.LOWEST_RATE,
+        max_value=operations.HIGHEST_RATE,
+        widget=UnfoldAdminDecimalFieldWidget(attrs={"step": "any"}),
+    )
+
+
+@admin.register(Operation)
+class OperationAdmin(ReadOnlyScreen):
+    list_display = ("begun", "kind", "standing", "about", "progress", "ended", "actor", "reason")
+    list_display_links = ("begun",)
+    list_filter = ("kind", "state")
+    search_fields = ("id",)
+    search_help_text = "An id, or whose it was"
+
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[Operation]":
+        found = super().get_queryset(request).annotate(asked_at=Value(clock.now(), DateTimeField()))
+        return found.prefetch_related("tallies")  # type: ignore[no-any-return]  # Unfold has no types
+
+    def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any]":
+        wanted = as_uuid(term)
+        return rows.filter(pk=wanted) if wanted else rows.filter(actor__icontains=term)
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the pages that are ours. Each checks its permissions itself."""
+        wrap = self.admin_site.admin_view
+        return [
+            path("replay/", wrap(submit.replay), name="reliability_bulk_replay"),
+            path("purge/", wrap(submit.purge), name="reliability_bulk_purge"),
+            path("<uuid:operation_id>/", wrap(self.page), name="reliability_operation_page"),
+            path("<uuid:operation_id>/control/", wrap(self.control), name="reliability_operation_control"),
+            *super().get_urls(),
+        ]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the one page that an operation has."""
+        wanted = as_uuid(object_id)
+        if wanted is None:
+            raise Http404
+        return self.page(request, wanted)
+
+    def page(self, request: HttpRequest, operation_id: UUID, form: ReasonForm | None = None) -> HttpResponse:
+        """Show how an operation stands; the page polls itself while it runs."""
+        submit.need(request, "reliability.view_operation")
+        operation = Operation.objects.filter(pk=operation_id).first()
+        if operation is None:
+            raise Http404
+        context = {
+            **self.admin_site.each_context(request),
+            "title": TITLES[OperationKind(operation.kind)],
+            "opts": self.opts,
+            "form": form or RateForm(initial={"rate": operation.rate_per_second}),
+            "may": {verb: request.user.has_perm(permission) for verb, (_, permission) in VERBS.items()},
+            **standing(operation),
+        }
+        return TemplateResponse(request, "admin/reliability/operation.html", context, status=400 if form else 200)
+
+    def control(self, request: HttpRequest, operation_id: UUID) -> HttpResponse:
+        """Pause, go on, cancel, change the rate, undo: by POST, with a reason.
+
+        Who had to sign in amid it comes back by GET, to the page that it was pressed on.
+        """
+        page = HttpResponseRedirect(reverse("admin:reliability_operation_page", args=[operation_id]))
+        if request.method != "POST":
+            messages.warning(request, "Nothing was done: press it again.")
+            return page
+        verb = request.POST.get("verb", "")
+        if verb not in VERBS:
+            raise Http404
+        act, permission = VERBS[verb]
+        submit.need(request, permission)
+        if not Operation.objects.filter(pk=operation_id).exists():
+            raise Http404("There is no such operation.")
+        form = RateForm(request.POST) if verb == "rate" else ReasonForm(request.POST)
+        if not form.is_valid():
+            return self.page(request, operation_id, _with_rate(form, operation_id))
+        values = {"rate_per_second": form.cleaned_data["rate"]} if verb == "rate" else {}
+        hand = hand_of(request, form.cleaned_data["reason"])
+        try:
+            done = act(operation_id=operation_id, hand=hand, now=clock.now(), **values)
+        except BackstopError as refusal:
+            messages.error(request, str(refusal))
+            return page
+        return HttpResponseRedirect(reverse("admin:reliability_operation_page", args=[done.pk])) if done else page
+
+    @admin.display(description="begun", ordering="id")
+    def begun(self, one: Any) -> str:
+        return moment(one.created_at, now=one.asked_at)
+
+    @admin.display(description="state", ordering="state")
+    def standing(self, one: Operation) -> str:
+        return status_badge(one.state)
+
+    @admin.display(description="what")
+    def about(self, one: Operation) -> str:
+        return ", ".join(f"{name} {value}" for name, value in in_words(one)) or "everything dead"
+
+    @admin.display(description="done")
+    def progress(self, one: Operation) -> str:
+        skipped = f", {one.skipped:,} skipped" if one.skipped else ""
+        return f"{one.done:,} of {one.matched:,}{skipped}"
+
+    @admin.display(description="ended")
+    def ended(self, one: Operation) -> str:
+        if one.kind != OperationKind.REPLAY:
+            return "—"
+        recovered, failed = (
+            sum(getattr(tally, name) for tally in one.tallies.all()) for name in ("recovered", "failed")
+        )
+        return f"{recovered:,} recovered, {failed:,} failed again"
+
+
+TITLES = {
+    OperationKind.REPLAY: "Bulk replay",
+    OperationKind.PURGE: "Bulk purge",
+    OperationKind.RESTORE: "Undoing of a bulk purge",
+}
+
+
+def in_words(operation: Operation) -> list[tuple[str, str]]:
+    """Return the frozen filter as (what it is, its value in words)."""
+    words = {**operation.filter}
+    if "reason" in words:
+        words["reason"] = submit.reason_in_words(words["reason"])
+    return [(NAMES.get(name, name), str(value)) for name, value in words.items()]
+
+
+def standing(operation: Operation) -> dict[str, Any]:
+    """Return what the page shows of how an operation stands."""
+    now, ends = clock.now(), operation.ends
+    handled = operation.done + operation.skipped
+    left = max(0, operation.matched - handled)
+    is_replay = operation.kind == OperationKind.REPLAY
+    under_way = max(0, operation.done - ends.total) if is_replay else 0
+    is_open = operation.state in operations.OPEN
+    trail = AuditEntry.objects.filter(target_type="operation", target_id=str(operation.pk)).order_by("-id")
+    return {
+        "operation": operation,
+        "now": now,
+        "is_replay": is_replay,
+        "is_open": is_open,
+        "ends": ends,
+        "under_way": under_way,
+        "handled": min(handled, operation.matched),
+        "left": left,
+        "percent": 100 if not operation.matched else min(100, handled * 100 // operation.matched),
+        "seconds": policy.seconds(count=left, rate_per_second=operation.rate_per_second) if is_replay else None,
+        "looks_alive": operation.state == OperationState.RUNNING or bool(operation.next_at or under_way),
+        "waits": _waits(operation, left),
+        "filter": in_words(operation),
+        "skipped": [(candidates.LABELS.get(cause, cause), n) for cause, n in operation.skipped_by.items()],
+        "letters": _letters(operation),
+        "undoable": _undoable(operation, now),
+        "trail": trail[:10],
+    }
+
+
+def _waits(operation: Operation, left: int) -> str:
+    """Say what a running operation waits for, where that is not its rate."""
+    if operation.state != OperationState.RUNNING or operation.next_at is not None or not operation.done:
+        return ""
+    return (
+        "It waits for the one that went first to end." if left else "All are handed over: it waits for the last to end."
+    )
+
+
+def _letters(operation: Operation) -> str:
+    """Return the address of the list of dead letters under the operation's filter, whatever became of them."""
+    if operation.kind == OperationKind.RESTORE:
+        return ""
+    named = {ADDRESS.get(name, name): value for name, value in operation.filter.items()}
+    return f"{reverse('admin:reliability_deadletter_changelist')}?{urlencode({**named, 'status__exact': 'all'})}"
+
+
+def _undoable(operation: Operation, now: Any) -> int:
+    if operation.kind != OperationKind.PURGE or operation.state in operations.OPEN:
+        return 0
+    return operations.undoable(operation=operation, now=now)
+
+
+def _with_rate(form: ReasonForm, operation_id: UUID) -> RateForm:
+    """Return the page's own form with what was wrong in the answer."""
+    rate = (
+        form.data.get("rate") or Operation.objects.filter(pk=operation_id).values_list("rate_per_second", flat=True)[0]
+    )
+    shown = RateForm({"reason": form.data.get("reason", ""), "rate": rate})
+    shown.is_valid()
+    return shown

@@ -1,0 +1,54 @@
+"""Gives the filtered list out as a file."""
+
+from typing import TYPE_CHECKING
+
+from django import forms
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import (
+    HttpRequest,
+    HttpResponseBase,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+)
+from django.urls import reverse
+
+from reliability.admin.common.base import hand_of
+from reliability.admin.common.confirm import denial
+from reliability.core import clock
+from reliability.dead_letters import export as out
+
+from .url_filter import read
+
+if TYPE_CHECKING:
+    from .model_admin import DeadLetterAdmin
+
+TYPES = {"jsonl": "application/jsonl", "csv": "text/csv"}
+
+
+class ExportForm(forms.Form):
+    """Which kind of file, and why. The reason goes into the audit log."""
+
+    kind = forms.ChoiceField(choices=[(kind, kind) for kind in TYPES])
+    reason = forms.CharField(max_length=500)
+
+
+def export(screen: "DeadLetterAdmin", request: HttpRequest) -> HttpResponseBase:
+    """Answer a POST with the file. Raises `PermissionDenied`, which names the permission."""
+    if not screen.may(request, "export"):
+        raise PermissionDenied(denial(screen, "export"))
+    back = HttpResponseRedirect(f"{reverse('admin:reliability_deadletter_changelist')}?{request.GET.urlencode()}")
+    if request.method != "POST":  # as who had to sign in amid it comes back
+        messages.warning(request, "Nothing was exported: press it again.")
+        return back
+    form, reading = ExportForm(request.POST), read(request.GET)
+    wrong = [*reading.problems, *([] if form.is_valid() else ["Say as what, and why."])]
+    if wrong:
+        messages.error(request, f"Nothing was exported. {' '.join(wrong)}")
+        return back
+    kind, hand, now = form.cleaned_data["kind"], hand_of(request, form.cleaned_data["reason"]), clock.now()
+    pieces = out.begin(selection=reading.selection, kind=kind, hand=hand, now=now)
+    response = StreamingHttpResponse(pieces, content_type=f"{TYPES[kind]}; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="dead-letters-{now:%Y%m%d-%H%M%S}.{kind}"'
+    response["Cache-Control"] = "no-store"
+    return response

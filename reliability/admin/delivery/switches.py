@@ -1,0 +1,61 @@
+"""The switches, and the places that others hold within a lane's limit."""
+
+from typing import Any
+
+from django.contrib import admin
+
+from reliability.admin.common import list_columns
+from reliability.admin.common.base import ReadOnly, ReadOnlyScreen, Telling
+from reliability.admin.common.confirm import ActingScreen, Verb
+from reliability.lanes import flags
+from reliability.models import Flag, FlagName, Slot
+
+ON = Verb("switch_on", "Switch on", "switched on", flags.switch_on, "name", permission="switch")
+OFF = Verb(
+    key="switch_off",
+    title="Switch off",
+    done="switched off",
+    call=flags.switch_off,
+    argument="name",
+    warning="It concerns every workflow and tenant, until it is switched on again.",
+    permission="switch",
+)
+
+
+@admin.register(Flag)
+class FlagAdmin(Telling, ReadOnly, ActingScreen):
+    verbs = (OFF, ON)
+    list_display = ("name", "standing", "what", "reason", "changed", "changed_by")
+    sortable_by = ()
+    ordering = ("name",)
+
+    def key_of(self, text: str) -> Any:
+        return text if text in FlagName.values else None
+
+    @admin.display(description="what is off, and what then")
+    def what(self, flag: Flag) -> str:
+        return FlagName(flag.name).label
+
+    @admin.display(description="state")
+    def standing(self, flag: Flag) -> str:
+        return list_columns.status_badge("on") if flag.enabled else list_columns.status_badge("off", tone="bad")
+
+    @admin.display(description="changed")
+    def changed(self, flag: Any) -> str:
+        return list_columns.moment(flag.changed_at, never="never", now=flag.seen_at)
+
+
+@admin.register(Slot)
+class SlotAdmin(Telling, ReadOnlyScreen):
+    list_display = ("id", "lane", "holder", "taken", "expires")
+    list_select_related = ("lane__workflow",)
+    ordering = ("-id",)
+    sortable_by = ()
+
+    @admin.display(description="taken")
+    def taken(self, slot: Any) -> str:
+        return list_columns.moment(slot.taken_at, now=slot.seen_at)
+
+    @admin.display(description="ends")
+    def expires(self, slot: Any) -> str:
+        return list_columns.moment(slot.expires_at, now=slot.seen_at)

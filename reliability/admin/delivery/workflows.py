@@ -1,0 +1,200 @@
+"""Workflows and lanes: the policy, and the hand that pauses."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from unfold.widgets import UnfoldAdminPasswordWidget
+
+from reliability import queue
+from reliability.admin.common import list_columns, status_text
+from reliability.admin.common.base import Telling, hand_of
+from reliability.admin.common.confirm import ActingScreen, Verb
+from reliability.admin.common.duration_forms import EndForm
+from reliability.admin.common.reason_forms import Reasoned, changed
+from reliability.core import audit, clock
+from reliability.delivery import control
+from reliability.models import Lane, Workflow
+from reliability.models.policy import POLICY_FIELDS
+from reliability.models.workflow import ROUTE
+from reliability.stats import workflow_stats
+
+PAUSE = Verb("pause", "Pause", "workflows paused: what arrives waits", control.pause, "workflow_id", form=EndForm)
+RESUME = Verb("resume", "Resume", "workflows resumed", control.resume, "workflow_id", permission="pause")
+SECRETS = ("auth_value", "signing_secret")
+IN_MILLISECONDS = "_ms"
+
+
+class WorkflowForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for the type checker alone
+    """Secrets are written here and never shown: an empty field leaves the kept one as it is."""
+
+    class Meta:
+        model = Workflow
+        fields = "__all__"  # noqa: DJ007  # the screen's fieldsets choose
+        widgets = {name: UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"}) for name in SECRETS}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in SECRETS:
+            if name in self.fields:
+                self.fields[name].help_text = "Write-only. Empty: the kept one stays."
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or {}
+        for name in SECRETS:
+            if name in self.fields and not values.get(name) and self.instance.pk:
+                values[name] = getattr(self.instance, name)
+        return values
+
+
+class PolicyScreen(Reasoned, ActingScreen):
+    """A screen that changes a policy: on record, and felt by what waits."""
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Save, record which fields changed, and have the lanes concerned looked at under the new policy."""
+        with transaction.atomic():
+            super().save_model(request, obj, form, change)
+            verb = "change" if change else "create"
+            name = f"{verb}_{self.opts.model_name}"
+            details = {"fields": changed(form)}
+            hand = hand_of(request, form.cleaned_data["reason"])
+            audit.record(hand=hand, action=name, now=clock.now(), target=obj, details=details)
+            queue.wake_waiting(workflow_id=getattr(obj, "workflow_id", obj.pk))
+
+
+@admin.register(Workflow)
+class WorkflowAdmin(Telling, PolicyScreen):
+    verbs = (PAUSE, RESUME)
+    form = WorkflowForm
+    list_display = ("name", "standing", "success", "p95", "dead", "waits", "last_success", "slug")
+    list_filter = ("paused", "completion")
+    sortable_by = ("name", "slug")
+    change_form_outer_before_template = "admin/reliability/screens/workflow.html"
+    search_fields = ("slug", "name", "path")
+    prepopulated_fields = {"slug": ("name",)}
+    readonly_fields = ("paused", "paused_reason", "paused_until", "created_at", "updated_at")
+    fieldsets = (
+        (None, {"fields": ("name", "slug", "path", "n8n_workflow_id", "stripe_events")}),
+        ("Policy (empty: the environment's value)", {"fields": tuple(POLICY_FIELDS)}),
+        ("Authentication and signing", {"fields": ("auth_header", *SECRETS)}),
+        ("State", {"fields": readonly_fields}),
+    )
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if set(changed(form)) & set(ROUTE):
+            obj.route_changed_at = clock.now()
+        super().save_model(request, obj, form, change)
+
+    def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
+        super().describe(rows, now=now)
+        found = workflow_stats.of(workflows=rows, now=now)
+        for row in rows:
+            row.figures = found[row.pk]
+
+    @admin.display(description="state")
+    def standing(self, row: Any) -> str:
+        return _standing(row, row.seen_at)
+
+    @admin.display(description="success, 24 h")
+    def success(self, row: Any) -> str:
+        return percent(row.figures.success)
+
+    @admin.display(description="p95")
+    def p95(self, row: Any) -> str:
+        return _latency(row.figures.p95_ms)
+
+    @admin.display(description="dead")
+    def dead(self, row: Any) -> str:
+        return _counted("deadletter", row, "dead", row.figures.dead)
+
+    @admin.display(description="waiting")
+    def waits(self, row: Any) -> str:
+        return _counted("delivery", row, "pending", row.figures.waiting)
+
+    @admin.display(description="last success")
+    def last_success(self, row: Any) -> str:
+        return list_columns.moment(row.figures.last_success_at, never="none lately", now=row.seen_at)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        pk = self.key_of(object_id)
+        row = Workflow.objects.filter(pk=pk).first() if pk else None
+        more = _summary(row, now=clock.now()) if row is not None and request.method == "GET" else {}
+        answer: HttpResponse = super().change_view(request, object_id, form_url, {**more, **(extra_context or {})})
+        return answer
+
+
+def percent(share: float | None) -> str:
+    """Return a share as people read it; all but a few is not all."""
+    if share is None:
+        return "—"
+    return "100 %" if share == 1 else f"{min(share, 0.9999) * 100:.{2 if share > 0.99 else 1}f} %"
+
+
+def _latency(milliseconds: float | None) -> str:
+    return status_text.span(timedelta(milliseconds=milliseconds) if milliseconds is not None else None)
+
+
+def _standing(row: Workflow, now: datetime) -> str:
+    if row.is_paused(now=now):
+        end = f"; it goes on {status_text.until(row.paused_until, now=now)}" if row.paused_until else ""
+        return list_columns.two_lines(
+            list_columns.status_badge("paused"), f"{status_text.short(row.paused_reason) or 'by hand'}{end}"
+        )
+    return list_columns.status_badge("active")
+
+
+def _counted(model: str, row: Workflow, state: str, count: int) -> str:
+    """Show a count as the way to what it counts."""
+    if not count:
+        return list_columns.quiet("0")
+    field = "status" if model == "deadletter" else "state"
+    return list_columns.link_to_list(
+        f"reliability.{model}", f"{count:,}", workflow=row.slug, **{f"{field}__exact": state}
+    )
+
+
+def _summary(row: Workflow, *, now: datetime) -> dict[str, Any]:
+    """Return what the page shows above the form: how it goes, and what policy applies."""
+    tenants = workflow_stats.tenants_of(workflow=row)
+    return {
+        "row": row,
+        "now": now,
+        "figures": workflow_stats.of(workflows=[row], now=now)[row.pk],
+        "standing": _standing(row, now),
+        "policy": [(_label(one.name), _shown(one), one.origin) for one in workflow_stats.policy_of(workflow=row)],
+        "tenants": [(one.lane, [f"{_label(v.name)}: {_shown(v)}" for v in one.values]) for one in tenants],
+    }
+
+
+def _label(name: str) -> str:
+    return name.removesuffix(IN_MILLISECONDS).replace("_", " ")
+
+
+def _shown(one: workflow_stats.Value) -> str:
+    if one.value is None:
+        return "no limit"
+    if one.name.endswith(IN_MILLISECONDS):
+        return status_text.span(timedelta(milliseconds=one.value))
+    return {True: "yes", False: "no"}.get(one.value, str(one.value)) if isinstance(one.value, bool) else str(one.value)
+
+
+@admin.register(Lane)
+class LaneAdmin(PolicyScreen):
+    list_display = ("workflow", "tenant", "concurrency_limit", "max_retries", "rate_limit_per_minute", "created_at")
+    list_filter = ("workflow", "tenant")
+    list_select_related = ("workflow",)
+    search_fields = ("workflow__slug", "workflow__name", "tenant")
+    readonly_fields = ("workflow", "tenant", "created_at")
+    fieldsets = (
+        (None, {"fields": readonly_fields}),
+        ("The tenant's own policy (empty: the workflow's value)", {"fields": tuple(POLICY_FIELDS)}),
+    )
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False

@@ -1,0 +1,125 @@
+"""API keys: issued here, shown once, revoked here."""
+
+from datetime import datetime
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.html import format_html
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
+
+from reliability.admin.common import list_columns
+from reliability.admin.common.base import Telling, hand_of
+from reliability.admin.common.confirm import ActingScreen, Verb
+from reliability.admin.common.reason_forms import Reasoned
+from reliability.core import clock
+from reliability.models import ApiKey, KeyScope
+from reliability.models.ids import uuid7
+from reliability.setup import api_keys
+
+REVOKE = Verb(
+    "revoke", "Revoke", "keys revoked", api_keys.revoke, "key_id", warning="Whoever uses it is refused from now on."
+)
+
+
+class KeyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for the type checker alone
+    """A new key; and the form's own id, which becomes the key's, so that a form that is sent twice makes one."""
+
+    once = forms.UUIDField(required=False, initial=uuid7, widget=forms.HiddenInput)
+    scopes = forms.MultipleChoiceField(
+        choices=KeyScope.choices,
+        required=False,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
+        help_text="None chosen: all of them.",
+    )
+
+    class Meta:
+        model = ApiKey
+        fields = ("name", "tenant", "scopes", "expires_at")
+
+    def clean_expires_at(self) -> datetime | None:
+        end: datetime | None = self.cleaned_data["expires_at"]
+        if end is not None and end <= clock.now():
+            raise forms.ValidationError("It lies in the past.")
+        return end
+
+
+class StandingFilter(admin.SimpleListFilter):
+    """Those that open something, or those that do no longer."""
+
+    title = "state"
+    parameter_name = "is"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("active", "Active"), ("over", "Revoked or expired"), ("unused", "Never used")]
+
+    def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
+        now = clock.now()
+        over = Q(revoked_at__isnull=False) | Q(expires_at__lte=now)
+        wanted = {None: Q(), "active": ~over, "over": over, "unused": Q(last_used_at__isnull=True)}
+        return queryset.filter(wanted[self.value()]) if self.value() in wanted else queryset.none()
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(Telling, Reasoned, ActingScreen):
+    verbs = (REVOKE,)
+    form = KeyForm
+    list_display = ("name", "begins", "standing", "for_whom", "may_do", "used", "made", "expires")
+    list_filter = (StandingFilter,)
+    sortable_by = ("name",)
+    search_fields = ("name", "prefix", "tenant")
+    fields = ("name", "tenant", "scopes", "expires_at", "once")
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """Make a key. A form that was sent before makes none, and says so on the list."""
+        try:
+            shown: HttpResponse = super().add_view(request, form_url, extra_context)
+        except api_keys.IssuedAlready as refusal:
+            messages.warning(request, str(refusal))
+            return HttpResponseRedirect(reverse("admin:reliability_apikey_changelist"))
+        return shown
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    @admin.display(description="begins with")
+    def begins(self, key: ApiKey) -> str:
+        return list_columns.copyable(key.prefix, name="its beginning")
+
+    @admin.display(description="state")
+    def standing(self, key: Any) -> str:
+        if key.revoked_at is not None:
+            return list_columns.status_badge("revoked", tone="off")
+        over = key.expires_at is not None and key.expires_at <= key.seen_at
+        return list_columns.status_badge("expired", tone="off") if over else list_columns.status_badge("active")
+
+    @admin.display(description="tenant")
+    def for_whom(self, key: ApiKey) -> str:
+        return key.tenant or list_columns.quiet("all")
+
+    @admin.display(description="scopes")
+    def may_do(self, key: ApiKey) -> str:
+        return ", ".join(key.scopes) or list_columns.quiet("all")
+
+    @admin.display(description="last used")
+    def used(self, key: Any) -> str:
+        return list_columns.moment(key.last_used_at, never="never", now=key.seen_at)
+
+    @admin.display(description="made")
+    def made(self, key: Any) -> str:
+        return list_columns.moment(key.created_at, now=key.seen_at)
+
+    @admin.display(description="expires")
+    def expires(self, key: Any) -> str:
+        return list_columns.moment(key.expires_at, never="never", now=key.seen_at)
+
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
+        """Issue the key, and show it this once."""
+        obj.pk = form.cleaned_data["once"] or obj.pk
+        plain = api_keys.issue(key=obj, hand=hand_of(request, form.cleaned_data["reason"]), now=clock.now())
+        copy = list_columns.copy_button(plain, "the key")
+        text = format_html("The key, shown this once: <code>{}</code> {}", plain, copy)
+        messages.warning(request, text)

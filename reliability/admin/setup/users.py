@@ -1,0 +1,30 @@
+"""Who may sign in, and what their groups may do: Django's own screens in the console's look."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group, User
+from unfold.admin import ModelAdmin
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from reliability.admin.common.reason_forms import Recorded
+
+admin.site.unregister(User)
+admin.site.unregister(Group)
+
+
+@admin.register(User)
+class UserAdmin(Recorded, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]  # generic for the type checker alone
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+
+    def form_for(self, obj: Any) -> Any:
+        return self.form if obj is not None else self.add_form
+
+
+@admin.register(Group)
+class GroupAdmin(Recorded, DjangoGroupAdmin, ModelAdmin):
+    """What a group may do."""

@@ -1,0 +1,155 @@
+"""Stripe's endpoints: their addresses, their secrets and how these are rotated, what they refused."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db import transaction
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from unfold.widgets import UnfoldAdminPasswordWidget
+
+from reliability.admin.common import list_columns
+from reliability.admin.common.base import ReadOnly, ReadOnlyInline, Telling, hand_of
+from reliability.admin.common.confirm import ActingScreen, ReasonForm, Verb
+from reliability.admin.common.reason_forms import Reasoned, changed
+from reliability.core import audit, clock
+from reliability.models import StripeEndpoint, StripeSecret
+from reliability.stripe import endpoints, event_stats
+
+WRITE_ONLY = UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"})
+
+
+class SecretForm(ReasonForm):
+    """A new signing secret."""
+
+    secret = forms.CharField(
+        max_length=200, widget=WRITE_ONLY, help_text="Of the endpoint's page at Stripe: whsec_…. Never shown again."
+    )
+
+
+ADD_SECRET = Verb(
+    key="add_secret",
+    title="Add a secret",
+    done="endpoint accepts one more secret",
+    call=endpoints.add_secret,
+    argument="endpoint_id",
+    form=SecretForm,
+    permission="change",
+    many=False,
+)
+RETIRE = Verb(
+    key="retire",
+    title="Retire",
+    done="secrets retired",
+    call=endpoints.retire_secret,
+    argument="secret_id",
+    warning="What Stripe signs with it is refused from now on.",
+    permission="change",
+)
+
+
+class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for the type checker alone
+    """The API key is written here and never shown: an empty field leaves the kept one as it is."""
+
+    class Meta:
+        model = StripeEndpoint
+        fields = ("slug", "tenant", "mode", "account", "api_key", "enabled")
+        widgets = {"api_key": WRITE_ONLY}
+
+    def clean_api_key(self) -> str:
+        return self.cleaned_data["api_key"] or (self.instance.api_key if self.instance.pk else "")
+
+
+class SecretInline(ReadOnlyInline):
+    model = StripeSecret
+    fields = ("hint", "active", "created_at", "retired_at")
+    readonly_fields = fields
+
+
+@admin.register(StripeEndpoint)
+class StripeEndpointAdmin(Telling, Reasoned, ActingScreen):
+    verbs = (ADD_SECRET,)
+    form = EndpointForm
+    list_display = ("slug", "address", "tenant", "mode", "rotation", "last_event", "refused", "enabled")
+    list_filter = ("mode", "enabled")
+    search_fields = ("slug", "tenant", "account")
+    inlines = (SecretInline,)
+    sortable_by = ("slug", "tenant")
+    change_form_outer_before_template = "admin/reliability/screens/endpoint.html"
+
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[Any]":
+        active = Count("secrets", filter=Q(secrets__active=True))
+        found: QuerySet[Any] = super().get_queryset(request).annotate(active=active)
+        return found
+
+    @admin.display(description="address")
+    def address(self, endpoint: StripeEndpoint) -> str:
+        return f"/stripe/webhook/{endpoint.slug}/"
+
+    def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
+        super().describe(rows, now=now)
+        found = event_stats.heard(endpoints=rows, now=now)
+        for row in rows:
+            row.heard = found[row.pk]
+
+    @admin.display(description="secrets")
+    def rotation(self, endpoint: Any) -> str:
+        said = {0: "none: everything is refused", 1: "1 active"}.get(endpoint.active, f"{endpoint.active} active")
+        tone = "bad" if not endpoint.active else "warn" if endpoint.active > 1 else "good"
+        return list_columns.status_badge(said, label=said, tone=tone)
+
+    @admin.display(description="last event")
+    def last_event(self, row: Any) -> str:
+        return list_columns.moment(row.heard.last_event_at, never="none yet", now=row.seen_at)
+
+    @admin.display(description="refused, 24 h")
+    def refused(self, row: Any) -> str:
+        if not row.heard.refused:
+            return list_columns.quiet("0")
+        return list_columns.link_to_list("reliability.striperefusal", f"{row.heard.refused:,}", q=row.slug)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        pk = self.key_of(object_id)
+        row = self.get_queryset(request).filter(pk=pk).first() if pk else None
+        more = _summary(request, row, now=clock.now()) if row is not None else {}
+        answer: HttpResponse = super().change_view(request, object_id, form_url, {**more, **(extra_context or {})})
+        return answer
+
+    def save_model(self, request: HttpRequest, obj: StripeEndpoint, form: Any, change: bool) -> None:
+        with transaction.atomic():
+            super().save_model(request, obj, form, change)
+            name = f"{'change' if change else 'create'}_stripe_endpoint"
+            details = {"fields": changed(form)}
+            hand = hand_of(request, form.cleaned_data["reason"])
+            audit.record(hand=hand, action=name, now=clock.now(), target=obj, details=details)
+
+
+def _summary(request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]:
+    """Return what the page shows above the form: the address for Stripe, and how it goes there."""
+    return {
+        "row": row,
+        "now": now,
+        "url": request.build_absolute_uri(f"/stripe/webhook/{row.slug}/"),
+        "heard": event_stats.heard(endpoints=[row], now=now)[row.pk],
+        "active": row.active,
+        "refusals": event_stats.refusals(endpoint=row),
+    }
+
+
+@admin.register(StripeSecret)
+class StripeSecretAdmin(ReadOnly, ActingScreen):
+    verbs = (RETIRE,)
+    list_display = ("endpoint", "hint", "active", "created_at", "retired_at")
+    list_filter = ("active", "endpoint")
+    list_select_related = ("endpoint",)
+    search_fields = ("endpoint__slug", "hint")
+    fields = ("endpoint", "hint", "active", "created_at", "retired_at")
+    readonly_fields = fields
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

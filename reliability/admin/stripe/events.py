@@ -1,0 +1,201 @@
+"""Stripe's events: what came in, what it led to, what was refused, what was claimed."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+
+from reliability.admin.common import list_columns, status_text
+from reliability.admin.common.base import ReadOnlyScreen, Telling, WithPayload, as_uuid
+from reliability.admin.common.page import PageScreen
+from reliability.models import FINAL, DeliveryState, StripeClaim, StripeEvent, StripeRefusal
+from reliability.stripe import event_stats
+from reliability.stripe.event_stats import Seen
+
+DASHBOARD = "https://dashboard.stripe.com/"
+REPEATS_SHOWN = 50
+REASONS = {
+    "missing": "The header Stripe-Signature was missing",
+    "signature": "No active secret fits the signature",
+    "stale": "The signature's timestamp was too old",
+    "future": "The signature's timestamp lay ahead",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """One station on an event's way: `passed`, `going`, `failed`, or not reached (empty)."""
+
+    title: str
+    state: str
+    at: datetime | None = None
+    said: str = ""
+
+
+def dashboard(event: StripeEvent) -> str:
+    """Return the event's address in Stripe's dashboard."""
+    ours = re.fullmatch(r"acct_[A-Za-z0-9]+", event.account)
+    account = f"{event.account}/" if ours else ""
+    return f"{DASHBOARD}{account}{'' if event.livemode else 'test/'}events/{quote(event.event_id, safe='')}"
+
+
+@admin.register(StripeEvent)
+class StripeEventAdmin(WithPayload, Telling, PageScreen):
+    page_template = "admin/reliability/screens/event.html"
+    texts = ("payload",)
+    list_display = ("type", "event", "mode", "created", "lag", "arrivals", "led_to")
+    list_filter = (
+        "livemode",
+        list_columns.seen_by("type"),
+        "source",
+        "stale",
+        "ignored",
+        "endpoint",
+        list_columns.recent_by("received_at"),
+    )
+    list_select_related = ("endpoint",)
+    search_fields = ("event_id",)
+    search_help_text = "A whole event id (evt_…), or the id of what it is about (in_…, cus_…)"
+    ordering = ("-id",)
+    sortable_by = ()
+
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[Any]":
+        return super().get_queryset(request).select_related("endpoint", "secret")
+
+    def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any]":
+        wanted = as_uuid(term)
+        by_name = Q(event_id=term) | (Q(object_id=term) & ~Q(object_id=""))
+        return rows.filter(Q(pk=wanted) if wanted else by_name)
+
+    def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
+        super().describe(rows, now=now)
+        found = event_stats.of(events=rows)
+        for row in rows:
+            row.seen = found[row.pk]
+
+    @admin.display(description="event")
+    def event(self, row: StripeEvent) -> str:
+        return list_columns.copyable(row.event_id, name="the event's id")
+
+    @admin.display(description="mode")
+    def mode(self, row: StripeEvent) -> str:
+        return list_columns.status_badge("live" if row.livemode else "test", tone="busy" if row.livemode else "off")
+
+    @admin.display(description="created")
+    def created(self, row: Any) -> str:
+        return list_columns.moment(row.occurred_at, now=row.seen_at)
+
+    @admin.display(description="lag")
+    def lag(self, row: StripeEvent) -> str:
+        return status_text.span(row.received_at - row.occurred_at)
+
+    @admin.display(description="duplicates")
+    def arrivals(self, row: Any) -> int:
+        return int(row.seen.repeats)
+
+    @admin.display(description="deliveries")
+    def led_to(self, row: Any) -> str:
+        if row.seen.state:
+            return list_columns.status_badge(row.seen.state)
+        return list_columns.quiet(row.get_ignored_display() or "to none")
+
+    def page(self, request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]:
+        seen = event_stats.of(events=[row])[row.pk]
+        return {
+            "title": f"Stripe event {row.event_id}",
+            "seen": seen,
+            "way": _way(row, seen),
+            "lag": status_text.span(row.received_at - row.occurred_at),
+            "dashboard": dashboard(row),
+            "repeats": list(row.repeats.order_by("-id")[:REPEATS_SHOWN]),
+            "payload_address": self.text_address(row, "payload"),
+            "is_running": any(one.state not in FINAL for one in seen.deliveries),
+        }
+
+
+def _way(row: StripeEvent, seen: Seen) -> list[Station]:
+    """Return the stations: received, verified, stored, delivered."""
+    lag = status_text.span(row.received_at - row.occurred_at)
+    by_webhook = row.source == "webhook"
+    signed = f"by the secret …{row.secret.hint}" if row.secret is not None else "by the endpoint's secret"
+    return [
+        Station("Received", "passed", row.received_at, f"{lag} after Stripe made it"),
+        Station("Verified", "passed", None, signed if by_webhook else "fetched from Stripe itself, not sent by it"),
+        Station("Stored", "passed", None, _stored(row, seen)),
+        _delivered(row, seen),
+    ]
+
+
+def _stored(row: StripeEvent, seen: Seen) -> str:
+    said = "once" if not seen.repeats else f"once; {seen.repeats} further arrivals changed nothing"
+    return f"{said}, though a newer event about the same was there" if row.stale else said
+
+
+def _delivered(row: StripeEvent, seen: Seen) -> Station:
+    if not seen.deliveries:
+        why = row.get_ignored_display() if row.ignored else "no workflow wants this type"
+        return Station("Delivered", "", None, f"to none: {why}")
+    states = [one.state for one in seen.deliveries]
+    done = states.count(DeliveryState.DELIVERED)
+    ends = [one.finished_at for one in seen.deliveries if one.finished_at is not None]
+    said = f"{done} of {len(states)} workflow{'' if len(states) == 1 else 's'}"
+    if DeliveryState.DEAD in states:
+        return Station("Delivered", "failed", max(ends, default=None), said)
+    passed = done == len(states)
+    return Station("Delivered", "passed" if passed else "going", max(ends, default=None) if passed else None, said)
+
+
+@admin.register(StripeRefusal)
+class StripeRefusalAdmin(Telling, ReadOnlyScreen):
+    list_display = ("number", "slug", "why", "address", "count", "when")
+    list_filter = ("reason", list_columns.recent_by("at", ordered_by_id=False))
+    search_fields = ("slug",)
+    search_help_text = "An endpoint's whole slug"
+    ordering = ("-id",)
+    sortable_by = ()
+
+    def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any]":
+        return rows.filter(slug=term)
+
+    @admin.display(description="number")
+    def number(self, row: StripeRefusal) -> int:
+        return row.pk
+
+    @admin.display(description="why")
+    def why(self, row: StripeRefusal) -> str:
+        return list_columns.two_lines(list_columns.status_badge(row.reason, tone="bad"), REASONS.get(row.reason, ""))
+
+    @admin.display(description="when")
+    def when(self, row: Any) -> str:
+        return list_columns.moment(row.at, now=row.seen_at)
+
+
+@admin.register(StripeClaim)
+class StripeClaimAdmin(Telling, ReadOnlyScreen):
+    list_display = ("event_id", "workflow", "tenant", "standing", "fencing_token", "lease", "holder", "created")
+    list_filter = ("status", "livemode", list_columns.recent_by("created_at"))
+    search_fields = ("event_id",)
+    search_help_text = "A whole event id"
+    ordering = ("-id",)
+    sortable_by = ()
+
+    def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any]":
+        return rows.filter(event_id=term)
+
+    @admin.display(description="status")
+    def standing(self, row: StripeClaim) -> str:
+        return list_columns.status_badge(row.status)
+
+    @admin.display(description="lease ends")
+    def lease(self, row: Any) -> str:
+        return list_columns.moment(row.lease_until, now=row.seen_at)
+
+    @admin.display(description="claimed")
+    def created(self, row: Any) -> str:
+        return list_columns.moment(row.created_at, now=row.seen_at)

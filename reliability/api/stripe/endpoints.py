@@ -1,0 +1,174 @@
+"""Stripe's endpoints and their signing secrets. For keys without a tenant; no secret is ever answered with."""
+
+from typing import Any
+from uuid import UUID
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from reliability.api.common import pagination
+from reliability.api.common.serializers import Page, ProblemShape, ReasonRequest, SlugField, Strict, TextField
+from reliability.api.common.views import PROBLEMS, View, of_all_tenants, read
+from reliability.errors import InvalidInput, NotFound
+from reliability.models import StripeEndpoint, StripeMode, StripeSecret
+from reliability.stripe import endpoints
+
+SECRET_FIELDS = ("id", "hint", "active", "created_at", "retired_at")
+
+
+class EndpointChange(ReasonRequest):
+    """What an endpoint can be given otherwise; `api_key` is kept encrypted, and an empty one takes it away."""
+
+    tenant = SlugField(required=False)
+    mode = serializers.ChoiceField(choices=StripeMode.choices, required=False)
+    account = TextField(required=False, allow_blank=True, max_length=255)
+    api_key = TextField(required=False, allow_blank=True, max_length=300, write_only=True)
+    enabled = serializers.BooleanField(required=False)
+
+
+class EndpointRequest(EndpointChange):
+    """A new endpoint: Stripe posts to `/stripe/webhook/<slug>/`."""
+
+    slug = SlugField()
+
+
+class SecretRequest(ReasonRequest):
+    secret = TextField(max_length=200, write_only=True)
+
+
+class SecretShape(serializers.Serializer[Any]):
+    """A signing secret, by its last four characters."""
+
+    id = serializers.UUIDField()
+    hint = serializers.CharField()
+    active = serializers.BooleanField()
+    created_at = serializers.DateTimeField()
+    retired_at = serializers.DateTimeField(allow_null=True)
+
+
+class EndpointShape(serializers.Serializer[Any]):
+    """An endpoint with its secrets; of its API key, whether it has one."""
+
+    endpoint = serializers.CharField()
+    tenant = serializers.CharField()
+    mode = serializers.ChoiceField(choices=StripeMode.choices)
+    account = serializers.CharField()
+    enabled = serializers.BooleanField()
+    has_api_key = serializers.BooleanField()
+    created_at = serializers.DateTimeField()
+    secrets = SecretShape(many=True)
+
+
+class EndpointPage(Page):
+    results = EndpointShape(many=True)
+
+
+class NoFilters(Strict):
+    """A list without filters."""
+
+
+ACTED = {200: EndpointShape, 404: ProblemShape, **PROBLEMS}
+
+
+class Endpoints(View):
+    scopes = {"GET": "operate", "POST": "operate"}
+
+    @extend_schema(operation_id="list_stripe_endpoints", responses={200: EndpointPage, **PROBLEMS})
+    def get(self, request: Request) -> Response:
+        """List the endpoints."""
+        of_all_tenants(request, "see Stripe's endpoints")
+        pagination.filters(request, NoFilters)
+        return pagination.page(request, StripeEndpoint.objects.prefetch_related("secrets"), _shape)
+
+    @extend_schema(
+        operation_id="create_stripe_endpoint", request=EndpointRequest, responses={201: EndpointShape, **PROBLEMS}
+    )
+    def post(self, request: Request) -> Response:
+        """Make an endpoint. It accepts nothing until it has a signing secret."""
+        who = of_all_tenants(request, "make Stripe endpoints")
+        values = read(request, EndpointRequest)
+        hand = who.hand(values.pop("reason", ""))
+        made = endpoints.create(endpoint=StripeEndpoint(**values), hand=hand, now=who.now)
+        return Response(_shape(made), status=201)
+
+
+class OneEndpoint(View):
+    scopes = {"GET": "operate", "PATCH": "operate"}
+
+    @extend_schema(operation_id="get_stripe_endpoint", responses=ACTED)
+    def get(self, request: Request, endpoint: str) -> Response:
+        """Show an endpoint."""
+        of_all_tenants(request, "see Stripe's endpoints")
+        return Response(_shape(_named(endpoint)))
+
+    @extend_schema(operation_id="change_stripe_endpoint", request=EndpointChange, responses=ACTED)
+    def patch(self, request: Request, endpoint: str) -> Response:
+        """Change what is given of an endpoint, and leave the rest."""
+        who = of_all_tenants(request, "change Stripe endpoints")
+        values = read(request, EndpointChange)
+        hand = who.hand(values.pop("reason", ""))
+        if not values:
+            raise InvalidInput("Nothing is given to be changed.")
+        found = _named(endpoint)
+        return Response(_shape(endpoints.change(endpoint_id=found.pk, values=values, hand=hand, now=who.now)))
+
+
+class Secrets(View):
+    scopes = {"POST": "operate"}
+
+    @extend_schema(
+        operation_id="add_stripe_secret",
+        request=SecretRequest,
+        responses={201: SecretShape, 404: ProblemShape, **PROBLEMS},
+    )
+    def post(self, request: Request, endpoint: str) -> Response:
+        """Have an endpoint accept what is signed by one more secret."""
+        who = of_all_tenants(request, "add secrets")
+        values = read(request, SecretRequest)
+        hand, found = who.hand(values.get("reason", "")), _named(endpoint)
+        made = endpoints.add_secret(endpoint_id=found.pk, secret=values["secret"], hand=hand, now=who.now)
+        return Response(_secret(made), status=201)
+
+
+class RetireSecret(View):
+    scopes = {"POST": "operate"}
+
+    @extend_schema(
+        operation_id="retire_stripe_secret",
+        request=ReasonRequest,
+        responses={200: SecretShape, 404: ProblemShape, **PROBLEMS},
+    )
+    def post(self, request: Request, endpoint: str, secret_id: UUID) -> Response:
+        """Accept nothing any more that is signed by a secret."""
+        who = of_all_tenants(request, "retire secrets")
+        hand = who.hand(read(request, ReasonRequest).get("reason", ""))
+        if not StripeSecret.objects.filter(pk=secret_id, endpoint__slug=endpoint).exists():
+            raise NotFound("The endpoint has no such secret.")
+        endpoints.retire_secret(secret_id=secret_id, hand=hand, now=who.now)
+        return Response(_secret(StripeSecret.objects.get(pk=secret_id)))
+
+
+def _named(slug: str) -> StripeEndpoint:
+    found = StripeEndpoint.objects.filter(slug=slug).first()
+    if found is None:
+        raise NotFound("There is no such Stripe endpoint.")
+    return found
+
+
+def _shape(one: StripeEndpoint) -> dict[str, Any]:
+    return {
+        "endpoint": one.slug,
+        "tenant": one.tenant,
+        "mode": one.mode,
+        "account": one.account,
+        "enabled": one.enabled,
+        "has_api_key": bool(one.api_key),
+        "created_at": one.created_at,
+        "secrets": [_secret(secret) for secret in one.secrets.all()],
+    }
+
+
+def _secret(one: StripeSecret) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in SECRET_FIELDS}
