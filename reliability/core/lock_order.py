@@ -21,7 +21,7 @@ How long a transaction waits for a lock:
 - A web request waits as long as its session's `lock_timeout` allows; then the answer is 503.
 
 Where PostgreSQL breaks up a deadlock all the same, what is one transaction is done again
-(`core.lock_waits.deadlocks_retried`). `tests/pipeline/test_lock_order.py` records what real transactions lock and
+(`core.lock_waits.deadlocks_retried`). `tests/core/test_lock_order.py` records what real transactions lock and
 holds them to this order.
 """
 

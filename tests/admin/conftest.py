@@ -9,7 +9,7 @@ from reliability.core import clock
 from reliability.dead_letters import create
 from reliability.models import Attempt, DeadLetter, Delivery, Lane
 
-from .letters import NASTY, RTL
+from .dead_letters import NASTY, RTL
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from reliability.models import AuditEntry, Delivery
 
-from .letters import LIST, RTL, act_of, signed_in
+from .dead_letters import LIST, RTL, act_of, signed_in
 
 
 def edit(client, letter, payload, **values):

@@ -10,7 +10,7 @@ import pytest
 from reliability.dead_letters import export
 from reliability.models import AuditEntry
 
-from .letters import LIST, signed_in
+from .dead_letters import LIST, signed_in
 
 
 def exported(client, kind, **params) -> str:

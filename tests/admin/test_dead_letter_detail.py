@@ -25,7 +25,7 @@ from reliability.models import (
 )
 from reliability.models.ids import uuid7
 
-from .letters import LIST, NASTY, RTL, act_of, page_of, signed_in
+from .dead_letters import LIST, NASTY, RTL, act_of, page_of, signed_in
 
 
 def test_the_page_says_what_why_and_what_happened(delivered_badly):

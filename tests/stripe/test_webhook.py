@@ -11,7 +11,7 @@ from reliability.api.stripe import webhook
 from reliability.models import Delivery, StripeEvent, StripeRefusal
 from reliability.stripe import ledger
 
-from .support import stripe
+from ..support import stripe
 
 pytestmark = pytest.mark.django_db
 URL = "/stripe/webhook/"

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from reliability.core import clock
 from reliability.models import AuditEntry, DeadLetter, Delivery
 
-from .letters import LIST, act_of, page_of, signed_in
+from .dead_letters import LIST, act_of, page_of, signed_in
 
 
 def found(client: Client, **params) -> list[DeadLetter]:
