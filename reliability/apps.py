@@ -4,6 +4,16 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.db.models.signals import post_migrate
 
+# The packages that own the work of the worker's tasks. They are imported when the first job comes.
+HANDLERS = {
+    "dispatch": "reliability.delivery.dispatcher.attend",
+    "operate": "reliability.bulk.steps.run",
+    "look_up": "reliability.n8n.delivery_lookup.look",
+    "retry_execution": "reliability.n8n.execution_retry.work",
+    "notice_channel": "reliability.alerts.notices.channel_of",
+    "tell": "reliability.alerts.notices.send",
+}
+
 
 class ReliabilityConfig(AppConfig):
     name = "reliability"
@@ -16,6 +26,8 @@ class ReliabilityConfig(AppConfig):
         from .retention import rules
 
         queue.install()
+        for task, path in HANDLERS.items():
+            queue.register(task=task, path=path)
         rules.register()
         post_migrate.connect(flags.complete, sender=self)
         alert_retention.register()

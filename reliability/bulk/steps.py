@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import DatabaseError, connection
 
 from reliability import queue
-from reliability.core import lock_waits
+from reliability.core import clock, lock_waits
 from reliability.dead_letters import replay
 from reliability.models import DeadLetter, DeadLetterSource, Ends, Operation, OperationKind, OperationState
 from reliability.n8n import execution_retry
@@ -36,6 +36,11 @@ WHERE id IN (SELECT id FROM reliability_delivery WHERE operation_id = %(operatio
     AND attempt_count = 0 ORDER BY id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING dead_letter_id
 """
+
+
+def run(*, operation_id: UUID) -> None:
+    """Do what is due for an operation at this moment, as a job of the worker."""
+    step(operation_id=operation_id, now=clock.now())
 
 
 def step(*, operation_id: UUID, now: datetime) -> datetime | None:

@@ -22,7 +22,6 @@ from reliability.models import (
     Workflow,
     error_fields,
 )
-from reliability.n8n import workflow_matching
 from reliability.policies.failure import Failure
 
 
@@ -57,9 +56,8 @@ def report(*, report: Report, now: datetime) -> DeadLetter:
         )
 
 
-def bury(*, report: FailureReport, now: datetime) -> DeadLetter:
+def bury(*, report: FailureReport, workflow: Workflow, now: datetime) -> DeadLetter:
     """Keep a failed execution as a dead letter of source `n8n`, in the lane of its workflow; once per execution."""
-    workflow = workflow_matching.find_or_make(n8n_id=report.n8n_workflow_id, name=report.n8n_workflow_name)
     lane = intake.open_lane(workflow_id=workflow.pk, tenant=report.for_tenant)
     # Two keys may report the same execution: the lane's lock puts one behind the other.
     Lane.objects.select_for_update(no_key=True).get(pk=lane.pk)

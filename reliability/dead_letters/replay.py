@@ -22,7 +22,7 @@ from reliability import queue
 from reliability.core import audit
 from reliability.core.audit import Hand
 from reliability.core.lock_waits import deadlocks_retried
-from reliability.errors import InvalidInput, NotFound, NotReplayable
+from reliability.errors import NotFound, NotReplayable
 from reliability.formats import strict_json
 from reliability.models import (
     DeadLetter,
@@ -32,7 +32,6 @@ from reliability.models import (
     digest_of,
 )
 from reliability.models.ids import uuid7
-from reliability.n8n import execution_retry
 
 REPLAY = """
 WITH wanted AS (
@@ -57,13 +56,6 @@ SELECT c.new_id, c.lane_id, coalesce(d.idempotency_key, c.id::text), c.payload,
 FROM claimed c LEFT JOIN reliability_delivery d ON d.id = c.delivery_id
 RETURNING id, lane_id, dead_letter_id, due_at
 """
-
-
-class Via(models.TextChoices):
-    """How a dead letter comes back: by a new delivery to the webhook, or by n8n's retry of its execution."""
-
-    WEBHOOK = "webhook"
-    EXECUTION = "execution"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,34 +83,6 @@ def replay(*, dead_letter_id: UUID, hand: Hand, now: datetime, payload: str | No
         details = {"delivery": str(done[0].delivery_id), "edited": payload is not None}
         audit.record(hand=hand, action="replay", now=now, target=letter, details=details)
     return done[0]
-
-
-def bring_back(  # what a person may say of a replay
-    *,
-    dead_letter_id: UUID,
-    hand: Hand,
-    now: datetime,
-    payload: str | None = None,
-    via: str = "",
-    load_workflow: bool = True,
-) -> tuple[UUID | None, UUID]:
-    """Replay a dead letter the way that is asked for, or that its source allows.
-
-    Returns the new delivery's id (`None` where n8n retries its execution) and what the replay goes by: the
-    delivery's id, or the retry's. Raises as `replay` and `retry.begin` do, and `InvalidInput` for a payload where
-    n8n retries, since that goes on with the execution's own data.
-    """
-    if not via:
-        reported = DeadLetter.objects.filter(pk=dead_letter_id, source=DeadLetterSource.N8N).exists()
-        via = Via.EXECUTION if reported else Via.WEBHOOK
-    if via == Via.WEBHOOK:
-        done = replay(dead_letter_id=dead_letter_id, hand=hand, now=now, payload=payload)
-        return done.delivery_id, done.delivery_id
-    if payload is not None:
-        text = "n8n retries an execution with its own data: an edited payload goes to the webhook only."
-        raise InvalidInput(text, errors={"payload": [text]})
-    begun = execution_retry.begin(dead_letter_id=dead_letter_id, hand=hand, now=now, load_workflow=load_workflow)
-    return None, begun.pk
 
 
 def replay_each(

@@ -1,15 +1,26 @@
 """One wide line for each attempt: which, how, and what then; never what was sent or answered."""
 
 import logging
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
 
 from reliability.lanes.messages import Sent
 from reliability.policies.settlement import Settlement
 
-if TYPE_CHECKING:
-    from .lease_expiry import Lapse
-
 logger = logging.getLogger("reliability.attempt")
+
+
+@dataclass(frozen=True, slots=True)
+class Lapse:
+    """A lease that ran out: a worker died while sending, or a report never came."""
+
+    delivery_id: UUID
+    number: int
+    retries_used: int
+    sent_at: datetime
+    awaiting: bool
+    request_id: str
 
 
 def came_back(*, sent: Sent, then: str, worker: str) -> None:
@@ -34,7 +45,7 @@ def came_back(*, sent: Sent, then: str, worker: str) -> None:
     )
 
 
-def lapsed(*, lane_id: int, lapse: "Lapse", result: str, verdict: Settlement) -> None:
+def lapsed(*, lane_id: int, lapse: Lapse, result: str, verdict: Settlement) -> None:
     """Write down an attempt whose worker went away, or of which no report came in time."""
     logger.warning(
         "attempt",

@@ -391,3 +391,8 @@ def _resolve(future: "Future[None]", error: Exception | None = None) -> None:
 def dispatcher() -> Dispatcher:
     """Return this process's dispatcher."""
     return Dispatcher(capacity=settings.WORKER_MAX_IN_FLIGHT)
+
+
+def attend(*, lane_id: int) -> "Future[None]":
+    """Take a lane into this process's care (`Dispatcher.attend`)."""
+    return dispatcher().attend(lane_id=lane_id)

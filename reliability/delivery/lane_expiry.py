@@ -15,6 +15,7 @@ from reliability.lanes.lane_lock import BRIEF
 from reliability.models import Lane, LanePolicy
 
 from . import correlation, lease_expiry, rollups, settle
+from .attempt_log import Lapse
 from .rollups import Tally
 from .settle import Death
 
@@ -42,7 +43,7 @@ def take_back(*, lane: Lane, policy: LanePolicy, now: datetime) -> bool:
     """Take back up to 500 lapsed leases, and bury as many expired deliveries. Return whether no lock was in the way."""
     with connection.cursor() as cursor:
         cursor.execute(LAPSED, [lane.pk, now])
-        lapses = [lease_expiry.Lapse(*row) for row in cursor.fetchall()]
+        lapses = [Lapse(*row) for row in cursor.fetchall()]
         cursor.execute(EXPIRED, [lane.pk, now])
         expired = [row[0] for row in cursor.fetchall()]
     # Nothing found, though something has run out: all of it is locked.
@@ -74,7 +75,7 @@ def _apart(items: Sequence[T], work: Callable[[Sequence[T]], None]) -> bool:
     return not conflicts
 
 
-def _take_back(lane: Lane, policy: LanePolicy, lapses: Sequence[lease_expiry.Lapse], now: datetime) -> None:
+def _take_back(lane: Lane, policy: LanePolicy, lapses: Sequence[Lapse], now: datetime) -> None:
     lease_expiry.settle_lapsed(lane_id=lane.pk, lapses=lapses, policy=policy, now=now)
     correlation.catch_up(lane=lane, delivery_ids=[one.delivery_id for one in lapses], now=now)
 

@@ -3,7 +3,6 @@
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from reliability.policies.classification import Classified, Outcome
 from reliability.policies.settlement import Settlement, Step, settle
 
 from . import attempt_log, rollups
+from .attempt_log import Lapse
 from .rollups import Tally
 from .settle import RECORD, Death, describe, finish, rows_json, rules_of
 
@@ -25,18 +25,6 @@ UPDATE reliability_delivery SET state = %s, due_at = coalesce(%s, due_at), finis
     retries_used = retries_used + %s, last_error = %s, lease_token = NULL, lease_until = NULL
 WHERE id = %s AND attempt_count = %s AND state = ANY(%s)
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Lapse:
-    """A lease that ran out: a worker died while sending, or a report never came."""
-
-    delivery_id: UUID
-    number: int
-    retries_used: int
-    sent_at: datetime
-    awaiting: bool
-    request_id: str
 
 
 def settle_lapsed(*, lane_id: int, lapses: Sequence[Lapse], policy: LanePolicy, now: datetime) -> None:

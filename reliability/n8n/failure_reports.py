@@ -32,7 +32,7 @@ from reliability.models import (
 )
 from reliability.policies.failure import Failure
 
-from . import execution_retry_end
+from . import execution_retry_end, workflow_matching
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,8 @@ def bury(*, report: FailureReport, now: datetime, note: str = "") -> None:
     """Keep a failure that no delivery of ours caused as a dead letter of its own; `note` is added to its message."""
     if note:
         report.error_message = f"{report.error_message} ({note})"
-    report.dead_letter = create.bury(report=report, now=now)
+    workflow = workflow_matching.find_or_make(n8n_id=report.n8n_workflow_id, name=report.n8n_workflow_name)
+    report.dead_letter = create.bury(report=report, workflow=workflow, now=now)
     report.state, report.look_up_at = ReportState.BURIED, None
     report.save(update_fields=["dead_letter", "state", "look_up_at", "error_message"])
     _note_execution(report, report.dead_letter, now)

@@ -21,6 +21,7 @@ The worker polls for due jobs at an interval; so that "later" is exact, such a j
 and sleeps the rest.
 """
 
+from .handlers import register, registered
 from .jobs import look_up, retry, tell
 from .maintenance import Condition, condition, delete_ended_jobs, ended_jobs, workers_alive
 from .tasks import DISPATCH_QUEUE, LEAD, N8N_QUEUE, OPERATION_QUEUE, on_routine
@@ -43,6 +44,8 @@ __all__ = [
     "is_stopping",
     "look_up",
     "on_routine",
+    "register",
+    "registered",
     "requeue",
     "retry",
     "run_worker",

@@ -11,10 +11,14 @@ from procrastinate.contrib.django import app
 
 from . import threads
 from .database_time import DATABASE_TIME
+from .handlers import handler
 
 DISPATCH_QUEUE = "dispatch"
 OPERATION_QUEUE = "operation"
 N8N_QUEUE = "n8n"
+# The names of the tasks, which are stored in jobs. The last is no task: a notice's channel is asked for first.
+DISPATCH, OPERATE, LOOK_UP, RETRY_EXECUTION = "dispatch", "operate", "look_up", "retry_execution"
+NOTIFY, NOTICE_CHANNEL = "tell", "notice_channel"
 LEAD = timedelta(seconds=2)
 # Jobs of one routine that a process takes on at once: one at work, and one that waits for it.
 ROUTINE_JOBS = 2
@@ -37,27 +41,18 @@ async def _wait(at: float | None) -> None:
         await asyncio.sleep(min(max(0.0, at - DATABASE_TIME.now()), LEAD.total_seconds()))
 
 
-@app.task(name="dispatch", queue=DISPATCH_QUEUE)
+@app.task(name=DISPATCH, queue=DISPATCH_QUEUE)
 async def dispatch(lane_id: int, at: float | None = None) -> None:
     """Send what a lane has due; with `at` (seconds since 1970), wait for that moment first."""
-    from reliability.delivery.dispatcher import dispatcher
-
     await _wait(at)
-    await asyncio.wrap_future(dispatcher().attend(lane_id=lane_id))
+    await asyncio.wrap_future(handler(task=DISPATCH)(lane_id=lane_id))
 
 
-@app.task(name="operate", queue=OPERATION_QUEUE)
+@app.task(name=OPERATE, queue=OPERATION_QUEUE)
 async def operate(operation_id: str, at: float | None = None) -> None:
     """Do the next step of a bulk operation, which plans the one after."""
     await _wait(at)
-    await threads.operations().run(lambda: _operate(UUID(operation_id)))
-
-
-def _operate(operation_id: UUID) -> None:
-    from reliability.bulk import steps
-    from reliability.core import clock
-
-    steps.step(operation_id=operation_id, now=clock.now())
+    await threads.operations().run(lambda: handler(task=OPERATE)(operation_id=UUID(operation_id)))
 
 
 @app.task(name="routine", queue=OPERATION_QUEUE)
@@ -77,31 +72,25 @@ async def routine(name: str, run_id: str) -> None:
         _routine_jobs[name] -= 1
 
 
-@app.task(name="look_up", queue=N8N_QUEUE)
+@app.task(name=LOOK_UP, queue=N8N_QUEUE)
 async def look(report_id: str, at: float | None = None) -> None:
     """Ask n8n which delivery a failed execution began with."""
-    from reliability.n8n import delivery_lookup
-
     await _wait(at)
-    await threads.n8n().run(lambda: delivery_lookup.look(report_id=UUID(report_id)))
+    await threads.n8n().run(lambda: handler(task=LOOK_UP)(report_id=UUID(report_id)))
 
 
-@app.task(name="retry_execution", queue=N8N_QUEUE)
+@app.task(name=RETRY_EXECUTION, queue=N8N_QUEUE)
 async def retry_execution(retry_id: str, at: float | None = None) -> None:
     """Ask n8n to retry an execution, or how a retry went."""
-    from reliability.n8n import execution_retry as retries
-
     await _wait(at)
-    await threads.n8n().run(lambda: retries.work(retry_id=UUID(retry_id)))
+    await threads.n8n().run(lambda: handler(task=RETRY_EXECUTION)(retry_id=UUID(retry_id)))
 
 
-@app.task(name="tell", queue=OPERATION_QUEUE)
+@app.task(name=NOTIFY, queue=OPERATION_QUEUE)
 async def tell_people(notice_id: str, at: float | None = None) -> None:
     """Send a notice of alerts, in a thread of its channel."""
-    from reliability.alerts import notices
-
     await _wait(at)
     notice = UUID(notice_id)
-    channel = await threads.notice_channels().run(lambda: notices.channel_of(notice_id=notice))
+    channel = await threads.notice_channels().run(lambda: handler(task=NOTICE_CHANNEL)(notice_id=notice))
     if channel is not None:
-        await threads.notices(channel).run(lambda: notices.send(notice_id=notice))
+        await threads.notices(channel).run(lambda: handler(task=NOTIFY)(notice_id=notice))

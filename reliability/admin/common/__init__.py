@@ -1,0 +1,1 @@
+"""What the console's screens share: lists, pages, confirmation, search, status texts."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import PermissionDenied
@@ -11,7 +11,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from reliability.admin.common.base import as_uuid
-from reliability.admin.common.confirm import denial
+from reliability.admin.common.confirm import ActingScreen, denial
 from reliability.admin.common.text_diff import Line, lines_of
 from reliability.dead_letters import detail
 from reliability.dead_letters.detail import Account, Text, Try
@@ -22,9 +22,6 @@ from reliability.n8n import client as n8n_client
 
 from .change_list import SOURCES, reason_in_words
 from .url_filter import STATUS
-
-if TYPE_CHECKING:
-    from .model_admin import DeadLetterAdmin
 
 EDIT_LIMIT = 1024 * 1024
 DEAD, N8N = DeadLetterStatus.DEAD, DeadLetterSource.N8N
@@ -55,7 +52,7 @@ class Shown:
         return not self.size
 
 
-def show(screen: "DeadLetterAdmin", request: HttpRequest, object_id: str) -> HttpResponse:
+def show(screen: ActingScreen, request: HttpRequest, object_id: str) -> HttpResponse:
     """Answer with the page. Raises `PermissionDenied`, and `Http404` for what is not there."""
     may_view(screen, request)
     pk = as_uuid(object_id)
@@ -66,13 +63,13 @@ def show(screen: "DeadLetterAdmin", request: HttpRequest, object_id: str) -> Htt
     return TemplateResponse(request, "admin/reliability/deadletter/page.html", _context(screen, request, account))
 
 
-def may_view(screen: "DeadLetterAdmin", request: HttpRequest) -> None:
+def may_view(screen: ActingScreen, request: HttpRequest) -> None:
     """Raise `PermissionDenied`, which names the permission, where it is missing."""
     if not screen.has_view_permission(request):
         raise PermissionDenied(denial(screen, "view"))
 
 
-def _context(screen: "DeadLetterAdmin", request: HttpRequest, account: Account) -> dict[str, Any]:
+def _context(screen: ActingScreen, request: HttpRequest, account: Account) -> dict[str, Any]:
     letter, now = account.letter, account.now
     buttons = _buttons(screen, request, account)
     return {
@@ -110,7 +107,7 @@ def _body(letter: DeadLetter, one: Try) -> Shown:
     return _shown(one.body, url, limit)
 
 
-def _list_address(screen: "DeadLetterAdmin", request: HttpRequest) -> str:
+def _list_address(screen: ActingScreen, request: HttpRequest) -> str:
     kept = request.GET.get("_changelist_filters", "")
     return reverse("admin:reliability_deadletter_changelist") + (f"?{kept}" if kept else "")
 
@@ -121,7 +118,7 @@ def _group(account: Account) -> str:
     return f"{where}?{STATUS}=dead&workflow={letter.lane.workflow.slug}&fingerprint={letter.fingerprint}"
 
 
-def _buttons(screen: "DeadLetterAdmin", request: HttpRequest, account: Account) -> list[Button]:
+def _buttons(screen: ActingScreen, request: HttpRequest, account: Account) -> list[Button]:
     letter = account.letter
     kept = screen.get_preserved_filters(request)
     suffix = "?stay=1" + (f"&{kept}" if kept else "")
@@ -196,14 +193,14 @@ def _curl(account: Account) -> Button:
     return Button("Copy as curl", "terminal", copies=curl.command(letter=letter, last=last, payload=text))
 
 
-def payload(screen: "DeadLetterAdmin", request: HttpRequest, pk: UUID) -> HttpResponse:
+def payload(screen: ActingScreen, request: HttpRequest, pk: UUID) -> HttpResponse:
     """Answer with the whole payload, as the sender wrote it."""
     may_view(screen, request)
     text = DeadLetter.objects.filter(pk=pk).values_list("payload", flat=True).first()
     return _plain(text, f"{pk}.json")
 
 
-def body(screen: "DeadLetterAdmin", request: HttpRequest, pk: UUID, attempt_id: int) -> HttpResponse:
+def body(screen: ActingScreen, request: HttpRequest, pk: UUID, attempt_id: int) -> HttpResponse:
     """Answer with the whole of what n8n answered to an attempt, as far as it was kept."""
     may_view(screen, request)
     found = Attempt.objects.filter(pk=attempt_id, delivery_id__in=_deliveries(pk))
@@ -226,7 +223,7 @@ def _plain(text: str | None, name: str) -> HttpResponse:
     return response
 
 
-def changes(screen: "DeadLetterAdmin", request: HttpRequest, pk: UUID, delivery_id: UUID) -> HttpResponse:
+def changes(screen: ActingScreen, request: HttpRequest, pk: UUID, delivery_id: UUID) -> HttpResponse:
     """Show what an edited replay sent, against the dead letter's own payload."""
     may_view(screen, request)
     before = DeadLetter.objects.filter(pk=pk).values_list("payload", flat=True).first()

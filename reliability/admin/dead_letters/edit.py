@@ -1,6 +1,6 @@
 """Edit and replay: the payload, then what was changed about it, then the sending."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from django import forms
@@ -12,7 +12,7 @@ from django.urls import reverse
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from reliability.admin.common.base import hand_of
-from reliability.admin.common.confirm import ReasonForm, denial
+from reliability.admin.common.confirm import ActingScreen, ReasonForm, denial
 from reliability.core import clock
 from reliability.dead_letters import detail, replay
 from reliability.errors import BackstopError, InvalidInput
@@ -20,9 +20,6 @@ from reliability.formats import json_layout, strict_json
 from reliability.models import DeadLetter, DeadLetterStatus, digest_of
 
 from .detail import EDIT_LIMIT, cannot_edit, difference, readable
-
-if TYPE_CHECKING:
-    from .model_admin import DeadLetterAdmin
 
 MONOSPACE = {
     "rows": 24,
@@ -62,7 +59,7 @@ def _of_payload(text: str) -> str:
     return text.replace("The body", "The payload")
 
 
-def edit(screen: "DeadLetterAdmin", request: HttpRequest, pk: UUID) -> HttpResponse:
+def edit(screen: ActingScreen, request: HttpRequest, pk: UUID) -> HttpResponse:
     """Ask for the payload; show what was changed; once that is confirmed, send it.
 
     Raises `PermissionDenied`, and `Http404` for what is not there.
@@ -111,9 +108,7 @@ def _compared(before: str, form: EditForm) -> dict[str, Any]:
     return {"form": form, "is_preview": True, "is_same": same, "lines": lines, "after": readable(after)}
 
 
-def _send(
-    screen: "DeadLetterAdmin", request: HttpRequest, letter: DeadLetter, before: str, form: EditForm
-) -> HttpResponse:
+def _send(screen: ActingScreen, request: HttpRequest, letter: DeadLetter, before: str, form: EditForm) -> HttpResponse:
     """Send it: under a new idempotency key where it was changed, else as a plain replay."""
     after = form.cleaned_data["payload"]
     changed = None if is_same(before, after) else after
@@ -128,14 +123,12 @@ def _send(
     return HttpResponseRedirect(_page(screen, request, letter.pk))
 
 
-def _page(screen: "DeadLetterAdmin", request: HttpRequest, pk: UUID) -> str:
+def _page(screen: ActingScreen, request: HttpRequest, pk: UUID) -> str:
     kept = screen.get_preserved_filters(request)
     return reverse("admin:reliability_deadletter_change", args=[pk]) + (f"?{kept}" if kept else "")
 
 
-def _answer(
-    screen: "DeadLetterAdmin", request: HttpRequest, letter: DeadLetter, values: dict[str, Any]
-) -> HttpResponse:
+def _answer(screen: ActingScreen, request: HttpRequest, letter: DeadLetter, values: dict[str, Any]) -> HttpResponse:
     shared = {
         **screen.admin_site.each_context(request),
         "opts": screen.opts,

@@ -1,7 +1,5 @@
 """Gives the filtered list out as a file."""
 
-from typing import TYPE_CHECKING
-
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -14,14 +12,11 @@ from django.http import (
 from django.urls import reverse
 
 from reliability.admin.common.base import hand_of
-from reliability.admin.common.confirm import denial
+from reliability.admin.common.confirm import ActingScreen, denial
 from reliability.core import clock
 from reliability.dead_letters import export as out
 
 from .url_filter import read
-
-if TYPE_CHECKING:
-    from .model_admin import DeadLetterAdmin
 
 TYPES = {"jsonl": "application/jsonl", "csv": "text/csv"}
 
@@ -33,7 +28,7 @@ class ExportForm(forms.Form):
     reason = forms.CharField(max_length=500)
 
 
-def export(screen: "DeadLetterAdmin", request: HttpRequest) -> HttpResponseBase:
+def export(screen: ActingScreen, request: HttpRequest) -> HttpResponseBase:
     """Answer a POST with the file. Raises `PermissionDenied`, which names the permission."""
     if not screen.may(request, "export"):
         raise PermissionDenied(denial(screen, "export"))

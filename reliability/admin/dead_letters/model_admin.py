@@ -13,6 +13,7 @@ from unfold.widgets import UnfoldBooleanSwitchWidget
 
 from reliability.admin.common.base import ReadOnly
 from reliability.admin.common.confirm import ActingScreen, ReasonForm, Verb
+from reliability.bulk.replay_one import replay_one
 from reliability.dead_letters import detail, replay
 from reliability.models import DeadLetter
 from reliability.n8n import execution_retry
@@ -33,7 +34,7 @@ class RetryForm(ReasonForm):
     )
 
 
-REPLAY = Verb("replay", "Replay", "dead letters are being replayed", replay.bring_back, "dead_letter_id")
+REPLAY = Verb("replay", "Replay", "dead letters are being replayed", replay_one, "dead_letter_id")
 RETRY = Verb(
     key="retry",
     title="Retry in n8n",

@@ -1,0 +1,1 @@
+"""Screens of deliveries, workflows, breakers, switches and slots."""

@@ -1,0 +1,1 @@
+"""Screens of what n8n reported."""

@@ -1,0 +1,1 @@
+"""Screens of API keys, users, sign-ins and the audit log."""

@@ -1,0 +1,1 @@
+"""Screens of Stripe endpoints and events."""

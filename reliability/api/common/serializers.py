@@ -5,7 +5,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from reliability.dead_letters.replay import Via
+from reliability.bulk.replay_one import Via
 from reliability.errors import InvalidInput
 from reliability.formats.storable import storable
 from reliability.models import (

@@ -24,6 +24,7 @@ from reliability.api.common.serializers import (
 )
 from reliability.api.common.views import PROBLEMS, View, caller, read, text_of
 from reliability.bulk import operations
+from reliability.bulk.replay_one import replay_one
 from reliability.dead_letters import create, replay
 from reliability.dead_letters.create import Report
 from reliability.dead_letters.filters import DeadLetterFilter
@@ -124,7 +125,7 @@ class Replay(View):
         find(dead_letter_id, who)
         edited = text_of(request, "payload") if "payload" in values else None
         hand = who.hand(values.get("reason", ""))
-        delivery_id, batch_id = replay.bring_back(
+        delivery_id, batch_id = replay_one(
             dead_letter_id=dead_letter_id,
             hand=hand,
             now=who.now,

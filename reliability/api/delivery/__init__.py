@@ -1,0 +1,1 @@
+"""The API of deliveries, workflows, breakers, permits, slots and claims."""

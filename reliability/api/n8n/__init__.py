@@ -1,0 +1,1 @@
+"""The API that n8n reports to."""

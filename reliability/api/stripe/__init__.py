@@ -1,0 +1,1 @@
+"""The Stripe webhook, and the API of Stripe endpoints."""

@@ -8,8 +8,8 @@ from django.core.management import CommandError
 from django.core.management.base import CommandParser
 
 from reliability.bulk import operations
+from reliability.bulk.replay_one import Via, replay_one
 from reliability.core import clock
-from reliability.dead_letters import replay
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.errors import BackstopError, InvalidInput
 from reliability.formats import strict_json
@@ -28,7 +28,7 @@ class Command(SelectionCommand):
         help_text = "stop when more than this share of those that ended failed again"
         parser.add_argument("--stop-at", type=float, metavar="PERCENT", help=help_text)
         help_text = "'execution' for n8n's own retry from the failed node; by default as the entry's source allows"
-        parser.add_argument("--via", choices=replay.Via.values, default="", help=help_text)
+        parser.add_argument("--via", choices=Via.values, default="", help=help_text)
         parser.add_argument("--as-it-was", action="store_true", help="retry with the workflow as it was, not as it is")
         parser.add_argument("--payload", help="JSON to send instead ('-': standard input); needs exactly one id")
 
@@ -78,7 +78,7 @@ class Command(SelectionCommand):
             return True
         try:
             hand = self.hand(options)
-            delivery_id, batch_id = replay.bring_back(
+            delivery_id, batch_id = replay_one(
                 dead_letter_id=UUID(text),
                 hand=hand,
                 now=clock.now(),

@@ -13,7 +13,7 @@ from reliability.n8n.client import N8nError, Unauthorised
 from reliability.policies import webhook_path
 from reliability.transport import client as transport
 
-from . import Check, Finding, failure, ok, skipped, warning
+from .findings import Check, Finding, failure, ok, skipped, warning
 from .service import skew
 
 TIMEOUT = 4.0

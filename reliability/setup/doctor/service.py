@@ -21,7 +21,7 @@ from reliability.core import clock
 from reliability.dead_letters import archive, archive_store
 from reliability.models import Archive, ArchiveState, Lane, Workflow
 
-from . import Check, Finding, failure, ok, skipped, warning
+from .findings import Check, Finding, failure, ok, skipped, warning
 
 DATABASE, MIGRATIONS = "database", "migrations"
 SKEW_SECONDS = 5

@@ -12,7 +12,7 @@ from django.db import connection
 
 from config.database import roles, sessions
 
-from . import Check, Finding, failure, ok, warning
+from .findings import Check, Finding, failure, ok, warning
 
 NAMES = tuple(roles.INTAKE.parameters)
 READ = """

@@ -1,0 +1,47 @@
+"""The replay of one dead letter, the way that an operator asks for or that its source allows."""
+
+from datetime import datetime
+from uuid import UUID
+
+from django.db import models
+
+from reliability.core.audit import Hand
+from reliability.dead_letters import replay
+from reliability.errors import InvalidInput
+from reliability.models import DeadLetter, DeadLetterSource
+from reliability.n8n import execution_retry
+
+
+class Via(models.TextChoices):
+    """How a dead letter comes back: by a new delivery to the webhook, or by n8n's retry of its execution."""
+
+    WEBHOOK = "webhook"
+    EXECUTION = "execution"
+
+
+def replay_one(  # what a person may say of a replay
+    *,
+    dead_letter_id: UUID,
+    hand: Hand,
+    now: datetime,
+    payload: str | None = None,
+    via: str = "",
+    load_workflow: bool = True,
+) -> tuple[UUID | None, UUID]:
+    """Replay a dead letter the way that is asked for, or that its source allows.
+
+    Returns the new delivery's id (`None` where n8n retries its execution) and what the replay goes by: the
+    delivery's id, or the retry's. Raises as `dead_letters.replay` and `execution_retry.begin` do, and `InvalidInput`
+    for a payload where n8n retries, since that goes on with the execution's own data.
+    """
+    if not via:
+        reported = DeadLetter.objects.filter(pk=dead_letter_id, source=DeadLetterSource.N8N).exists()
+        via = Via.EXECUTION if reported else Via.WEBHOOK
+    if via == Via.WEBHOOK:
+        done = replay.replay(dead_letter_id=dead_letter_id, hand=hand, now=now, payload=payload)
+        return done.delivery_id, done.delivery_id
+    if payload is not None:
+        text = "n8n retries an execution with its own data: an edited payload goes to the webhook only."
+        raise InvalidInput(text, errors={"payload": [text]})
+    retry = execution_retry.begin(dead_letter_id=dead_letter_id, hand=hand, now=now, load_workflow=load_workflow)
+    return None, retry.pk
