@@ -69,10 +69,10 @@ def fill(count: int) -> None:
     """Put old deliveries in, each with its attempt, and the statistics of tables as they would be."""
     from django.db import connection
 
-    from reliability.delivery import intake
+    from reliability.lanes import opening
     from reliability.models import Workflow
 
-    lane = intake.open_lane(workflow_id=Workflow.objects.get(slug="paused").pk, tenant="default")
+    lane = opening.open_lane(workflow_id=Workflow.objects.get(slug="paused").pk, tenant="default")
     with connection.cursor() as cursor:
         cursor.execute(FILL, {"lane": lane.pk, "count": count})
         cursor.execute(ATTEMPTS)

@@ -104,12 +104,12 @@ def _fill() -> None:
     """Lay the rows down without triggers, which would count each of them; the groups are made of them afterwards."""
     from django.db import connection
 
-    from reliability.delivery import intake
+    from reliability.lanes import opening
     from reliability.models import error_fields
 
     kinds = [error_fields(code=code, message=text.replace("%s", "1")) for code, text in ERRORS]
     lanes = [
-        intake.open_lane(workflow_id=workflow, tenant=f"tenant-{n}").pk
+        opening.open_lane(workflow_id=workflow, tenant=f"tenant-{n}").pk
         for workflow in _workflows()
         for n in range(TENANTS)
     ]

@@ -72,11 +72,13 @@ def _fill() -> None:
     """Lay the rows down without triggers, and count afterwards."""
     from django.db import connection
 
-    from reliability.delivery import intake
+    from reliability.lanes import opening
 
     with connection.cursor() as cursor:  # of what other runs have left
         cursor.execute("TRUNCATE reliability_lane, reliability_lanetotal, reliability_total CASCADE")
-    lanes = [intake.open_lane(workflow_id=one, tenant=f"tenant-{n}").pk for one in _workflows() for n in range(TENANTS)]
+    lanes = [
+        opening.open_lane(workflow_id=one, tenant=f"tenant-{n}").pk for one in _workflows() for n in range(TENANTS)
+    ]
     values = {
         "lanes": lanes,
         "lane_count": len(lanes),

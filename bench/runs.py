@@ -240,12 +240,12 @@ def _fill(count: int) -> None:
     """Put deliveries into 50 other lanes, as a long outage would leave them."""
     from django.db import connection
 
-    from reliability.delivery import intake
+    from reliability.lanes import opening
     from reliability.models import Workflow
 
     workflow("stuck", paused=True)
     stuck = Workflow.objects.get(slug="stuck")
-    lanes = [intake.open_lane(workflow_id=stuck.pk, tenant=f"tenant-{n}").pk for n in range(50)]
+    lanes = [opening.open_lane(workflow_id=stuck.pk, tenant=f"tenant-{n}").pk for n in range(50)]
     with connection.cursor() as cursor:
         cursor.execute(
             """

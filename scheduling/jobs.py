@@ -21,8 +21,8 @@ from django.db import OperationalError, connection, transaction
 from reliability.core import audit, request_context
 from reliability.core.audit import Hand
 from reliability.core.lock_waits import deadlocks_retried, is_rolled_back
-from reliability.delivery import intake
 from reliability.errors import Conflict, NotFound, Unavailable
+from reliability.lanes import opening
 from reliability.models import Workflow, digest_of
 from reliability.models.ids import uuid7
 from reliability.models.rows import Columns
@@ -284,7 +284,7 @@ def _refusal(job: CronJob) -> str:
 def _open_lanes(workflows: Sequence[str], tenant: str) -> None:
     with transaction.atomic():
         for pk in Workflow.objects.filter(slug__in=workflows).order_by("slug").values_list("pk", flat=True):
-            intake.open_lane(workflow_id=pk, tenant=tenant)
+            opening.open_lane(workflow_id=pk, tenant=tenant)
 
 
 def _plan(found: _Found, due: Due, key: str | None) -> list[_Planned]:

@@ -2,14 +2,14 @@
 
 import base64
 import os
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
 from django.db import connection
 
-from reliability.lanes.messages import Claim
 from reliability.models import Workflow
 from reliability.models.fields import decrypted
 from reliability.models.workflow import AUTHENTICATION
@@ -23,7 +23,18 @@ VERSION = f"SELECT count(*), sum(hashtextextended(auth_value || ' ' || signing_s
 SECRETS = f"SELECT auth_value, signing_secret {HAS_SECRET}"
 
 
-def redactor_of(claim: Claim) -> Redactor:
+class Authenticated(Protocol):
+    """What goes out with a request: a workflow, or a delivery that was claimed."""
+
+    @property
+    def authentication(self) -> Mapping[str, str]: ...
+    @property
+    def signing_secret(self) -> str: ...
+    @property
+    def url(self) -> str: ...
+
+
+def redactor_of(claim: Authenticated) -> Redactor:
     """Return what hides the secrets that went out with an attempt, and those of the environment."""
     return _redactor((*claim.authentication.values(), claim.signing_secret), claim.url, _of_settings())
 

@@ -16,10 +16,10 @@ from django.db import IntegrityError, connection, transaction
 
 from reliability.core import audit
 from reliability.core.audit import Hand
-from reliability.delivery import intake
 from reliability.errors import BackstopError, Conflict, NotFound
 from reliability.formats import archive_format
 from reliability.formats.archive_format import Damaged, Line
+from reliability.lanes import opening
 from reliability.models import Archive, ArchiveState, DeadLetter, DeadLetterStatus, Delivery, Lane, Workflow
 
 from . import archive_store
@@ -222,7 +222,7 @@ def _restore_one(row: Archive, letter: Mapping[str, Any], *, now: datetime, dry_
     if dry_run:
         return ""
     if known is None:
-        lane = intake.open_lane(workflow_id=workflow.pk, tenant=letter["tenant"])
+        lane = opening.open_lane(workflow_id=workflow.pk, tenant=letter["tenant"])
         known = _make(letter, lane, row)
     if known is None:
         return DIED_AGAIN

@@ -11,8 +11,8 @@ from django.db import connection, transaction
 from django.db.models import F
 
 from reliability.core import known_secrets
-from reliability.delivery import intake
 from reliability.errors import UnknownWorkflow
+from reliability.lanes import opening
 from reliability.models import (
     DeadLetter,
     DeadLetterSource,
@@ -43,7 +43,7 @@ def report(*, report: Report, now: datetime) -> DeadLetter:
         raise UnknownWorkflow(errors={"workflow": [f"There is no workflow '{report.workflow}'."]})
     message = known_secrets.redactor(workflow).text(report.error_message)
     with transaction.atomic():
-        lane = intake.open_lane(workflow_id=workflow.pk, tenant=report.tenant)
+        lane = opening.open_lane(workflow_id=workflow.pk, tenant=report.tenant)
         lane.workflow = workflow
         return DeadLetter.objects.create(
             lane=lane,
@@ -58,7 +58,7 @@ def report(*, report: Report, now: datetime) -> DeadLetter:
 
 def bury(*, report: FailureReport, workflow: Workflow, now: datetime) -> DeadLetter:
     """Keep a failed execution as a dead letter of source `n8n`, in the lane of its workflow; once per execution."""
-    lane = intake.open_lane(workflow_id=workflow.pk, tenant=report.for_tenant)
+    lane = opening.open_lane(workflow_id=workflow.pk, tenant=report.for_tenant)
     # Two keys may report the same execution: the lane's lock puts one behind the other.
     Lane.objects.select_for_update(no_key=True).get(pk=lane.pk)
     known = FailureReport.objects.filter(execution_id=report.execution_id, dead_letter__lane=lane)

@@ -14,19 +14,18 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from config.database.prepared import prepared_cursor
 from reliability import queue
 from reliability.core import clock, lock_waits
 from reliability.lanes import breaker_reports, breakers, local_faults
+from reliability.lanes.admission import Admitted, admit
 from reliability.lanes.lane_lock import BRIEF, PATIENT, Held, Patience, hold
+from reliability.lanes.lane_snapshot import Look, look
 from reliability.lanes.messages import Claim, Sent
-from reliability.models import Breaker, BreakerState, Lane, LanePolicy
-from reliability.policies import breaker as breaker_policy
-from reliability.policies import bulkhead, rate
-from reliability.policies.breaker import Admission
-from reliability.transport import exchange
+from reliability.models import Breaker, Lane, LanePolicy
+from reliability.policies import rate
 
 from . import correlation, lane_expiry, settle
 
@@ -34,26 +33,9 @@ LEASE_MARGIN = timedelta(seconds=10)
 # What a lease has left when the last request that it allows is over.
 SETTLE_MARGIN = timedelta(seconds=5)
 ATTENDED = timedelta(seconds=5)
-RAMP_WAIT = timedelta(milliseconds=200)
-# How soon lanes that wait for the instance's probe look whether they may send the next one.
-PROBE_LOOK = timedelta(seconds=10)
 # When a lease that ran out is looked at again, where a lock keeps it from being taken back.
 BLOCKED_WAIT = timedelta(seconds=1)
 
-# One scan counts what is in flight and finds the first end among it; the same for slots.
-LOOK = """
-SELECT clock_timestamp(), flying.count + slots.count, flying.ends,
-    (SELECT min(expires_at) FROM reliability_delivery
-        WHERE lane_id = %(lane)s AND state = 'pending' AND expires_at IS NOT NULL),
-    (SELECT min(due_at) FROM reliability_delivery
-        WHERE lane_id = %(lane)s AND state = 'pending' AND waits_for IS NULL),
-    slots.ends,
-    NOT EXISTS (SELECT 1 FROM reliability_flag WHERE name = 'dispatch' AND NOT enabled)
-FROM (SELECT count(*), min(lease_until) AS ends FROM reliability_delivery
-        WHERE lane_id = %(lane)s AND state IN ('sending', 'awaiting_callback')) AS flying,
-    (SELECT count(*), min(expires_at) AS ends FROM reliability_slot
-        WHERE lane_id = %(lane)s AND expires_at > clock_timestamp()) AS slots
-"""
 CLAIM = """
 WITH due AS (
     SELECT id FROM reliability_delivery WHERE lane_id = %(lane)s AND state = 'pending' AND due_at <= %(now)s
@@ -67,39 +49,6 @@ FROM due WHERE d.id = due.id
 RETURNING d.id, d.attempt_count, d.retries_used, d.payload, d.idempotency_key, d.stale, d.dead_letter_id IS NOT NULL,
     d.created_at, coalesce(nullif(d.request_id, ''), d.id::text), d.traceparent, d.refused_at
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What a lane holds at `now`. `in_flight` counts slots that others hold, whose first end is `slot_ends`.
-
-    `asked_at` is a moment of `exchange.now()`, just before `now` was asked for.
-    """
-
-    asked_at: float
-    now: datetime
-    in_flight: int
-    lease_ends: datetime | None
-    expires: datetime | None
-    due: datetime | None
-    slot_ends: datetime | None
-    dispatching: bool
-
-    @property
-    def frees(self) -> datetime | None:
-        """When a place within the limit becomes free at the latest, by a lease's end."""
-        return min((at for at in (self.lease_ends, self.slot_ends) if at is not None), default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """How many may go now, why not more, and when to ask again."""
-
-    room: int
-    lane_probe: bool = False
-    instance_probe: bool = False
-    ask_at: datetime | None = None
-    instance: Breaker | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,69 +153,6 @@ def tell_instance(*, batch: Sequence[Sent]) -> bool:
     except breakers.InstanceLocked:
         return False
     return True
-
-
-def admit(*, lane: Lane, policy: LanePolicy, seen: Look, capacity: int, shared: Breaker | None = None) -> Admitted:
-    """Hold the lane against every limit: switch, pause, concurrency, both breakers, rate, this worker's capacity.
-
-    `shared` is the instance's breaker, where this transaction has read it already.
-    """
-    if not seen.dispatching or lane.workflow.is_demo:
-        return Admitted(0)  # whoever switches it on again wakes every lane; what is made up is never sent
-    if lane.workflow.is_paused(now=seen.now):
-        return Admitted(0, ask_at=lane.workflow.paused_until)
-    if (hindrance := local_faults.hindrance(lane=lane, now=seen.now)) is not None:
-        return Admitted(0, ask_at=hindrance.until)
-    own = breakers.lane_admission(lane=lane, now=seen.now)
-    room = _room(own, limit=policy.concurrency_limit, in_flight=seen.in_flight)
-    if not room:
-        return Admitted(0, ask_at=own.retry_at or seen.frees)
-    try:
-        instance, common = _instance_admission(shared or breakers.instance(), seen.now)
-    except breakers.InstanceLocked:
-        return Admitted(0, ask_at=seen.now + RAMP_WAIT)
-    room = min(room, _instance_room(common, room))
-    if not room:
-        ask_at = common.retry_at or seen.now + RAMP_WAIT
-        if instance.state == BreakerState.HALF_OPEN:
-            # Another lane's probe may end without telling anything, long before its time is over.
-            ask_at = min(ask_at, seen.now + PROBE_LOOK)
-        return Admitted(0, ask_at=ask_at)
-    granted = rate.grant(
-        tat=lane.rate_tat, now=seen.now, per_minute=policy.rate_limit_per_minute, wanted=min(room, capacity)
-    )
-    return Admitted(granted.count, own.probe, common.probe, granted.retry_at, instance)
-
-
-def _room(admission: Admission, *, limit: int, in_flight: int) -> int:
-    if admission.probe:
-        return min(1, bulkhead.room(limit=limit, in_flight=in_flight))
-    return bulkhead.room(limit=limit, in_flight=in_flight, ramp=admission.allowed)
-
-
-def _instance_admission(breaker: Breaker, now: datetime) -> tuple[Breaker, Admission]:
-    """Ask the instance's breaker; one that is not simply closed is asked under its lock."""
-    if breaker.state != BreakerState.CLOSED or breaker.ramp is not None:
-        breaker = breakers.instance_now()
-    return breaker, breaker_policy.admit(snapshot=breaker.snapshot, now=now)
-
-
-def _instance_room(admission: Admission, wanted: int) -> int:
-    if admission.allowed is None:
-        return wanted
-    if admission.probe or not admission.allowed:
-        return min(1, admission.allowed)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM reliability_delivery WHERE state = 'sending'")
-        return max(0, admission.allowed - int(cursor.fetchone()[0]))
-
-
-def look(*, lane_id: int) -> Look:
-    """Return what the lane holds now."""
-    asked_at = exchange.now()
-    with prepared_cursor() as cursor:
-        cursor.execute(LOOK, {"lane": lane_id})
-        return Look(asked_at, *cursor.fetchone())
 
 
 def _ran_out(seen: Look) -> bool:

@@ -21,13 +21,12 @@ from reliability.core import request_context
 from reliability.core.lock_waits import deadlocks_retried
 from reliability.errors import IdempotencyConflict, InvalidInput, UnknownWorkflow
 from reliability.formats import strict_json
+from reliability.lanes import opening
 from reliability.models import (
     DEFAULT_TENANT,
-    Breaker,
     Delivery,
     DeliveryState,
     Lane,
-    Scope,
     Source,
     Workflow,
     digest_of,
@@ -224,7 +223,7 @@ def _open_lanes(lines: Sequence[_Line]) -> None:
     skips = Coalesce("skip_unchanged", "workflow__skip_unchanged", Value(False))
     found = list(lanes.annotate(skips=skips).values_list("pk", "workflow__slug", "tenant", "skips"))
     for slug, tenant in sorted(wanted - {(slug, tenant) for _, slug, tenant, _ in found}):
-        open_lane(workflow_id=ids[slug], tenant=tenant)
+        opening.open_lane(workflow_id=ids[slug], tenant=tenant)
     _lock_lanes(pk for pk, slug, tenant, skips in found if skips and (slug, tenant) in wanted)
 
 
@@ -232,14 +231,6 @@ def _lock_lanes(lane_ids: Iterable[int]) -> None:
     """Lock lanes in the order of their ids (`reliability.core.lock_order`)."""
     if wanted := sorted(set(lane_ids)):
         list(Lane.objects.select_for_update(no_key=True).filter(pk__in=wanted).order_by("pk").values_list("pk"))
-
-
-def open_lane(*, workflow_id: UUID, tenant: str) -> Lane:
-    """Return the lane of (workflow, tenant), made with its breaker if there was none."""
-    Lane.objects.bulk_create([Lane(workflow_id=workflow_id, tenant=tenant)], ignore_conflicts=True)
-    lane = Lane.objects.get(workflow_id=workflow_id, tenant=tenant)
-    Breaker.objects.bulk_create([Breaker(scope=Scope.LANE, lane=lane)], ignore_conflicts=True)
-    return lane
 
 
 def _insert_changed(lines: Sequence[_Line], found: dict[UUID, _Found], *, now: datetime) -> dict[UUID, _Found]:

@@ -12,11 +12,10 @@ from django.db import transaction
 
 from reliability import queue
 from reliability.core.lock_waits import deadlocks_retried
-from reliability.delivery import dispatch, intake
 from reliability.errors import LimitReached, NotFound, UnknownWorkflow
 from reliability.models import DEFAULT_TENANT, Lane, Slot, Workflow
 
-from . import lane_lock
+from . import lane_lock, lane_snapshot, opening
 
 # How long to wait where nothing says when a place will be free.
 RETRY_AFTER = timedelta(seconds=5)
@@ -40,9 +39,9 @@ def take(*, wanted: Wanted) -> Slot:
         raise UnknownWorkflow(errors={"workflow": [f"There is no workflow '{wanted.workflow}'."]})
     found = Lane.objects.filter(workflow_id=workflow_id, tenant=wanted.tenant).values_list("pk", flat=True).first()
     with transaction.atomic():
-        lane_id = found or intake.open_lane(workflow_id=workflow_id, tenant=wanted.tenant).pk
+        lane_id = found or opening.open_lane(workflow_id=workflow_id, tenant=wanted.tenant).pk
         lane = lane_lock.lock(lane_id=lane_id)
-        seen = dispatch.look(lane_id=lane_id)
+        seen = lane_snapshot.look(lane_id=lane_id)
         limit = lane.policy.concurrency_limit
         if seen.in_flight >= limit:
             raise LimitReached(f"All {limit} places of the lane are taken.", retry_after=_wait(seen.frees, seen.now))

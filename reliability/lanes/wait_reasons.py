@@ -1,4 +1,4 @@
-"""What pending deliveries wait for. It asks what the dispatcher asks (`dispatch.admit`), and takes nothing."""
+"""What pending deliveries wait for. It asks what the dispatcher asks (`admission.admit`), and takes nothing."""
 
 import enum
 from collections.abc import Iterable

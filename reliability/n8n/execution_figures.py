@@ -7,9 +7,9 @@ from uuid import UUID
 from django.db import transaction
 
 from reliability import queue
-from reliability.delivery import executions, intake
+from reliability.delivery import executions
 from reliability.errors import InvalidInput, NotFound, UnknownWorkflow
-from reliability.lanes import breakers, lane_lock
+from reliability.lanes import breakers, lane_lock, opening
 from reliability.models import Delivery, Execution, ExecutionStatus, Lane, Workflow
 from reliability.policies.breaker import Report, Signal
 
@@ -43,7 +43,7 @@ def report(*, figures: Figures, now: datetime) -> tuple[Execution, bool]:
     if workflow is None:
         raise UnknownWorkflow(errors={"workflow": [f"There is no workflow '{figures.workflow}'."]})
     with transaction.atomic():
-        lane = intake.open_lane(workflow_id=workflow.pk, tenant=figures.tenant)
+        lane = opening.open_lane(workflow_id=workflow.pk, tenant=figures.tenant)
         if figures.delivery_id is not None:
             _check(figures.delivery_id, lane)
             created = _keep(lane, figures, now)

@@ -16,8 +16,8 @@ from reliability import queue
 from reliability.core import audit, json_files
 from reliability.core.audit import Hand
 from reliability.core.json_files import Errors, Imported
-from reliability.delivery import intake
 from reliability.errors import InvalidInput
+from reliability.lanes import opening
 from reliability.models import Lane, Workflow
 from reliability.models.policy import POLICY_FIELDS, PolicyFields
 from reliability.models.workflow import overrides_of
@@ -116,7 +116,7 @@ def _set_tenants(workflow: Workflow, tenants: Mapping[str, Any] | None, index: i
         _set_policy(lane, {})
         lane.save(update_fields=POLICY_FIELDS)
     for tenant, overrides in tenants.items():
-        lane = intake.open_lane(workflow_id=workflow.pk, tenant=tenant)
+        lane = opening.open_lane(workflow_id=workflow.pk, tenant=tenant)
         _set_policy(lane, overrides)
         json_files.save(lane, errors, prefix=f"{index}.tenants.{tenant}.", exclude=["workflow"])
 

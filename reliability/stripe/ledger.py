@@ -23,9 +23,9 @@ from django.db import connection, transaction
 
 from reliability.core import request_context
 from reliability.core.lock_waits import deadlocks_retried
-from reliability.delivery import intake
 from reliability.errors import BackstopError, InvalidInput, SignatureRefused, Unavailable, UnknownEndpoint
 from reliability.formats import strict_json
+from reliability.lanes import opening
 from reliability.models import DEFAULT_ENDPOINT, EventSource, StripeEndpoint
 from reliability.models.ids import uuid7
 from reliability.policies import stripe_event
@@ -215,5 +215,5 @@ def record(
     with transaction.atomic():
         tenant = StripeEndpoint.objects.values_list("tenant", flat=True).get(pk=endpoint_id)
         for workflow_id in sorted(missing):
-            intake.open_lane(workflow_id=workflow_id, tenant=tenant)
+            opening.open_lane(workflow_id=workflow_id, tenant=tenant)
     return record(event=event, text=text, endpoint_id=endpoint_id, secret_id=secret_id, source=source)

@@ -11,7 +11,7 @@ from django.test import Client
 from reliability.admin.bulk import submit as pages
 from reliability.bulk import operations, steps
 from reliability.core import clock
-from reliability.delivery import intake
+from reliability.lanes import opening
 from reliability.models import AuditEntry, DeadLetter, Delivery, Operation
 
 pytestmark = pytest.mark.django_db
@@ -38,7 +38,7 @@ def letters(workflow):
         from reliability.models import Workflow
 
         made = Workflow.objects.filter(slug=slug).first() or workflow(slug, paused=True)
-        lane, now = intake.open_lane(workflow_id=made.pk, tenant="default"), clock.now()
+        lane, now = opening.open_lane(workflow_id=made.pk, tenant="default"), clock.now()
         moments = {"created_at": now, "died_at": now, "expires_at": now + timedelta(days=1)}
         plain = {"source": "api", "error_code": "http_500", "reason": "http_5xx", "error_message": NASTY}
         return DeadLetter.objects.bulk_create(

@@ -8,7 +8,7 @@ from django.test import Client
 
 from reliability.bulk import steps
 from reliability.core import clock
-from reliability.delivery import intake
+from reliability.lanes import opening
 from reliability.models import AuditEntry, DeadLetter, Delivery, Operation
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -20,7 +20,7 @@ def letters(workflow):
     made = workflow("echo", paused=True)
 
     def make(count: int = 3, *, tenant: str = "default", **values) -> list[DeadLetter]:
-        lane, now = intake.open_lane(workflow_id=made.pk, tenant=tenant), clock.now()
+        lane, now = opening.open_lane(workflow_id=made.pk, tenant=tenant), clock.now()
         moments = {"created_at": now, "died_at": now, "expires_at": now + timedelta(days=1)}
         plain = {"source": "api", "error_code": "http_500", "reason": "http_5xx"}
         return DeadLetter.objects.bulk_create(

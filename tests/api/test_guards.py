@@ -12,8 +12,8 @@ from django.utils.dateparse import parse_datetime
 
 from reliability.core import clock
 from reliability.core.audit import Hand
-from reliability.delivery import dispatch, intake
-from reliability.lanes import breakers
+from reliability.delivery import dispatch
+from reliability.lanes import breakers, opening
 from reliability.models import ApiKey, Breaker, BreakerTransition, Delivery, Lane, Slot, StripeClaim, Workflow
 from reliability.models.breaker import SNAPSHOT_FIELDS
 from reliability.policies import breaker as policy
@@ -29,7 +29,7 @@ def post(api, url, body):
 
 
 def open_lane(tenant: str = "default") -> Lane:
-    return intake.open_lane(workflow_id=Workflow.objects.get(slug="echo").pk, tenant=tenant)
+    return opening.open_lane(workflow_id=Workflow.objects.get(slug="echo").pk, tenant=tenant)
 
 
 @pytest.mark.django_db

@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from reliability.api.delivery import quick
 from reliability.core import clock
 from reliability.delivery import intake
+from reliability.lanes import opening
 from reliability.models import ApiKey, Delivery, Workflow
 
 pytestmark = pytest.mark.django_db
@@ -129,7 +130,7 @@ def test_a_key_of_the_same_prefix_is_another(post):
 
 def test_a_key_s_tenant_is_the_delivery_s(post):
     ApiKey.objects.update(tenant="acme")
-    intake.open_lane(workflow_id=Workflow.objects.get().pk, tenant="acme")
+    opening.open_lane(workflow_id=Workflow.objects.get().pk, tenant="acme")
     assert post().json()["tenant"] == "acme"
     assert post.was_quick
     assert Delivery.objects.get().lane.tenant == "acme"

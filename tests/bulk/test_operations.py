@@ -13,8 +13,9 @@ from reliability.core import clock
 from reliability.core.audit import Hand
 from reliability.dead_letters import replay
 from reliability.dead_letters.filters import DeadLetterFilter
-from reliability.delivery import control, intake
+from reliability.delivery import control
 from reliability.errors import Conflict, InvalidInput, NotFound, NotReplayable
+from reliability.lanes import opening
 from reliability.models import (
     AuditEntry,
     DeadLetter,
@@ -43,7 +44,7 @@ def letters(workflow):
         made = Workflow.objects.filter(slug=slug).first() or workflow(
             slug, max_retries=0, circuit_breaker_threshold=100_000, concurrency_limit=20
         )
-        lane, now = intake.open_lane(workflow_id=made.pk, tenant=tenant), clock.now()
+        lane, now = opening.open_lane(workflow_id=made.pk, tenant=tenant), clock.now()
         plain = {"source": "api", "error_code": "http_500", "reason": "http_5xx", "expires_at": now + timedelta(days=1)}
         moments = {"created_at": now, "died_at": now}
         return DeadLetter.objects.bulk_create(

@@ -18,7 +18,7 @@ from django.db import connection
 
 from reliability.core import clock
 from reliability.dead_letters import archive_store
-from reliability.delivery import intake
+from reliability.lanes import opening
 from reliability.models import Archive, DeadLetter, StripeRefusal, error_fields
 
 from ..support.receiver import until
@@ -48,7 +48,7 @@ def expired(workflow):
 
     def make(count: int) -> list[DeadLetter]:
         now = clock.now()
-        lane = intake.open_lane(workflow_id=workflow().pk, tenant="default")
+        lane = opening.open_lane(workflow_id=workflow().pk, tenant="default")
         values = {"source": "api", **error_fields(code="x", message="boom"), "created_at": now, "died_at": now}
         rows = [DeadLetter(lane=lane, payload=f'{{"n": {n}}}', expires_at=now - DAY, **values) for n in range(count)]
         return DeadLetter.objects.bulk_create(rows)

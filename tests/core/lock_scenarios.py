@@ -14,7 +14,7 @@ from reliability.dead_letters import replay
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.delivery import control, dispatch, intake
 from reliability.delivery.intake import Trigger
-from reliability.lanes import breakers, flags, slots
+from reliability.lanes import breakers, flags, opening, slots
 from reliability.lanes.lane_lock import BRIEF
 from reliability.lanes.messages import Sent
 from reliability.models import (
@@ -75,7 +75,7 @@ def build() -> World:
             concurrency_limit=50,
             on_unknown_outcome="retry",
         )
-        lanes.append(intake.open_lane(workflow_id=flow.pk, tenant="default"))
+        lanes.append(opening.open_lane(workflow_id=flow.pk, tenant="default"))
     low, high = sorted(lanes, key=lambda lane: lane.pk)
     letters = [_letter(lane) for lane in (high, low, high, low)]
     job = CronJob.objects.create(slug="locks", name="locks", active_since=clock.now() - timedelta(days=1))

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from reliability.core import clock
-from reliability.delivery import intake
+from reliability.lanes import opening
 from reliability.models import (
     DeadLetter,
     Delivery,
@@ -32,7 +32,7 @@ def letters(workflow):
     def make(count: int, *, slug: str = "echo", with_delivery: bool = True, **values) -> list[DeadLetter]:
         now = clock.now()
         one = workflow(slug)
-        lane = intake.open_lane(workflow_id=one.pk, tenant="default")
+        lane = opening.open_lane(workflow_id=one.pk, tenant="default")
         made = []
         for n in range(count):
             payload = f'{{"n": {n}, "secret": "ü \\n"}}'

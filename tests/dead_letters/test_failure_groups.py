@@ -12,7 +12,8 @@ from reliability.core import clock
 from reliability.core.audit import Hand
 from reliability.dead_letters import create, replay
 from reliability.dead_letters.create import Report
-from reliability.delivery import control, intake
+from reliability.delivery import control
+from reliability.lanes import opening
 from reliability.models import DeadLetter, DeathRollup, FailureGroup, error_fields
 from reliability.n8n import execution_retry_end
 from reliability.policies.fingerprint import fingerprint_of, reason_of
@@ -23,7 +24,7 @@ HAND = Hand("user:olga", "test")
 @pytest.fixture
 def lane(workflow):
     made = workflow()
-    return intake.open_lane(workflow_id=made.pk, tenant="default")
+    return opening.open_lane(workflow_id=made.pk, tenant="default")
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def test_a_table_that_is_emptied_at_once_leaves_groups_of_none(letter):
 
 @pytest.mark.django_db
 def test_an_entry_in_another_workflows_lane_is_another_group(letter, workflow):
-    other = intake.open_lane(workflow_id=workflow("other").pk, tenant="acme")
+    other = opening.open_lane(workflow_id=workflow("other").pk, tenant="acme")
     made = letter()
     made.save()
     DeadLetter.objects.update(lane=other)
@@ -199,7 +200,7 @@ def test_a_replay_that_is_withdrawn_is_dead_again_and_no_new_death(workflow, rec
 @pytest.mark.django_db(transaction=True)
 def test_many_at_once_neither_lose_count_nor_wait_in_a_circle(workflow, letter):
     """Each transaction touches the same groups in an order of its own, by several statements, among them bulk ones."""
-    lanes = [intake.open_lane(workflow_id=workflow(f"w-{n}").pk, tenant="default") for n in range(3)]
+    lanes = [opening.open_lane(workflow_id=workflow(f"w-{n}").pk, tenant="default") for n in range(3)]
     kinds = [("http_500", "a"), ("http_501", "b"), ("http_422", "c"), ("read_timeout", "d")]
     failed = []
 

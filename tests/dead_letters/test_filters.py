@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from reliability.core import clock
 from reliability.dead_letters import filters
 from reliability.dead_letters.filters import DeadLetterFilter
-from reliability.delivery import intake
+from reliability.lanes import opening
 from reliability.models import DeadLetter, error_fields, ids
 
 pytestmark = pytest.mark.django_db
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def letter(workflow):
-    lane = intake.open_lane(workflow_id=workflow().pk, tenant="default")
+    lane = opening.open_lane(workflow_id=workflow().pk, tenant="default")
 
     def make(message="No client 1", *, code="http_500", at=None, **values):
         now = at or clock.now()

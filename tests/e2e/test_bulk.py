@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 
 from reliability.core import clock
-from reliability.delivery import intake
+from reliability.lanes import opening
 from reliability.models import AuditEntry, DeadLetter, Operation
 
 from ..support.receiver import until
@@ -19,7 +19,7 @@ NASTY = "</script><img src=x onerror=alert(1)>"
 @pytest.fixture
 def letters(workflow, receiver):
     """160 of one kind, and one that is left alone."""
-    lane = intake.open_lane(
+    lane = opening.open_lane(
         workflow_id=workflow("echo", concurrency_limit=20, max_retries=0, circuit_breaker_threshold=1000).pk,
         tenant="default",
     )

@@ -11,7 +11,7 @@ from reliability.bulk import operations
 from reliability.core import clock
 from reliability.core.audit import Hand
 from reliability.dead_letters.filters import DeadLetterFilter
-from reliability.delivery import intake
+from reliability.lanes import opening
 from reliability.models import Attempt, AuditEntry, DeadLetter, Delivery, FailureGroup, Operation, OperationKind
 
 from ..support.receiver import until
@@ -28,7 +28,7 @@ addEventListener("click", (event) => { if (event.isTrusted && event.detail > 0) 
 def group(workflow) -> FailureGroup:
     """Ten thousand that failed the same way, and one that failed otherwise."""
     made = workflow("echo", concurrency_limit=20, max_retries=5, timeout_ms=1000, circuit_breaker_threshold=100_000)
-    lane, now = intake.open_lane(workflow_id=made.pk, tenant="default"), clock.now()
+    lane, now = opening.open_lane(workflow_id=made.pk, tenant="default"), clock.now()
     kind = {"error_code": "http_502", "reason": "http_5xx", "fingerprint": "f" * 16, "error_message": "502 from n8n"}
     moments = {"created_at": now, "died_at": now, "expires_at": now + timedelta(days=1)}
     many = [DeadLetter(lane=lane, source="api", payload=f'{{"n": {n}}}', **kind, **moments) for n in range(MANY)]

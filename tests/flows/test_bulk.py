@@ -10,7 +10,7 @@ from reliability.bulk import operations
 from reliability.core import clock
 from reliability.core.audit import Hand
 from reliability.dead_letters.filters import DeadLetterFilter
-from reliability.delivery import intake
+from reliability.lanes import opening
 from reliability.models import Attempt, DeadLetter, Delivery, Operation, OperationKind
 
 from ..support.receiver import Reply, until
@@ -32,7 +32,7 @@ def letters(workflow):
         }
         made, now = [], clock.now()
         moments = {"created_at": now, "died_at": now, "expires_at": now + timedelta(days=1)}
-        lanes = [intake.open_lane(workflow_id=workflow(slug, **names).pk, tenant="default") for slug in ("one", "two")]
+        lanes = [opening.open_lane(workflow_id=workflow(slug, **names).pk, tenant="default") for slug in ("one", "two")]
         for n in range(count):
             plain = {"source": "api", "error_code": "http_500", "payload": f'{{"n": {n}}}'}
             made.append(DeadLetter(lane=lanes[n % 2], **plain, **moments))

@@ -8,8 +8,9 @@ import pytest
 from reliability.core import clock
 from reliability.core.audit import Hand
 from reliability.dead_letters import replay
-from reliability.delivery import control, intake
+from reliability.delivery import control
 from reliability.errors import NotCancellable
+from reliability.lanes import opening
 from reliability.models import DeadLetter, Delivery, Lane, Workflow
 
 from ..support.receiver import Reply, until
@@ -78,7 +79,7 @@ def test_a_cancelled_replay_leaves_the_dead_letter_dead(workflow, receiver, drai
 
 def test_a_tenants_policy_overrides_the_workflows(workflow, receiver, drain, accept):
     made = workflow(max_retries=3)
-    lane = intake.open_lane(workflow_id=made.pk, tenant="acme")
+    lane = opening.open_lane(workflow_id=made.pk, tenant="acme")
     Lane.objects.filter(pk=lane.pk).update(max_retries=0)
     receiver.rule = lambda got: Reply(500)
     accept(tenant="acme")

@@ -7,8 +7,9 @@ import pytest
 from django.db.models import F, Sum
 
 from reliability.core import clock
-from reliability.delivery import intake, rollups
+from reliability.delivery import rollups
 from reliability.delivery.rollups import Tally
+from reliability.lanes import opening
 from reliability.models import LATENCY_EDGES, Attempt, Delivery, FailureGroup, Rollup
 from reliability.n8n import callbacks
 from reliability.n8n.callbacks import Ended
@@ -87,7 +88,7 @@ def test_many_workers_count_each_once(workflow, receiver, workers, accept_many):
 
 
 def test_figures_go_when_they_are_old(workflow):
-    lane = intake.open_lane(workflow_id=workflow().pk, tenant="default")
+    lane = opening.open_lane(workflow_id=workflow().pk, tenant="default")
     now = clock.now()
     for age in (1, 9, 399, 401):
         rollups.count(lane_id=lane.pk, tally=Tally(delivered=1, latencies=[age]), now=now - timedelta(days=age))

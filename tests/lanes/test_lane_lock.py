@@ -7,14 +7,13 @@ from django.db import DatabaseError, connection, transaction
 
 from reliability.core import clock
 from reliability.core.db_pipeline import together
-from reliability.delivery import intake
-from reliability.lanes import breakers, lane_lock
+from reliability.lanes import breakers, lane_lock, opening
 from reliability.models import Breaker, Lane, Scope, Workflow
 
 
 @pytest.fixture
 def lane(workflow):
-    return intake.open_lane(workflow_id=workflow().pk, tenant="default")
+    return opening.open_lane(workflow_id=workflow().pk, tenant="default")
 
 
 @pytest.mark.django_db

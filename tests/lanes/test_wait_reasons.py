@@ -6,8 +6,8 @@ import pytest
 
 from reliability.core import clock
 from reliability.core.audit import Hand
-from reliability.delivery import control, dispatch
-from reliability.lanes import breakers, flags, lane_lock, wait_reasons
+from reliability.delivery import control
+from reliability.lanes import admission, breakers, flags, lane_lock, lane_snapshot, wait_reasons
 from reliability.lanes.wait_reasons import Cause
 from reliability.models import Breaker, Delivery, DeliveryState, Lane, Slot, Workflow
 
@@ -61,8 +61,8 @@ def look(one: Delivery) -> wait_reasons.Wait:
 def may_go(one: Delivery) -> bool:
     """Whether the dispatcher would let one of the lane's due deliveries go."""
     lane = lane_lock.lock(lane_id=one.lane_id)
-    seen = dispatch.look(lane_id=one.lane_id)
-    room = dispatch.admit(lane=lane, policy=lane.policy, seen=seen, capacity=1).room
+    seen = lane_snapshot.look(lane_id=one.lane_id)
+    room = admission.admit(lane=lane, policy=lane.policy, seen=seen, capacity=1).room
     return bool(room) and seen.due is not None and seen.due <= seen.now
 
 

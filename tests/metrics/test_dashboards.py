@@ -16,8 +16,8 @@ from config.front import refusals
 from reliability.core import clock
 from reliability.core.audit import Hand
 from reliability.dead_letters import create
-from reliability.delivery import control, executions, intake
-from reliability.lanes import breakers
+from reliability.delivery import control, executions
+from reliability.lanes import breakers, opening
 from reliability.metrics import catalogue, web
 from reliability.models import ExecutionStatus, StripeEndpoint, WorkerFigure
 from reliability.stripe import ledger
@@ -86,7 +86,7 @@ def told(workflow, receiver, drain, accept, scrape, settings):
         accept()
         for _ in range(4):
             drain()
-    lane = intake.open_lane(workflow_id=workflow("other", paused=True).pk, tenant="default")
+    lane = opening.open_lane(workflow_id=workflow("other", paused=True).pk, tenant="default")
     control.cancel(delivery_id=accept(workflow="other").pk, hand=HAND, now=clock.now())
     create.report(report=create.Report("other", "default", "{}", "it failed"), now=clock.now())
     executions.keep(lane_id=lane.pk, execution_id="1", status=ExecutionStatus.SUCCESS, now=clock.now())

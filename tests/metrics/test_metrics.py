@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain_tex
 
 from reliability import VERSION
 from reliability.core import clock
-from reliability.delivery import intake
+from reliability.lanes import opening
 from reliability.metrics import catalogue, lane_gauges, lanes, scrape, views, web
 from reliability.models import Delivery, Slot
 from reliability.stats import gauges
@@ -153,8 +153,8 @@ def test_ages_are_counted_by_the_databases_clock(workflow, accept, scrape, monke
 
 
 def test_places_that_others_hold_are_in_use(workflow, scrape):
-    lane = intake.open_lane(workflow_id=workflow(concurrency_limit=3).pk, tenant="default")
-    intake.open_lane(workflow_id=lane.workflow_id, tenant="other")
+    lane = opening.open_lane(workflow_id=workflow(concurrency_limit=3).pk, tenant="default")
+    opening.open_lane(workflow_id=lane.workflow_id, tenant="other")
     Slot.objects.create(lane=lane, taken_at=clock.now(), expires_at=clock.now() + timedelta(minutes=1))
     Slot.objects.create(lane=lane, taken_at=clock.now(), expires_at=clock.now() - timedelta(minutes=1))
     seen = scrape()

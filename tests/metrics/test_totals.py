@@ -14,9 +14,9 @@ from reliability.core import clock
 from reliability.core.audit import Hand
 from reliability.dead_letters import create, replay
 from reliability.dead_letters.filters import DeadLetterFilter
-from reliability.delivery import control, executions, intake
+from reliability.delivery import control, executions
 from reliability.errors import BackstopError, SignatureRefused, UnknownEndpoint
-from reliability.lanes import breakers
+from reliability.lanes import breakers, opening
 from reliability.models import (
     Attempt,
     DeadLetter,
@@ -202,7 +202,7 @@ def test_breakers_by_state_and_transition(workflow, accept, lane_breaker, scrape
 
 
 def test_executions_are_counted_when_their_status_changes(workflow, scrape):
-    lane = intake.open_lane(workflow_id=workflow().pk, tenant="default")
+    lane = opening.open_lane(workflow_id=workflow().pk, tenant="default")
     for status in (ExecutionStatus.RUNNING, ExecutionStatus.RUNNING, ExecutionStatus.ERROR, ExecutionStatus.ERROR):
         executions.keep(lane_id=lane.pk, execution_id="9", status=status, now=clock.now())
     seen = scrape()

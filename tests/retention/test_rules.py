@@ -10,7 +10,7 @@ from django.db import connection
 
 from reliability import queue
 from reliability.core import clock
-from reliability.delivery import intake
+from reliability.lanes import opening
 from reliability.models import (
     Attempt,
     AuditEntry,
@@ -51,7 +51,7 @@ def now(db):
 
 @pytest.fixture
 def lane(workflow):
-    return intake.open_lane(workflow_id=workflow().pk, tenant="default")
+    return opening.open_lane(workflow_id=workflow().pk, tenant="default")
 
 
 @pytest.fixture

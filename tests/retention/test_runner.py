@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.db import connection, transaction
 
 from reliability.core import clock
-from reliability.delivery import intake
+from reliability.lanes import opening
 from reliability.models import (
     Delivery,
     Execution,
@@ -85,7 +85,7 @@ def test_repeats_refusals_and_expired_slots_go(event, now, workflow):
         StripeRepeat.objects.create(event=one, received_at=now - age * DAY)
     for age in (31, 29):
         StripeRefusal.objects.create(slug="shop", reason="signature", at=now - age * DAY)
-    lane = intake.open_lane(workflow_id=workflow().pk, tenant="default")
+    lane = opening.open_lane(workflow_id=workflow().pk, tenant="default")
     for minutes in (-1, 1):
         Slot.objects.create(lane=lane, taken_at=now - DAY, expires_at=now + timedelta(minutes=minutes))
     done = {one.name: one.rows for one in runner.cleanup(now=now)}
@@ -148,7 +148,7 @@ def test_a_batch_that_waits_too_long_for_another_is_tried_again(workflow, monkey
     """Of what goes along with its rows, it cannot pass by what another holds."""
     monkeypatch.setattr(runner, "LOCK_SECONDS", 1)
     now = clock.now()
-    lane = intake.open_lane(workflow_id=workflow().pk, tenant="default")
+    lane = opening.open_lane(workflow_id=workflow().pk, tenant="default")
     at = now - 100 * DAY
     values = {"lane": lane, "payload": "{}", "payload_digest": b"1", "due_at": at, "created_at": at, "finished_at": at}
     made = UUID(int=ids.at_least(at + ids.SKEW).int)

@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from reliability.core import clock
-from reliability.delivery import intake
+from reliability.lanes import opening
 from reliability.models import Archive, DeadLetter, StripeEndpoint, StripeSecret, error_fields
 from reliability.setup import doctor
 from reliability.setup.doctor import Finding, State, outside, service
@@ -206,7 +206,7 @@ def test_an_archive_that_cannot_be_written_to(archive_in):
 def test_dead_letters_that_do_not_get_to_the_archive(archive_in, tmp_path, workflow):
     archive_in(tmp_path)
     now = clock.now()
-    lane = intake.open_lane(workflow_id=workflow().pk, tenant="default")
+    lane = opening.open_lane(workflow_id=workflow().pk, tenant="default")
     values = {"lane": lane, "source": "api", "payload": "{}", **error_fields(code="x", message="x")}
     DeadLetter.objects.create(**values, created_at=now, died_at=now, expires_at=now - 2 * DAY)
     Archive.objects.create(name="x", state="abandoned", lease_until=now, created_at=now)

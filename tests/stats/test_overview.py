@@ -8,9 +8,9 @@ from django.test.utils import CaptureQueriesContext
 
 from reliability.core import clock
 from reliability.core.audit import Hand
-from reliability.delivery import control, intake, rollups
+from reliability.delivery import control, rollups
 from reliability.delivery.rollups import Tally
-from reliability.lanes import breakers
+from reliability.lanes import breakers, opening
 from reliability.models import (
     Attempt,
     Breaker,
@@ -41,7 +41,7 @@ def now():
 
 @pytest.fixture
 def lane(workflow):
-    return intake.open_lane(workflow_id=workflow().pk, tenant="default")
+    return opening.open_lane(workflow_id=workflow().pk, tenant="default")
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_late_cron_jobs_are_named(workflow, now, monkeypatch):
 
 
 def test_a_tenant_sees_its_own(letter, workflow, accept, now):
-    acme = intake.open_lane(workflow_id=Workflow.objects.get().pk, tenant="acme")
+    acme = opening.open_lane(workflow_id=Workflow.objects.get().pk, tenant="acme")
     letter()
     letter("No client 7", lane=acme)
     accept()

@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 
 from reliability.core import clock
 from reliability.core.audit import Hand
-from reliability.delivery import intake
+from reliability.lanes import opening
 from reliability.models import Lane, Workflow
 from reliability.n8n import workflow_files
 from reliability.setup import workflow_secrets
@@ -91,7 +91,7 @@ def test_the_doctor_finds_what_is_stored(workflow):
     made, other = workflow(auth_value="s"), workflow("other")
     assert [one.state for one in service.requests()] == ["ok"]
     Workflow.objects.filter(pk=made.pk).update(auth_header="X-A:")
-    lane = intake.open_lane(workflow_id=other.pk, tenant="default")
+    lane = opening.open_lane(workflow_id=other.pk, tenant="default")
     Lane.objects.filter(pk=lane.pk).update(fault="REQUESTS_CA_BUNDLE: There is no such file.")
     found = list(service.requests())
     assert [one.state for one in found] == ["failure", "warning"]

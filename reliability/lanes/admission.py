@@ -1,0 +1,88 @@
+"""How many deliveries of a lane may go now: the one place where every limit is asked.
+
+The limits, in this order: the switch, the pause, faults of the setup, the lane's breaker and its concurrency limit,
+the instance's breaker, the rate limit.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import connection
+
+from reliability.models import Breaker, BreakerState, Lane, LanePolicy
+from reliability.policies import breaker as breaker_policy
+from reliability.policies import bulkhead, rate
+from reliability.policies.breaker import Admission
+
+from . import breakers, local_faults
+from .lane_snapshot import Look
+
+RAMP_WAIT = timedelta(milliseconds=200)
+# How soon lanes that wait for the instance's probe look whether they may send the next one.
+PROBE_LOOK = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """How many may go now, why not more, and when to ask again."""
+
+    room: int
+    lane_probe: bool = False
+    instance_probe: bool = False
+    ask_at: datetime | None = None
+    instance: Breaker | None = None
+
+
+def admit(*, lane: Lane, policy: LanePolicy, seen: Look, capacity: int, shared: Breaker | None = None) -> Admitted:
+    """Hold the lane against every limit: switch, pause, concurrency, both breakers, rate, this worker's capacity.
+
+    `shared` is the instance's breaker, where this transaction has read it already.
+    """
+    if not seen.dispatching or lane.workflow.is_demo:
+        return Admitted(0)  # whoever switches it on again wakes every lane; what is made up is never sent
+    if lane.workflow.is_paused(now=seen.now):
+        return Admitted(0, ask_at=lane.workflow.paused_until)
+    if (hindrance := local_faults.hindrance(lane=lane, now=seen.now)) is not None:
+        return Admitted(0, ask_at=hindrance.until)
+    own = breakers.lane_admission(lane=lane, now=seen.now)
+    room = _room(own, limit=policy.concurrency_limit, in_flight=seen.in_flight)
+    if not room:
+        return Admitted(0, ask_at=own.retry_at or seen.frees)
+    try:
+        instance, common = _instance_admission(shared or breakers.instance(), seen.now)
+    except breakers.InstanceLocked:
+        return Admitted(0, ask_at=seen.now + RAMP_WAIT)
+    room = min(room, _instance_room(common, room))
+    if not room:
+        ask_at = common.retry_at or seen.now + RAMP_WAIT
+        if instance.state == BreakerState.HALF_OPEN:
+            # Another lane's probe may end without telling anything, long before its time is over.
+            ask_at = min(ask_at, seen.now + PROBE_LOOK)
+        return Admitted(0, ask_at=ask_at)
+    granted = rate.grant(
+        tat=lane.rate_tat, now=seen.now, per_minute=policy.rate_limit_per_minute, wanted=min(room, capacity)
+    )
+    return Admitted(granted.count, own.probe, common.probe, granted.retry_at, instance)
+
+
+def _room(admission: Admission, *, limit: int, in_flight: int) -> int:
+    if admission.probe:
+        return min(1, bulkhead.room(limit=limit, in_flight=in_flight))
+    return bulkhead.room(limit=limit, in_flight=in_flight, ramp=admission.allowed)
+
+
+def _instance_admission(breaker: Breaker, now: datetime) -> tuple[Breaker, Admission]:
+    """Ask the instance's breaker; one that is not simply closed is asked under its lock."""
+    if breaker.state != BreakerState.CLOSED or breaker.ramp is not None:
+        breaker = breakers.instance_now()
+    return breaker, breaker_policy.admit(snapshot=breaker.snapshot, now=now)
+
+
+def _instance_room(admission: Admission, wanted: int) -> int:
+    if admission.allowed is None:
+        return wanted
+    if admission.probe or not admission.allowed:
+        return min(1, admission.allowed)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM reliability_delivery WHERE state = 'sending'")
+        return max(0, admission.allowed - int(cursor.fetchone()[0]))

@@ -1,0 +1,52 @@
+"""What a lane holds at one moment, read in one statement."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from config.database.prepared import prepared_cursor
+from reliability.transport import exchange
+
+# One scan counts what is in flight and finds the first end among it; the same for slots.
+LOOK = """
+SELECT clock_timestamp(), flying.count + slots.count, flying.ends,
+    (SELECT min(expires_at) FROM reliability_delivery
+        WHERE lane_id = %(lane)s AND state = 'pending' AND expires_at IS NOT NULL),
+    (SELECT min(due_at) FROM reliability_delivery
+        WHERE lane_id = %(lane)s AND state = 'pending' AND waits_for IS NULL),
+    slots.ends,
+    NOT EXISTS (SELECT 1 FROM reliability_flag WHERE name = 'dispatch' AND NOT enabled)
+FROM (SELECT count(*), min(lease_until) AS ends FROM reliability_delivery
+        WHERE lane_id = %(lane)s AND state IN ('sending', 'awaiting_callback')) AS flying,
+    (SELECT count(*), min(expires_at) AS ends FROM reliability_slot
+        WHERE lane_id = %(lane)s AND expires_at > clock_timestamp()) AS slots
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a lane holds at `now`. `in_flight` counts slots that others hold, whose first end is `slot_ends`.
+
+    `asked_at` is a moment of `exchange.now()`, just before `now` was asked for.
+    """
+
+    asked_at: float
+    now: datetime
+    in_flight: int
+    lease_ends: datetime | None
+    expires: datetime | None
+    due: datetime | None
+    slot_ends: datetime | None
+    dispatching: bool
+
+    @property
+    def frees(self) -> datetime | None:
+        """When a place within the limit becomes free at the latest, by a lease's end."""
+        return min((at for at in (self.lease_ends, self.slot_ends) if at is not None), default=None)
+
+
+def look(*, lane_id: int) -> Look:
+    """Return what the lane holds now."""
+    asked_at = exchange.now()
+    with prepared_cursor() as cursor:
+        cursor.execute(LOOK, {"lane": lane_id})
+        return Look(asked_at, *cursor.fetchone())
