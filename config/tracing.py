@@ -23,7 +23,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from reliability.core import request_context
-from reliability.core.request_context import Origin
+from reliability.core.request_context import RequestContext
 from reliability.lanes.messages import Claim, Sent
 from reliability.policies.classification import Outcome
 
@@ -139,9 +139,9 @@ def _traceparent() -> str:
     return carrier.get("traceparent", "")
 
 
-def _placed() -> AbstractContextManager[Origin]:
+def _placed() -> AbstractContextManager[RequestContext]:
     """Let what is kept now come from the present span."""
-    found = request_context.current() or Origin("")
+    found = request_context.current() or RequestContext("")
     found.traceparent = _traceparent()
     return request_context.within(found)
 

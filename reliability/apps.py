@@ -6,9 +6,9 @@ from django.db.models.signals import post_migrate
 
 # The packages that own the work of the worker's tasks. They are imported when the first job comes.
 HANDLERS = {
-    "dispatch": "reliability.delivery.dispatcher.attend",
+    "dispatch": "reliability.delivery.dispatcher.process_lane",
     "operate": "reliability.bulk.steps.run",
-    "look_up": "reliability.n8n.delivery_lookup.look",
+    "look_up": "reliability.n8n.delivery_lookup.look_up",
     "retry_execution": "reliability.n8n.execution_retry.work",
     "notice_channel": "reliability.alerts.notices.channel_of",
     "tell": "reliability.alerts.notices.send",

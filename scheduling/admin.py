@@ -113,8 +113,8 @@ class CronJobAdmin(Telling, Reasoned, ActingScreen):
             obj.save(update_fields=names if change else None)
             action = "change_cron_job" if change else "create_cron_job"
             details = {"fields": changed(form)}
-            hand = hand_of(request, form.cleaned_data["reason"])
-            audit.record(hand=hand, action=action, now=clock.now(), target=obj, details=details)
+            actor = hand_of(request, form.cleaned_data["reason"])
+            audit.record(actor=actor, action=action, now=clock.now(), target=obj, details=details)
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Show or take the form. The field of workflows would fail to show again what is no id."""

@@ -134,7 +134,7 @@ class OneCronJob(View):
         """Make a job, or bring it in line with a document, as `import_cron_jobs` does with its file."""
         who = of_all_tenants(request, "write cron jobs, whose addresses all tenants share")
         reason, document = document_of(request)
-        done = job_files.put(slug=job, document=document, hand=who.hand(reason), now=who.now)
+        done = job_files.put(slug=job, document=document, actor=who.actor(reason), now=who.now)
         return Response(_shown(job, who), status=201 if done.result == "created" else 200)
 
 
@@ -173,8 +173,8 @@ class RunNow(View):
 
 def _switch(request: Request, slug: str, act: Any) -> Response:
     who = caller(request)
-    hand = who.hand(read(request, ReasonRequest).get("reason", ""))
-    act(job_id=_find(slug, who).pk, hand=hand, now=who.now)
+    actor = who.actor(read(request, ReasonRequest).get("reason", ""))
+    act(job_id=_find(slug, who).pk, actor=actor, now=who.now)
     return Response(_shown(slug, who))
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from reliability.management.demo import fixtures
-from reliability.management.demo.builder import Book, Wish
+from reliability.management.demo.builder import Builder, Wish
 from reliability.management.demo.fixtures import Role
 from reliability.management.demo_parts import Part
 from reliability.models import Delivery, DeliveryState, Source
@@ -44,7 +44,7 @@ def holds_other() -> bool:
     return any(not is_demo(pk) for pk in CronJob.objects.filter(builtin="").values_list("pk", flat=True))
 
 
-def fill(book: Book) -> None:
+def fill(book: Builder) -> None:
     """Write each job with its runs; which workflows it calls is kept at once, since the rest comes later."""
     for plan in PLANS:
         job = CronJob(
@@ -67,13 +67,13 @@ def fill(book: Book) -> None:
     _hold_one(book)
 
 
-def _slots(book: Book, plan: Plan) -> list[datetime]:
+def _slots(book: Builder, plan: Plan) -> list[datetime]:
     start = book.start.astimezone(UTC).replace(hour=3, minute=30, second=0, microsecond=0) + timedelta(days=1)
     last = book.now - plan.late
     return [start + plan.every * n for n in range(int((last - start) / plan.every) + 1)] if last > start else []
 
 
-def _run(book: Book, plan: Plan, job: CronJob, slot: datetime) -> None:
+def _run(book: Builder, plan: Plan, job: CronJob, slot: datetime) -> None:
     if book.dice.happens(0.015):
         return  # its ping never came
     at = slot + timedelta(milliseconds=book.dice.number(200, 4_000))
@@ -90,7 +90,7 @@ def _run(book: Book, plan: Plan, job: CronJob, slot: datetime) -> None:
         _ping(book, job, run, at + timedelta(seconds=9), PingResult.REPEAT)
 
 
-def _deliver(book: Book, plan: Plan, run: Run) -> Delivery:
+def _deliver(book: Builder, plan: Plan, run: Run) -> Delivery:
     document = {
         "job": run.job.slug,
         "run": str(run.pk),
@@ -105,13 +105,13 @@ def _deliver(book: Book, plan: Plan, run: Run) -> Delivery:
     return book.deliver(Wish(plan.role, fixtures.ACME, run.started_at, document, key, fails, source=Source.CRON))
 
 
-def _ping(book: Book, job: CronJob, run: Run, at: datetime, result: str) -> None:
+def _ping(book: Builder, job: CronJob, run: Run, at: datetime, result: str) -> None:
     ping = Ping(job=job, at=min(at, book.now), result=result, duration_ms=book.dice.took(3), address="198.51.100.20")
     ping.run_id = run.pk
     book.add(ping)
 
 
-def _hold_one(book: Book) -> None:
+def _hold_one(book: Builder) -> None:
     """The last run of the job that queues waits for the one before, which n8n has not answered yet."""
     runs: Any = book.rows[Run]
     found = [one.delivery_ids[0] for one in runs if one.job.slug == PLANS[0].slug][-2:]

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import transaction
 
 from reliability.core import audit, json_files
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.core.json_files import Errors, Imported
 from reliability.errors import InvalidInput
 from reliability.models import Workflow
@@ -34,23 +34,23 @@ PLAIN: dict[str, tuple[tuple[type, ...], str]] = {
 KINDS = {**PLAIN, "slug": TEXT, "enabled": ((bool,), "true or false"), "disabled_reason": TEXT}
 
 
-def load(*, documents: Sequence[Mapping[str, Any]], hand: Hand, now: datetime) -> list[Imported]:
+def load(*, documents: Sequence[Mapping[str, Any]], actor: Actor, now: datetime) -> list[Imported]:
     """Bring the jobs in line with the documents, all or none. Raises `InvalidInput` with every error."""
     errors: Errors = {}
     with transaction.atomic():
         json_files.lock(CronJob.objects.all(), [str(one.get("slug")) for one in documents])
-        done = [_load_one(i, document, errors, hand, now) for i, document in enumerate(documents)]
+        done = [_load_one(i, document, errors, actor, now) for i, document in enumerate(documents)]
         json_files.refuse_twins(done, errors)
         if errors:
             raise InvalidInput("The file of cron jobs does not make sense.", errors=errors)
     return done
 
 
-def put(*, slug: str, document: Mapping[str, Any], hand: Hand, now: datetime) -> Imported:
+def put(*, slug: str, document: Mapping[str, Any], actor: Actor, now: datetime) -> Imported:
     """Bring one job in line with its document. Raises `InvalidInput`, and `Conflict` where two make it at once."""
     if document.get("slug", slug) != slug:
         raise InvalidInput(errors={"slug": [f"The address says '{slug}'."]})
-    return json_files.load_one(load, document={**document, "slug": slug}, hand=hand, now=now)
+    return json_files.load_one(load, document={**document, "slug": slug}, actor=actor, now=now)
 
 
 def dump(*, job: CronJob) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def _default(name: str) -> Any:
     return getattr(CronJob(), name)
 
 
-def _load_one(index: int, document: Mapping[str, Any], errors: Errors, hand: Hand, now: datetime) -> Imported:
+def _load_one(index: int, document: Mapping[str, Any], errors: Errors, actor: Actor, now: datetime) -> Imported:
     slug = document.get("slug")
     wrong = _problems(document)
     if wrong or not isinstance(slug, str):
@@ -83,7 +83,7 @@ def _load_one(index: int, document: Mapping[str, Any], errors: Errors, hand: Han
     _set_workflows(job, document.get("workflows") or [], errors, f"{index}.workflows")
     if before == dump(job=job):
         return Imported(slug, "unchanged")
-    audit.record(hand=hand, action="import_cron_job", now=now, target=job, details={"created": created})
+    audit.record(actor=actor, action="import_cron_job", now=now, target=job, details={"created": created})
     return Imported(slug, "created" if created else "updated")
 
 

@@ -19,7 +19,7 @@ from uuid import UUID
 from django.db import OperationalError, connection, transaction
 
 from reliability.core import audit, request_context
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.core.lock_waits import deadlocks_retried, is_rolled_back
 from reliability.errors import Conflict, NotFound, Unavailable
 from reliability.lanes import opening
@@ -154,17 +154,17 @@ def _unavailable_if_rolled_back() -> Iterator[None]:
         raise
 
 
-def run_now(*, job_id: UUID, hand: Hand, now: datetime, once: UUID | None = None) -> Ran:
+def run_now(*, job_id: UUID, actor: Actor, now: datetime, once: UUID | None = None) -> Ran:
     """Run a job by hand, beside its schedule; `once` is good for one run, however often it comes.
 
     Raises `NotFound`, `Disabled`, `Overlapping`, `AnsweredAlready` and `Unavailable`.
     """
     with _unavailable_if_rolled_back():
-        return _run_now(find(job_id=job_id), f"manual:{once or uuid7()}", hand, now)
+        return _run_now(find(job_id=job_id), f"manual:{once or uuid7()}", actor, now)
 
 
 @deadlocks_retried
-def _run_now(job: CronJob, key: str, hand: Hand, now: datetime) -> Ran:
+def _run_now(job: CronJob, key: str, actor: Actor, now: datetime) -> Ran:
     with transaction.atomic():
         for _ in range(TRIES):
             ran = _run(_look(job.slug), Due(None), key=key, caller=None)
@@ -176,25 +176,25 @@ def _run_now(job: CronJob, key: str, hand: Hand, now: datetime) -> Ran:
             raise Overlapping
         if ran.repeated:
             raise AnsweredAlready
-        audit.record(hand=hand, action="run_cron_job", now=now, target=job, details={"run": str(ran.run)})
+        audit.record(actor=actor, action="run_cron_job", now=now, target=job, details={"run": str(ran.run)})
     return ran
 
 
-def enable(*, job_id: UUID, hand: Hand, now: datetime) -> CronJob:
+def enable(*, job_id: UUID, actor: Actor, now: datetime) -> CronJob:
     """Let a job run again; what came before now was not missed. Raises `NotFound`."""
     with transaction.atomic():
         job = _locked(job_id)
         if not job.enabled:
             job.active_since = now
-        _switch(job, enabled=True, hand=hand, now=now)
+        _switch(job, enabled=True, actor=actor, now=now)
     return job
 
 
-def disable(*, job_id: UUID, hand: Hand, now: datetime) -> CronJob:
+def disable(*, job_id: UUID, actor: Actor, now: datetime) -> CronJob:
     """Refuse a job's pings from now on; what was accepted goes on. Raises `NotFound`."""
     with transaction.atomic():
         job = _locked(job_id)
-        _switch(job, enabled=False, hand=hand, now=now)
+        _switch(job, enabled=False, actor=actor, now=now)
     return job
 
 
@@ -226,10 +226,10 @@ def _locked(job_id: UUID) -> CronJob:
     return job
 
 
-def _switch(job: CronJob, *, enabled: bool, hand: Hand, now: datetime) -> None:
-    job.enabled, job.disabled_reason = enabled, "" if enabled else hand.reason
+def _switch(job: CronJob, *, enabled: bool, actor: Actor, now: datetime) -> None:
+    job.enabled, job.disabled_reason = enabled, "" if enabled else actor.reason
     job.save(update_fields=["enabled", "disabled_reason", "active_since"])
-    audit.record(hand=hand, action="enable_cron_job" if enabled else "disable_cron_job", now=now, target=job)
+    audit.record(actor=actor, action="enable_cron_job" if enabled else "disable_cron_job", now=now, target=job)
 
 
 def _look(slug: str) -> _Found:

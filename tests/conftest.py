@@ -87,7 +87,7 @@ def drain():
 
     def work(lane: Lane | int | None = None, *, timeout: float = 30) -> None:
         ids = Lane.objects.values_list("pk", flat=True) if lane is None else [getattr(lane, "pk", lane)]
-        for future in [made.attend(lane_id=one) for one in ids]:
+        for future in [made.process_lane(lane_id=one) for one in ids]:
             future.result(timeout=timeout)
 
     yield work

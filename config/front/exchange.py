@@ -43,7 +43,7 @@ class Service:
     logs: bool
 
 
-def origin_of(scope: Scope) -> request_context.Origin:
+def origin_of(scope: Scope) -> request_context.RequestContext:
     """Return the id of a request, as `config.entrance` gives it."""
     given, trace = environ.header(scope, b"x-request-id"), environ.header(scope, b"traceparent")
     return request_context.read(given=given, traceparent=trace)

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from reliability.core import audit
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.errors import Conflict, InvalidInput, NotFound
 from reliability.models import Alert, AlertSilence, AlertState, Workflow
 from reliability.policies import alert_rules, alert_text
@@ -107,7 +107,7 @@ def check(*, now: datetime, dry_run: bool = False) -> Checked:
     return Checked(now, _lines(judged, readings, now), notices)
 
 
-def acknowledge(*, alert_id: UUID, hand: Hand, now: datetime, until: datetime | None = None) -> Alert:
+def acknowledge(*, alert_id: UUID, actor: Actor, now: datetime, until: datetime | None = None) -> Alert:
     """Take an alert on: no reminders until `until`, or until it is over. Raises `NotFound` and `NotFiring`."""
     with transaction.atomic():
         alert = Alert.objects.select_for_update(no_key=True).filter(pk=alert_id).first()
@@ -116,19 +116,21 @@ def acknowledge(*, alert_id: UUID, hand: Hand, now: datetime, until: datetime | 
         if alert.state != AlertState.FIRING:
             raise NotFiring(f"Only an alert that fires can be acknowledged; this one is {alert.state}.")
         alert.acknowledged, alert.acknowledged_until, alert.acknowledged_at = True, until, now
-        alert.acknowledged_by, alert.acknowledged_reason = hand.actor, hand.reason
+        alert.acknowledged_by, alert.acknowledged_reason = actor.name, actor.reason
         alert.save()
         details = {"until": until.isoformat()} if until else {}
-        audit.record(hand=hand, action="acknowledge_alert", now=now, target=alert, details=details)
+        audit.record(actor=actor, action="acknowledge_alert", now=now, target=alert, details=details)
     return alert
 
 
-def silence(*, hand: Hand, now: datetime, until: datetime | None, alert: str = "", workflow: str = "") -> AlertSilence:
+def silence(
+    *, actor: Actor, now: datetime, until: datetime | None, alert: str = "", workflow: str = ""
+) -> AlertSilence:
     """Tell nothing of an alert, of a workflow, of both or of all until `until`. Raises `InvalidInput`."""
     errors = {}
     if until is None or until <= now:
         errors["until"] = ["A moment to come is needed."]
-    if not hand.reason.strip():
+    if not actor.reason.strip():
         errors["reason"] = ["A reason is needed."]
     if alert and alert not in alert_rules.BY_NAME:
         errors["alert"] = [f"There is no alert '{alert}'."]
@@ -138,22 +140,22 @@ def silence(*, hand: Hand, now: datetime, until: datetime | None, alert: str = "
         raise InvalidInput(errors=errors)
     with transaction.atomic():
         made = AlertSilence.objects.create(
-            alert=alert, workflow=workflow, until=until, reason=hand.reason, created_at=now, created_by=hand.actor
+            alert=alert, workflow=workflow, until=until, reason=actor.reason, created_at=now, created_by=actor.name
         )
-        audit.record(hand=hand, action="silence_alerts", now=now, target=made, details={"until": until.isoformat()})
+        audit.record(actor=actor, action="silence_alerts", now=now, target=made, details={"until": until.isoformat()})
     return made
 
 
-def silence_one(*, alert_id: UUID, hand: Hand, now: datetime, until: datetime | None = None) -> AlertSilence:
+def silence_one(*, alert_id: UUID, actor: Actor, now: datetime, until: datetime | None = None) -> AlertSilence:
     """As `silence`, of one alert and its workflow. Raises `NotFound` and `InvalidInput`."""
     alert = Alert.objects.filter(pk=alert_id).first()
     if alert is None:
         raise NotFound("There is no such alert.")
     known = Workflow.objects.filter(slug=alert.workflow).exists()
-    return silence(hand=hand, now=now, until=until, alert=alert.name, workflow=alert.workflow if known else "")
+    return silence(actor=actor, now=now, until=until, alert=alert.name, workflow=alert.workflow if known else "")
 
 
-def end_silence(*, silence_id: UUID, hand: Hand, now: datetime) -> AlertSilence:
+def end_silence(*, silence_id: UUID, actor: Actor, now: datetime) -> AlertSilence:
     """End a quiet period now; what fires still is told with the next check. Raises `NotFound`."""
     with transaction.atomic():
         found = AlertSilence.objects.select_for_update(no_key=True).filter(pk=silence_id).first()
@@ -162,7 +164,7 @@ def end_silence(*, silence_id: UUID, hand: Hand, now: datetime) -> AlertSilence:
         if found.until > now:
             found.until = now
             found.save(update_fields=["until"])
-            audit.record(hand=hand, action="end_silence", now=now, target=found)
+            audit.record(actor=actor, action="end_silence", now=now, target=found)
     return found
 
 

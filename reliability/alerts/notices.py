@@ -77,7 +77,7 @@ def write(*, told: Sequence[tuple[Alert, Tell]], now: datetime) -> list[UUID]:
         _supersede(notice)
     AlertNotice.objects.bulk_create(made)
     for notice in made:
-        queue.tell(notice_id=notice.pk)
+        queue.notify(notice_id=notice.pk)
     return [notice.pk for notice in made]
 
 
@@ -98,7 +98,7 @@ def look_after(*, now: datetime) -> None:
         cursor.execute(OVERDUE, _moments(now - SKEW))  # what is only just due, its own is about to send
         due = [row[0] for row in cursor.fetchall()]
     for notice_id in due:
-        queue.tell(notice_id=notice_id, is_overdue=True)
+        queue.notify(notice_id=notice_id, is_overdue=True)
 
 
 def send(*, notice_id: UUID) -> Sent | None:
@@ -179,7 +179,7 @@ def _claim(notice_id: UUID | None, now: datetime, failing: Sequence[str] = ()) -
         row = cursor.fetchone()
         if row is None:
             return None
-        queue.tell(notice_id=row[0], at=until, stands_by=True)
+        queue.notify(notice_id=row[0], at=until, stands_by=True)
         return AlertNotice.objects.get(pk=row[0])
 
 
@@ -200,7 +200,7 @@ def _keep_for_later(notice: AlertNotice, error: str, now: datetime) -> Sent:
     next_at = max(now, clock.now()) + wait  # a try may take long
     with transaction.atomic():
         if _record(notice, error=error, next_at=next_at, lease_until=None):
-            queue.tell(notice_id=notice.pk, at=next_at)
+            queue.notify(notice_id=notice.pk, at=next_at)
     values = {"channel": notice.channel, "notice": str(notice.pk), "error": error, "attempt": notice.attempts}
     logger.error("alert_not_told", extra=values)
     return Sent(notice.channel, error)

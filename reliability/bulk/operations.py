@@ -15,7 +15,7 @@ from django.db import transaction
 
 from reliability import queue
 from reliability.core import audit
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.dead_letters import replay
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.errors import Conflict, InvalidInput, NotFound
@@ -47,7 +47,7 @@ def submit(  # noqa: PLR0913  # all that a person decides of an operation
     *,
     kind: OperationKind,
     selection: DeadLetterFilter,
-    hand: Hand,
+    actor: Actor,
     now: datetime,
     rate_per_second: float = DEFAULT_RATE,
     canary: bool = False,
@@ -68,11 +68,11 @@ def submit(  # noqa: PLR0913  # all that a person decides of an operation
         "canary": canary and kind == OperationKind.REPLAY,
         "stop_failure_rate": stop_failure_rate if kind == OperationKind.REPLAY else None,
     }
-    return _start(operation_id or uuid7(), values, hand, now, action=f"bulk_{kind}")
+    return _start(operation_id or uuid7(), values, actor, now, action=f"bulk_{kind}")
 
 
 def undo_purge(
-    *, hand: Hand, now: datetime, dead_letter_id: UUID | None = None, operation_id: UUID | None = None
+    *, actor: Actor, now: datetime, dead_letter_id: UUID | None = None, operation_id: UUID | None = None
 ) -> Operation | None:
     """Bring back what was purged: one dead letter, or, by an operation of its own (returned), all that one purged.
 
@@ -80,7 +80,7 @@ def undo_purge(
     still purges, or purged nothing that can be brought back.
     """
     if dead_letter_id is not None:
-        replay.restore(dead_letter_id=dead_letter_id, hand=hand, now=now)
+        replay.restore(dead_letter_id=dead_letter_id, actor=actor, now=now)
         return None
     if operation_id is None:
         raise InvalidInput("Which purge? Name a dead letter or an operation.")
@@ -95,23 +95,23 @@ def undo_purge(
         if tenant := purged.filter.get("tenant"):
             frozen["tenant"] = tenant
         values = {"kind": OperationKind.RESTORE, "filter": frozen, "cutoff": now}
-        made = _start(uuid7(), values, hand, now, action="bulk_restore")
+        made = _start(uuid7(), values, actor, now, action="bulk_restore")
         if not made.matched:
             raise Conflict("It purged nothing that can still be brought back.")
     return made
 
 
-def pause(*, operation_id: UUID, hand: Hand, now: datetime) -> Operation:
+def pause(*, operation_id: UUID, actor: Actor, now: datetime) -> Operation:
     """Hand over nothing more until it goes on. Raises `NotFound`, and `NotControllable` where it does not run."""
 
     def change(operation: Operation) -> None:
         _need(operation, OperationState.RUNNING)
         operation.state = OperationState.PAUSED
 
-    return _control(operation_id, hand, now, "pause_operation", change)
+    return _control(operation_id, actor, now, "pause_operation", change)
 
 
-def go_on(*, operation_id: UUID, hand: Hand, now: datetime) -> Operation:
+def go_on(*, operation_id: UUID, actor: Actor, now: datetime) -> Operation:
     """Go on with one that was paused. Raises as `pause` does."""
 
     def change(operation: Operation) -> None:
@@ -119,22 +119,22 @@ def go_on(*, operation_id: UUID, hand: Hand, now: datetime) -> Operation:
         operation.state, operation.next_at = OperationState.RUNNING, now
         queue.work_on(operation_id=operation.pk, at=now)
 
-    return _control(operation_id, hand, now, "resume_operation", change)
+    return _control(operation_id, actor, now, "resume_operation", change)
 
 
-def cancel(*, operation_id: UUID, hand: Hand, now: datetime) -> Operation:
+def cancel(*, operation_id: UUID, actor: Actor, now: datetime) -> Operation:
     """End it: what it handed over and was not sent yet is withdrawn, and dead again. Raises as `pause` does."""
 
     def change(operation: Operation) -> None:
         _need(operation, *OPEN)
         operation.state, operation.finished_at, operation.next_at = OperationState.CANCELLED, now, now
-        operation.note = f"Cancelled by {hand.actor}."
+        operation.note = f"Cancelled by {actor.name}."
         queue.work_on(operation_id=operation.pk, at=now)
 
-    return _control(operation_id, hand, now, "cancel_operation", change)
+    return _control(operation_id, actor, now, "cancel_operation", change)
 
 
-def set_rate(*, operation_id: UUID, rate_per_second: float, hand: Hand, now: datetime) -> Operation:
+def set_rate(*, operation_id: UUID, rate_per_second: float, actor: Actor, now: datetime) -> Operation:
     """Change how many a second go from now on. Raises as `pause` does, and `InvalidInput`."""
     _check(rate_per_second, None)
     soon = now + timedelta(seconds=1 / rate_per_second)
@@ -146,7 +146,7 @@ def set_rate(*, operation_id: UUID, rate_per_second: float, hand: Hand, now: dat
             operation.next_at = soon
             queue.work_on(operation_id=operation.pk, at=soon)
 
-    return _control(operation_id, hand, now, "set_operation_rate", change, rate_per_second=rate_per_second)
+    return _control(operation_id, actor, now, "set_operation_rate", change, rate_per_second=rate_per_second)
 
 
 def undoable(*, operation: Operation, now: datetime) -> int:
@@ -155,27 +155,29 @@ def undoable(*, operation: Operation, now: datetime) -> int:
     return rows.count()
 
 
-def _start(pk: UUID, values: dict[str, Any], hand: Hand, now: datetime, *, action: str) -> Operation:
+def _start(pk: UUID, values: dict[str, Any], actor: Actor, now: datetime, *, action: str) -> Operation:
     found = candidates.matching(kind=values["kind"], frozen=values["filter"], cutoff=values["cutoff"])
-    values |= {"actor": hand.actor, "reason": hand.reason, "created_at": now, "next_at": now, "matched": found.count()}
+    values |= {"actor": actor.name, "reason": actor.reason, "created_at": now, "next_at": now, "matched": found.count()}
     with transaction.atomic():
         operation, made = Operation.objects.get_or_create(pk=pk, defaults=values)
         if made:
             names = ("rate_per_second", "canary", "stop_failure_rate")
             details = {"filter": operation.filter, **{name: getattr(operation, name) for name in names}}
-            audit.record(hand=hand, action=action, now=now, target=operation, count=operation.matched, details=details)
+            audit.record(
+                actor=actor, action=action, now=now, target=operation, count=operation.matched, details=details
+            )
             queue.work_on(operation_id=operation.pk, at=now)
     return operation
 
 
 def _control(
-    operation_id: UUID, hand: Hand, now: datetime, action: str, change: Callable[[Operation], None], **details: Any
+    operation_id: UUID, actor: Actor, now: datetime, action: str, change: Callable[[Operation], None], **details: Any
 ) -> Operation:
     with transaction.atomic():
         operation = _locked(operation_id)
         change(operation)
         operation.save()
-        audit.record(hand=hand, action=action, now=now, target=operation, details=details)
+        audit.record(actor=actor, action=action, now=now, target=operation, details=details)
     return operation
 
 

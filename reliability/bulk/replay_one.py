@@ -5,7 +5,7 @@ from uuid import UUID
 
 from django.db import models
 
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.dead_letters import replay
 from reliability.errors import InvalidInput
 from reliability.models import DeadLetter, DeadLetterSource
@@ -22,7 +22,7 @@ class Via(models.TextChoices):
 def replay_one(  # what a person may say of a replay
     *,
     dead_letter_id: UUID,
-    hand: Hand,
+    actor: Actor,
     now: datetime,
     payload: str | None = None,
     via: str = "",
@@ -38,10 +38,10 @@ def replay_one(  # what a person may say of a replay
         reported = DeadLetter.objects.filter(pk=dead_letter_id, source=DeadLetterSource.N8N).exists()
         via = Via.EXECUTION if reported else Via.WEBHOOK
     if via == Via.WEBHOOK:
-        done = replay.replay(dead_letter_id=dead_letter_id, hand=hand, now=now, payload=payload)
+        done = replay.replay(dead_letter_id=dead_letter_id, actor=actor, now=now, payload=payload)
         return done.delivery_id, done.delivery_id
     if payload is not None:
         text = "n8n retries an execution with its own data: an edited payload goes to the webhook only."
         raise InvalidInput(text, errors={"payload": [text]})
-    retry = execution_retry.begin(dead_letter_id=dead_letter_id, hand=hand, now=now, load_workflow=load_workflow)
+    retry = execution_retry.begin(dead_letter_id=dead_letter_id, actor=actor, now=now, load_workflow=load_workflow)
     return None, retry.pk

@@ -221,5 +221,5 @@ def _withdraw(operation: Operation, now: datetime) -> None:
     with connection.cursor() as cursor:
         cursor.execute(WITHDRAW, values)
         letters = [row[0] for row in cursor.fetchall()]
-    replay.lay_back(dead_letter_ids=letters, now=now)
+    replay.mark_dead_again(dead_letter_ids=letters, now=now)
     operation.next_at = now if len(letters) == BATCH else None

@@ -10,16 +10,16 @@ from reliability.models import AuditEntry
 
 
 @dataclass(frozen=True, slots=True)
-class Hand:
+class Actor:
     """Who acts, and why."""
 
-    actor: str
+    name: str
     reason: str = ""
 
 
 def record(
     *,
-    hand: Hand,
+    actor: Actor,
     action: str,
     now: datetime,
     target: models.Model | None = None,
@@ -29,11 +29,11 @@ def record(
     """Write an entry, in the transaction of the action itself."""
     return AuditEntry.objects.create(
         at=now,
-        actor=hand.actor,
+        actor=actor.name,
         action=action,
         target_type=(target._meta.model_name or "") if target is not None else "",
         target_id=str(target.pk) if target is not None else "",
-        reason=hand.reason,
+        reason=actor.reason,
         count=count,
         details=details or {},
     )

@@ -7,7 +7,7 @@ from django.db import connection
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def pipelined() -> Iterator[None]:
     """Send what is executed within in one go; results and row counts are there at its end.
 
     An error is raised there, as Django's own; what came behind it was not run.

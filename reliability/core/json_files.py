@@ -13,7 +13,7 @@ from django.db.models.functions import Collate
 from reliability.errors import Conflict, InvalidInput
 from reliability.formats import strict_json
 
-from .audit import Hand
+from .audit import Actor
 
 Errors = dict[str, list[str]]
 
@@ -41,11 +41,11 @@ def parse(text: str) -> list[dict[str, Any]]:
 
 
 def load_one(
-    load: "Callable[..., list[Imported]]", *, document: Mapping[str, Any], hand: Hand, now: datetime
+    load: "Callable[..., list[Imported]]", *, document: Mapping[str, Any], actor: Actor, now: datetime
 ) -> Imported:
     """Bring one row in line with one document. Raises `InvalidInput`, its errors named as the document's own."""
     try:
-        (done,) = load(documents=[document], hand=hand, now=now)
+        (done,) = load(documents=[document], actor=actor, now=now)
     except IntegrityError:
         raise Conflict("Somebody else made it at the same moment. Nothing was changed: look again.") from None
     except InvalidInput as refusal:

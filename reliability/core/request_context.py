@@ -21,7 +21,7 @@ TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-
 
 
 @dataclass(slots=True)
-class Origin:
+class RequestContext:
     """A request: its id, whether the caller gave that, and the trace it belongs to, if any."""
 
     request_id: str
@@ -29,15 +29,15 @@ class Origin:
     own: UUID | None = None  # our own id, until a delivery has taken it
 
 
-_current: ContextVar[Origin | None] = ContextVar("origin", default=None)
+_current: ContextVar[RequestContext | None] = ContextVar("origin", default=None)
 
 
-def current() -> Origin | None:
+def current() -> RequestContext | None:
     """Return the request that is being answered, if one is."""
     return _current.get()
 
 
-def take() -> UUID | None:
+def take_own_id() -> UUID | None:
     """Return the request's own id for a delivery, once; `None` where it is the caller's, or was taken."""
     found = _current.get()
     if found is None:
@@ -46,7 +46,7 @@ def take() -> UUID | None:
     return own
 
 
-def give_back(own: UUID | None) -> None:
+def return_own_id(own: UUID | None) -> None:
     """Undo `take`, where no delivery was made."""
     found = _current.get()
     if found is not None:
@@ -65,13 +65,13 @@ def kept() -> tuple[str, str]:
     return (found.request_id, found.traceparent) if found else ("", "")
 
 
-def read(*, given: str | None, traceparent: str | None) -> Origin:
+def read(*, given: str | None, traceparent: str | None) -> RequestContext:
     """Return the origin that a request's headers name; what they hold is checked."""
     trace = traceparent if traceparent and TRACEPARENT.fullmatch(traceparent) else ""
     if given and ID.fullmatch(given):
-        return Origin(given, trace)
+        return RequestContext(given, trace)
     own = uuid_utils.compat.uuid7()
-    return Origin(str(own), trace, own)
+    return RequestContext(str(own), trace, own)
 
 
 def rename(given: str) -> None:
@@ -82,7 +82,7 @@ def rename(given: str) -> None:
 
 
 @contextmanager
-def within(origin: Origin) -> Iterator[Origin]:
+def within(origin: RequestContext) -> Iterator[RequestContext]:
     """Let what happens meanwhile, in this thread, come from `origin`."""
     token = _current.set(origin)
     try:

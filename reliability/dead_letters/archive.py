@@ -25,7 +25,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from reliability.core import audit, clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.errors import BackstopError
 from reliability.models import Archive, ArchiveState
 from reliability.models.ids import DEMO_PATTERN, uuid7
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 LEASE = timedelta(minutes=5)
 FILE_BYTES = 32 * 1024 * 1024
 READ_BYTES = 4 * 1024 * 1024
-HAND = Hand(actor="cleanup", reason="past its time to live")
+ACTOR = Actor(name="cleanup", reason="past its time to live")
 
 # Made-up letters are not for keeps.
 _DUE = "FROM reliability_deadletter WHERE status = 'dead' AND expires_at <= %(now)s AND id::text NOT LIKE %(demo)s"
@@ -246,5 +246,5 @@ def _leave(archive: Archive, written: _Written, now: datetime) -> int:
             letters=len(left), size=archive.manifest["size"], manifest=archive.manifest, withdrawn=withdrawn
         )
         details = {"name": archive.name, "sha256": archive.manifest["sha256"]}
-        audit.record(hand=HAND, action="archive", now=now, target=archive, count=len(left), details=details)
+        audit.record(actor=ACTOR, action="archive", now=now, target=archive, count=len(left), details=details)
     return len(left)

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
 from reliability.core import audit
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.errors import BackstopError, Conflict, NotFound
 from reliability.formats import archive_format
 from reliability.formats.archive_format import Damaged, Line
@@ -138,7 +138,7 @@ def adopt(*, name: str, now: datetime) -> Archive:
 
 
 def restore(
-    *, archive: Archive, hand: Hand, now: datetime, wanted: Wanted, skip_damaged: bool = False, dry_run: bool = False
+    *, archive: Archive, actor: Actor, now: datetime, wanted: Wanted, skip_damaged: bool = False, dry_run: bool = False
 ) -> Outcome:
     """Bring an archive's letters back. Raises `DamagedArchive`, unless `skip_damaged`, and `StorageFailed`."""
     manifest, problems = _check(archive)
@@ -147,7 +147,7 @@ def restore(
     outcome = Outcome(0, 0, {}, problems)
     for lines in _blocks(archive, manifest):
         chosen = (line for line in lines if line.letter is not None and wanted.takes(line.letter))
-        _restore_block(archive, chosen, outcome, hand=hand, now=now, dry_run=dry_run)
+        _restore_block(archive, chosen, outcome, actor=actor, now=now, dry_run=dry_run)
     return outcome
 
 
@@ -181,7 +181,7 @@ def _blocks(archive: Archive, manifest: Mapping[str, Any]) -> Iterator[Iterator[
 
 
 def _restore_block(
-    archive: Archive, lines: Iterable[Line], outcome: Outcome, *, hand: Hand, now: datetime, dry_run: bool
+    archive: Archive, lines: Iterable[Line], outcome: Outcome, *, actor: Actor, now: datetime, dry_run: bool
 ) -> None:
     """Bring a block's letters back, noted and on record by the same transaction."""
     with transaction.atomic():
@@ -200,7 +200,7 @@ def _restore_block(
                 cursor.execute(NOT_SEEN_AGAIN)
             Archive.objects.filter(pk=row.pk).update(restored=sorted({*row.restored, *done}))
             details = {"name": row.name, "damaged": len(outcome.problems)}
-            audit.record(hand=hand, action="restore_archive", now=now, target=row, count=len(done), details=details)
+            audit.record(actor=actor, action="restore_archive", now=now, target=row, count=len(done), details=details)
 
 
 def _why_not(row: Archive, line: Line) -> str:

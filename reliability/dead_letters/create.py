@@ -56,7 +56,7 @@ def report(*, report: Report, now: datetime) -> DeadLetter:
         )
 
 
-def bury(*, report: FailureReport, workflow: Workflow, now: datetime) -> DeadLetter:
+def create_dead_letter(*, report: FailureReport, workflow: Workflow, now: datetime) -> DeadLetter:
     """Keep a failed execution as a dead letter of source `n8n`, in the lane of its workflow; once per execution."""
     lane = opening.open_lane(workflow_id=workflow.pk, tenant=report.for_tenant)
     # Two keys may report the same execution: the lane's lock puts one behind the other.

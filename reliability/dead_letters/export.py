@@ -12,7 +12,7 @@ from django.db.models import Case, F, QuerySet, Value, When
 from django.db.models.functions import Length
 
 from reliability.core import audit
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.models import DeadLetter
 
 from .filters import DeadLetterFilter
@@ -37,14 +37,14 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "＝", "＋", "－",
 _PARTED = re.compile(r"""([;\t\r\n][ "'\u00a0]*)(?=[=+\-@＝＋－＠])""")
 
 
-def begin(*, selection: DeadLetterFilter, kind: str, hand: Hand, now: datetime) -> Iterator[str]:
+def begin(*, selection: DeadLetterFilter, kind: str, actor: Actor, now: datetime) -> Iterator[str]:
     """Put the export into the audit log, and return its text in pieces: `kind` is `jsonl` or `csv`.
 
     Newest first, as they are when each batch is read. The payload is in JSON Lines alone.
     """
     count = selection.matching().count()
     details = {"filter": selection.frozen(), "format": kind}
-    audit.record(hand=hand, action="export_dead_letters", now=now, count=count, details=details)
+    audit.record(actor=actor, action="export_dead_letters", now=now, count=count, details=details)
     return _jsonl(selection) if kind == "jsonl" else _csv(selection)
 
 

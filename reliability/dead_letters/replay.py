@@ -20,7 +20,7 @@ from django.db.models.functions import Greatest
 
 from reliability import queue
 from reliability.core import audit
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.core.lock_waits import deadlocks_retried
 from reliability.errors import NotFound, NotReplayable
 from reliability.formats import strict_json
@@ -68,7 +68,7 @@ class Replayed:
 
 
 @deadlocks_retried
-def replay(*, dead_letter_id: UUID, hand: Hand, now: datetime, payload: str | None = None) -> Replayed:
+def replay(*, dead_letter_id: UUID, actor: Actor, now: datetime, payload: str | None = None) -> Replayed:
     """Send a dead letter again; `payload` (JSON text) sends it edited, under a key of its own.
 
     Raises `NotFound`, and `NotReplayable` where it is not dead (any more).
@@ -81,7 +81,7 @@ def replay(*, dead_letter_id: UUID, hand: Hand, now: datetime, payload: str | No
             _edit(done[0], payload)
         letter = DeadLetter(pk=dead_letter_id)
         details = {"delivery": str(done[0].delivery_id), "edited": payload is not None}
-        audit.record(hand=hand, action="replay", now=now, target=letter, details=details)
+        audit.record(actor=actor, action="replay", now=now, target=letter, details=details)
     return done[0]
 
 
@@ -129,7 +129,7 @@ def _refusal(dead_letter_id: UUID) -> NotFound | NotReplayable:
     return NotReplayable(f"Only a dead letter can be replayed; this one is {letter.status}.")
 
 
-def lay_back(*, dead_letter_ids: Sequence[UUID], now: datetime) -> int:
+def mark_dead_again(*, dead_letter_ids: Sequence[UUID], now: datetime) -> int:
     """Make those dead again whose replays were called off, for at least another TTL; return how many."""
     letters = _locked(DeadLetter.objects.filter(pk__in=dead_letter_ids, status=DeadLetterStatus.REPLAYING))
     expiry = now + timedelta(hours=settings.N8N_DLQ_TTL_HOURS)
@@ -137,7 +137,7 @@ def lay_back(*, dead_letter_ids: Sequence[UUID], now: datetime) -> int:
 
 
 @deadlocks_retried
-def purge(*, dead_letter_id: UUID, hand: Hand, now: datetime) -> None:
+def purge(*, dead_letter_id: UUID, actor: Actor, now: datetime) -> None:
     """Take a dead letter out of the queue. Raises `NotFound`, and `NotReplayable` where it is not dead."""
     with transaction.atomic():
         if not purge_each(dead_letter_ids=[dead_letter_id], now=now):
@@ -145,7 +145,7 @@ def purge(*, dead_letter_id: UUID, hand: Hand, now: datetime) -> None:
             if letter is None:
                 raise NotFound("There is no such dead letter.")
             raise NotReplayable(f"Only a dead letter can be purged; this one is {letter.status}.")
-        audit.record(hand=hand, action="purge", now=now, target=DeadLetter(pk=dead_letter_id))
+        audit.record(actor=actor, action="purge", now=now, target=DeadLetter(pk=dead_letter_id))
 
 
 def purge_each(*, dead_letter_ids: Sequence[UUID], now: datetime, operation_id: UUID | None = None) -> int:
@@ -169,7 +169,7 @@ def _locked(letters: "models.QuerySet[DeadLetter]") -> "models.QuerySet[DeadLett
 
 
 @deadlocks_retried
-def restore(*, dead_letter_id: UUID, hand: Hand, now: datetime) -> None:
+def restore(*, dead_letter_id: UUID, actor: Actor, now: datetime) -> None:
     """Undo a purge. Raises `NotFound`, and `NotReplayable` where it was not purged, or too long ago."""
     with transaction.atomic():
         if not restore_each(dead_letter_ids=[dead_letter_id], now=now):
@@ -179,7 +179,7 @@ def restore(*, dead_letter_id: UUID, hand: Hand, now: datetime) -> None:
             if letter.status == DeadLetterStatus.PURGED:
                 raise NotReplayable("It was purged too long ago: its payload is gone, or about to go.")
             raise NotReplayable(f"Only a purge can be undone; this one is {letter.status}.")
-        audit.record(hand=hand, action="undo_purge", now=now, target=DeadLetter(pk=dead_letter_id))
+        audit.record(actor=actor, action="undo_purge", now=now, target=DeadLetter(pk=dead_letter_id))
 
 
 def restore_each(*, dead_letter_ids: Sequence[UUID], now: datetime) -> int:

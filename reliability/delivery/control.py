@@ -7,14 +7,14 @@ from django.db import transaction
 
 from reliability import queue
 from reliability.core import audit
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.core.lock_waits import deadlocks_retried
 from reliability.errors import NotCancellable, NotFound
 from reliability.models import DeadLetter, DeadLetterStatus, Delivery, DeliveryState, Workflow
 
 
 @deadlocks_retried
-def cancel(*, delivery_id: UUID, hand: Hand, now: datetime) -> Delivery:
+def cancel(*, delivery_id: UUID, actor: Actor, now: datetime) -> Delivery:
     """Withdraw a delivery that is not being sent. Raises `NotFound`, and `NotCancellable` once it is too late."""
     with transaction.atomic():
         waiting = Delivery.objects.pending().filter(pk=delivery_id)
@@ -25,45 +25,45 @@ def cancel(*, delivery_id: UUID, hand: Hand, now: datetime) -> Delivery:
         if delivery.dead_letter_id is not None:
             replayed = DeadLetter.objects.filter(pk=delivery.dead_letter_id, status=DeadLetterStatus.REPLAYING)
             replayed.update(status=DeadLetterStatus.DEAD)
-        audit.record(hand=hand, action="cancel", now=now, target=delivery)
+        audit.record(actor=actor, action="cancel", now=now, target=delivery)
     return delivery
 
 
 @deadlocks_retried
-def send_now(*, delivery_id: UUID, hand: Hand, now: datetime) -> Delivery:
+def send_now(*, delivery_id: UUID, actor: Actor, now: datetime) -> Delivery:
     """Make a waiting delivery due at once; limits and breakers still hold. Raises as `cancel` does."""
     with transaction.atomic():
         won = Delivery.objects.pending().filter(pk=delivery_id).update(due_at=now, waits_for=None)
         delivery = _found(delivery_id)
         if not won:
             raise NotCancellable(f"Only a pending delivery can be sent; this one is {delivery.state}.")
-        audit.record(hand=hand, action="send_now", now=now, target=delivery)
+        audit.record(actor=actor, action="send_now", now=now, target=delivery)
         queue.wake(lane_ids=[delivery.lane_id])
     return delivery
 
 
 @deadlocks_retried
-def pause(*, workflow_id: UUID, hand: Hand, now: datetime, until: datetime | None = None) -> Workflow:
+def pause(*, workflow_id: UUID, actor: Actor, now: datetime, until: datetime | None = None) -> Workflow:
     """Let a workflow's deliveries wait until `until`, or until it is resumed. Raises `NotFound`."""
     with transaction.atomic():
         workflow = _workflow(workflow_id)
-        workflow.paused, workflow.paused_reason, workflow.paused_until = True, hand.reason, until
+        workflow.paused, workflow.paused_reason, workflow.paused_until = True, actor.reason, until
         workflow.save(update_fields=["paused", "paused_reason", "paused_until", "updated_at"])
         details = {"until": until.isoformat()} if until else {}
-        audit.record(hand=hand, action="pause", now=now, target=workflow, details=details)
+        audit.record(actor=actor, action="pause", now=now, target=workflow, details=details)
         if until is not None:
             queue.wake_waiting(workflow_id=workflow.pk)
     return workflow
 
 
 @deadlocks_retried
-def resume(*, workflow_id: UUID, hand: Hand, now: datetime) -> Workflow:
+def resume(*, workflow_id: UUID, actor: Actor, now: datetime) -> Workflow:
     """Let a paused workflow's deliveries go on. Raises `NotFound`."""
     with transaction.atomic():
         workflow = _workflow(workflow_id)
         workflow.paused, workflow.paused_reason, workflow.paused_until = False, "", None
         workflow.save(update_fields=["paused", "paused_reason", "paused_until", "updated_at"])
-        audit.record(hand=hand, action="resume", now=now, target=workflow)
+        audit.record(actor=actor, action="resume", now=now, target=workflow)
         queue.wake_waiting(workflow_id=workflow.pk)
     return workflow
 

@@ -45,7 +45,7 @@ RAN = Q(result__in=(AttemptResult.TRANSIENT, AttemptResult.UNKNOWN, AttemptResul
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class ExecutionResult:
     """How an execution ended. `attempt` is the delivery's attempt that ran it, where that is known."""
 
     failed: bool
@@ -63,7 +63,7 @@ class Word:
         return ExecutionStatus.CRASHED if self.crashed else ExecutionStatus.ERROR
 
 
-def hear(*, lane: Lane, delivery: Delivery, word: Word, now: datetime) -> None:
+def record_results(*, lane: Lane, delivery: Delivery, word: ExecutionResult, now: datetime) -> None:
     """Hold a word against its delivery; both were read under the lane's lock (`held.lock`)."""
     if word.execution_id:
         names: dict[str, Any] = {
@@ -84,12 +84,12 @@ def catch_up(*, lane: Lane, delivery_ids: Sequence[UUID], now: datetime) -> None
         return
     early = Delivery.objects.select_for_update(no_key=True).filter(pk__in=delivery_ids, reported__isnull=False)
     for delivery in early.exclude(state=DeliveryState.SENDING):
-        word = Word(**(delivery.reported or {}))
+        word = ExecutionResult(**(delivery.reported or {}))
         Delivery.objects.filter(pk=delivery.pk).update(reported=None)
         _apply(lane, delivery, word, now)
 
 
-def is_stale(delivery: Delivery, word: Word) -> bool:
+def is_stale(delivery: Delivery, word: ExecutionResult) -> bool:
     """Whether a word is about an earlier attempt than the present one."""
     return word.attempt is not None and word.attempt < delivery.attempt_count
 
@@ -101,7 +101,7 @@ def letter_of(delivery: Delivery) -> DeadLetter | None:
     return DeadLetter.objects.filter(delivery=delivery).first()
 
 
-def _apply(lane: Lane, delivery: Delivery, word: Word, now: datetime) -> None:
+def _apply(lane: Lane, delivery: Delivery, word: ExecutionResult, now: datetime) -> None:
     if delivery.state == DeliveryState.SENDING:
         _remember(delivery, word)
     elif word.failed:
@@ -110,13 +110,13 @@ def _apply(lane: Lane, delivery: Delivery, word: Word, now: datetime) -> None:
         _succeed(lane, delivery, now)
 
 
-def _remember(delivery: Delivery, word: Word) -> None:
+def _remember(delivery: Delivery, word: ExecutionResult) -> None:
     """Keep what is said before the answer was settled; the settling hears it (`catch_up`)."""
     if not word.failed or _is_about_present(delivery, word):
         Delivery.objects.filter(pk=delivery.pk, state=DeliveryState.SENDING).update(reported=asdict(word))
 
 
-def _fail(lane: Lane, delivery: Delivery, word: Word, now: datetime) -> None:
+def _fail(lane: Lane, delivery: Delivery, word: ExecutionResult, now: datetime) -> None:
     match delivery.state:
         case DeliveryState.AWAITING_CALLBACK if _is_about_present(delivery, word):
             rules = outcome.rules_of(lane.policy)
@@ -138,7 +138,7 @@ def _fail(lane: Lane, delivery: Delivery, word: Word, now: datetime) -> None:
             _explain(delivery, word)
 
 
-def _settle(lane: Lane, delivery: Delivery, word: Word, verdict: Settlement, now: datetime) -> None:
+def _settle(lane: Lane, delivery: Delivery, word: ExecutionResult, verdict: Settlement, now: datetime) -> None:
     settled = lease_expiry.apply(
         delivery_id=delivery.pk,
         number=delivery.attempt_count,
@@ -158,11 +158,11 @@ def _settle(lane: Lane, delivery: Delivery, word: Word, verdict: Settlement, now
         policy = lane.policy
         said = Report(Signal.FAILURE, reason=outcome.describe(word.code, word.message))
         limit = policy.concurrency_limit
-        breakers.hear(breaker=lane.breaker, rules=policy.breaker, reports=[said], limit=limit, now=now)
+        breakers.record_results(breaker=lane.breaker, rules=policy.breaker, reports=[said], limit=limit, now=now)
         queue.wake(lane_ids=[lane.pk])
 
 
-def _explain(delivery: Delivery, word: Word) -> None:
+def _explain(delivery: Delivery, word: ExecutionResult) -> None:
     """Let a dead delivery's entry say what n8n says, unless that is about an earlier attempt."""
     letter = letter_of(delivery)
     if letter is None or (letter.execution_id and is_stale(delivery, word)):
@@ -202,7 +202,7 @@ def _recover(delivery: Delivery, now: datetime) -> None:
     DeadLetter.objects.filter(movable, pk=letter.pk).update(status=DeadLetterStatus.RECOVERED, closed_at=now)
 
 
-def _is_about_present(delivery: Delivery, word: Word) -> bool:
+def _is_about_present(delivery: Delivery, word: ExecutionResult) -> bool:
     """Whether a failure is the present attempt's. Where nobody says, an earlier one may have its report still to come.
 
     Where n8n answers when all is done, an earlier attempt's failure was an answer first, and its report follows: as

@@ -21,8 +21,8 @@ from reliability import queue
 from reliability.core import clock, lock_waits
 from reliability.lanes import breaker_reports, breakers, local_faults
 from reliability.lanes.admission import Admitted, admit
-from reliability.lanes.lane_lock import BRIEF, PATIENT, Held, Patience, hold
-from reliability.lanes.lane_snapshot import Look, look
+from reliability.lanes.lane_lock import BRIEF, PATIENT, LockedLane, Patience, lock_lane
+from reliability.lanes.lane_snapshot import LaneSnapshot, take_snapshot
 from reliability.lanes.messages import Claim, Sent
 from reliability.models import Breaker, Lane, LanePolicy
 from reliability.policies import rate
@@ -52,7 +52,7 @@ RETURNING d.id, d.attempt_count, d.retries_used, d.payload, d.idempotency_key, d
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class DispatchResult:
     """What one look brought. `full`: the lane is at its concurrency limit.
 
     `blocked`: a lock kept something from being taken back. `untold`: of these the instance's breaker is to be told yet.
@@ -65,7 +65,7 @@ class Round:
     untold: Sequence[Sent] = ()
 
 
-class Rest(enum.Enum):
+class LaneRelease(enum.Enum):
     """Whether a lane was left; if not, because something is due, or because its barrier has yet to be passed."""
 
     LEFT = enum.auto()
@@ -79,26 +79,26 @@ def run(
     sent: Sequence[Sent],
     capacity: int,
     covered_until: datetime | None = None,
-    attend: bool = False,
+    promises_look: bool = False,
     worker: str = "",
     patience: Patience = PATIENT,
-) -> Round:
+) -> DispatchResult:
     """Settle `sent`, then claim up to `capacity` of the lane's due deliveries.
 
     `covered_until` is when a wake-up is known to look at the lane if this worker dies; the result's is the one
-    known then. With `attend`, or at the lane's limit, arrivals need no wake-up for the next seconds: the caller
+    known then. With `promises_look`, or at the lane's limit, arrivals need no wake-up for the next seconds: the caller
     will look again. Raises `LaneLocked` and `Lane.DoesNotExist`.
     """
     with transaction.atomic():
-        held = hold(lane_id=lane_id, patience=patience)
+        held = lock_lane(lane_id=lane_id, patience=patience)
         lane, policy = held.lane, held.lane.policy
         if sent:
             _settle(held, policy, sent, worker)
-        seen = look(lane_id=lane_id)
+        seen = take_snapshot(lane_id=lane_id)
         ran_out, blocked = _ran_out(seen), False
         if ran_out:
             blocked = not lane_expiry.take_back(lane=lane, policy=policy, now=seen.now)
-            seen = look(lane_id=lane_id)
+            seen = take_snapshot(lane_id=lane_id)
         # Last: whoever holds the instance's breaker waits for no row of a lane (`reliability.core.lock_order`).
         shared, untold = _tell_instance(held, sent) if sent else (held.shared, ())
         admitted = Admitted(0)
@@ -107,14 +107,16 @@ def run(
         claims = _claim(lane, policy, admitted, seen) if admitted.room and seen.due else ()
         in_flight = seen.in_flight + len(claims)
         full = in_flight >= policy.concurrency_limit
-        if attend or full:
-            _attend(lane, seen.now)
+        if promises_look or full:
+            _promise_look(lane, seen.now)
         if in_flight:
             covered_until = _cover(lane, policy, seen, covered_until)
-    return Round(claims, full, covered_until, blocked, untold)
+    return DispatchResult(claims, full, covered_until, blocked, untold)
 
 
-def rest(*, lane_id: int, owes_barrier: bool = False, blocked: bool = False, patience: Patience = PATIENT) -> Rest:
+def release_lane(
+    *, lane_id: int, owes_barrier: bool = False, blocked: bool = False, patience: Patience = PATIENT
+) -> LaneRelease:
     """Leave the lane, with a wake-up planned for whatever it waits for.
 
     Where something is due that may go, nothing was left, and the caller has to look again. Likewise where others may
@@ -123,26 +125,26 @@ def rest(*, lane_id: int, owes_barrier: bool = False, blocked: bool = False, pat
     does.
     """
     with transaction.atomic():
-        held = hold(lane_id=lane_id, patience=patience)
+        held = lock_lane(lane_id=lane_id, patience=patience)
         lane = held.lane
         if lane.attended_until is not None:
             # Whoever read the promise holds the advisory lock, shared: so the barrier comes after its withdrawal.
             Lane.objects.filter(pk=lane_id).update(attended_until=None)
             owes_barrier = True
         if owes_barrier and not queue.try_barrier(lane_id=lane_id):
-            return Rest.BARRIER
-        seen = look(lane_id=lane_id)
+            return LaneRelease.BARRIER
+        seen = take_snapshot(lane_id=lane_id)
         admitted = admit(lane=lane, policy=lane.policy, seen=seen, capacity=1, shared=held.shared)
         due_now = seen.due is not None and seen.due <= seen.now
         ran_out = _ran_out(seen)
         if (due_now and admitted.room) or (ran_out and not blocked):
-            return Rest.DUE
+            return LaneRelease.DUE
         blocked_until = admitted.ask_at if due_now else seen.due
         moments = [at for at in (blocked_until, seen.lease_ends, seen.expires) if at is not None]
         if moments:
             soonest = seen.now + BLOCKED_WAIT if ran_out else min(moments)
             queue.wake_at(lane_id=lane_id, at=soonest)
-    return Rest.LEFT
+    return LaneRelease.LEFT
 
 
 def tell_instance(*, batch: Sequence[Sent]) -> bool:
@@ -155,19 +157,19 @@ def tell_instance(*, batch: Sequence[Sent]) -> bool:
     return True
 
 
-def _ran_out(seen: Look) -> bool:
+def _ran_out(seen: LaneSnapshot) -> bool:
     """Whether a lease, or a delivery's time to be sent at all, is over."""
     return any(at is not None and at <= seen.now for at in (seen.lease_ends, seen.expires))
 
 
-def _attend(lane: Lane, now: datetime) -> None:
+def _promise_look(lane: Lane, now: datetime) -> None:
     """Promise to look again; renewed when half of it is over. A wake-up stands by at its end."""
     if lane.attended_until is None or lane.attended_until - now < ATTENDED / 2:
         Lane.objects.filter(pk=lane.pk).update(attended_until=now + ATTENDED)
         queue.wake_at(lane_id=lane.pk, at=now + ATTENDED)
 
 
-def _cover(lane: Lane, policy: LanePolicy, seen: Look, covered_until: datetime | None) -> datetime:
+def _cover(lane: Lane, policy: LanePolicy, seen: LaneSnapshot, covered_until: datetime | None) -> datetime:
     """Plan a look for when the first lease ends, unless one is still to come."""
     if covered_until is not None and covered_until > seen.now:
         return covered_until
@@ -191,7 +193,7 @@ def send_by(policy: LanePolicy, *, since: float) -> float:
     return since + (policy.timeout + LEASE_MARGIN - SETTLE_MARGIN).total_seconds()
 
 
-def _claim(lane: Lane, policy: LanePolicy, admitted: Admitted, seen: Look) -> tuple[Claim, ...]:
+def _claim(lane: Lane, policy: LanePolicy, admitted: Admitted, seen: LaneSnapshot) -> tuple[Claim, ...]:
     now = seen.now
     token, until = uuid4(), lease_end(policy, now)
     latest = send_by(policy, since=seen.asked_at)
@@ -229,7 +231,7 @@ def _claim_of(
     policy: LanePolicy,
     admitted: Admitted,
     token: UUID,
-    seen: Look,
+    seen: LaneSnapshot,
     latest: float,
 ) -> Claim:
     delivery_id, number, retries_used, payload, key, stale, is_replay, created_at, request_id, traceparent, _ = row
@@ -261,7 +263,7 @@ def _claim_of(
     )
 
 
-def _settle(held: Held, policy: LanePolicy, batch: Sequence[Sent], worker: str) -> None:
+def _settle(held: LockedLane, policy: LanePolicy, batch: Sequence[Sent], worker: str) -> None:
     """Write down what came back, and tell the lane's breaker."""
     lane, now = held.lane, held.now
     passed_at = breaker_reports.passed_at(lane=lane, batch=batch)
@@ -271,7 +273,7 @@ def _settle(held: Held, policy: LanePolicy, batch: Sequence[Sent], worker: str) 
     correlation.catch_up(lane=lane, delivery_ids=early, now=now)
 
 
-def _tell_instance(held: Held, batch: Sequence[Sent]) -> tuple[Breaker | None, Sequence[Sent]]:
+def _tell_instance(held: LockedLane, batch: Sequence[Sent]) -> tuple[Breaker | None, Sequence[Sent]]:
     """Return the instance's breaker once it was told of a batch, and what it has yet to be told for it was locked."""
     try:
         breaker = held.shared or breakers.instance()

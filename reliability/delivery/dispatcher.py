@@ -26,14 +26,14 @@ from django.db import DatabaseError, Error, connection
 from config.database.sqlstates import is_away
 from reliability import queue as engine
 from reliability.core import lock_waits, process_usage, request_context
-from reliability.core.request_context import Origin
+from reliability.core.request_context import RequestContext
 from reliability.lanes.lane_lock import BRIEF, PATIENT, LaneLocked, Patience
 from reliability.lanes.messages import Claim, Sent
 from reliability.models import Lane
 
 from . import dispatch, sending
-from .dispatch import Rest, Round
-from .turns import Attend, Finished, LockedLanes, Turn
+from .dispatch import DispatchResult, LaneRelease
+from .turns import Finished, LockedLanes, ProcessLane, Turn
 
 TURN = 5.0
 LINGER, LINGER_LAST = 0.01, 1.0
@@ -64,7 +64,7 @@ class Dispatcher:
     def __init__(self, *, capacity: int) -> None:
         self.capacity = capacity
         self.worker = process_usage.NAME
-        self._inbox: queue.SimpleQueue[Attend | Finished | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[ProcessLane | Finished | None] = queue.SimpleQueue()
         self._turns: dict[int, Turn] = {}
         self._later: list[tuple[float, int]] = []
         self._looks: dict[int, float] = {}
@@ -77,10 +77,10 @@ class Dispatcher:
         self._starting = threading.Lock()
         self._closed = False
 
-    def attend(self, *, lane_id: int) -> "Future[None]":
+    def process_lane(self, *, lane_id: int) -> "Future[None]":
         """Take a lane into care; the future ends when its turn does, with nothing of it in flight here."""
         future: Future[None] = Future()
-        self._inbox.put(Attend(lane_id, future))
+        self._inbox.put(ProcessLane(lane_id, future))
         with self._starting:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
@@ -157,11 +157,11 @@ class Dispatcher:
         turns = [turn for lane_id in lanes if (turn := self._turns.get(lane_id))]
         return all(turn.busy >= HOT_ROUNDS and turn.in_flight for turn in turns)
 
-    def _take(self, message: Attend | Finished | None, lanes: dict[int, None]) -> None:
+    def _take(self, message: ProcessLane | Finished | None, lanes: dict[int, None]) -> None:
         if message is None:
             return
         lanes[message.lane_id] = None
-        if isinstance(message, Attend):
+        if isinstance(message, ProcessLane):
             self._begin(message)
             return
         self._in_flight -= 1
@@ -170,7 +170,7 @@ class Dispatcher:
         if message.sent is not None:
             turn.done.append(message.sent)
 
-    def _begin(self, message: Attend) -> None:
+    def _begin(self, message: ProcessLane) -> None:
         ends = time.monotonic() + TURN
         turn = self._turns.get(message.lane_id)
         if turn is None:
@@ -245,7 +245,9 @@ class Dispatcher:
         over = time.monotonic() >= turn.ends
         room = 0 if over else self._room(turn)
         done = [] if turn.apart else turn.done
-        found = self._look(turn, sent=done, room=room, patience=patience, attend=turn.busy >= HOT_ROUNDS and not over)
+        found = self._look(
+            turn, sent=done, room=room, patience=patience, promises_look=turn.busy >= HOT_ROUNDS and not over
+        )
         turn.blocked = found.blocked
         if not turn.apart:
             turn.done = []
@@ -266,13 +268,15 @@ class Dispatcher:
         if turn.apart:
             self._try_later(turn, waited=False)
 
-    def _look(self, turn: Turn, *, sent: Sequence[Sent], room: int, patience: Patience, attend: bool = False) -> Round:
+    def _look(
+        self, turn: Turn, *, sent: Sequence[Sent], room: int, patience: Patience, promises_look: bool = False
+    ) -> DispatchResult:
         found = dispatch.run(
             lane_id=turn.lane_id,
             sent=sent,
             capacity=room,
             covered_until=turn.covered_until,
-            attend=attend,
+            promises_look=promises_look,
             worker=self.worker,
             patience=patience,
         )
@@ -312,11 +316,11 @@ class Dispatcher:
 
     def _rest(self, turn: Turn, patience: Patience) -> None:
         turn.busy, turn.lingered = 0, False
-        left = dispatch.rest(
+        left = dispatch.release_lane(
             lane_id=turn.lane_id, owes_barrier=turn.owes_barrier, blocked=turn.blocked, patience=patience
         )
-        turn.owes_barrier = left is Rest.BARRIER
-        if left is not Rest.LEFT:
+        turn.owes_barrier = left is LaneRelease.BARRIER
+        if left is not LaneRelease.LEFT:
             self._linger(turn)
         elif not turn.in_flight:
             self._end(turn)
@@ -370,7 +374,7 @@ class Dispatcher:
         """Send, in a thread of the pool. An error of our own leaves the lease to run out, and is on record."""
         sent = None
         try:
-            with request_context.within(Origin(claim.request_id)):
+            with request_context.within(RequestContext(claim.request_id)):
                 sent = sending.send(claim, started_at=claim.now())
         except Exception:
             logger.exception("send_failed", extra={"delivery": str(claim.delivery_id), "request_id": claim.request_id})
@@ -393,6 +397,6 @@ def dispatcher() -> Dispatcher:
     return Dispatcher(capacity=settings.WORKER_MAX_IN_FLIGHT)
 
 
-def attend(*, lane_id: int) -> "Future[None]":
+def process_lane(*, lane_id: int) -> "Future[None]":
     """Take a lane into this process's care (`Dispatcher.attend`)."""
-    return dispatcher().attend(lane_id=lane_id)
+    return dispatcher().process_lane(lane_id=lane_id)

@@ -94,7 +94,7 @@ def accept(*, triggers: Sequence[Trigger], now: datetime) -> list[Accepted]:
 
     Raises `UnknownWorkflow`, and `IdempotencyConflict` where a key was used with another payload.
     """
-    own = request_context.take() if len(triggers) == 1 else None
+    own = request_context.take_own_id() if len(triggers) == 1 else None
     lines = [_line(trigger, own) for trigger in triggers]
     if len(lines) == 1 and not connection.in_atomic_block:
         line = lines[0]
@@ -114,14 +114,14 @@ def accept_by_key(
     `None`: nothing was kept, and all is to be looked at closer, from the key on (migration 0021). `tenant` is the one
     asked for, if any. The trigger has no expiry.
     """
-    own = request_context.take()
+    own = request_context.take_own_id()
     line = _line(trigger, own)
     one = (prefix, key_hash, tenant, line.id, *_came([line]), trigger.workflow, line.key)
     with connection.cursor() as cursor:
         cursor.execute(ACCEPT_BY_KEY, [*one, trigger.payload, trigger.digest, trigger.deliver_at])
         accepted, lane_id, whose, now = cursor.fetchone()
     if not accepted:
-        request_context.give_back(own)
+        request_context.return_own_id(own)
         return None
     return _made(line, _Found(lane_id, accepted=True, skips=False), now), replace(trigger, tenant=whose)
 

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import connection
 
 from config.database.prepared import prepared_cursor
-from reliability.core.db_pipeline import together
+from reliability.core.db_pipeline import pipelined
 from reliability.lanes.messages import Sent
 from reliability.models import DeliveryState, LanePolicy, error_fields
 from reliability.models.ids import uuid7
@@ -156,7 +156,7 @@ def settle_sent(
     won = _settle(decided, now=now)
     kept = [(sent, verdict) for sent, verdict in decided if sent.claim.delivery_id in won]
     if kept:
-        with together():
+        with pipelined():
             _record(kept, worker=worker)
             rollups.count(lane_id=kept[0][0].claim.lane_id, tally=_tally(kept, now), now=now)
     finish(

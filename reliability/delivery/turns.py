@@ -36,7 +36,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Attend:
+class ProcessLane:
     """Take a lane into care; the future ends with the turn."""
 
     lane_id: int

@@ -15,7 +15,7 @@ from reliability.policies import bulkhead, rate
 from reliability.policies.breaker import Admission
 
 from . import breakers, local_faults
-from .lane_snapshot import Look
+from .lane_snapshot import LaneSnapshot
 
 RAMP_WAIT = timedelta(milliseconds=200)
 # How soon lanes that wait for the instance's probe look whether they may send the next one.
@@ -33,7 +33,9 @@ class Admitted:
     instance: Breaker | None = None
 
 
-def admit(*, lane: Lane, policy: LanePolicy, seen: Look, capacity: int, shared: Breaker | None = None) -> Admitted:
+def admit(
+    *, lane: Lane, policy: LanePolicy, seen: LaneSnapshot, capacity: int, shared: Breaker | None = None
+) -> Admitted:
     """Hold the lane against every limit: switch, pause, concurrency, both breakers, rate, this worker's capacity.
 
     `shared` is the instance's breaker, where this transaction has read it already.

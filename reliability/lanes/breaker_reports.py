@@ -29,7 +29,7 @@ def tell_lane(
     heard = [(sent, _lane_report(lane, sent, passed_at)) for sent in batch]
     reports = [report for _, report in heard if report is not None]
     limit = policy.concurrency_limit
-    breakers.hear(breaker=lane.breaker, rules=policy.breaker, reports=reports, limit=limit, now=now)
+    breakers.record_results(breaker=lane.breaker, rules=policy.breaker, reports=reports, limit=limit, now=now)
     if any(report is None and sent.claim.lane_probe for sent, report in heard):
         breakers.release_probe(breaker=lane.breaker)
 
@@ -67,7 +67,7 @@ def tell_instance(*, breaker: Breaker, batch: Sequence[Sent], now: datetime) -> 
     rules = instance_breaker_policy()
     # The slow start of the whole instance is over once as many go as one lane may ever have in flight.
     limit = settings.N8N_MAX_CONCURRENCY
-    changes = breakers.hear(breaker=breaker, rules=rules, reports=reports, limit=limit, now=now)
+    changes = breakers.record_results(breaker=breaker, rules=rules, reports=reports, limit=limit, now=now)
     if any(report is None and sent.claim.instance_probe for sent, report in heard):
         breakers.release_probe(breaker=breaker)
     if any(change.to_state is State.CLOSED for change in changes):

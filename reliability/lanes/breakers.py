@@ -14,7 +14,7 @@ from django.db import connection, transaction
 
 from reliability import queue
 from reliability.core import audit
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.core.lock_waits import deadlocks_retried
 from reliability.errors import NotFound
 from reliability.models import Breaker, BreakerTransition, Delivery, Lane, Scope
@@ -79,7 +79,7 @@ def policy_of(breaker: Breaker) -> policy.Policy:
     return breaker.lane.policy.breaker if breaker.lane is not None else instance_breaker_policy()
 
 
-def hear(
+def record_results(
     *,
     breaker: Breaker,
     rules: policy.Policy,
@@ -111,26 +111,26 @@ def release_probe(*, breaker: Breaker) -> None:
 
 
 @deadlocks_retried
-def reset(*, breaker_id: UUID, hand: Hand, now: datetime) -> Breaker:
+def reset(*, breaker_id: UUID, actor: Actor, now: datetime) -> Breaker:
     """Close a breaker by hand, and wake what waits behind it. Raises `NotFound`."""
     with transaction.atomic():
         breaker = locked(breaker_id=breaker_id)
-        verdict = policy.reset(snapshot=breaker.snapshot, reason=hand.reason)
-        _keep(breaker, verdict.snapshot, [verdict.transition], actor=hand.actor, now=now)
-        audit.record(hand=hand, action="reset_breaker", now=now, target=breaker)
+        verdict = policy.reset(snapshot=breaker.snapshot, reason=actor.reason)
+        _keep(breaker, verdict.snapshot, [verdict.transition], actor=actor.name, now=now)
+        audit.record(actor=actor, action="reset_breaker", now=now, target=breaker)
         _wake(breaker)
     return breaker
 
 
 @deadlocks_retried
-def force_open(*, breaker_id: UUID, hand: Hand, now: datetime, until: datetime | None = None) -> Breaker:
+def force_open(*, breaker_id: UUID, actor: Actor, now: datetime, until: datetime | None = None) -> Breaker:
     """Hold a breaker open until `until`, or until it is reset. Raises `NotFound`."""
     with transaction.atomic():
         breaker = locked(breaker_id=breaker_id)
-        verdict = policy.force_open(snapshot=breaker.snapshot, now=now, reason=hand.reason, until=until)
-        _keep(breaker, verdict.snapshot, [verdict.transition], actor=hand.actor, now=now)
+        verdict = policy.force_open(snapshot=breaker.snapshot, now=now, reason=actor.reason, until=until)
+        _keep(breaker, verdict.snapshot, [verdict.transition], actor=actor.name, now=now)
         details = {"until": until.isoformat()} if until else {}
-        audit.record(hand=hand, action="force_open_breaker", now=now, target=breaker, details=details)
+        audit.record(actor=actor, action="force_open_breaker", now=now, target=breaker, details=details)
         if until is not None:
             _wake(breaker)
     return breaker

@@ -9,7 +9,7 @@ from django.db import transaction
 
 from reliability import queue
 from reliability.core import audit
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.core.lock_waits import deadlocks_retried
 from reliability.errors import NotFound
 from reliability.models import Flag, FlagName
@@ -31,7 +31,7 @@ def complete(*, using: str, apps: Apps = present, **_: Any) -> None:
 
 
 @deadlocks_retried
-def switch(*, name: str, enabled: bool, hand: Hand, now: datetime) -> Flag:
+def switch(*, name: str, enabled: bool, actor: Actor, now: datetime) -> Flag:
     """Turn a part of the service on or off; what waited for dispatch goes on. Raises `NotFound`."""
     if name not in FlagName.values:
         raise NotFound(f"There is no switch '{name}'; there are {', '.join(FlagName.values)}.")
@@ -39,19 +39,19 @@ def switch(*, name: str, enabled: bool, hand: Hand, now: datetime) -> Flag:
         Flag.objects.bulk_create([Flag(name=name)], ignore_conflicts=True)
         flag = Flag.objects.select_for_update(no_key=True).get(pk=name)
         if flag.enabled != enabled:
-            flag.enabled, flag.reason, flag.changed_at, flag.changed_by = enabled, hand.reason, now, hand.actor
+            flag.enabled, flag.reason, flag.changed_at, flag.changed_by = enabled, actor.reason, now, actor.name
             flag.save()
-            audit.record(hand=hand, action="switch_on" if enabled else "switch_off", now=now, target=flag)
+            audit.record(actor=actor, action="switch_on" if enabled else "switch_off", now=now, target=flag)
             if enabled and name == FlagName.DISPATCH:
                 queue.wake_waiting()
     return flag
 
 
-def switch_on(*, name: str, hand: Hand, now: datetime) -> Flag:
+def switch_on(*, name: str, actor: Actor, now: datetime) -> Flag:
     """Turn a part on. Raises `NotFound`."""
-    return switch(name=name, enabled=True, hand=hand, now=now)
+    return switch(name=name, enabled=True, actor=actor, now=now)
 
 
-def switch_off(*, name: str, hand: Hand, now: datetime) -> Flag:
+def switch_off(*, name: str, actor: Actor, now: datetime) -> Flag:
     """Turn a part off. Raises `NotFound`."""
-    return switch(name=name, enabled=False, hand=hand, now=now)
+    return switch(name=name, enabled=False, actor=actor, now=now)

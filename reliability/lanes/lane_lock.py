@@ -11,7 +11,7 @@ from django.db import DatabaseError
 
 from config.database.prepared import prepared_cursor
 from reliability.core import lock_waits
-from reliability.core.db_pipeline import together
+from reliability.core.db_pipeline import pipelined
 from reliability.models import Breaker, Lane, Scope, Workflow
 from reliability.models.rows import Columns
 
@@ -37,7 +37,7 @@ WHERE l.id = %s
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class LockedLane:
     """A lane under its lock since `now`. `shared` is the instance's breaker as it was then, unlocked, if it is made."""
 
     lane: Lane
@@ -62,7 +62,7 @@ PATIENT = Patience(for_lane=True, wait=timedelta(milliseconds=100))
 BRIEF = Patience(for_lane=False, wait=timedelta(milliseconds=10))
 
 
-def hold(*, lane_id: int, patience: Patience | None = None) -> Held:
+def lock_lane(*, lane_id: int, patience: Patience | None = None) -> LockedLane:
     """Lock a lane; return it with its workflow and its breaker. Raises `Lane.DoesNotExist`.
 
     With `patience`, all waits of the transaction have a limit, and a lane that is locked raises `LaneLocked`.
@@ -73,7 +73,7 @@ def hold(*, lane_id: int, patience: Patience | None = None) -> Held:
         limit = [lock_waits.milliseconds(patience.wait)]
     with prepared_cursor() as holder, prepared_cursor() as reader:
         try:
-            with together():
+            with pipelined():
                 holder.execute(statement, [lane_id, *limit])
                 reader.execute(READ, [lane_id])
         except DatabaseError as error:
@@ -92,9 +92,9 @@ def hold(*, lane_id: int, patience: Patience | None = None) -> Held:
     lane, breaker = LANES.instance(lanes), BREAKERS.instance(breakers)
     lane.workflow = WORKFLOWS.instance(workflows)
     lane.breaker, breaker.lane = breaker, lane
-    return Held(lane, SHARED.instance(shared) if shared[0] is not None else None, row[0])
+    return LockedLane(lane, SHARED.instance(shared) if shared[0] is not None else None, row[0])
 
 
 def lock(*, lane_id: int) -> Lane:
     """Return the lane, its workflow and its breaker, under the lane's lock. Raises `Lane.DoesNotExist`."""
-    return hold(lane_id=lane_id).lane
+    return lock_lane(lane_id=lane_id).lane

@@ -7,7 +7,7 @@ from config.database.prepared import prepared_cursor
 from reliability.transport import exchange
 
 # One scan counts what is in flight and finds the first end among it; the same for slots.
-LOOK = """
+SNAPSHOT = """
 SELECT clock_timestamp(), flying.count + slots.count, flying.ends,
     (SELECT min(expires_at) FROM reliability_delivery
         WHERE lane_id = %(lane)s AND state = 'pending' AND expires_at IS NOT NULL),
@@ -23,7 +23,7 @@ FROM (SELECT count(*), min(lease_until) AS ends FROM reliability_delivery
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class LaneSnapshot:
     """What a lane holds at `now`. `in_flight` counts slots that others hold, whose first end is `slot_ends`.
 
     `asked_at` is a moment of `exchange.now()`, just before `now` was asked for.
@@ -44,9 +44,9 @@ class Look:
         return min((at for at in (self.lease_ends, self.slot_ends) if at is not None), default=None)
 
 
-def look(*, lane_id: int) -> Look:
+def take_snapshot(*, lane_id: int) -> LaneSnapshot:
     """Return what the lane holds now."""
     asked_at = exchange.now()
     with prepared_cursor() as cursor:
-        cursor.execute(LOOK, {"lane": lane_id})
-        return Look(asked_at, *cursor.fetchone())
+        cursor.execute(SNAPSHOT, {"lane": lane_id})
+        return LaneSnapshot(asked_at, *cursor.fetchone())

@@ -41,7 +41,7 @@ def take(*, wanted: Wanted) -> Slot:
     with transaction.atomic():
         lane_id = found or opening.open_lane(workflow_id=workflow_id, tenant=wanted.tenant).pk
         lane = lane_lock.lock(lane_id=lane_id)
-        seen = lane_snapshot.look(lane_id=lane_id)
+        seen = lane_snapshot.take_snapshot(lane_id=lane_id)
         limit = lane.policy.concurrency_limit
         if seen.in_flight >= limit:
             raise LimitReached(f"All {limit} places of the lane are taken.", retry_after=_wait(seen.frees, seen.now))

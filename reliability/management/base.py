@@ -16,7 +16,7 @@ from django.utils.timezone import is_naive
 from reliability.bulk.candidates import LABELS as CAUSES
 from reliability.bulk.preview import Preview
 from reliability.core import json_files
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.core.json_files import Imported
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.errors import BackstopError, InvalidInput
@@ -35,8 +35,8 @@ class OperatorCommand(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--reason", default="", help="kept in the audit log")
 
-    def hand(self, options: Mapping[str, Any]) -> Hand:
-        return Hand(actor=f"command:{_user()}", reason=options.get("reason") or "")
+    def actor(self, options: Mapping[str, Any]) -> Actor:
+        return Actor(name=f"command:{_user()}", reason=options.get("reason") or "")
 
     def explain(self, error: BackstopError) -> str:
         """Return an error with its fields, one per line."""
@@ -55,14 +55,14 @@ class ImportCommand(OperatorCommand):
         super().add_arguments(parser)
         parser.add_argument("files", nargs="+", metavar="FILE", help="JSON file, or - for standard input")
 
-    def load(self, documents: Sequence[dict[str, Any]], hand: Hand) -> Sequence[Imported]:
+    def load(self, documents: Sequence[dict[str, Any]], actor: Actor) -> Sequence[Imported]:
         """Bring the database in line with the documents. Raises `InvalidInput`."""
         raise NotImplementedError
 
     def handle(self, *args: Any, **options: Any) -> None:
         documents = [one for name in options["files"] for one in self._parse(name)]
         try:
-            done = self.load(documents, self.hand(options))
+            done = self.load(documents, self.actor(options))
         except BackstopError as error:
             raise CommandError(self.explain(error)) from None
         for one in done:

@@ -6,14 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .demo.builder import Book
+    from .demo.builder import Builder
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """What another room adds: rows to a book whose lanes are open; how they go; and whether it holds other data."""
 
-    fill: "Callable[[Book], None]"
+    fill: "Callable[[Builder], None]"
     remove: Callable[[], int]
     holds_other: Callable[[], bool]
 

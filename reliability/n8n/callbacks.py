@@ -9,7 +9,7 @@ from django.db import transaction
 from reliability.core import known_secrets
 from reliability.core.lock_waits import deadlocks_retried
 from reliability.delivery import correlation
-from reliability.delivery.correlation import Word
+from reliability.delivery.correlation import ExecutionResult
 from reliability.errors import Conflict, NotFound
 from reliability.lanes import lane_lock
 from reliability.models import Delivery, DeliveryState
@@ -51,20 +51,20 @@ def report(*, delivery_id: UUID, ended: Ended, now: datetime) -> Delivery:
         hide = known_secrets.redactor(lane.workflow)
         word = _word(replace(ended, error=hide.text(ended.error)))
         _check(delivery, word)
-        correlation.hear(lane=lane, delivery=delivery, word=word, now=now)
+        correlation.record_results(lane=lane, delivery=delivery, word=word, now=now)
         delivery.refresh_from_db()
         delivery.lane = lane
     return delivery
 
 
-def _word(ended: Ended) -> Word:
+def _word(ended: Ended) -> ExecutionResult:
     if ended.succeeded:
-        return Word(failed=False, execution_id=ended.execution_id, attempt=ended.attempt)
+        return ExecutionResult(failed=False, execution_id=ended.execution_id, attempt=ended.attempt)
     message = ended.error or "The workflow reported that it failed."
-    return Word(True, FAILED_CODE, message, execution_id=ended.execution_id, attempt=ended.attempt)
+    return ExecutionResult(True, FAILED_CODE, message, execution_id=ended.execution_id, attempt=ended.attempt)
 
 
-def _check(delivery: Delivery, word: Word) -> None:
+def _check(delivery: Delivery, word: ExecutionResult) -> None:
     if delivery.state in OVER:
         raise Conflict(f"A report comes too late: the delivery is {delivery.state}.")
     if not delivery.attempt_count:

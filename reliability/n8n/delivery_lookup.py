@@ -37,7 +37,7 @@ class Found:
     again: bool = False
 
 
-def look(*, report_id: UUID) -> None:
+def look_up(*, report_id: UUID) -> None:
     """Look a report's execution up, and settle the report. Doing it twice does it once."""
     report = FailureReport.objects.filter(pk=report_id, state=ReportState.LOOKING_UP).first()
     if report is None:
@@ -78,7 +78,7 @@ def _settle(report: FailureReport, found: Found, now: datetime) -> None:
     delivery = delivery_of(origin=found.origin, workflow_id=found.workflow_id)
     if delivery is None:
         note = f"its origin was not found: {found.note}" if found.note else ""
-        failure_reports.bury(report=report, now=now, note=note)
+        failure_reports.create_dead_letter(report=report, now=now, note=note)
     elif report.tenant not in ("", delivery.lane.tenant):
         failure_reports.refuse(report=report)
     else:

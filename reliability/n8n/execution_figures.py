@@ -85,6 +85,6 @@ def _keep_and_tell(lane: Lane, figures: Figures, now: datetime) -> bool:
         said = Report(signal, probe=figures.probe, reason=reason)
         policy = lane.policy
         limit = policy.concurrency_limit
-        if breakers.hear(breaker=lane.breaker, rules=policy.breaker, reports=[said], limit=limit, now=now):
+        if breakers.record_results(breaker=lane.breaker, rules=policy.breaker, reports=[said], limit=limit, now=now):
             queue.wake(lane_ids=[lane.pk])
     return created

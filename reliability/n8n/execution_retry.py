@@ -17,7 +17,7 @@ from django.db import DatabaseError, transaction
 
 from reliability import queue
 from reliability.core import audit, clock, known_secrets, lock_waits
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.delivery import executions
 from reliability.errors import NotFound, NotReplayable
 from reliability.lanes import lane_lock
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Went:
+class RetryStatus:
     """How a retry stands: `succeeded`, or `None` while nobody knows; `running` where n8n shows it."""
 
     succeeded: bool | None = None
@@ -52,7 +52,7 @@ class Went:
     begun: bool = True
 
 
-def begin(*, dead_letter_id: UUID, hand: Hand, now: datetime, load_workflow: bool = True) -> ExecutionRetry:
+def begin(*, dead_letter_id: UUID, actor: Actor, now: datetime, load_workflow: bool = True) -> ExecutionRetry:
     """Have a dead letter's execution retried. `load_workflow` takes the workflow as it is now.
 
     Raises `NotFound`, `NotReplayable` where it is not dead or n8n kept no execution, and `NotConfigured`.
@@ -71,7 +71,7 @@ def begin(*, dead_letter_id: UUID, hand: Hand, now: datetime, load_workflow: boo
         if not made:
             raise NotReplayable(f"Only a dead letter can be replayed; this one is {letter.status}.")
         details = {"execution": letter.execution_id, "retry": str(made[0].pk), "load_workflow": load_workflow}
-        audit.record(hand=hand, action="replay", now=now, target=letter, details=details)
+        audit.record(actor=actor, action="replay", now=now, target=letter, details=details)
     return made[0]
 
 
@@ -132,20 +132,20 @@ def wake_stuck(*, now: datetime) -> int:
     return len(ids)
 
 
-def _try(retry: ExecutionRetry) -> Went | None:
+def _try(retry: ExecutionRetry) -> RetryStatus | None:
     """Ask n8n for the retry, unless the execution needs none, or another worker asks. No transaction is open here."""
     try:
         original = n8n_client.execution(execution_id=retry.execution_id, with_data=True)
     except n8n_client.NotReached as error:
-        return Went(error=error.detail, begun=False)
+        return RetryStatus(error=error.detail, begun=False)
     except n8n_client.N8nError as error:
-        return Went(succeeded=False, error=error.detail)
+        return RetryStatus(succeeded=False, error=error.detail)
     if _is_anothers(retry.dead_letter.lane, original):
-        return Went(succeeded=False, error=f"Execution {original.id} is of another workflow or tenant.")
+        return RetryStatus(succeeded=False, error=f"Execution {original.id} is of another workflow or tenant.")
     if original.retry_success_id or original.status == "success":
-        return Went(succeeded=True, execution_id=original.retry_success_id or original.id)
+        return RetryStatus(succeeded=True, execution_id=original.retry_success_id or original.id)
     if original.status not in RETRIABLE:
-        return Went(succeeded=False, error=f"n8n says that execution {original.id} is {original.status}.")
+        return RetryStatus(succeeded=False, error=f"n8n says that execution {original.id} is {original.status}.")
     return _ask(retry) if _claim(retry, clock.now()) else None
 
 
@@ -171,30 +171,30 @@ def _claim(retry: ExecutionRetry, now: datetime) -> bool:
     return True
 
 
-def _ask(retry: ExecutionRetry) -> Went:
+def _ask(retry: ExecutionRetry) -> RetryStatus:
     try:
         made = n8n_client.retry(execution_id=retry.execution_id, load_workflow=retry.load_workflow)
     except n8n_client.NotReached as error:
-        return Went(error=error.detail, begun=error.begun)
+        return RetryStatus(error=error.detail, begun=error.begun)
     except n8n_client.N8nError as error:
-        return Went(succeeded=False, error=error.detail)
-    return _went(made)
+        return RetryStatus(succeeded=False, error=error.detail)
+    return _status_of(made)
 
 
-def _look(retry: ExecutionRetry) -> Went:
+def _look(retry: ExecutionRetry) -> RetryStatus:
     """Find the retry in n8n: the one whose id is known, or that the execution was made good by, or its newest one."""
     try:
         if retry.new_execution_id:
-            return _went(n8n_client.execution(execution_id=retry.new_execution_id, with_data=True))
+            return _status_of(n8n_client.execution(execution_id=retry.new_execution_id, with_data=True))
         original = n8n_client.execution(execution_id=retry.execution_id)
         if original.retry_success_id:
-            return Went(succeeded=True, execution_id=original.retry_success_id)
+            return RetryStatus(succeeded=True, execution_id=original.retry_success_id)
         found = _newest(retry, original)
         if found is None:
-            return Went(error="n8n shows no such retry.")
-        return _went(n8n_client.execution(execution_id=found.id, with_data=True))
+            return RetryStatus(error="n8n shows no such retry.")
+        return _status_of(n8n_client.execution(execution_id=found.id, with_data=True))
     except n8n_client.N8nError as error:
-        return Went(error=error.detail)
+        return RetryStatus(error=error.detail)
 
 
 def _newest(retry: ExecutionRetry, original: N8nExecution) -> N8nExecution | None:
@@ -207,17 +207,19 @@ def _newest(retry: ExecutionRetry, original: N8nExecution) -> N8nExecution | Non
     return None
 
 
-def _went(execution: N8nExecution) -> Went:
+def _status_of(execution: N8nExecution) -> RetryStatus:
     if execution.status == "success":
-        return Went(succeeded=True, execution_id=execution.id)
+        return RetryStatus(succeeded=True, execution_id=execution.id)
     if execution.status in ENDED_BADLY:
         fallback = {"message": f"The execution ended as {execution.status}."}
         said = describe(execution.node, execution.error or fallback)
-        return Went(False, execution.id, known_secrets.redactor_of_all().text(said))
-    return Went(execution_id=execution.id, running=True, error=f"Execution {execution.id} is {execution.status}.")
+        return RetryStatus(False, execution.id, known_secrets.redactor_of_all().text(said))
+    return RetryStatus(
+        execution_id=execution.id, running=True, error=f"Execution {execution.id} is {execution.status}."
+    )
 
 
-def _record(retry: ExecutionRetry, went: Went) -> None:
+def _record(retry: ExecutionRetry, went: RetryStatus) -> None:
     now = clock.now()
     with lock_waits.bounded():
         if went.succeeded is None:
@@ -242,7 +244,7 @@ def _record(retry: ExecutionRetry, went: Went) -> None:
     _log(retry, went)
 
 
-def _later(retry: ExecutionRetry, went: Went, now: datetime) -> None:
+def _later(retry: ExecutionRetry, went: RetryStatus, now: datetime) -> None:
     """Look again, or give the letter back with what is not known. What n8n certainly did not begin is asked again."""
     again = retry.state == RetryState.PENDING or not went.begun
     waited = now - retry.created_at
@@ -265,7 +267,7 @@ def _later(retry: ExecutionRetry, went: Went, now: datetime) -> None:
     _log(retry, went)
 
 
-def _log(retry: ExecutionRetry, went: Went) -> None:
+def _log(retry: ExecutionRetry, went: RetryStatus) -> None:
     logger.info(
         "execution_retry",
         extra={

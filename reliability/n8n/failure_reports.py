@@ -17,7 +17,7 @@ from reliability.core import known_secrets
 from reliability.core.lock_waits import deadlocks_retried
 from reliability.dead_letters import create
 from reliability.delivery import correlation, executions
-from reliability.delivery.correlation import Word
+from reliability.delivery.correlation import ExecutionResult
 from reliability.errors import NotFound
 from reliability.lanes import lane_lock
 from reliability.models import (
@@ -56,7 +56,7 @@ class Incoming:
 
 
 @deadlocks_retried
-def take(*, incoming: Incoming, now: datetime) -> tuple[FailureReport, bool]:
+def ingest(*, incoming: Incoming, now: datetime) -> tuple[FailureReport, bool]:
     """Keep a failure; return its report, and whether it is new. n8n is not asked here.
 
     Raises `NotFound` where it is about another tenant's delivery; then nothing is kept.
@@ -83,15 +83,15 @@ def join(*, report: FailureReport, delivery: Delivery, now: datetime) -> None:
     delivery.lane = lane
     report.delivery, report.state, report.look_up_at = delivery, ReportState.JOINED, None
     report.save(update_fields=["delivery", "state", "look_up_at", "attempt"])
-    correlation.hear(lane=lane, delivery=delivery, word=word_of(report), now=now)
+    correlation.record_results(lane=lane, delivery=delivery, word=result_of(report), now=now)
 
 
-def bury(*, report: FailureReport, now: datetime, note: str = "") -> None:
+def create_dead_letter(*, report: FailureReport, now: datetime, note: str = "") -> None:
     """Keep a failure that no delivery of ours caused as a dead letter of its own; `note` is added to its message."""
     if note:
         report.error_message = f"{report.error_message} ({note})"
     workflow = workflow_matching.find_or_make(n8n_id=report.n8n_workflow_id, name=report.n8n_workflow_name)
-    report.dead_letter = create.bury(report=report, workflow=workflow, now=now)
+    report.dead_letter = create.create_dead_letter(report=report, workflow=workflow, now=now)
     report.state, report.look_up_at = ReportState.BURIED, None
     report.save(update_fields=["dead_letter", "state", "look_up_at", "error_message"])
     _note_execution(report, report.dead_letter, now)
@@ -104,8 +104,8 @@ def refuse(*, report: FailureReport) -> None:
     _log(report)
 
 
-def word_of(report: FailureReport) -> Word:
-    return Word(
+def result_of(report: FailureReport) -> ExecutionResult:
+    return ExecutionResult(
         failed=True,
         code=report.error_code,
         message=report.error_message,
@@ -220,7 +220,7 @@ def _decide(report: FailureReport, delivery: Delivery | None, now: datetime, *, 
         report.save(update_fields=["look_up_at"])
         queue.look_up(report_id=report.pk)
     else:
-        bury(report=report, now=now)
+        create_dead_letter(report=report, now=now)
 
 
 def _join_known(report: FailureReport, now: datetime) -> bool:

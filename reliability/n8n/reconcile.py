@@ -12,9 +12,9 @@ from uuid import UUID
 from django.db import transaction
 
 from reliability.core import audit
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.delivery import correlation
-from reliability.delivery.correlation import Word
+from reliability.delivery.correlation import ExecutionResult
 from reliability.lanes import lane_lock
 from reliability.models import (
     DEFAULT_TENANT,
@@ -58,7 +58,7 @@ class Line:
     result: str
 
 
-def run(*, window: Window, hand: Hand, now: datetime, dry_run: bool = False) -> list[Line]:
+def run(*, window: Window, actor: Actor, now: datetime, dry_run: bool = False) -> list[Line]:
     """Take in what was missed; return a line for each execution that something was to be done about.
 
     Raises `N8nError`. With `dry_run`, nothing is written.
@@ -69,7 +69,7 @@ def run(*, window: Window, hand: Hand, now: datetime, dry_run: bool = False) -> 
     if not dry_run:
         woken = delivery_lookup.wake_stuck(now=now) + execution_retry.wake_stuck(now=now)
         details = {"hours": window.hours, "woken": woken}
-        audit.record(hand=hand, action="n8n_reconcile", now=now, count=len(lines), details=details)
+        audit.record(actor=actor, action="n8n_reconcile", now=now, count=len(lines), details=details)
     return lines
 
 
@@ -95,7 +95,7 @@ def _take(one: N8nExecution, names: dict[str, str], window: Window, now: datetim
     line = Line(one.id, name or one.workflow_id, "hung" if one.status == "running" else one.status, "missing")
     if dry_run:
         return line
-    report, _ = failure_reports.take(incoming=incoming, now=now)
+    report, _ = failure_reports.ingest(incoming=incoming, now=now)
     return Line(line.execution_id, line.workflow, line.status, report.state)
 
 
@@ -199,7 +199,9 @@ def _recover(letter: DeadLetter, execution_id: str, now: datetime) -> None:
             lane = lane_lock.lock(lane_id=letter.lane_id)
             delivery = Delivery.objects.select_for_update(no_key=True).get(pk=delivery_id)
             delivery.lane = lane
-            correlation.hear(lane=lane, delivery=delivery, word=Word(failed=False, execution_id=execution_id), now=now)
+            correlation.record_results(
+                lane=lane, delivery=delivery, word=ExecutionResult(failed=False, execution_id=execution_id), now=now
+            )
         dead = DeadLetter.objects.dead().filter(pk=letter.pk)
         dead.update(status=DeadLetterStatus.RECOVERED, closed_at=now)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import transaction
 
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.core.json_files import Imported
 from reliability.errors import InvalidInput
 from reliability.models import Workflow
@@ -45,13 +45,13 @@ def offers() -> list[Offer]:
     return found
 
 
-def apply(*, chosen: Collection[Offer], hand: Hand, now: datetime) -> list[Imported]:
+def apply(*, chosen: Collection[Offer], actor: Actor, now: datetime) -> list[Imported]:
     """Take over these webhooks, all or none; what is known keeps its policy. Raises `InvalidInput`."""
     unfit = {one.slug: list(one.notes) for one in chosen if one.state == "unfit"}
     if unfit:
         raise InvalidInput("Not all of these can be taken over.", errors=unfit)
     with transaction.atomic():
-        done = workflow_files.load(documents=[one.document for one in chosen], hand=hand, now=now)
+        done = workflow_files.load(documents=[one.document for one in chosen], actor=actor, now=now)
         for one in chosen:
             Workflow.objects.filter(slug=one.slug).update(n8n_workflow_id=one.n8n_id)
             guessed = Workflow.objects.filter(slug=one.slug, paused=False)

@@ -14,7 +14,7 @@ from django.db import transaction
 
 from reliability import queue
 from reliability.core import audit, json_files
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.core.json_files import Errors, Imported
 from reliability.errors import InvalidInput
 from reliability.lanes import opening
@@ -32,7 +32,7 @@ TEXTS = ("completion", "on_unknown_outcome", "name", "path", "slug", "auth_heade
 FLAGS = ("skip_unchanged", "paused")
 
 
-def load(*, documents: Sequence[Mapping[str, Any]], hand: Hand, now: datetime) -> list[Imported]:
+def load(*, documents: Sequence[Mapping[str, Any]], actor: Actor, now: datetime) -> list[Imported]:
     """Bring the workflows in line with the documents, all or none. Raises `InvalidInput` with every error."""
     errors: Errors = {}
     with transaction.atomic():
@@ -40,18 +40,18 @@ def load(*, documents: Sequence[Mapping[str, Any]], hand: Hand, now: datetime) -
         json_files.lock(Workflow.objects.all(), slugs)
         lanes = Lane.objects.filter(workflow__slug__in=slugs)
         list(lanes.order_by("pk").select_for_update(no_key=True, of=("self",)).values_list("pk"))
-        done = [_load_one(i, document, errors, hand, now) for i, document in enumerate(documents)]
+        done = [_load_one(i, document, errors, actor, now) for i, document in enumerate(documents)]
         json_files.refuse_twins(done, errors)
         if errors:
             raise InvalidInput("The workflow file does not make sense.", errors=errors)
     return done
 
 
-def put(*, slug: str, document: Mapping[str, Any], hand: Hand, now: datetime) -> Imported:
+def put(*, slug: str, document: Mapping[str, Any], actor: Actor, now: datetime) -> Imported:
     """Bring one workflow in line with its document. Raises `InvalidInput`, and `Conflict` where two make it at once."""
     if document.get("slug", slug) != slug:
         raise InvalidInput(errors={"slug": [f"The address says '{slug}'."]})
-    return json_files.load_one(load, document={**document, "slug": slug}, hand=hand, now=now)
+    return json_files.load_one(load, document={**document, "slug": slug}, actor=actor, now=now)
 
 
 def dump(*, workflows: Iterable[Workflow]) -> list[dict[str, Any]]:
@@ -69,7 +69,7 @@ def slug_of(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63].rstrip("-")
 
 
-def _load_one(index: int, document: Mapping[str, Any], errors: Errors, hand: Hand, now: datetime) -> Imported:
+def _load_one(index: int, document: Mapping[str, Any], errors: Errors, actor: Actor, now: datetime) -> Imported:
     wrong = _problems(document)
     if wrong:
         errors.update({f"{index}.{name}": messages for name, messages in wrong.items()})
@@ -92,7 +92,7 @@ def _load_one(index: int, document: Mapping[str, Any], errors: Errors, hand: Han
     _set_tenants(workflow, document.get("tenants"), index, errors)
     if before == _dump_one(workflow):
         return Imported(slug, "unchanged")
-    audit.record(hand=hand, action="import_workflow", now=now, target=workflow, details={"created": created})
+    audit.record(actor=actor, action="import_workflow", now=now, target=workflow, details={"created": created})
     queue.wake_waiting(workflow_id=workflow.pk)
     return Imported(slug, "created" if created else "updated")
 

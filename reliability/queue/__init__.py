@@ -22,7 +22,7 @@ and sleeps the rest.
 """
 
 from .handlers import register, registered
-from .jobs import look_up, retry, tell
+from .jobs import look_up, notify, retry
 from .maintenance import Condition, condition, delete_ended_jobs, ended_jobs, workers_alive
 from .tasks import DISPATCH_QUEUE, LEAD, N8N_QUEUE, OPERATION_QUEUE, on_routine
 from .wakeups import LANE_LOCK, forget, requeue, stand_by, try_barrier, wake, wake_at, wake_waiting, work_on
@@ -43,6 +43,7 @@ __all__ = [
     "install",
     "is_stopping",
     "look_up",
+    "notify",
     "on_routine",
     "register",
     "registered",
@@ -50,7 +51,6 @@ __all__ = [
     "retry",
     "run_worker",
     "stand_by",
-    "tell",
     "try_barrier",
     "wake",
     "wake_at",

@@ -31,7 +31,7 @@ def retry(*, retry_id: UUID, at: datetime | None = None, stands_by: bool = False
     _defer(retry_execution, key, at, retry_id=str(retry_id))
 
 
-def tell(*, notice_id: UUID, at: datetime | None = None, stands_by: bool = False, is_overdue: bool = False) -> None:
+def notify(*, notice_id: UUID, at: datetime | None = None, stands_by: bool = False, is_overdue: bool = False) -> None:
     """Have a notice of alerts sent, or looked after, at `at` or at once; `stands_by` as with `retry`.
 
     For one that is overdue, nothing that is planned for it already is relied on.

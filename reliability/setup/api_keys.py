@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from reliability.core import audit
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.errors import Conflict, Forbidden, InvalidInput, NotFound
 from reliability.models import ApiKey, KeyScope
 
@@ -18,7 +18,7 @@ class IssuedAlready(Conflict):
     code = "issued_already"
 
 
-def issue(*, key: ApiKey, hand: Hand, now: datetime, by: ApiKey | None = None) -> str:
+def issue(*, key: ApiKey, actor: Actor, now: datetime, by: ApiKey | None = None) -> str:
     """Keep a new key; return its plain text, which nothing can show again.
 
     Raises `InvalidInput`; `Forbidden` where it would open more, or longer, than the key `by` which it is made; and
@@ -38,7 +38,7 @@ def issue(*, key: ApiKey, hand: Hand, now: datetime, by: ApiKey | None = None) -
     with transaction.atomic():
         _insert(key)
         details = {"prefix": key.prefix, "tenant": key.tenant, "scopes": key.scopes}
-        audit.record(hand=hand, action="issue_key", now=now, target=key, details=details)
+        audit.record(actor=actor, action="issue_key", now=now, target=key, details=details)
     return plain
 
 
@@ -64,7 +64,7 @@ def _keep_within(key: ApiKey, by: ApiKey) -> None:
         raise Forbidden("A key makes none that outlives it.")
 
 
-def revoke(*, key_id: UUID, hand: Hand, now: datetime) -> None:
+def revoke(*, key_id: UUID, actor: Actor, now: datetime) -> None:
     """Refuse a key from now on; one that was revoked before stays so. Raises `NotFound`."""
     with transaction.atomic():
         key = ApiKey.objects.select_for_update(no_key=True).filter(pk=key_id).first()
@@ -73,4 +73,4 @@ def revoke(*, key_id: UUID, hand: Hand, now: datetime) -> None:
         if key.revoked_at is None:
             key.revoked_at = now
             key.save(update_fields=["revoked_at"])
-            audit.record(hand=hand, action="revoke_key", now=now, target=key)
+            audit.record(actor=actor, action="revoke_key", now=now, target=key)

@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
 from reliability.core import audit
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.models.fields import EncryptedTextField
 
 
@@ -23,12 +23,12 @@ class Sealed:
     lost: tuple[str, ...]
 
 
-def reseal(*, hand: Hand, now: datetime, dry_run: bool = False) -> list[Sealed]:
+def reseal(*, actor: Actor, now: datetime, dry_run: bool = False) -> list[Sealed]:
     """Read every secret by whichever key opens it, and write it under the first. Doing it again does no harm."""
     found = [_reseal(model, field, dry_run=dry_run) for model, field in _fields()]
     if not dry_run:
         counts = {one.name: one.done for one in found}
-        audit.record(hand=hand, action="reencrypt", now=now, count=sum(counts.values()), details=counts)
+        audit.record(actor=actor, action="reencrypt", now=now, count=sum(counts.values()), details=counts)
     return found
 
 

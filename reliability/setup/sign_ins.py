@@ -5,12 +5,12 @@ from datetime import datetime
 from django.db import transaction
 
 from reliability.core import audit
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.errors import NotFound
 from reliability.models import FailedSignIn
 
 
-def unlock(*, attempt_id: int, hand: Hand, now: datetime) -> None:
+def unlock(*, attempt_id: int, actor: Actor, now: datetime) -> None:
     """Forget the failures of that name from that address. Raises `NotFound`."""
     with transaction.atomic():
         found = FailedSignIn.objects.filter(pk=attempt_id).first()
@@ -18,4 +18,4 @@ def unlock(*, attempt_id: int, hand: Hand, now: datetime) -> None:
             raise NotFound("These failures are forgotten already.")
         FailedSignIn.objects.filter(username=found.username, ip_address=found.ip_address).delete()
         details = {"username": found.username, "address": found.ip_address}
-        audit.record(hand=hand, action="unlock", now=now, target=found, details=details)
+        audit.record(actor=actor, action="unlock", now=now, target=found, details=details)

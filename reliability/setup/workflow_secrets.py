@@ -8,14 +8,14 @@ from django.db import transaction
 
 from reliability import queue
 from reliability.core import audit
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.errors import InvalidInput, NotFound
 from reliability.models import Workflow
 
 SECRETS = ("auth_value", "signing_secret")
 
 
-def keep(*, workflow_id: UUID, values: Mapping[str, str], hand: Hand, now: datetime) -> Workflow:
+def keep(*, workflow_id: UUID, values: Mapping[str, str], actor: Actor, now: datetime) -> Workflow:
     """Give a workflow new secrets, by name; an empty one takes the kept one away.
 
     The audit log keeps their names alone. Raises `NotFound`, and `InvalidInput`.
@@ -37,5 +37,5 @@ def keep(*, workflow_id: UUID, values: Mapping[str, str], hand: Hand, now: datet
         workflow.save(update_fields=[*values, "route_changed_at", "updated_at"])
         queue.wake_waiting(workflow_id=workflow.pk)
         details = {"fields": sorted(values)}
-        audit.record(hand=hand, action="set_workflow_secrets", now=now, target=workflow, details=details)
+        audit.record(actor=actor, action="set_workflow_secrets", now=now, target=workflow, details=details)
     return workflow

@@ -9,26 +9,26 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from reliability.core import audit
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.errors import InvalidInput, NotFound
 from reliability.models import StripeEndpoint, StripeSecret
 
 CHANGEABLE = ("tenant", "mode", "account", "api_key", "enabled")
 
 
-def create(*, endpoint: StripeEndpoint, hand: Hand, now: datetime) -> StripeEndpoint:
+def create(*, endpoint: StripeEndpoint, actor: Actor, now: datetime) -> StripeEndpoint:
     """Keep a new endpoint. Raises `InvalidInput`."""
     _check(endpoint)
     try:
         with transaction.atomic():
             endpoint.save(force_insert=True)
-            audit.record(hand=hand, action="create_stripe_endpoint", now=now, target=endpoint)
+            audit.record(actor=actor, action="create_stripe_endpoint", now=now, target=endpoint)
     except IntegrityError:
         raise InvalidInput(errors={"slug": ["Somebody else made it at the same moment."]}) from None
     return endpoint
 
 
-def change(*, endpoint_id: UUID, values: Mapping[str, Any], hand: Hand, now: datetime) -> StripeEndpoint:
+def change(*, endpoint_id: UUID, values: Mapping[str, Any], actor: Actor, now: datetime) -> StripeEndpoint:
     """Give an endpoint other values (`CHANGEABLE`). The audit log keeps which, and of the API key not even that it
     was another. Raises `NotFound`, `InvalidInput`."""
     with transaction.atomic():
@@ -38,11 +38,11 @@ def change(*, endpoint_id: UUID, values: Mapping[str, Any], hand: Hand, now: dat
         _check(endpoint)
         endpoint.save(update_fields=list(values))
         details = {"fields": sorted(values)}
-        audit.record(hand=hand, action="change_stripe_endpoint", now=now, target=endpoint, details=details)
+        audit.record(actor=actor, action="change_stripe_endpoint", now=now, target=endpoint, details=details)
     return endpoint
 
 
-def add_secret(*, endpoint_id: UUID, secret: str, hand: Hand, now: datetime) -> StripeSecret:
+def add_secret(*, endpoint_id: UUID, secret: str, actor: Actor, now: datetime) -> StripeSecret:
     """Have an endpoint accept what is signed by one more secret, from now on. Raises `NotFound`, `InvalidInput`."""
     with transaction.atomic():
         endpoint = _locked(endpoint_id)
@@ -51,11 +51,11 @@ def add_secret(*, endpoint_id: UUID, secret: str, hand: Hand, now: datetime) -> 
         if any(one.secret == made.secret for one in endpoint.secrets.filter(active=True)):
             raise InvalidInput("The endpoint has this secret already.")
         made.save(force_insert=True)
-        audit.record(hand=hand, action="add_stripe_secret", now=now, target=endpoint, details={"hint": made.hint})
+        audit.record(actor=actor, action="add_stripe_secret", now=now, target=endpoint, details={"hint": made.hint})
     return made
 
 
-def retire_secret(*, secret_id: UUID, hand: Hand, now: datetime) -> None:
+def retire_secret(*, secret_id: UUID, actor: Actor, now: datetime) -> None:
     """Accept nothing any more that is signed by this secret. Raises `NotFound`."""
     with transaction.atomic():
         secret = StripeSecret.objects.select_for_update(no_key=True).filter(pk=secret_id).first()
@@ -64,7 +64,7 @@ def retire_secret(*, secret_id: UUID, hand: Hand, now: datetime) -> None:
         if secret.active:
             StripeSecret.objects.filter(pk=secret_id).update(active=False, retired_at=now)
             details = {"hint": secret.hint}
-            audit.record(hand=hand, action="retire_stripe_secret", now=now, target=secret.endpoint, details=details)
+            audit.record(actor=actor, action="retire_stripe_secret", now=now, target=secret.endpoint, details=details)
 
 
 def _locked(endpoint_id: UUID) -> StripeEndpoint:

@@ -6,7 +6,7 @@ from django.test.utils import CaptureQueriesContext
 
 from reliability.bulk import operations, steps
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.dead_letters import replay
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.models import (
@@ -165,16 +165,16 @@ def letter_with_everything(delivered_badly, lane_breaker, settings):
     endpoint = StripeEndpoint.objects.create(slug="shop")
     StripeEvent.objects.create(endpoint=endpoint, occurred_at=now, received_at=now, payload="{}", **event)
     Delivery.objects.filter(pk=letter.delivery_id).update(source="stripe")
-    hand = Hand("user:ann", "they are back")
+    actor = Actor("user:ann", "they are back")
     for payload in (None, '{"edited": 1}'):
-        new = replay.replay(dead_letter_id=letter.pk, hand=hand, now=now, payload=payload)
+        new = replay.replay(dead_letter_id=letter.pk, actor=actor, now=now, payload=payload)
         Attempt.objects.create(
             delivery_id=new.delivery_id, number=1, result="transient", code="http_502", started_at=now, duration_ms=5
         )
         Delivery.objects.filter(pk=new.delivery_id).update(state="dead", attempt_count=1, finished_at=now)
         DeadLetter.objects.filter(pk=letter.pk).update(status="dead")
     for kind in ("replay", "purge"):
-        bulk_do(kind, hand)
+        bulk_do(kind, actor)
         DeadLetter.objects.filter(pk=letter.pk).update(status="dead")
     values = {"execution_id": "12", "dead_letter": letter}
     FailureReport.objects.create(state="joined", delivery_id=letter.delivery_id, reported_at=now, **values)
@@ -184,9 +184,9 @@ def letter_with_everything(delivered_badly, lane_breaker, settings):
     return letter
 
 
-def bulk_do(kind: str, hand: Hand) -> None:
+def bulk_do(kind: str, actor: Actor) -> None:
     """Let an operation take all dead letters along."""
-    made = operations.submit(kind=kind, selection=DeadLetterFilter(), hand=hand, now=clock.now(), rate_per_second=100)
+    made = operations.submit(kind=kind, selection=DeadLetterFilter(), actor=actor, now=clock.now(), rate_per_second=100)
     steps.step(operation_id=made.pk, now=clock.now())
 
 

@@ -13,7 +13,7 @@ from django.urls import reverse
 from reliability.admin.common.confirm import LIMIT
 from reliability.bulk import operations
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.dead_letters import create
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.models import AuditEntry, DeadLetter, Delivery, Workflow
@@ -159,7 +159,7 @@ def test_the_hand_on_an_operation_that_is_not_there_is_told_so(db):
 
 def test_who_signs_in_amid_an_action_comes_back_to_its_page_and_nothing_is_done(rows, client):
     operation = operations.submit(
-        kind="replay", selection=DeadLetterFilter(workflow="echo"), hand=Hand("user:a"), now=clock.now()
+        kind="replay", selection=DeadLetterFilter(workflow="echo"), actor=Actor("user:a"), now=clock.now()
     )
     User.objects.create_superuser("ada", password="a-password-1")
     for path, back in [

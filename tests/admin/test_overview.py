@@ -10,7 +10,7 @@ from django.test import Client
 
 from reliability.admin.stats import overview
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.dead_letters import create
 from reliability.delivery import control
 from reliability.models import AuditEntry, Operation
@@ -76,7 +76,7 @@ def test_the_banner_is_there_when_something_is_wrong_alone(workflow, monkeypatch
     assert 'class="bs-notices"' not in page_of()
     monkeypatch.setattr("reliability.queue.workers_alive", lambda: 0)
     assert "No worker is alive" in page_of("viewers")
-    control.pause(workflow_id=made.pk, hand=Hand("a", "release"), now=clock.now())
+    control.pause(workflow_id=made.pk, actor=Actor("a", "release"), now=clock.now())
     assert '<span class="bs-tile-note">echo</span>' in page_of("leads")
 
 

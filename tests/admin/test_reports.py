@@ -19,7 +19,7 @@ BASE = "/admin/reliability/"
 def letter(settings) -> DeadLetter:
     settings.N8N_API_KEY = ""
     body = failed("4711", message="</script><img src=x onerror=alert(1)>")
-    failure_reports.take(incoming=Incoming(failure.read_body(body), failure.shorten(body)), now=clock.now())
+    failure_reports.ingest(incoming=Incoming(failure.read_body(body), failure.shorten(body)), now=clock.now())
     settings.N8N_API_KEY = "key"
     return DeadLetter.objects.get()
 

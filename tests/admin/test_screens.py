@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.delivery import control
 from reliability.lanes import breakers, flags
 from reliability.management import demo
@@ -34,7 +34,7 @@ from .test_console import NASTY, change, signed_in
 pytestmark = pytest.mark.django_db
 # What a page may ask the database, the session and the user included.
 QUERIES = 15
-HAND = Hand("user:ada", "because")
+ACTOR = Actor("user:ada", "because")
 OWN = ("reliability", "scheduling")
 MODELS = [model for model in site._registry if model._meta.app_label in OWN and model is not FailedSignIn]
 
@@ -101,14 +101,14 @@ def test_a_delivery_says_what_it_waits_for_and_what_can_be_pressed(workflow, acc
     client = signed_in("operators")
     page = path_of(Delivery, delivery.pk, "change")
     assert "Its turn" in text_of(client.get(page))
-    breakers.force_open(breaker_id=lane_breaker().pk, hand=HAND, now=clock.now())
+    breakers.force_open(breaker_id=lane_breaker().pk, actor=ACTOR, now=clock.now())
     shown = text_of(client.get(page))
     assert "The breaker is open (because); next probe after a reset" in shown
     assert path_of(Breaker, lane_breaker().pk, "change") in shown
-    control.pause(workflow_id=made.pk, hand=Hand("user:ada", "a release"), now=clock.now())
+    control.pause(workflow_id=made.pk, actor=Actor("user:ada", "a release"), now=clock.now())
     assert "The workflow is paused (a release)" in text_of(client.get(page))
     assert "The workflow is paused (a release)" in text_of(client.get(path_of(Delivery)))
-    control.cancel(delivery_id=delivery.pk, hand=HAND, now=clock.now())
+    control.cancel(delivery_id=delivery.pk, actor=ACTOR, now=clock.now())
     shown = text_of(client.get(page))
     assert "Only what waits can be cancelled; this one is cancelled." in shown
     assert "because" in shown  # of the audit trail
@@ -308,8 +308,8 @@ def test_keys_are_told_apart_by_whether_they_open_anything(db):
 
 def test_the_audit_log_leads_to_what_was_touched(workflow, accept):
     made = workflow()
-    control.pause(workflow_id=made.pk, hand=HAND, now=clock.now())
-    flags.switch_off(name="dispatch", hand=HAND, now=clock.now())
+    control.pause(workflow_id=made.pk, actor=ACTOR, now=clock.now())
+    flags.switch_off(name="dispatch", actor=ACTOR, now=clock.now())
     AuditEntry.objects.create(at=clock.now(), actor="a", action="b", target_type="nonsense", target_id=NASTY)
     client = signed_in("viewers")
     page = text_of(client.get(path_of(AuditEntry)))

@@ -75,11 +75,11 @@ def test_a_lead_unlocks(operator, client, group, status):
     found = AccessAttempt.objects.get()
     lead = User.objects.create_user("someone", password="x", is_staff=True)
     lead.groups.add(Group.objects.get(name=group))
-    hand = Client()
-    hand.force_login(lead)
+    actor = Client()
+    actor.force_login(lead)
     where = f"/admin/reliability/failedsignin/{found.pk}/unlock/"
-    assert hand.get(where).status_code == status
-    answer = hand.post(where, {"confirmed": "1", "reason": "known to me"})
+    assert actor.get(where).status_code == status
+    answer = actor.post(where, {"confirmed": "1", "reason": "known to me"})
     assert answer.status_code == (302 if status == 200 else 403)
     assert AccessAttempt.objects.exists() == (status != 200)
     if status == 200:

@@ -5,7 +5,7 @@ from django.core.management import call_command
 from django.test import Client
 
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.models import AuditEntry, Flag, StripeClaim, StripeEndpoint, StripeEvent, StripeRefusal, StripeSecret
 from reliability.stripe import endpoints, ledger
 from reliability.stripe.ledger import Arrival
@@ -15,13 +15,13 @@ from .test_console import signed_in
 
 pytestmark = pytest.mark.django_db
 BASE = "/admin/reliability/"
-HAND = Hand("test", "because")
+ACTOR = Actor("test", "because")
 
 
 @pytest.fixture
 def endpoint() -> StripeEndpoint:
-    made = endpoints.create(endpoint=StripeEndpoint(slug="acme"), hand=HAND, now=clock.now())
-    endpoints.add_secret(endpoint_id=made.pk, secret=stripe.SECRET, hand=HAND, now=clock.now())
+    made = endpoints.create(endpoint=StripeEndpoint(slug="acme"), actor=ACTOR, now=clock.now())
+    endpoints.add_secret(endpoint_id=made.pk, secret=stripe.SECRET, actor=ACTOR, now=clock.now())
     ledger._known.clear()
     return made
 

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from reliability.alerts import check as alert_check
 from reliability.alerts import readings as alert_readings
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.errors import InvalidInput, NotFound
 from reliability.models import Alert, AlertNotice, AlertSilence, AuditEntry
 from reliability.policies.alerts import Reading, State, Tell
@@ -18,7 +18,7 @@ from reliability.stats import process_stats
 from reliability.stats.process_stats import Used
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
-HAND = Hand("user:ada", "the vendor moves")
+ACTOR = Actor("user:ada", "the vendor moves")
 pytestmark = pytest.mark.django_db
 
 
@@ -109,18 +109,18 @@ def test_a_quiet_period_tells_nothing_and_its_end_tells_what_is_still_so(wrong, 
     workflow()
     now = clock.now()
     wrong.update(echo=900.0, other=900.0)
-    made = alert_check.silence(hand=HAND, now=now, until=now + HOUR, workflow="echo")
+    made = alert_check.silence(actor=ACTOR, now=now, until=now + HOUR, workflow="echo")
     alert_check.check(now=now)
     found = alert_check.check(now=now + 5 * MINUTE)
     assert told() == [("other", "firing")]
     assert {line.workflow: line.is_quiet for line in found.lines if line.workflow} == {"echo": True, "other": False}
-    alert_check.end_silence(silence_id=made.pk, hand=HAND, now=now + 6 * MINUTE)
+    alert_check.end_silence(silence_id=made.pk, actor=ACTOR, now=now + 6 * MINUTE)
     alert_check.check(now=now + 7 * MINUTE)
     assert told()[1:] == [("echo", "firing")]
     entries = AuditEntry.objects.order_by("id").values_list("action", "actor", "reason")
     assert list(entries) == [
         ("silence_alerts", *("user:ada", "the vendor moves")),
-        ("end_silence", HAND.actor, HAND.reason),
+        ("end_silence", ACTOR.actor, ACTOR.reason),
     ]
 
 
@@ -129,7 +129,7 @@ def test_a_quiet_period_tells_nothing_and_its_end_tells_what_is_still_so(wrong, 
     [
         ({"until": None}, "until"),
         ({"until": -1}, "until"),
-        ({"until": 1, "hand": Hand("user:ada", " ")}, "reason"),
+        ({"until": 1, "hand": Actor("user:ada", " ")}, "reason"),
         ({"until": 1, "alert": "Nonsense"}, "alert"),
         ({"until": 1, "workflow": "none"}, "workflow"),
     ],
@@ -138,7 +138,7 @@ def test_a_quiet_period_makes_sense(db, values, field):
     now = clock.now()
     until = values.pop("until")
     with pytest.raises(InvalidInput) as refusal:
-        alert_check.silence(**{"hand": HAND, "now": now, "until": until and now + until * HOUR, **values})
+        alert_check.silence(**{"hand": ACTOR, "now": now, "until": until and now + until * HOUR, **values})
     assert list(refusal.value.errors) == [field]
     assert not AlertSilence.objects.exists()
 
@@ -149,9 +149,9 @@ def test_whoever_takes_it_on_is_not_reminded(wrong):
     alert_check.check(now=now)
     pending = Alert.objects.get()
     with pytest.raises(alert_check.NotFiring):
-        alert_check.acknowledge(alert_id=pending.pk, hand=HAND, now=now)
+        alert_check.acknowledge(alert_id=pending.pk, actor=ACTOR, now=now)
     alert_check.check(now=now + 5 * MINUTE)
-    alert_check.acknowledge(alert_id=pending.pk, hand=HAND, now=now + 6 * MINUTE, until=now + 3 * HOUR)
+    alert_check.acknowledge(alert_id=pending.pk, actor=ACTOR, now=now + 6 * MINUTE, until=now + 3 * HOUR)
     alert_check.check(now=now + 2 * HOUR)
     assert told() == [("echo", "firing")]
     found = Alert.objects.get()
@@ -168,9 +168,9 @@ def test_whoever_takes_it_on_is_not_reminded(wrong):
 def test_what_is_not_there_cannot_be_acted_on(db):
     nobody = "018f0000-0000-7000-8000-000000000000"
     for act in (
-        lambda: alert_check.acknowledge(alert_id=nobody, hand=HAND, now=clock.now()),
-        lambda: alert_check.silence_one(alert_id=nobody, hand=HAND, now=clock.now(), until=clock.now() + HOUR),
-        lambda: alert_check.end_silence(silence_id=nobody, hand=HAND, now=clock.now()),
+        lambda: alert_check.acknowledge(alert_id=nobody, actor=ACTOR, now=clock.now()),
+        lambda: alert_check.silence_one(alert_id=nobody, actor=ACTOR, now=clock.now(), until=clock.now() + HOUR),
+        lambda: alert_check.end_silence(silence_id=nobody, actor=ACTOR, now=clock.now()),
     ):
         with pytest.raises(NotFound):
             act()

@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from reliability.alerts import readings as alert_readings
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.lanes import breakers
 from reliability.management import demo
 from reliability.models import (
@@ -27,7 +27,7 @@ from scheduling.models import CronJob, Ping
 
 pytestmark = pytest.mark.django_db
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
-HAND = Hand("user:ada", "a move")
+ACTOR = Actor("user:ada", "a move")
 
 
 def wrong(now=None) -> dict[str, str]:
@@ -76,15 +76,15 @@ def test_an_open_breaker_is_told_by_its_code_alone(lane):
 def test_a_breaker_open_for_long_is_told_by_whoever_opened_it(lane):
     open_breaker(lane, ago=61 * MINUTE)
     assert wrong() == {"BreakerOpen": "echo/default", "BreakerOpenLong": "echo/default"}
-    breakers.reset(breaker_id=lane.breaker.pk, hand=HAND, now=clock.now())
+    breakers.reset(breaker_id=lane.breaker.pk, actor=ACTOR, now=clock.now())
     assert wrong() == {}
-    breakers.force_open(breaker_id=lane.breaker.pk, hand=HAND, now=clock.now())
+    breakers.force_open(breaker_id=lane.breaker.pk, actor=ACTOR, now=clock.now())
     assert wrong() == {}
     assert wrong(clock.now() + 61 * MINUTE) == {"BreakerOpenLong": "echo/default"}
 
 
 def test_n8ns_own_breaker_has_a_name(lane):
-    breakers.force_open(breaker_id=breakers.instance().pk, hand=HAND, now=clock.now())
+    breakers.force_open(breaker_id=breakers.instance().pk, actor=ACTOR, now=clock.now())
     assert wrong(clock.now() + 2 * HOUR) == {"BreakerOpenLong": "n8n instance"}
 
 

@@ -248,12 +248,12 @@ def test_filters_and_search(dead, api):
 
 
 def test_a_replay_waits_behind_an_open_breaker(dead, send, receiver, drain, lane_breaker):
-    from reliability.core.audit import Hand
+    from reliability.core.audit import Actor
     from reliability.lanes import breakers
 
     letter = dead()[0]
     receiver.rule = lambda got: Reply(200)
-    breakers.force_open(breaker_id=lane_breaker().pk, hand=Hand("x"), now=clock.now())
+    breakers.force_open(breaker_id=lane_breaker().pk, actor=Actor("x"), now=clock.now())
     send(f"{letter.pk}/replay/")
     drain()
     assert receiver.got == []

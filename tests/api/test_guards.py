@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils.dateparse import parse_datetime
 
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.delivery import dispatch
 from reliability.lanes import breakers, opening
 from reliability.models import ApiKey, Breaker, BreakerTransition, Delivery, Lane, Slot, StripeClaim, Workflow
@@ -21,7 +21,7 @@ from reliability.policies import breaker as policy
 PERMIT = "/api/v1/breakers/permit/?workflow=echo"
 SLOTS = "/api/v1/slots/"
 CLAIM = "/api/v1/stripe-events/claim/"
-HAND = Hand("test", "because")
+ACTOR = Actor("test", "because")
 
 
 def post(api, url, body):
@@ -78,11 +78,11 @@ class TestPermits:
     def test_the_operators_hand_holds(self, workflow, api):
         workflow()
         breaker = open_lane().breaker
-        breakers.force_open(breaker_id=breaker.pk, hand=HAND, now=clock.now())
+        breakers.force_open(breaker_id=breaker.pk, actor=ACTOR, now=clock.now())
         assert api.get(PERMIT).status_code == 503
-        breakers.reset(breaker_id=breaker.pk, hand=HAND, now=clock.now())
+        breakers.reset(breaker_id=breaker.pk, actor=ACTOR, now=clock.now())
         assert api.get(PERMIT).status_code == 200
-        breakers.force_open(breaker_id=breakers.instance().pk, hand=HAND, now=clock.now())
+        breakers.force_open(breaker_id=breakers.instance().pk, actor=ACTOR, now=clock.now())
         assert api.get(PERMIT).status_code == 503
 
     def test_an_instance_that_is_due_for_a_probe_holds_nobody_up(self, workflow, api):

@@ -9,7 +9,7 @@ from django.db import connection
 from django.test import Client
 
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.dead_letters import replay
 from reliability.models import Attempt, DeadLetter, Delivery, Execution
 
@@ -158,7 +158,7 @@ def test_a_late_success_calls_off_a_replay_that_has_not_begun(awaiting, report, 
     made = awaiting(max_retries=0)
     report(made, "failed")
     letter = DeadLetter.objects.get()
-    replay.replay(dead_letter_id=letter.pk, hand=Hand("t"), now=clock.now())
+    replay.replay(dead_letter_id=letter.pk, actor=Actor("t"), now=clock.now())
     report(made, "succeeded")
     drain()
     letter.refresh_from_db()
@@ -171,12 +171,12 @@ def test_a_replay_moves_its_dead_letter_along(awaiting, report, drain):
     made = awaiting(max_retries=0)
     report(made, "failed", error="first")
     letter = DeadLetter.objects.get()
-    again = replay.replay(dead_letter_id=letter.pk, hand=Hand("t"), now=clock.now()).delivery_id
+    again = replay.replay(dead_letter_id=letter.pk, actor=Actor("t"), now=clock.now()).delivery_id
     drain()
     report(again, "failed", error="second", execution_id="9")
     letter.refresh_from_db()
     assert (letter.status, letter.error_message, letter.execution_id) == ("dead", "second", "9")
-    third = replay.replay(dead_letter_id=letter.pk, hand=Hand("t"), now=clock.now()).delivery_id
+    third = replay.replay(dead_letter_id=letter.pk, actor=Actor("t"), now=clock.now()).delivery_id
     drain()
     report(third, "succeeded")
     letter.refresh_from_db()

@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.errors import InvalidInput
 from reliability.models import AuditEntry, Workflow
 from reliability.n8n import workflow_files
@@ -243,7 +243,7 @@ def test_a_path_is_kept_as_it_was_written_and_sent_encoded_once(api, settings, p
 
 def test_a_path_without_a_letter_for_a_slug_needs_one_and_says_so():
     with pytest.raises(InvalidInput) as refusal:
-        workflow_files.load(documents=[{"path": "日本"}], hand=Hand(actor="test"), now=clock.now())
+        workflow_files.load(documents=[{"path": "日本"}], actor=Actor(name="test"), now=clock.now())
     assert refusal.value.errors == {
         "0.slug": ["The path holds none of a-z and 0-9 to make a slug of: give the workflow one."]
     }
@@ -251,5 +251,5 @@ def test_a_path_without_a_letter_for_a_slug_needs_one_and_says_so():
 
 def test_a_path_gives_the_same_slug_encoded_or_not():
     for path in ("grün/a", "gr%C3%BCn/a"):
-        (done,) = workflow_files.load(documents=[{"path": path}], hand=Hand(actor="test"), now=clock.now())
+        (done,) = workflow_files.load(documents=[{"path": path}], actor=Actor(name="test"), now=clock.now())
         assert done.slug == "gr-n-a"

@@ -10,7 +10,7 @@ from django.db import connection, transaction
 from reliability.bulk import operations
 from reliability.bulk import steps as bulk
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.dead_letters import replay
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.delivery import control
@@ -30,7 +30,7 @@ from reliability.n8n import execution_retry_end
 from reliability.retention import rules, runner
 
 pytestmark = pytest.mark.django_db(transaction=True)
-HAND = Hand("user:anna", "the vendor is back")
+ACTOR = Actor("user:anna", "the vendor is back")
 ANY = DeadLetterFilter()
 
 
@@ -55,7 +55,7 @@ def letters(workflow):
 
 
 def submit(kind=OperationKind.REPLAY, selection=ANY, **values) -> Operation:
-    return operations.submit(kind=kind, selection=selection, hand=HAND, now=clock.now(), **values)
+    return operations.submit(kind=kind, selection=selection, actor=ACTOR, now=clock.now(), **values)
 
 
 def work(operation: Operation, *, steps: int = 1000) -> Operation:
@@ -101,7 +101,7 @@ def test_an_end_is_counted_once_however_it_moves(letters):
         Delivery.objects.filter(pk=one.pk).update(state=state, **values)
     Delivery.objects.filter(pk=two.pk).update(state="delivered")
     Delivery.objects.filter(pk=two.pk).update(state="delivered", last_error="x")
-    control.cancel(delivery_id=three.pk, hand=HAND, now=clock.now())
+    control.cancel(delivery_id=three.pk, actor=ACTOR, now=clock.now())
     ends = operation.ends
     assert (ends.recovered, ends.failed, ends.withdrawn) == (1, 1, 1)
     assert work(operation).note == "1 recovered, 1 failed again, 1 withdrawn."
@@ -130,7 +130,7 @@ def test_a_canary_that_fails_stops_all(letters):
 def test_a_canary_that_was_cancelled_hands_on_to_the_next(letters):
     letters(3)
     operation = work(submit(canary=True))
-    control.cancel(delivery_id=operation.deliveries.get().pk, hand=HAND, now=clock.now())
+    control.cancel(delivery_id=operation.deliveries.get().pk, actor=ACTOR, now=clock.now())
     operation = work(operation)
     assert (operation.state, operation.done, operation.ends.withdrawn) == ("running", 2, 1)
 
@@ -152,14 +152,14 @@ def test_too_many_failures_stop_it_and_what_was_not_sent_is_withdrawn(letters):
 def test_pause_go_on_and_another_rate(letters):
     letters(30)
     operation = work(submit(rate_per_second=5), steps=1)
-    operations.pause(operation_id=operation.pk, hand=HAND, now=clock.now())
+    operations.pause(operation_id=operation.pk, actor=ACTOR, now=clock.now())
     assert work(operation).done == 5
-    operations.set_rate(operation_id=operation.pk, rate_per_second=15, hand=HAND, now=clock.now())
-    operations.go_on(operation_id=operation.pk, hand=HAND, now=clock.now())
+    operations.set_rate(operation_id=operation.pk, rate_per_second=15, actor=ACTOR, now=clock.now())
+    operations.go_on(operation_id=operation.pk, actor=ACTOR, now=clock.now())
     assert work(operation, steps=1).done == 20
     actions = AuditEntry.objects.order_by("id").values_list("action", flat=True)
     assert list(actions) == ["bulk_replay", "pause_operation", "set_operation_rate", "resume_operation"]
-    assert set(AuditEntry.objects.values_list("reason", flat=True)) == {HAND.reason}
+    assert set(AuditEntry.objects.values_list("reason", flat=True)) == {ACTOR.reason}
 
 
 def test_a_higher_rate_does_not_wait_for_the_next_step_of_the_lower_one(letters):
@@ -167,7 +167,7 @@ def test_a_higher_rate_does_not_wait_for_the_next_step_of_the_lower_one(letters)
     operation = work(submit(rate_per_second=0.01), steps=1)
     now = clock.now()
     assert operation.next_at > now + timedelta(seconds=90)
-    operation = operations.set_rate(operation_id=operation.pk, rate_per_second=10, hand=HAND, now=now)
+    operation = operations.set_rate(operation_id=operation.pk, rate_per_second=10, actor=ACTOR, now=now)
     assert operation.next_at == now + timedelta(seconds=0.1)
 
 
@@ -176,21 +176,21 @@ def test_cancel_withdraws_what_was_not_sent(letters):
     operation = work(submit(rate_per_second=10), steps=1)
     sent = operation.deliveries.order_by("id").first()
     Delivery.objects.filter(pk=sent.pk).update(attempt_count=1)
-    operations.cancel(operation_id=operation.pk, hand=HAND, now=clock.now())
+    operations.cancel(operation_id=operation.pk, actor=ACTOR, now=clock.now())
     operation = work(operation)
     assert (operation.state, operation.done, operation.ends.withdrawn, operation.under_way) == ("cancelled", 10, 9, 1)
     assert DeadLetter.objects.get(pk=made[0].pk).status == "replaying"
     assert DeadLetter.objects.filter(status="dead").count() == 29
     for act in (operations.pause, operations.go_on, operations.cancel):
         with pytest.raises(operations.NotControllable):
-            act(operation_id=operation.pk, hand=HAND, now=clock.now())
+            act(operation_id=operation.pk, actor=ACTOR, now=clock.now())
 
 
 def test_what_is_withdrawn_stays_for_another_ttl(letters, settings):
     made = letters(3)
     operation = work(submit(rate_per_second=10), steps=1)
     DeadLetter.objects.update(expires_at=clock.now() - timedelta(hours=1))
-    operations.cancel(operation_id=operation.pk, hand=HAND, now=clock.now())
+    operations.cancel(operation_id=operation.pk, actor=ACTOR, now=clock.now())
     work(operation)
     left = DeadLetter.objects.filter(status="dead", expires_at__gt=clock.now() + timedelta(hours=23))
     assert left.count() == len(made)
@@ -202,8 +202,8 @@ def test_the_cut_off_and_those_that_left_before_their_turn(letters):
     letters(5)
     operation = submit(cutoff=cutoff)
     assert operation.matched == 10
-    replay.purge(dead_letter_id=made[3].pk, hand=HAND, now=clock.now())
-    replay.replay(dead_letter_id=made[4].pk, hand=HAND, now=clock.now())
+    replay.purge(dead_letter_id=made[3].pk, actor=ACTOR, now=clock.now())
+    replay.replay(dead_letter_id=made[4].pk, actor=ACTOR, now=clock.now())
     operation = work(operation)
     assert (operation.done, operation.skipped, operation.skipped_by) == (8, 2, {"no_longer_dead": 2})
     assert DeadLetter.objects.filter(status="dead").count() == 5
@@ -276,19 +276,19 @@ def test_a_purge_can_be_undone_for_some_days(letters, settings):
     first, second = letters(2, expires_at=clock.now() - timedelta(hours=1))
     now = clock.now()
     for one in (first, second):
-        replay.purge(dead_letter_id=one.pk, hand=HAND, now=now)
+        replay.purge(dead_letter_id=one.pk, actor=ACTOR, now=now)
     first.refresh_from_db()
     assert (first.status, first.erase_at) == ("purged", now + timedelta(days=7))
-    operations.undo_purge(dead_letter_id=first.pk, hand=HAND, now=now + timedelta(days=6))
+    operations.undo_purge(dead_letter_id=first.pk, actor=ACTOR, now=now + timedelta(days=6))
     first.refresh_from_db()
     assert (first.status, first.erase_at, first.closed_at) == ("dead", None, None)
     assert first.expires_at == now + timedelta(days=7)  # another TTL, so that clean-up does not take it at once
     with pytest.raises(NotReplayable, match="too long ago"):
-        operations.undo_purge(dead_letter_id=second.pk, hand=HAND, now=now + timedelta(days=8))
+        operations.undo_purge(dead_letter_id=second.pk, actor=ACTOR, now=now + timedelta(days=8))
     with pytest.raises(NotReplayable, match="is dead"):
-        operations.undo_purge(dead_letter_id=first.pk, hand=HAND, now=now)
+        operations.undo_purge(dead_letter_id=first.pk, actor=ACTOR, now=now)
     with pytest.raises(NotFound):
-        operations.undo_purge(dead_letter_id=uuid7(), hand=HAND, now=now)
+        operations.undo_purge(dead_letter_id=uuid7(), actor=ACTOR, now=now)
     assert AuditEntry.objects.get(action="undo_purge").target_id == str(first.pk)
 
 
@@ -296,21 +296,21 @@ def test_a_bulk_purge_is_undone_by_an_operation_of_its_own(letters):
     made = letters(12)
     purge = submit(OperationKind.PURGE)
     with pytest.raises(Conflict):
-        operations.undo_purge(operation_id=purge.pk, hand=HAND, now=clock.now())
+        operations.undo_purge(operation_id=purge.pk, actor=ACTOR, now=clock.now())
     purge = work(purge)
     assert (purge.state, purge.done, purge.note, purge.under_way) == ("done", 12, "12 purged.", 0)
     assert operations.undoable(operation=purge, now=clock.now()) == 12
-    operations.undo_purge(dead_letter_id=made[0].pk, hand=HAND, now=clock.now())
-    undo = operations.undo_purge(operation_id=purge.pk, hand=HAND, now=clock.now())
+    operations.undo_purge(dead_letter_id=made[0].pk, actor=ACTOR, now=clock.now())
+    undo = operations.undo_purge(operation_id=purge.pk, actor=ACTOR, now=clock.now())
     with pytest.raises(Conflict, match="being undone already"):  # as a button that is pressed twice
-        operations.undo_purge(operation_id=purge.pk, hand=HAND, now=clock.now())
+        operations.undo_purge(operation_id=purge.pk, actor=ACTOR, now=clock.now())
     undo = work(undo)
     assert (undo.kind, undo.state, undo.matched, undo.done) == ("restore", "done", 11, 11)
     assert DeadLetter.objects.filter(status=DeadLetterStatus.DEAD, purged_by=purge).count() == 12
     with pytest.raises(Conflict):
-        operations.undo_purge(operation_id=purge.pk, hand=HAND, now=clock.now())
+        operations.undo_purge(operation_id=purge.pk, actor=ACTOR, now=clock.now())
     with pytest.raises(Conflict):
-        operations.undo_purge(operation_id=undo.pk, hand=HAND, now=clock.now())
+        operations.undo_purge(operation_id=undo.pk, actor=ACTOR, now=clock.now())
 
 
 def test_a_purged_payload_is_erased_wherever_it_is_kept(workflow, accept, letters, receiver, drain, settings):
@@ -319,10 +319,10 @@ def test_a_purged_payload_is_erased_wherever_it_is_kept(workflow, accept, letter
     delivery = accept({"card": "4242"})
     drain()
     letter = DeadLetter.objects.get()
-    replay.replay(dead_letter_id=letter.pk, hand=HAND, now=clock.now())
+    replay.replay(dead_letter_id=letter.pk, actor=ACTOR, now=clock.now())
     drain()
     now = clock.now()
-    replay.purge(dead_letter_id=letter.pk, hand=HAND, now=now)
+    replay.purge(dead_letter_id=letter.pk, actor=ACTOR, now=now)
     kept = letters(1)[0]
     assert runner.apply(rule=rules.PURGED_PAYLOADS, now=now + timedelta(days=6)).rows == 0
     assert runner.counted(rule=rules.PURGED_PAYLOADS, now=now + timedelta(days=8)) == 1
@@ -333,7 +333,7 @@ def test_a_purged_payload_is_erased_wherever_it_is_kept(workflow, accept, letter
     assert bytes(delivery.payload_digest)
     assert kept.payload
     with pytest.raises(NotReplayable):
-        operations.undo_purge(dead_letter_id=letter.pk, hand=HAND, now=now)
+        operations.undo_purge(dead_letter_id=letter.pk, actor=ACTOR, now=now)
     assert runner.apply(rule=rules.PURGED_PAYLOADS, now=now + timedelta(days=9)).rows == 0
 
 
@@ -349,7 +349,7 @@ def test_an_end_wakes_an_operation_that_waits_and_no_other(letters):
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM procrastinate_jobs")
     one, two = operation.deliveries.order_by("id")
-    operations.pause(operation_id=operation.pk, hand=HAND, now=clock.now())
+    operations.pause(operation_id=operation.pk, actor=ACTOR, now=clock.now())
     Delivery.objects.filter(pk=one.pk).update(state="delivered")
     assert jobs(operation) == []
     Operation.objects.filter(pk=operation.pk).update(state="running")

@@ -8,7 +8,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.dead_letters import create
 from reliability.lanes import breakers
 from reliability.models import ApiKey, AuditEntry, Breaker, DeadLetter, Delivery, Lane, Workflow
@@ -152,7 +152,7 @@ def test_what_is_not_clear_is_refused(letters, words):
 def test_reset_breaker_closes_and_wakes(workflow, accept, lane_breaker):
     workflow()
     accept()
-    breakers.force_open(breaker_id=lane_breaker().pk, hand=Hand("t", "t"), now=clock.now())
+    breakers.force_open(breaker_id=lane_breaker().pk, actor=Actor("t", "t"), now=clock.now())
     assert "would be reset" in run("reset_breaker", "--workflow", "echo", "--dry-run")
     assert lane_breaker().state == "forced_open"
     run("reset_breaker", "--workflow", "echo", "--reason", "over")

@@ -10,7 +10,7 @@ from django.db import connection
 from django.db.models import Count, F, Q, Sum
 
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.delivery import control
 from reliability.management import demo
 from reliability.management.commands import up
@@ -128,7 +128,9 @@ def test_it_goes_without_a_trace_and_takes_nothing_else(workflow, accept):
     demo.fill(now=clock.now(), force=True)
     assert counts() != before
     # Somebody plays with it meanwhile.
-    control.resume(workflow_id=Workflow.objects.get(slug="demo-legacy-export").pk, hand=Hand("user:x"), now=clock.now())
+    control.resume(
+        workflow_id=Workflow.objects.get(slug="demo-legacy-export").pk, actor=Actor("user:x"), now=clock.now()
+    )
     accept(workflow="demo-order-sync", tenant="another")
     played = AuditEntry.objects.filter(actor="user:x").count()
     call_command("demo", "--remove", stdout=io.StringIO())
@@ -155,7 +157,7 @@ def test_n8n_is_not_asked_about_it(week, settings):
     settings.N8N_API_KEY = "key"
     letter = DeadLetter.objects.filter(source="n8n", status="dead").first()
     with pytest.raises(execution_retry.NotReplayable, match="demo"):
-        execution_retry.begin(dead_letter_id=letter.pk, hand=Hand("user:x"), now=NOW)
+        execution_retry.begin(dead_letter_id=letter.pk, actor=Actor("user:x"), now=NOW)
     assert not execution_retry.begin_each(dead_letter_ids=[letter.pk], now=NOW)
 
 

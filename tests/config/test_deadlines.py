@@ -14,7 +14,7 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 from config import resolver
 from config.database import connections, names, roles, sqlstates
 from config.database.roles import Role
-from reliability.core.db_pipeline import together
+from reliability.core.db_pipeline import pipelined
 
 pytestmark = pytest.mark.django_db(transaction=True)
 QUICK = Role("quick", 0.4)
@@ -69,7 +69,7 @@ def _copy():
 
 def _pipeline():
     with transaction.atomic(), connection.cursor() as one, connection.cursor() as two:
-        with together():
+        with pipelined():
             one.execute("SELECT 1")
             two.execute("SELECT 2")
         return two.fetchone()

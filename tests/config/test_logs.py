@@ -11,7 +11,7 @@ from django.db import DataError, connection
 from config import env, logs
 from config.logs import JsonFormatter, OriginFilter, WideFormatter
 from reliability.core import request_context
-from reliability.core.request_context import Origin
+from reliability.core.request_context import RequestContext
 
 
 def test_an_event_is_one_line_with_its_fields_as_json():
@@ -143,7 +143,7 @@ def test_what_postgresql_quotes_of_a_row_is_not_written():
 def test_a_line_names_the_request_it_is_about(within, named, shown):
     record = logging.makeLogRecord({"msg": "x", **({"request_id": named} if named else {})})
     if within:
-        with request_context.within(Origin(within)):
+        with request_context.within(RequestContext(within)):
             OriginFilter().filter(record)
     else:
         OriginFilter().filter(record)

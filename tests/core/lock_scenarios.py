@@ -9,7 +9,7 @@ from django.db import connection
 
 from reliability.bulk import operations, steps
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.dead_letters import replay
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.delivery import control, dispatch, intake
@@ -35,7 +35,7 @@ from reliability.stripe import ledger
 from scheduling import jobs
 from scheduling.models import CronJob
 
-HAND = Hand("operator", "a test")
+ACTOR = Actor("operator", "a test")
 EVENT = {
     "id": "evt_1",
     "object": "event",
@@ -86,7 +86,7 @@ def build() -> World:
     Delivery.objects.filter(pk=awaiting).update(
         state="awaiting_callback", attempt_count=1, sent_at=clock.now(), lease_until=clock.now() + timedelta(hours=1)
     )
-    made = operations.submit(kind=OperationKind.PURGE, selection=DeadLetterFilter(), hand=HAND, now=clock.now())
+    made = operations.submit(kind=OperationKind.PURGE, selection=DeadLetterFilter(), actor=ACTOR, now=clock.now())
     breakers.instance()
     return World(low, high, endpoint, letters, found, awaiting, pending, job, made.pk)
 
@@ -118,7 +118,7 @@ def _send(lane: Lane) -> list[Sent]:
     slug = Workflow.objects.get(pk=lane.workflow_id).slug
     for _ in range(2):
         _accept(slug)
-    replay.replay(dead_letter_id=_letter(lane), hand=HAND, now=clock.now())
+    replay.replay(dead_letter_id=_letter(lane), actor=ACTOR, now=clock.now())
     Delivery.objects.filter(lane=lane, state="pending").update(retries_used=99)
     claims = dispatch.run(lane_id=lane.pk, sent=[], capacity=10).claims
     assert len(claims) == 3
@@ -144,7 +144,7 @@ def _purge(world: World) -> object:
 
 def _withdraw(world: World) -> object:
     replay.replay_each(dead_letter_ids=world.letters[:2], now=clock.now() + timedelta(hours=1), operation_id=None)
-    return replay.lay_back(dead_letter_ids=world.letters[::-1], now=clock.now())
+    return replay.mark_dead_again(dead_letter_ids=world.letters[::-1], now=clock.now())
 
 
 def _record(world: World) -> object:
@@ -169,7 +169,7 @@ def _wake_up(world: World) -> object:
 SCENARIOS: dict[str, Callable[[World], object]] = {
     "a batch": lambda w: intake.accept(triggers=_triggers(["ba", "b-second"] * 2), now=clock.now()),
     "an event of Stripe": _record,
-    "a cron job's run": lambda w: jobs.run_now(job_id=w.job.pk, hand=HAND, now=clock.now(), once=uuid7()),
+    "a cron job's run": lambda w: jobs.run_now(job_id=w.job.pk, actor=ACTOR, now=clock.now(), once=uuid7()),
     "wake-ups, in the other order": _wake_up,
     "replays": lambda w: replay.replay_each(dead_letter_ids=w.letters, now=clock.now()),
     "purges, in the other order": lambda w: replay.purge_each(dead_letter_ids=w.letters[::-1], now=clock.now()),
@@ -179,22 +179,22 @@ SCENARIOS: dict[str, Callable[[World], object]] = {
         lane_id=w.low.pk, sent=w.sent[w.low.pk], capacity=5, patience=BRIEF
     ),
     "settling the higher lane": lambda w: dispatch.run(
-        lane_id=w.high.pk, sent=w.sent[w.high.pk], capacity=5, attend=True
+        lane_id=w.high.pk, sent=w.sent[w.high.pk], capacity=5, process_lane=True
     ),
     "settling beside what lapsed": _settle_and_take_back,
-    "leaving a lane": lambda w: dispatch.rest(lane_id=w.low.pk, owes_barrier=True),
+    "leaving a lane": lambda w: dispatch.release_lane(lane_id=w.low.pk, owes_barrier=True),
     "a callback": lambda w: callbacks.report(
         delivery_id=w.awaiting,
         ended=callbacks.Ended(succeeded=False, execution_id="77", error="no"),
         now=clock.now(),
     ),
     "a reset of the instance's breaker": lambda w: breakers.reset(
-        breaker_id=_instance_id(), hand=HAND, now=clock.now()
+        breaker_id=_instance_id(), actor=ACTOR, now=clock.now()
     ),
-    "a reset of a lane's breaker": lambda w: breakers.reset(breaker_id=w.low.breaker.pk, hand=HAND, now=clock.now()),
-    "a cancellation": lambda w: control.cancel(delivery_id=w.pending, hand=HAND, now=clock.now()),
+    "a reset of a lane's breaker": lambda w: breakers.reset(breaker_id=w.low.breaker.pk, actor=ACTOR, now=clock.now()),
+    "a cancellation": lambda w: control.cancel(delivery_id=w.pending, actor=ACTOR, now=clock.now()),
     "a slot": lambda w: slots.take(wanted=slots.Wanted(workflow="ba")),
-    "a switch": lambda w: flags.switch(name="dispatch", enabled=True, hand=HAND, now=clock.now()),
-    "a workflow's resuming": lambda w: control.resume(workflow_id=w.low.workflow_id, hand=HAND, now=clock.now()),
-    "workflow files": lambda w: workflow_files.load(documents=_documents(w), hand=HAND, now=clock.now()),
+    "a switch": lambda w: flags.switch(name="dispatch", enabled=True, actor=ACTOR, now=clock.now()),
+    "a workflow's resuming": lambda w: control.resume(workflow_id=w.low.workflow_id, actor=ACTOR, now=clock.now()),
+    "workflow files": lambda w: workflow_files.load(documents=_documents(w), actor=ACTOR, now=clock.now()),
 }

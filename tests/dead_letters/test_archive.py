@@ -26,7 +26,7 @@ from reliability.models import (
 )
 from reliability.retention import runner
 
-from ..support.archives import HAND, bring_back, files, the_archive, use
+from ..support.archives import ACTOR, bring_back, files, the_archive, use
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -93,7 +93,7 @@ def test_a_letter_that_moves_on_while_it_is_written_does_not_leave(letters, fold
 
     def write(**values):
         done = plain(**values)
-        replay.replay(dead_letter_id=moving.pk, hand=HAND, now=clock.now())
+        replay.replay(dead_letter_id=moving.pk, actor=ACTOR, now=clock.now())
         DeadLetter.objects.filter(pk=dying.pk).update(retry_count=7)
         return done
 

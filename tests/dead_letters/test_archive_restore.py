@@ -20,7 +20,7 @@ from reliability.models import (
     error_fields,
 )
 
-from ..support.archives import HAND, bring_back, files, the_archive
+from ..support.archives import ACTOR, bring_back, files, the_archive
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -70,7 +70,7 @@ def test_a_replay_of_a_restored_letter_goes_under_its_first_key(letters, folder)
     DeadLetter.objects.all().delete()
     Delivery.objects.all().delete()
     bring_back()
-    done = replay.replay(dead_letter_id=made.pk, hand=HAND, now=clock.now())
+    done = replay.replay(dead_letter_id=made.pk, actor=ACTOR, now=clock.now())
     assert Delivery.objects.get(pk=done.delivery_id).idempotency_key == "key-0"
 
 

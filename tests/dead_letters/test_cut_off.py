@@ -44,7 +44,7 @@ def test_a_lane_is_not_left_before_its_barrier_is_passed(other, workflow, accept
     delivery = accept()
     lane = Lane.objects.get()
     with held(other, "SELECT pg_advisory_xact_lock_shared(%s, %s)", queue.LANE_LOCK, lane.pk):
-        turn = dispatcher.attend(lane_id=lane.pk)
+        turn = dispatcher.process_lane(lane_id=lane.pk)
         assert len(receiver.wait_for(1)) == 1  # what is there already does not wait for it
         time.sleep(2.5)
         assert not turn.done()
@@ -61,7 +61,7 @@ def test_results_that_could_not_be_settled_in_time_are_settled_later_and_sent_on
     accept_many(4)
     lane = Lane.objects.get()
     receiver.always(wait=0.5)
-    dispatcher.attend(lane_id=lane.pk)
+    dispatcher.process_lane(lane_id=lane.pk)
     receiver.wait_for(4)
     with held(other, "SELECT 1 FROM reliability_lane WHERE id = %s FOR UPDATE", lane.pk):
         time.sleep(2.5)

@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from django.db.models import Count, F, Q
 
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.dead_letters import create, replay
 from reliability.dead_letters.create import Report
 from reliability.delivery import control
@@ -18,7 +18,7 @@ from reliability.models import DeadLetter, DeathRollup, FailureGroup, error_fiel
 from reliability.n8n import execution_retry_end
 from reliability.policies.fingerprint import fingerprint_of, reason_of
 
-HAND = Hand("user:olga", "test")
+ACTOR = Actor("user:olga", "test")
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_a_delivery_that_dies_and_dies_again_has_the_kind_of_its_last_end(workfl
     made = DeadLetter.objects.get()
     assert kind(made) == expected("http_500", "No client 1")
     receiver.always(422, '{"message": "No name"}')
-    replay.replay(dead_letter_id=made.pk, hand=HAND, now=clock.now())
+    replay.replay(dead_letter_id=made.pk, actor=ACTOR, now=clock.now())
     assert FailureGroup.objects.get().dead == 0
     drain()
     assert kind(made) == expected("http_422", "No name")
@@ -191,8 +191,8 @@ def test_a_replay_that_is_withdrawn_is_dead_again_and_no_new_death(workflow, rec
     accept()
     drain()
     made = DeadLetter.objects.get()
-    done = replay.replay(dead_letter_id=made.pk, hand=HAND, now=clock.now())
-    control.cancel(delivery_id=done.delivery_id, hand=HAND, now=clock.now())
+    done = replay.replay(dead_letter_id=made.pk, actor=ACTOR, now=clock.now())
+    control.cancel(delivery_id=done.delivery_id, actor=ACTOR, now=clock.now())
     assert groups() == {("http_500", 1, 1)}
     assert DeathRollup.objects.get(grain="hour").count == 1
 

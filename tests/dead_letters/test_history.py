@@ -4,12 +4,12 @@ import pytest
 
 from reliability.bulk import operations, steps
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.dead_letters import create, detail, replay
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.models import DeadLetter, Operation
 
-ANN, BEN = Hand("user:ann", "the vendor is back"), Hand("user:ben", "a mistake")
+ANN, BEN = Actor("user:ann", "the vendor is back"), Actor("user:ben", "a mistake")
 pytestmark = pytest.mark.django_db
 
 
@@ -20,8 +20,8 @@ def letter(workflow) -> DeadLetter:
     return create.report(report=report, now=clock.now())
 
 
-def in_bulk(kind: str, hand: Hand = ANN) -> Operation:
-    made = operations.submit(kind=kind, selection=DeadLetterFilter(), hand=hand, now=clock.now())
+def in_bulk(kind: str, actor: Actor = ANN) -> Operation:
+    made = operations.submit(kind=kind, selection=DeadLetterFilter(), actor=actor, now=clock.now())
     return work(made)
 
 
@@ -32,7 +32,7 @@ def work(made: Operation) -> Operation:
 
 
 def undo(made: Operation) -> Operation:
-    return operations.undo_purge(operation_id=made.pk, hand=BEN, now=clock.now())
+    return operations.undo_purge(operation_id=made.pk, actor=BEN, now=clock.now())
 
 
 def trail_of(letter: DeadLetter) -> list[tuple[str, str, str]]:
@@ -50,7 +50,7 @@ def test_a_bulk_replay_is_on_the_trail_of_what_it_took_along_and_names_the_hand(
 
 
 def test_what_an_operation_passed_over_is_not_its(letter):
-    replay.replay(dead_letter_id=letter.pk, hand=BEN, now=clock.now())
+    replay.replay(dead_letter_id=letter.pk, actor=BEN, now=clock.now())
     in_bulk("replay")
     in_bulk("purge")
     assert trail_of(letter) == [("replay", "user:ben", "")]
@@ -64,14 +64,14 @@ def test_a_bulk_purge_and_its_undoing_stay_on_the_trail(letter):
     work(restore)
     both = [("bulk_restore", "user:ben", str(restore.pk)), ("bulk_purge", "user:ann", str(purge.pk))]
     assert trail_of(letter) == both
-    replay.purge(dead_letter_id=letter.pk, hand=BEN, now=clock.now())
+    replay.purge(dead_letter_id=letter.pk, actor=BEN, now=clock.now())
     assert trail_of(letter) == [("purge", "user:ben", "")]
 
 
 def test_an_undoing_that_met_what_was_back_already_did_not_bring_it_back(letter, workflow):
     other = create.report(report=create.Report("echo", "default", "{}", "no", "E1"), now=clock.now())
     purge = in_bulk("purge")
-    operations.undo_purge(dead_letter_id=letter.pk, hand=BEN, now=clock.now())
+    operations.undo_purge(dead_letter_id=letter.pk, actor=BEN, now=clock.now())
     work(undo(purge))
     assert [one[0] for one in trail_of(letter)] == ["undo_purge", "bulk_purge"]
     assert [one[0] for one in trail_of(other)] == ["bulk_restore", "bulk_purge"]

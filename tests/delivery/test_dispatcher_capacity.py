@@ -27,11 +27,11 @@ def test_hanging_lanes_do_not_take_the_threads_of_others(workflow, accept_many, 
             workflow(slug, concurrency_limit=8, timeout_ms=60_000)
         slow = {one.lane_id for slug in ("slow-a", "slow-b") for one in accept_many(20, workflow=slug)}
         for lane_id in slow:
-            made.attend(lane_id=lane_id)
+            made.process_lane(lane_id=lane_id)
         receiver.wait_for(7)  # six of one lane, and the first of the other
         workflow("quick")
         delivery = accept(workflow="quick")
-        made.attend(lane_id=delivery.lane_id).result(timeout=30)
+        made.process_lane(lane_id=delivery.lane_id).result(timeout=30)
         delivery.refresh_from_db()
         assert delivery.state == DeliveryState.DELIVERED
     finally:

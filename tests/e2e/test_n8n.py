@@ -3,7 +3,7 @@
 import pytest
 
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.dead_letters import replay
 from reliability.models import Attempt, Breaker, BreakerTransition, DeadLetter, Delivery
 
@@ -38,7 +38,7 @@ def test_a_failing_workflow_is_retried_with_one_key_dies_and_is_replayed(n8n, wo
     assert [(one.key, one.json) for one in vendor.got] == [("invoice-1", {"amount": 5})] * 3
     assert [one["status"] for one in until(lambda: n8n.executions("e2echarge"))] == ["error"] * 3
     vendor.rule = lambda got: Reply()
-    replay.replay(dead_letter_id=letter.pk, hand=Hand("test", "the vendor is back"), now=clock.now())
+    replay.replay(dead_letter_id=letter.pk, actor=Actor("test", "the vendor is back"), now=clock.now())
     until(lambda: DeadLetter.objects.get().status == "recovered")
     assert {one.key for one in vendor.got} == {"invoice-1"}
     assert len(vendor.got) == 4

@@ -8,7 +8,7 @@ from django.db import connection
 
 from reliability.alerts import check as alert_check
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.management import demo
 from reliability.models import Alert, ApiKey, Breaker, Delivery, FailureReport, StripeEndpoint, StripeEvent, Workflow
 from reliability.setup import api_keys
@@ -28,7 +28,7 @@ LISTS = (
 def week(transactional_db):
     demo.fill(now=clock.now())
     now = clock.now()
-    alert_check.silence(hand=Hand("user:ada", "a release"), now=now, until=now + timedelta(hours=1), alert="CpuHigh")
+    alert_check.silence(actor=Actor("user:ada", "a release"), now=now, until=now + timedelta(hours=1), alert="CpuHigh")
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM procrastinate_workers")  # one of an earlier test seems alive for a while
     for at in (now - timedelta(minutes=30), now):  # there is no worker

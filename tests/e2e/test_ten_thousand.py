@@ -9,7 +9,7 @@ from django.db.models import Count
 
 from reliability.bulk import operations
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.lanes import opening
 from reliability.models import Attempt, AuditEntry, DeadLetter, Delivery, FailureGroup, Operation, OperationKind
@@ -65,10 +65,10 @@ def test_from_the_overview_to_ten_thousand_being_replayed_in_few_clicks(console,
 
 def test_ten_thousand_keep_their_rate_and_survive_every_worker_being_killed(group, receiver, workers):
     receiver.always(wait=0.01)
-    hand, selection = Hand("user:anna", "the vendor is back"), DeadLetterFilter(fingerprint="f" * 16)
+    actor, selection = Actor("user:anna", "the vendor is back"), DeadLetterFilter(fingerprint="f" * 16)
     running = [workers.start(N8N_WEBHOOK_URL=receiver.url) for _ in range(2)]
     operation = operations.submit(
-        kind=OperationKind.REPLAY, selection=selection, hand=hand, now=clock.now(), rate_per_second=RATE
+        kind=OperationKind.REPLAY, selection=selection, actor=actor, now=clock.now(), rate_per_second=RATE
     )
     until(lambda: len(receiver.got) >= MANY // 2, within=120, what="the first half")
     for one in running:

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.dead_letters import replay
 from reliability.models import DeadLetter
 
@@ -160,11 +160,11 @@ class TestNotifyGapFill:
         assert call("notify-gap-fill").json()["failed"] == 1
         letter = DeadLetter.objects.get()
         services.got.clear()
-        replay.replay(dead_letter_id=letter.pk, hand=Hand("test", "too early"), now=clock.now())
+        replay.replay(dead_letter_id=letter.pk, actor=Actor("test", "too early"), now=clock.now())
         until(lambda: sent(services, "/messages"), within=30)
         until(lambda: DeadLetter.objects.get(pk=letter.pk).status == "dead", within=30)
         services.always()
-        replay.replay(dead_letter_id=letter.pk, hand=Hand("test", "it is back"), now=clock.now())
+        replay.replay(dead_letter_id=letter.pk, actor=Actor("test", "it is back"), now=clock.now())
         until(lambda: DeadLetter.objects.get(pk=letter.pk).status == "recovered", within=30)
         assert [key for key, _ in sent(services, "/messages")] == [key_of(client, 1)] * 2
         assert not [one for one in services.got if one.method == "GET"]

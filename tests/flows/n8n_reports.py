@@ -13,7 +13,7 @@ from reliability.n8n import delivery_lookup, execution_retry
 def look() -> FailureReport:
     """Do what a worker does for the newest report."""
     report = FailureReport.objects.first()
-    delivery_lookup.look(report_id=report.pk)
+    delivery_lookup.look_up(report_id=report.pk)
     report.refresh_from_db()
     return report
 

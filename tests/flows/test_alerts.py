@@ -10,7 +10,7 @@ from django.test import Client
 from reliability.alerts import check as alert_check
 from reliability.alerts import notices
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.lanes import breakers
 from reliability.models import Alert, AlertNotice, Breaker, BreakerTransition
 from scheduling.models import CronJob, Run
@@ -82,7 +82,7 @@ def test_an_open_breaker_is_told_and_that_it_closed(workflow, accept, receiver, 
     ping("three")
     breaker = Breaker.objects.get(state="open")
     receiver.always(200)
-    breakers.reset(breaker_id=breaker.pk, hand=Hand("user:ada", "mended"), now=clock.now())
+    breakers.reset(breaker_id=breaker.pk, actor=Actor("user:ada", "mended"), now=clock.now())
     ping("four")
     until(lambda: len(hook.got) == 2, what="the second message")
     assert texts(hook)[1] == "[Backstop] Resolved: BreakerOpen"

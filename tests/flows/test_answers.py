@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.delivery import sending
 from reliability.lanes import wait_reasons
 from reliability.lanes.messages import Sent
@@ -19,7 +19,7 @@ from reliability.setup import workflow_secrets
 from ..support.receiver import Reply, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
-HAND = Hand("test", "because")
+ACTOR = Actor("test", "because")
 TRAEFIK = Reply(404, "404 page not found\n", {"Content-Type": "text/plain; charset=utf-8"})
 HTML = {"Content-Type": "text/html"}
 WAF = Reply(403, "<html><h1>Request blocked</h1></html>", HTML)
@@ -318,11 +318,11 @@ def test_a_change_of_the_route_is_tried_at_once(workflow, receiver, workers, acc
     assert lane_breaker().next_probe_at - clock.now() > timedelta(minutes=5)
     if change == "secret":
         values = {"auth_value": "right"}
-        workflow_secrets.keep(workflow_id=made.pk, values=values, hand=HAND, now=clock.now())
+        workflow_secrets.keep(workflow_id=made.pk, values=values, actor=ACTOR, now=clock.now())
     else:
         document = {"path": "wrong", "slug": "echo", "name": "echo", "circuit_breaker_recovery_ms": 600_000}
         document |= {"path": "right"} if change == "path" else {"auth_header": "X-Right"}
-        workflow_files.load(documents=[document], hand=HAND, now=clock.now())
+        workflow_files.load(documents=[document], actor=ACTOR, now=clock.now())
     until(lambda: count("delivered") == 5, within=20, what="5 delivered")
 
 
@@ -334,7 +334,7 @@ def test_an_answer_of_the_old_route_says_nothing_of_the_new_one(workflow, receiv
     workers.start(N8N_WEBHOOK_URL=receiver.url)
     receiver.wait_for(1)
     document = {"path": "right", "slug": "echo", "name": "echo", "circuit_breaker_recovery_ms": 600_000}
-    workflow_files.load(documents=[{**document, "concurrency_limit": 1}], hand=HAND, now=clock.now())
+    workflow_files.load(documents=[{**document, "concurrency_limit": 1}], actor=ACTOR, now=clock.now())
     until(lambda: count("delivered") == 3, within=20, what="3 delivered")
     assert lane_breaker().transitions.count() == 0
 

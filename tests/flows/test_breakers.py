@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.lanes import breakers
 from reliability.models import Breaker, BreakerTransition, Delivery, Scope
 
@@ -78,10 +78,10 @@ def test_the_backlog_ramps_up_behind_a_breaker_that_closes(workflow, receiver, d
     receiver.always(200, wait=0.05)
     accept_many(24)
     breaker = lane_breaker()
-    breakers.force_open(breaker_id=breaker.pk, hand=Hand("test"), now=clock.now())
+    breakers.force_open(breaker_id=breaker.pk, actor=Actor("test"), now=clock.now())
     drain()
     assert receiver.got == []
-    breakers.reset(breaker_id=breaker.pk, hand=Hand("test"), now=clock.now())
+    breakers.reset(breaker_id=breaker.pk, actor=Actor("test"), now=clock.now())
     drain()
     assert Delivery.objects.filter(state="delivered").count() == 24
     starts = sorted(one.at for one in receiver.got)
@@ -156,7 +156,7 @@ def test_forced_open_ends_by_itself_with_a_probe(workflow, receiver, drain, acce
     workflow()
     accept_many(3)
     until_then = clock.now() + timedelta(seconds=1)
-    breakers.force_open(breaker_id=lane_breaker().pk, hand=Hand("ops", "upgrade"), now=clock.now(), until=until_then)
+    breakers.force_open(breaker_id=lane_breaker().pk, actor=Actor("ops", "upgrade"), now=clock.now(), until=until_then)
     drain()
     assert receiver.got == []
     until(lambda: drain() or Delivery.objects.filter(state="delivered").count() == 3)

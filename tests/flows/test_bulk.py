@@ -8,7 +8,7 @@ from django.db.models import Count
 
 from reliability.bulk import operations
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.lanes import opening
 from reliability.models import Attempt, DeadLetter, Delivery, Operation, OperationKind
@@ -16,7 +16,7 @@ from reliability.models import Attempt, DeadLetter, Delivery, Operation, Operati
 from ..support.receiver import Reply, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
-HAND = Hand("user:anna", "the vendor is back")
+ACTOR = Actor("user:anna", "the vendor is back")
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def letters(workflow):
 
 def submit(**values) -> Operation:
     kind, selection = OperationKind.REPLAY, DeadLetterFilter()
-    return operations.submit(kind=kind, selection=selection, hand=HAND, now=clock.now(), **values)
+    return operations.submit(kind=kind, selection=selection, actor=ACTOR, now=clock.now(), **values)
 
 
 def ended(operation: Operation, *, within: float) -> Operation:

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.dead_letters import replay
 from reliability.delivery import control
 from reliability.errors import NotCancellable
@@ -16,7 +16,7 @@ from reliability.models import DeadLetter, Delivery, Lane, Workflow
 from ..support.receiver import Reply, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
-HAND = Hand("test", "because")
+ACTOR = Actor("test", "because")
 
 
 def states() -> list[str]:
@@ -25,19 +25,19 @@ def states() -> list[str]:
 
 def test_a_paused_workflows_deliveries_wait_until_it_is_resumed(workflow, receiver, workers, accept_many):
     made = workflow()
-    control.pause(workflow_id=made.pk, hand=HAND, now=clock.now())
+    control.pause(workflow_id=made.pk, actor=ACTOR, now=clock.now())
     accept_many(5)
     workers.start(N8N_WEBHOOK_URL=receiver.url)
     time.sleep(3)
     assert not receiver.got
-    control.resume(workflow_id=made.pk, hand=HAND, now=clock.now())
+    control.resume(workflow_id=made.pk, actor=ACTOR, now=clock.now())
     receiver.wait_for(5)
 
 
 def test_a_pause_with_an_end_ends_by_itself(workflow, receiver, workers, accept_many):
     made = workflow()
     end = clock.now() + timedelta(seconds=4)
-    control.pause(workflow_id=made.pk, hand=HAND, now=clock.now(), until=end)
+    control.pause(workflow_id=made.pk, actor=ACTOR, now=clock.now(), until=end)
     accept_many(3)
     workers.start(N8N_WEBHOOK_URL=receiver.url)
     receiver.wait_for(3, within=20)
@@ -48,18 +48,18 @@ def test_what_is_cancelled_is_not_sent_and_what_was_sent_is_not_cancelled(workfl
     workflow()
     later = clock.now() + timedelta(seconds=1)
     first, second = accept(deliver_at=later), accept({"n": 2})
-    control.cancel(delivery_id=first.pk, hand=HAND, now=clock.now())
+    control.cancel(delivery_id=first.pk, actor=ACTOR, now=clock.now())
     drain()
     assert states() == ["cancelled", "delivered"]
     for one in (first, second):
         with pytest.raises(NotCancellable):
-            control.cancel(delivery_id=one.pk, hand=HAND, now=clock.now())
+            control.cancel(delivery_id=one.pk, actor=ACTOR, now=clock.now())
 
 
 def test_send_now_does_not_wait_for_the_time(workflow, receiver, drain, accept):
     workflow()
     one = accept(deliver_at=clock.now() + timedelta(days=1))
-    control.send_now(delivery_id=one.pk, hand=HAND, now=clock.now())
+    control.send_now(delivery_id=one.pk, actor=ACTOR, now=clock.now())
     drain()
     assert states() == ["delivered"]
 
@@ -71,8 +71,8 @@ def test_a_cancelled_replay_leaves_the_dead_letter_dead(workflow, receiver, drai
     drain()
     Workflow.objects.filter(pk=made.pk).update(paused=True)
     letter = DeadLetter.objects.get()
-    done = replay.replay(dead_letter_id=letter.pk, hand=HAND, now=clock.now())
-    control.cancel(delivery_id=done.delivery_id, hand=HAND, now=clock.now())
+    done = replay.replay(dead_letter_id=letter.pk, actor=ACTOR, now=clock.now())
+    control.cancel(delivery_id=done.delivery_id, actor=ACTOR, now=clock.now())
     letter.refresh_from_db()
     assert letter.status == "dead"
 

@@ -13,7 +13,7 @@ from django.db import connection
 
 from reliability import queue
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.dead_letters import replay
 from reliability.lanes import breakers
 from reliability.models import Attempt, Breaker, DeadLetter, Delivery, Lane, Scope
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 # Generous: what is tested is that the wait does not last as long as the lock, and 'never' is 20 s and more.
 SOON = 10.0
-HAND = Hand("operator", "a test")
+ACTOR = Actor("operator", "a test")
 
 
 @contextmanager
@@ -147,7 +147,7 @@ def test_a_dead_letter_that_is_locked_delays_its_own_replay_alone(two, receiver,
     until(DeadLetter.objects.exists, what="the dead letter")
     letter = DeadLetter.objects.get()
     receiver.rule = lambda got: Reply(wait=0.3)
-    replay.replay(dead_letter_id=letter.pk, hand=HAND, now=clock.now())
+    replay.replay(dead_letter_id=letter.pk, actor=ACTOR, now=clock.now())
     receiver.wait_for(4)
     with held("SELECT 1 FROM reliability_deadletter WHERE id = %s FOR UPDATE", letter.pk):
         for slug in "ab":

@@ -72,7 +72,7 @@ def test_a_secret_in_what_n8n_reports_is_not_kept(workflow, receiver, accept, dr
     made = accept()
     drain()
     failure = Failure("wf1", "Echo", "execution_failed", f"HTTP: 401 for {TOKEN}", execution_id="7")
-    failure_reports.take(
+    failure_reports.ingest(
         incoming=failure_reports.Incoming(failure, report=f'{{"a": "{TOKEN}"}}', delivery_id=made.pk), now=clock.now()
     )
     report = FailureReport.objects.get()

@@ -7,7 +7,7 @@ import requests
 from django.db import connection, transaction
 
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.dead_letters import replay
 from reliability.models import DeadLetter, Delivery, FailureReport
 
@@ -69,7 +69,7 @@ def test_an_id_goes_from_the_trigger_to_n8n_and_back(workflow, receiver, workers
     assert got["order-4711"].headers["traceparent"] == TRACE
     assert "traceparent" not in got["order-4712"].headers
 
-    replay.replay(dead_letter_id=DeadLetter.objects.get().pk, hand=Hand("test"), now=clock.now())
+    replay.replay(dead_letter_id=DeadLetter.objects.get().pk, actor=Actor("test"), now=clock.now())
     assert receiver.wait_for(4)[3].headers["x-request-id"] == "order-4712"  # the same story
     until(lambda: not Delivery.objects.in_flight().exists(), what="the replay")
     assert call("/api/v1/executions/failed/", failed("9"), X_Request_Id="order-4711").status_code == 201

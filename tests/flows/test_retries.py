@@ -9,7 +9,7 @@ from django.test import Client
 
 from reliability.bulk import steps
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.errors import NotReplayable
 from reliability.models import (
     AuditEntry,
@@ -277,7 +277,7 @@ def test_n8ns_letters_are_purged_as_others_are(n8n, letter, send, api):
     assert api.delete(f"/api/v1/dead-letters/{made.pk}/", "{}", content_type="application/json").status_code == 204
     assert report_state() == {"buried"}
     with pytest.raises(NotReplayable):
-        execution_retry.begin(dead_letter_id=made.pk, hand=Hand("t"), now=clock.now())
+        execution_retry.begin(dead_letter_id=made.pk, actor=Actor("t"), now=clock.now())
 
 
 def report_state() -> set[str]:

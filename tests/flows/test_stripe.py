@@ -7,7 +7,7 @@ import pytest
 import requests
 
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.lanes import flags
 from reliability.models import Delivery, StripeEvent, StripeRepeat
 
@@ -16,7 +16,7 @@ from ..support.receiver import Reply, until
 from ..support.web import Web
 
 pytestmark = pytest.mark.django_db(transaction=True)
-HAND = Hand("test", "because")
+ACTOR = Actor("test", "because")
 
 
 @pytest.fixture
@@ -61,11 +61,11 @@ def test_an_older_event_that_comes_late_says_so_with_each_attempt(web, workflow,
 def test_what_is_switched_off_is_not_lost_for_stripe_sends_again(web, workflow, receiver, workers):
     workflow("billing", stripe_events=["*"])
     workers.start(N8N_WEBHOOK_URL=receiver.url)
-    flags.switch_off(name="stripe", hand=HAND, now=clock.now())
+    flags.switch_off(name="stripe", actor=ACTOR, now=clock.now())
     refused = post(web, stripe.event())
     assert refused.status_code == 503
     assert int(refused.headers["Retry-After"]) > 0
-    flags.switch_on(name="stripe", hand=HAND, now=clock.now())
+    flags.switch_on(name="stripe", actor=ACTOR, now=clock.now())
     assert post(web, stripe.event()).json() == {"received": True, "duplicate": False}
     receiver.wait_for(1)
 

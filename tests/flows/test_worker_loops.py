@@ -11,7 +11,7 @@ import pytest
 from reliability import queue
 from reliability.bulk import operations
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.dead_letters import create
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.models import (
@@ -32,7 +32,7 @@ from ..support.queue import forget_all, rows
 from ..support.receiver import Receiver, until
 from ..support.workers import database_url
 
-HAND = Hand("user:anna", "")
+ACTOR = Actor("user:anna", "")
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
@@ -101,7 +101,7 @@ def test_an_api_of_n8n_that_hangs_delays_neither_deliveries_nor_notices(
     accept({"n": "fresh"})
     receiver.wait_for(1, within=15)
     assert time.monotonic() - begun < 15
-    queue.tell(notice_id=notice().pk)
+    queue.notify(notice_id=notice().pk)
     until(lambda: mail.messages, what="the notice")
     assert len(hanging.asked) == 8, "no more at once than there are threads"
 
@@ -120,9 +120,9 @@ def test_a_mail_server_that_hangs_delays_no_other_channel_and_no_look_up(workflo
         **api_of(n8n),
     )
     for _ in range(10):
-        queue.tell(notice_id=notice().pk)
+        queue.notify(notice_id=notice().pk)
     until(lambda: AlertNotice.objects.filter(lease_until__isnull=False).count() >= 2, what="mails under way")
-    queue.tell(notice_id=notice("webhook").pk)
+    queue.notify(notice_id=notice("webhook").pk)
     hook.wait_for(1)
     hook.stop()
     report = FailureReport.objects.create(state="looking_up", execution_id="7", reported_at=clock.now())
@@ -137,7 +137,7 @@ def test_an_operation_that_is_locked_delays_neither_others_nor_deliveries(workfl
     failures(1, slug="other")
     locked, free = (
         operations.submit(
-            kind=OperationKind.PURGE, selection=DeadLetterFilter(workflow=slug), hand=HAND, now=clock.now()
+            kind=OperationKind.PURGE, selection=DeadLetterFilter(workflow=slug), actor=ACTOR, now=clock.now()
         )
         for slug in ("echo", "other")
     )

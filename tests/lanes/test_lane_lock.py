@@ -6,7 +6,7 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 
 from reliability.core import clock
-from reliability.core.db_pipeline import together
+from reliability.core.db_pipeline import pipelined
 from reliability.lanes import breakers, lane_lock, opening
 from reliability.models import Breaker, Lane, Scope, Workflow
 
@@ -21,7 +21,7 @@ def test_what_belongs_to_it_is_read_with_it(lane):
     shared = breakers.instance()
     before = clock.now()
     with transaction.atomic():
-        found = lane_lock.hold(lane_id=lane.pk)
+        found = lane_lock.lock_lane(lane_id=lane.pk)
     assert (found.lane, found.lane.workflow, found.lane.breaker) == (lane, lane.workflow, lane.breaker)
     assert found.lane.breaker.lane is found.lane
     assert found.shared == shared
@@ -32,7 +32,7 @@ def test_what_belongs_to_it_is_read_with_it(lane):
 def test_an_instance_s_breaker_that_is_not_made_yet_is_none(lane):
     Breaker.objects.filter(scope=Scope.INSTANCE).delete()
     with transaction.atomic():
-        assert lane_lock.hold(lane_id=lane.pk).shared is None
+        assert lane_lock.lock_lane(lane_id=lane.pk).shared is None
 
 
 @pytest.mark.django_db
@@ -49,7 +49,7 @@ def test_who_waited_for_the_lock_reads_what_its_holder_wrote(lane):
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SET LOCAL application_name = 'who waits'")
             waiting.set()
-            found.append(lane_lock.hold(lane_id=lane.pk))
+            found.append(lane_lock.lock_lane(lane_id=lane.pk))
         connection.close()
 
     second = threading.Thread(target=wait)
@@ -83,7 +83,7 @@ def until_it_waits() -> None:
 @pytest.mark.django_db
 def test_an_error_within_is_django_s_and_ends_what_follows(lane):
     def run() -> None:
-        with transaction.atomic(), connection.cursor() as cursor, together():
+        with transaction.atomic(), connection.cursor() as cursor, pipelined():
             cursor.execute("SELECT * FROM nothing")
             cursor.execute("DELETE FROM reliability_lane")
 
@@ -102,12 +102,12 @@ def test_who_is_not_patient_is_told_that_the_lane_is_locked(lane, patience):
         with connection.cursor() as cursor:
             cursor.execute("SET statement_timeout = '20s'")  # in vain, if the limit does not hold
         with pytest.raises(lane_lock.LaneLocked), transaction.atomic():
-            lane_lock.hold(lane_id=lane.pk, patience=patience)
+            lane_lock.lock_lane(lane_id=lane.pk, patience=patience)
         waited.append(True)
         connection.close()
 
     with transaction.atomic():
-        lane_lock.hold(lane_id=lane.pk, patience=patience)
+        lane_lock.lock_lane(lane_id=lane.pk, patience=patience)
         with connection.cursor() as cursor:
             cursor.execute("SHOW lock_timeout")
             assert cursor.fetchone()[0] == f"{round(patience.wait.total_seconds() * 1000)}ms"
@@ -125,7 +125,7 @@ def test_a_session_that_began_with_a_locked_lane_can_lock_it_later(lane, patienc
     def attempt() -> None:
         try:
             with transaction.atomic():
-                found.append(lane_lock.hold(lane_id=lane.pk, patience=patience).lane)
+                found.append(lane_lock.lock_lane(lane_id=lane.pk, patience=patience).lane)
         except lane_lock.LaneLocked as error:
             found.append(type(error))
 

@@ -5,14 +5,14 @@ from datetime import timedelta
 import pytest
 
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.delivery import control
 from reliability.lanes import admission, breakers, flags, lane_lock, lane_snapshot, wait_reasons
 from reliability.lanes.wait_reasons import Cause
 from reliability.models import Breaker, Delivery, DeliveryState, Lane, Slot, Workflow
 
 pytestmark = pytest.mark.django_db
-HAND = Hand("user:ada", "because")
+ACTOR = Actor("user:ada", "because")
 HOUR = timedelta(hours=1)
 
 
@@ -23,11 +23,11 @@ def delivery(workflow, accept) -> Delivery:
 
 
 def pause(one: Delivery, **values) -> None:
-    control.pause(workflow_id=one.lane.workflow_id, hand=HAND, now=clock.now(), **values)
+    control.pause(workflow_id=one.lane.workflow_id, actor=ACTOR, now=clock.now(), **values)
 
 
 def hold_open(breaker: Breaker, **values) -> None:
-    breakers.force_open(breaker_id=breaker.pk, hand=HAND, now=clock.now(), **values)
+    breakers.force_open(breaker_id=breaker.pk, actor=ACTOR, now=clock.now(), **values)
 
 
 def fill(one: Delivery, *, count: int) -> None:
@@ -44,7 +44,7 @@ CASES = {
     Cause.TURN: lambda one: None,
     Cause.HELD: lambda one: Delivery.objects.filter(pk=one.pk).update(waits_for=one.pk),
     Cause.DUE: lambda one: Delivery.objects.filter(pk=one.pk).update(due_at=clock.now() + HOUR),
-    Cause.SWITCHED_OFF: lambda one: flags.switch_off(name="dispatch", hand=HAND, now=clock.now()),
+    Cause.SWITCHED_OFF: lambda one: flags.switch_off(name="dispatch", actor=ACTOR, now=clock.now()),
     Cause.PAUSED: pause,
     Cause.BREAKER: lambda one: hold_open(Breaker.objects.get(lane=one.lane_id)),
     Cause.LIMIT: lambda one: fill(one, count=2),
@@ -61,7 +61,7 @@ def look(one: Delivery) -> wait_reasons.Wait:
 def may_go(one: Delivery) -> bool:
     """Whether the dispatcher would let one of the lane's due deliveries go."""
     lane = lane_lock.lock(lane_id=one.lane_id)
-    seen = lane_snapshot.look(lane_id=one.lane_id)
+    seen = lane_snapshot.take_snapshot(lane_id=one.lane_id)
     room = admission.admit(lane=lane, policy=lane.policy, seen=seen, capacity=1).room
     return bool(room) and seen.due is not None and seen.due <= seen.now
 
@@ -92,7 +92,7 @@ def test_a_pause_that_is_over_holds_nothing(delivery):
 def test_the_slow_start_after_a_reset_narrows_the_limit(delivery):
     breaker = Breaker.objects.get(lane=delivery.lane_id)
     hold_open(breaker)
-    breakers.reset(breaker_id=breaker.pk, hand=HAND, now=clock.now())
+    breakers.reset(breaker_id=breaker.pk, actor=ACTOR, now=clock.now())
     assert look(delivery).cause is Cause.TURN
     fill(delivery, count=1)
     found = look(delivery)

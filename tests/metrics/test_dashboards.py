@@ -14,7 +14,7 @@ from django.test import Client
 from config import measuring
 from config.front import refusals
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.dead_letters import create
 from reliability.delivery import control, executions
 from reliability.lanes import breakers, opening
@@ -30,7 +30,7 @@ BOARDS = sorted((ROOT / "ops" / "grafana" / "dashboards").glob("*.json"))
 WORDS = re.compile(
     "sum|max|min|avg|count|rate|increase|histogram_quantile|topk|time|vector|by|without|on|and|or|unless|ignoring|bool"
 )
-HAND = Hand("somebody", "a test")
+ACTOR = Actor("somebody", "a test")
 
 
 def queries(board: Path) -> list[str]:
@@ -87,10 +87,10 @@ def told(workflow, receiver, drain, accept, scrape, settings):
         for _ in range(4):
             drain()
     lane = opening.open_lane(workflow_id=workflow("other", paused=True).pk, tenant="default")
-    control.cancel(delivery_id=accept(workflow="other").pk, hand=HAND, now=clock.now())
+    control.cancel(delivery_id=accept(workflow="other").pk, actor=ACTOR, now=clock.now())
     create.report(report=create.Report("other", "default", "{}", "it failed"), now=clock.now())
     executions.keep(lane_id=lane.pk, execution_id="1", status=ExecutionStatus.SUCCESS, now=clock.now())
-    breakers.force_open(breaker_id=lane.breaker.pk, hand=HAND, now=clock.now())
+    breakers.force_open(breaker_id=lane.breaker.pk, actor=ACTOR, now=clock.now())
     StripeEndpoint.objects.create(slug="default")
     ledger.refuse(slug="default", error=ledger.UnknownEndpoint(), address="")
     CronJob.objects.create(slug="told", name="told")

@@ -11,7 +11,7 @@ from django.db.models import Sum
 
 from reliability.bulk import operations, steps
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.dead_letters import create, replay
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.delivery import control, executions
@@ -39,7 +39,7 @@ from reliability.stripe import ledger
 from ..support.receiver import Reply, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
-HAND = Hand("somebody", "a test")
+ACTOR = Actor("somebody", "a test")
 
 
 def finish(drain, *, rounds: int = 30) -> None:
@@ -140,9 +140,9 @@ def test_cancelled_and_skipped(workflow, accept, scrape):
     workflow(paused=True, skip_unchanged=True)
     made = accept({"a": 1}, idempotency_key="1")
     accept({"a": 1}, idempotency_key="2")
-    control.cancel(delivery_id=made.pk, hand=HAND, now=clock.now())
+    control.cancel(delivery_id=made.pk, actor=ACTOR, now=clock.now())
     with pytest.raises(BackstopError):
-        control.cancel(delivery_id=made.pk, hand=HAND, now=clock.now())
+        control.cancel(delivery_id=made.pk, actor=ACTOR, now=clock.now())
     assert outcomes(scrape()) == (0, 0, 1, 1)
 
 
@@ -151,11 +151,11 @@ def test_a_bulk_replay_that_is_withdrawn(workflow, scrape):
     for n in range(3):
         create.report(report=create.Report("echo", "default", "{}", f"it failed {n}"), now=clock.now())
     started = operations.submit(
-        kind="replay", selection=DeadLetterFilter(), hand=HAND, now=clock.now(), rate_per_second=100
+        kind="replay", selection=DeadLetterFilter(), actor=ACTOR, now=clock.now(), rate_per_second=100
     )
     steps.step(operation_id=started.pk, now=clock.now())
     assert scrape()("backstop_dlq_entries", status="replaying") == 3
-    operations.cancel(operation_id=started.pk, hand=HAND, now=clock.now())
+    operations.cancel(operation_id=started.pk, actor=ACTOR, now=clock.now())
     steps.step(operation_id=started.pk, now=clock.now())
     seen = scrape()
     assert outcomes(seen) == (0, 0, 3, 0)
@@ -173,7 +173,7 @@ def test_dead_letters_by_status_follow_every_change(workflow, receiver, drain, a
     with transaction.atomic():
         replay.purge_each(dead_letter_ids=[one.pk], now=clock.now())
     receiver.rule = lambda got: Reply(200)
-    replay.replay(dead_letter_id=other.pk, hand=HAND, now=clock.now())
+    replay.replay(dead_letter_id=other.pk, actor=ACTOR, now=clock.now())
     finish(drain)
     kept = {status: scrape()("backstop_dlq_entries", status=status) for status in ("dead", "purged", "recovered")}
     assert kept == {"dead": 0, "purged": 1, "recovered": 1}
@@ -188,10 +188,10 @@ def test_breakers_by_state_and_transition(workflow, accept, lane_breaker, scrape
     workflow(paused=True)
     accept()
     breaker = lane_breaker()
-    breakers.force_open(breaker_id=breaker.pk, hand=HAND, now=clock.now())
-    breakers.reset(breaker_id=breaker.pk, hand=HAND, now=clock.now())
-    breakers.force_open(breaker_id=breaker.pk, hand=HAND, now=clock.now())
-    breakers.force_open(breaker_id=breakers.instance().pk, hand=HAND, now=clock.now())
+    breakers.force_open(breaker_id=breaker.pk, actor=ACTOR, now=clock.now())
+    breakers.reset(breaker_id=breaker.pk, actor=ACTOR, now=clock.now())
+    breakers.force_open(breaker_id=breaker.pk, actor=ACTOR, now=clock.now())
+    breakers.force_open(breaker_id=breakers.instance().pk, actor=ACTOR, now=clock.now())
     seen = scrape()
     assert seen("backstop_breaker_transitions_total", workflow="echo", to="forced_open") == 2
     assert seen("backstop_breaker_transitions_total", workflow="echo", to="closed") == 1
@@ -316,7 +316,7 @@ def test_many_at_once_count_each_change_once_and_wait_for_nobody(workflow, accep
             for n, pair in enumerate(made[part::4]):
                 with transaction.atomic():
                     for pk in pair if (n + part) % 2 else reversed(pair):
-                        control.cancel(delivery_id=pk, hand=HAND, now=clock.now())
+                        control.cancel(delivery_id=pk, actor=ACTOR, now=clock.now())
         finally:
             connection.close()
 
@@ -333,7 +333,7 @@ def test_what_was_rolled_back_was_not_counted(workflow, accept, scrape):
     workflow(paused=True)
     made = accept()
     with transaction.atomic():
-        control.cancel(delivery_id=made.pk, hand=HAND, now=clock.now())
+        control.cancel(delivery_id=made.pk, actor=ACTOR, now=clock.now())
         transaction.set_rollback(True)
     assert outcomes(scrape()) == (0, 0, 0, 0)
 

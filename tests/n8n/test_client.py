@@ -3,7 +3,7 @@
 import pytest
 
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.models import DeadLetter, ExecutionRetry, FailureReport
 from reliability.n8n import client as n8n_client
 from reliability.n8n import delivery_lookup, execution_retry
@@ -59,13 +59,13 @@ def test_a_proxy_s_page_ends_no_retry_and_no_look_up(proxy, api, page):
     assert report.status_code == 201
     made = FailureReport.objects.get()
     proxy.rule = lambda got: page
-    delivery_lookup.look(report_id=made.pk)
+    delivery_lookup.look_up(report_id=made.pk)
     made.refresh_from_db()
     assert made.state == "looking_up"
     proxy.always(404, '{"message": "not found"}')
-    delivery_lookup.look(report_id=made.pk)
+    delivery_lookup.look_up(report_id=made.pk)
     letter = DeadLetter.objects.get()
-    begun = execution_retry.begin(dead_letter_id=letter.pk, hand=Hand("t"), now=clock.now())
+    begun = execution_retry.begin(dead_letter_id=letter.pk, actor=Actor("t"), now=clock.now())
     proxy.rule = lambda got: page
     execution_retry.work(retry_id=begun.pk)
     letter.refresh_from_db()

@@ -95,10 +95,10 @@ def test_a_worker_too_plans_a_job_with_the_transaction_that_it_belongs_to():
     one, two = uuid4(), uuid4()
     with app.replace_connector(app.connector.get_worker_connector()):
         with transaction.atomic():
-            engine.tell(notice_id=one)
+            engine.notify(notice_id=one)
             transaction.set_rollback(True)
-        engine.tell(notice_id=two)
-        engine.tell(notice_id=two)
+        engine.notify(notice_id=two)
+        engine.notify(notice_id=two)
     own = "SELECT args ->> 'notice_id' FROM procrastinate_jobs WHERE args ->> 'notice_id' = ANY(%s)"
     assert rows(own, [str(one), str(two)]) == [(str(two),)]  # other tests leave theirs
 

@@ -7,7 +7,7 @@ from django.db import OperationalError, connection, transaction
 from psycopg import errors
 
 from reliability.core import clock, lock_waits
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.errors import Unavailable
 from reliability.models import Delivery
 from scheduling import jobs
@@ -47,7 +47,7 @@ def ping(job):
 
 
 def by_hand(job):
-    return jobs.run_now(job_id=job.pk, hand=Hand("test", "because"), now=clock.now())
+    return jobs.run_now(job_id=job.pk, actor=Actor("test", "because"), now=clock.now())
 
 
 @pytest.mark.parametrize("run", [ping, by_hand])

@@ -8,7 +8,7 @@ from django.db import connection
 
 from reliability import queue
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.delivery import control
 from reliability.models import Delivery, Lane
 from scheduling import jobs
@@ -17,7 +17,7 @@ from scheduling.models import CronJob, Run
 from ..support.receiver import Reply, until
 from .conftest import pings, runs
 
-HAND = Hand("user:test", "a test")
+ACTOR = Actor("user:test", "a test")
 NINE = datetime(2026, 6, 15, 9, tzinfo=UTC)
 
 
@@ -83,7 +83,7 @@ def test_a_run_behind_cancelled_ones_waits_for_what_they_waited_for(job, post, o
     first = deliveries(made)[0].pk
     for one in deliveries(made)[2:]:
         if one.lane.workflow.slug == "one":
-            control.cancel(delivery_id=one.pk, hand=HAND, now=clock.now())
+            control.cancel(delivery_id=one.pk, actor=ACTOR, now=clock.now())
     last = deliveries(made)[-1].pk
     CronJob.objects.update(overlap=overlap)
     answer = post(key="d").json()
@@ -134,10 +134,10 @@ def test_the_second_goes_when_the_first_is_cancelled(job, post, receiver, drain)
     for key in "abc":
         post(key=key)
     first, second, third = deliveries(made)
-    control.cancel(delivery_id=second.pk, hand=HAND, now=clock.now())
+    control.cancel(delivery_id=second.pk, actor=ACTOR, now=clock.now())
     third.refresh_from_db()
     assert third.waits_for == first.pk
-    control.cancel(delivery_id=first.pk, hand=HAND, now=clock.now())
+    control.cancel(delivery_id=first.pk, actor=ACTOR, now=clock.now())
     third.refresh_from_db()
     assert third.waits_for is None
     drain()
@@ -249,16 +249,16 @@ def test_a_run_for_each_oldest_first_one_after_the_other(missed_two, post, overl
 @pytest.mark.django_db
 def test_a_run_by_hand_is_beside_the_schedule(job, post):
     made = job(schedule="0 9 * * *")
-    ran = jobs.run_now(job_id=made.pk, hand=HAND, now=clock.now())
+    ran = jobs.run_now(job_id=made.pk, actor=ACTOR, now=clock.now())
     assert (ran.slot, len(ran.deliveries)) == (None, 1)
     with pytest.raises(jobs.Overlapping):
-        jobs.run_now(job_id=made.pk, hand=HAND, now=clock.now())
+        jobs.run_now(job_id=made.pk, actor=ACTOR, now=clock.now())
     assert len(runs(made)) == 1
     Delivery.objects.update(state="delivered")
     assert post().status_code == 202
-    jobs.disable(job_id=made.pk, hand=HAND, now=clock.now())
+    jobs.disable(job_id=made.pk, actor=ACTOR, now=clock.now())
     with pytest.raises(jobs.Disabled):
-        jobs.run_now(job_id=made.pk, hand=HAND, now=clock.now())
+        jobs.run_now(job_id=made.pk, actor=ACTOR, now=clock.now())
     assert pings(made) == ["run"]
 
 

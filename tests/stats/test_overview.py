@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.delivery import control, rollups
 from reliability.delivery.rollups import Tally
 from reliability.lanes import breakers, opening
@@ -30,7 +30,7 @@ from reliability.stats.overview import take
 from scheduling.models import CronJob
 
 pytestmark = pytest.mark.django_db
-HAND = Hand("user:olga", "test")
+ACTOR = Actor("user:olga", "test")
 QUERIES = 8
 
 
@@ -134,10 +134,10 @@ def test_what_does_not_run_is_told(lane, now, accept, monkeypatch):
     accept()
     accept(tenant="acme")
     for one in Breaker.objects.filter(lane__tenant="default"):
-        breakers.force_open(breaker_id=one.pk, hand=HAND, now=now)
+        breakers.force_open(breaker_id=one.pk, actor=ACTOR, now=now)
     breakers.instance()
     Breaker.objects.filter(scope="instance").update(state="open", opened_at=now, reason="connection_refused: x")
-    control.pause(workflow_id=Workflow.objects.get().pk, hand=HAND, now=now)
+    control.pause(workflow_id=Workflow.objects.get().pk, actor=ACTOR, now=now)
     Flag.objects.filter(name="dispatch").update(enabled=False)
     operation = Operation.objects.create(
         kind="replay", cutoff=now, matched=9, done=2, skipped=1, actor="a", created_at=now

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.dead_letters import archive_restore
 from reliability.dead_letters.archive_restore import Wanted
 from reliability.models import (
     Archive,
 )
 
-HAND = Hand(actor="test", reason="a test")
+ACTOR = Actor(name="test", reason="a test")
 
 
 def use(settings, location: Path, backend: str = "django.core.files.storage.FileSystemStorage") -> Path:
@@ -30,4 +30,4 @@ def the_archive() -> Archive:
 
 def bring_back(**values):
     wanted = Wanted(**{name: values.pop(name) for name in ("letters", "workflow", "tenant") if name in values})
-    return archive_restore.restore(archive=the_archive(), hand=HAND, now=clock.now(), wanted=wanted, **values)
+    return archive_restore.restore(archive=the_archive(), actor=ACTOR, now=clock.now(), wanted=wanted, **values)

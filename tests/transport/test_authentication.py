@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.lanes import opening
 from reliability.models import Lane, Workflow
 from reliability.n8n import workflow_files
@@ -76,14 +76,14 @@ def test_a_secret_can_be_corrected_while_the_header_s_name_is_wrong(workflow):
     made = workflow()
     Workflow.objects.update(auth_header="X-A:")
     values = {"auth_value": "right"}
-    workflow_secrets.keep(workflow_id=made.pk, values=values, hand=Hand("t"), now=clock.now())
+    workflow_secrets.keep(workflow_id=made.pk, values=values, actor=Actor("t"), now=clock.now())
     assert Workflow.objects.get().auth_value == "right"
 
 
 def test_only_a_change_of_the_route_is_noted_as_one(workflow):
     workflow(auth_header="X-A")
     for change, noted in (({"name": "New"}, False), ({"concurrency_limit": 2}, False), ({"path": "new"}, True)):
-        workflow_files.load(documents=[{**document("X-A"), **change}], hand=Hand("t"), now=clock.now())
+        workflow_files.load(documents=[{**document("X-A"), **change}], actor=Actor("t"), now=clock.now())
         assert (Workflow.objects.get().route_changed_at is not None) is noted
 
 

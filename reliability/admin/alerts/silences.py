@@ -101,7 +101,7 @@ class AlertSilenceAdmin(Telling, ActingScreen):
         """Begin it through the pipeline, which keeps the audit log; Django's own log leads to the row."""
         values = form.cleaned_data
         made = alert_check.silence(
-            hand=hand_of(request, values["reason"]),
+            actor=hand_of(request, values["reason"]),
             now=clock.now(),
             until=values["until"],
             alert=values["alert"],

@@ -125,9 +125,9 @@ class OperationAdmin(ReadOnlyScreen):
         if not form.is_valid():
             return self.page(request, operation_id, _with_rate(form, operation_id))
         values = {"rate_per_second": form.cleaned_data["rate"]} if verb == "rate" else {}
-        hand = hand_of(request, form.cleaned_data["reason"])
+        actor = hand_of(request, form.cleaned_data["reason"])
         try:
-            done = act(operation_id=operation_id, hand=hand, now=clock.now(), **values)
+            done = act(operation_id=operation_id, actor=actor, now=clock.now(), **values)
         except BackstopError as refusal:
             messages.error(request, str(refusal))
             return page

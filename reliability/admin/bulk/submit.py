@@ -183,7 +183,7 @@ def _start(request: HttpRequest, kind: Kind, shown: Shown, form: PurgeForm) -> H
         operations.submit(
             kind=kind.kind,
             selection=shown.selection,
-            hand=hand_of(request, form.cleaned_data["reason"]),
+            actor=hand_of(request, form.cleaned_data["reason"]),
             now=now,
             cutoff=shown.cutoff,
             operation_id=shown.operation_id,

@@ -20,7 +20,7 @@ from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 
 COUNT_LIMIT = 10_000
 SHOWN_LIMIT = 100_000
@@ -168,9 +168,9 @@ class ReadOnlyInline(ReadOnly, TabularInline):
     show_change_link = True
 
 
-def hand_of(request: HttpRequest, reason: str = "") -> Hand:
+def hand_of(request: HttpRequest, reason: str = "") -> Actor:
     """Return whose hand acts, for the audit log."""
-    return Hand(actor=f"user:{request.user.get_username()}", reason=reason)
+    return Actor(name=f"user:{request.user.get_username()}", reason=reason)
 
 
 def pretty(text: str) -> str:

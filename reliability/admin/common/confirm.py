@@ -19,7 +19,7 @@ from unfold.decorators import action
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.errors import BackstopError
 
 from .base import Screen, as_uuid, hand_of
@@ -158,8 +158,8 @@ def ask(screen: Screen, request: HttpRequest, verb: Verb, ids: Sequence[Any]) ->
 
 def _act(request: HttpRequest, verb: Verb, ids: Sequence[Any], form: ReasonForm) -> None:
     values = dict(form.cleaned_data)
-    hand = hand_of(request, values.pop("reason"))
-    refusals = [refusal for pk in ids if (refusal := _try(verb, pk, hand, values))]
+    actor = hand_of(request, values.pop("reason"))
+    refusals = [refusal for pk in ids if (refusal := _try(verb, pk, actor, values))]
     done = len(ids) - len(refusals)
     if done:
         messages.success(request, f"{done} {verb.done}.")
@@ -167,10 +167,10 @@ def _act(request: HttpRequest, verb: Verb, ids: Sequence[Any], form: ReasonForm)
         messages.warning(request, f"{refusals.count(text)} left as they were: {text}")
 
 
-def _try(verb: Verb, pk: UUID, hand: Hand, values: dict[str, Any]) -> str:
+def _try(verb: Verb, pk: UUID, actor: Actor, values: dict[str, Any]) -> str:
     """Act on one row; return why it was refused, if it was."""
     try:
-        verb.call(**{verb.argument: pk}, hand=hand, now=clock.now(), **values)
+        verb.call(**{verb.argument: pk}, actor=actor, now=clock.now(), **values)
     except BackstopError as refusal:
         return str(refusal)
     return ""

@@ -54,8 +54,8 @@ class Recorded(Reasoned):
     def _record(self, request: HttpRequest, verb: str, obj: Any, message: Any) -> None:
         """Write who was concerned, and which fields: never a value."""
         details = {"name": str(obj), "fields": _fields(message)}
-        hand = hand_of(request, request.POST.get(NAME, "").replace("\x00", "")[:500])
-        audit.record(hand=hand, action=f"{verb}_{obj._meta.model_name}", now=clock.now(), target=obj, details=details)
+        actor = hand_of(request, request.POST.get(NAME, "").replace("\x00", "")[:500])
+        audit.record(actor=actor, action=f"{verb}_{obj._meta.model_name}", now=clock.now(), target=obj, details=details)
 
 
 def changed(form: Any) -> list[str]:

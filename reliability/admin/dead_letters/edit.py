@@ -112,9 +112,9 @@ def _send(screen: ActingScreen, request: HttpRequest, letter: DeadLetter, before
     """Send it: under a new idempotency key where it was changed, else as a plain replay."""
     after = form.cleaned_data["payload"]
     changed = None if is_same(before, after) else after
-    hand = hand_of(request, form.cleaned_data["reason"])
+    actor = hand_of(request, form.cleaned_data["reason"])
     try:
-        replay.replay(dead_letter_id=letter.pk, hand=hand, now=clock.now(), payload=changed)
+        replay.replay(dead_letter_id=letter.pk, actor=actor, now=clock.now(), payload=changed)
     except BackstopError as refusal:
         messages.warning(request, f"Nothing was sent. {refusal}")
     else:

@@ -61,8 +61,8 @@ class PolicyScreen(Reasoned, ActingScreen):
             verb = "change" if change else "create"
             name = f"{verb}_{self.opts.model_name}"
             details = {"fields": changed(form)}
-            hand = hand_of(request, form.cleaned_data["reason"])
-            audit.record(hand=hand, action=name, now=clock.now(), target=obj, details=details)
+            actor = hand_of(request, form.cleaned_data["reason"])
+            audit.record(actor=actor, action=name, now=clock.now(), target=obj, details=details)
             queue.wake_waiting(workflow_id=getattr(obj, "workflow_id", obj.pk))
 
 

@@ -119,7 +119,7 @@ class ApiKeyAdmin(Telling, Reasoned, ActingScreen):
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         """Issue the key, and show it this once."""
         obj.pk = form.cleaned_data["once"] or obj.pk
-        plain = api_keys.issue(key=obj, hand=hand_of(request, form.cleaned_data["reason"]), now=clock.now())
+        plain = api_keys.issue(key=obj, actor=hand_of(request, form.cleaned_data["reason"]), now=clock.now())
         copy = list_columns.copy_button(plain, "the key")
         text = format_html("The key, shown this once: <code>{}</code> {}", plain, copy)
         messages.warning(request, text)

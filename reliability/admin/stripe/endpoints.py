@@ -125,8 +125,8 @@ class StripeEndpointAdmin(Telling, Reasoned, ActingScreen):
             super().save_model(request, obj, form, change)
             name = f"{'change' if change else 'create'}_stripe_endpoint"
             details = {"fields": changed(form)}
-            hand = hand_of(request, form.cleaned_data["reason"])
-            audit.record(hand=hand, action=name, now=clock.now(), target=obj, details=details)
+            actor = hand_of(request, form.cleaned_data["reason"])
+            audit.record(actor=actor, action=name, now=clock.now(), target=obj, details=details)
 
 
 def _summary(request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]:

@@ -64,8 +64,8 @@ class Acknowledge(View):
         if until is not None and until <= who.now:
             raise InvalidInput(errors={"until": ["It lies in the past."]})
         _find(alert_id, who)
-        hand = who.hand(values.get("reason", ""))
-        return Response(alert_shape(alert_check.acknowledge(alert_id=alert_id, hand=hand, now=who.now, until=until)))
+        actor = who.actor(values.get("reason", ""))
+        return Response(alert_shape(alert_check.acknowledge(alert_id=alert_id, actor=actor, now=who.now, until=until)))
 
 
 class Silences(View):
@@ -94,8 +94,8 @@ class Silences(View):
         """Tell nothing of an alert, of a workflow, of both or of all, until a moment."""
         who = _of_all(request)
         values = read(request, SilenceRequest)
-        hand = who.hand(values.pop("reason"))
-        return Response(silence_shape(alert_check.silence(hand=hand, now=who.now, **values)), status=201)
+        actor = who.actor(values.pop("reason"))
+        return Response(silence_shape(alert_check.silence(actor=actor, now=who.now, **values)), status=201)
 
 
 class EndSilence(View):
@@ -105,8 +105,8 @@ class EndSilence(View):
     def post(self, request: Request, silence_id: UUID) -> Response:
         """End a quiet period; what fires still is told with the next check."""
         who = _of_all(request)
-        hand = who.hand(read(request, ReasonRequest).get("reason", ""))
-        return Response(silence_shape(alert_check.end_silence(silence_id=silence_id, hand=hand, now=who.now)))
+        actor = who.actor(read(request, ReasonRequest).get("reason", ""))
+        return Response(silence_shape(alert_check.end_silence(silence_id=silence_id, actor=actor, now=who.now)))
 
 
 def _visible(who: Caller) -> Any:

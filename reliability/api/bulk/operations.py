@@ -52,8 +52,8 @@ class _Controlled(View):
         who = caller(request)
         values = dict(read(request, self.body))
         find(batch_id, who)
-        hand = who.hand(values.pop("reason", ""))
-        return type(self).act(operation_id=batch_id, hand=hand, now=who.now, **values)
+        actor = who.actor(values.pop("reason", ""))
+        return type(self).act(operation_id=batch_id, actor=actor, now=who.now, **values)
 
 
 class Pause(_Controlled):

@@ -10,7 +10,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed, MethodNotAllowed
 from rest_framework.permissions import BasePermission
 
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.errors import Forbidden
 from reliability.models import DEFAULT_TENANT, ApiKey
 from reliability.models.access import PREFIX_LENGTH
@@ -30,8 +30,8 @@ class Caller:
     now: datetime
     is_authenticated: bool = True
 
-    def hand(self, reason: str = "") -> Hand:
-        return Hand(actor=f"key:{self.key.name}", reason=reason)
+    def actor(self, reason: str = "") -> Actor:
+        return Actor(name=f"key:{self.key.name}", reason=reason)
 
     def tenant_for(self, wanted: str | None) -> str:
         """Return the tenant that a request is for. Raises `Forbidden` where it is another than the key's."""

@@ -53,10 +53,10 @@ class View(APIView):
             response.render()
             vars(response).pop("renderer_context", None)
         self.request.parser_context = {}
-        self.let_go()
+        self.release()
         return response
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Forget the request, its answer, and the `head` that Django ties to the view itself.
 
         View, request and response hold each other. Left so, all that a large request read and answered would stay

@@ -103,8 +103,8 @@ class OneDeadLetter(View):
         """Purge a dead letter; it stays on record as purged."""
         who = caller(request)
         find(dead_letter_id, who)
-        hand = who.hand(read(request, ReasonRequest).get("reason", ""))
-        replay.purge(dead_letter_id=dead_letter_id, hand=hand, now=who.now)
+        actor = who.actor(read(request, ReasonRequest).get("reason", ""))
+        replay.purge(dead_letter_id=dead_letter_id, actor=actor, now=who.now)
         return Response(status=204)
 
 
@@ -124,10 +124,10 @@ class Replay(View):
         values = read(request, ReplayRequest)
         find(dead_letter_id, who)
         edited = text_of(request, "payload") if "payload" in values else None
-        hand = who.hand(values.get("reason", ""))
+        actor = who.actor(values.get("reason", ""))
         delivery_id, batch_id = replay_one(
             dead_letter_id=dead_letter_id,
-            hand=hand,
+            actor=actor,
             now=who.now,
             payload=edited,
             via=values.get("via", ""),
@@ -171,8 +171,8 @@ class UndoPurge(View):
         """Bring back a dead letter that was purged, as long as its payload is there."""
         who = caller(request)
         find(dead_letter_id, who)
-        hand = who.hand(read(request, ReasonRequest).get("reason", ""))
-        operations.undo_purge(dead_letter_id=dead_letter_id, hand=hand, now=who.now)
+        actor = who.actor(read(request, ReasonRequest).get("reason", ""))
+        operations.undo_purge(dead_letter_id=dead_letter_id, actor=actor, now=who.now)
         return Response(shapes.dead_letter(find(dead_letter_id, who)))
 
 
@@ -203,7 +203,7 @@ def _submit(request: Request, kind: type[BulkRequest], action: OperationKind) ->
     started = operations.submit(
         kind=action,
         selection=selection,
-        hand=who.hand(values.get("reason", "")),
+        actor=who.actor(values.get("reason", "")),
         now=who.now,
         rate_per_second=rate,
         canary=values.get("canary", False),

@@ -45,9 +45,9 @@ class Reset(View):
     def post(self, request: Request, breaker_id: UUID) -> Response:
         """Close a breaker by hand; what waits behind it ramps up."""
         who = caller(request)
-        hand = who.hand(read(request, ReasonRequest).get("reason", ""))
+        actor = who.actor(read(request, ReasonRequest).get("reason", ""))
         _find(breaker_id, who)
-        breakers.reset(breaker_id=breaker_id, hand=hand, now=who.now)
+        breakers.reset(breaker_id=breaker_id, actor=actor, now=who.now)
         return Response(_shape(_find(breaker_id, who), who.now))
 
 
@@ -63,7 +63,7 @@ class ForceOpen(View):
         if until is not None and until <= who.now:
             raise InvalidInput(errors={"until": ["It lies in the past."]})
         _find(breaker_id, who)
-        breakers.force_open(breaker_id=breaker_id, hand=who.hand(values.get("reason", "")), now=who.now, until=until)
+        breakers.force_open(breaker_id=breaker_id, actor=who.actor(values.get("reason", "")), now=who.now, until=until)
         return Response(_shape(_find(breaker_id, who), who.now))
 
 

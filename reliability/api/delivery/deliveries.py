@@ -48,7 +48,7 @@ class Deliveries(View):
         answered = quick.answer(request, self) if request.method == "POST" else None
         if answered is None:
             return super().dispatch(request, *args, **kwargs)
-        self.let_go()
+        self.release()
         return answered
 
     @extend_schema(
@@ -152,7 +152,7 @@ class Cancel(View):
         who = caller(request)
         reason = read(request, ReasonRequest).get("reason", "")
         find(delivery_id, who)
-        done = control.cancel(delivery_id=delivery_id, hand=who.hand(reason), now=who.now)
+        done = control.cancel(delivery_id=delivery_id, actor=who.actor(reason), now=who.now)
         return Response(shapes.delivery_of(done, attempts=done.attempts.order_by("id")))
 
 
@@ -169,7 +169,7 @@ class SendNow(View):
         who = caller(request)
         reason = read(request, ReasonRequest).get("reason", "")
         find(delivery_id, who)
-        done = control.send_now(delivery_id=delivery_id, hand=who.hand(reason), now=who.now)
+        done = control.send_now(delivery_id=delivery_id, actor=who.actor(reason), now=who.now)
         return Response(shapes.delivery_of(done, attempts=done.attempts.order_by("id")))
 
 

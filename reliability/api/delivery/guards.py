@@ -74,7 +74,7 @@ class Slots(View):
         values = read(request, SlotRequest)
         tenant = who.tenant_for(values.get("tenant"))
         lease = timedelta(seconds=values["lease_seconds"])
-        taken = slots.take(wanted=slots.Wanted(values["workflow"], tenant, who.hand().actor, lease))
+        taken = slots.take(wanted=slots.Wanted(values["workflow"], tenant, who.actor().name, lease))
         return Response(_slot(taken), status=201)
 
 
@@ -112,7 +112,7 @@ class Claim(View):
             tenant=who.tenant_for(values.get("tenant")),
             account=values.get("account", ""),
             livemode=values["livemode"],
-            holder=who.hand().actor,
+            holder=who.actor().name,
             lease=timedelta(seconds=values["lease_seconds"]),
         )
         found, won = claims.claim(wanted=wanted, now=who.now)

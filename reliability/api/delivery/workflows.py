@@ -122,7 +122,7 @@ class OneWorkflow(View):
         """
         who = of_all_tenants(request, "write what all tenants share")
         reason, document = document_of(request)
-        done = workflow_files.put(slug=workflow, document=document, hand=who.hand(reason), now=who.now)
+        done = workflow_files.put(slug=workflow, document=document, actor=who.actor(reason), now=who.now)
         return Response(_with_document(workflow, who), status=201 if done.result == "created" else 200)
 
 
@@ -134,9 +134,9 @@ class Secrets(View):
         """Keep a workflow's secrets; they are never answered with. An empty one takes the kept one away."""
         who = of_all_tenants(request, "write what all tenants share")
         values = read(request, SecretsRequest)
-        hand = who.hand(values.pop("reason", ""))
+        actor = who.actor(values.pop("reason", ""))
         found = control.named(slug=workflow)
-        done = workflow_secrets.keep(workflow_id=found, values=values, hand=hand, now=who.now)
+        done = workflow_secrets.keep(workflow_id=found, values=values, actor=actor, now=who.now)
         return Response(_shape(done, who))
 
 
@@ -151,8 +151,8 @@ class Pause(View):
         until = values.get("until")
         if until is not None and until <= who.now:
             raise InvalidInput(errors={"until": ["It lies in the past."]})
-        hand = who.hand(values.get("reason", ""))
-        done = control.pause(workflow_id=control.named(slug=workflow), hand=hand, now=who.now, until=until)
+        actor = who.actor(values.get("reason", ""))
+        done = control.pause(workflow_id=control.named(slug=workflow), actor=actor, now=who.now, until=until)
         return Response(_shape(done, who))
 
 
@@ -163,8 +163,8 @@ class Resume(View):
     def post(self, request: Request, workflow: str) -> Response:
         """Let a paused workflow's deliveries go on."""
         who = of_all_tenants(request, PAUSING)
-        hand = who.hand(read(request, ReasonRequest).get("reason", ""))
-        done = control.resume(workflow_id=control.named(slug=workflow), hand=hand, now=who.now)
+        actor = who.actor(read(request, ReasonRequest).get("reason", ""))
+        done = control.resume(workflow_id=control.named(slug=workflow), actor=actor, now=who.now)
         return Response(_shape(done, who))
 
 

@@ -79,7 +79,7 @@ class FailedExecutions(View):
         """
         incoming, now = _incoming(request, caller(request)), caller(request).now
         if incoming.failure.execution_id:
-            report, created = failure_reports.take(incoming=incoming, now=now)
+            report, created = failure_reports.ingest(incoming=incoming, now=now)
             return Response(_report_shape(report), status=201 if created else 200)
         return _take_keyed(request, incoming, now)
 
@@ -90,7 +90,7 @@ def _take_keyed(request: Request, incoming: Incoming, now: datetime) -> Response
     with claimed(request, **_address(request)) as place:
         if place.first is not None:
             return Response(_report_shape(idempotency.report_of(place.first)), headers=REPLAYED)
-        report, created = failure_reports.take(incoming=incoming, now=now)
+        report, created = failure_reports.ingest(incoming=incoming, now=now)
         place.keep(row_ids=[report.pk])
     return Response(_report_shape(report), status=201 if created else 200)
 

@@ -69,9 +69,9 @@ class Keys(View):
         """Make a key, which opens no more than the one that makes it. Its plain text is in this answer alone."""
         who = of_all_tenants(request, "make keys")
         values = read(request, KeyRequest)
-        hand = who.hand(values.pop("reason", ""))
+        actor = who.actor(values.pop("reason", ""))
         made = ApiKey(**{**values, "scopes": sorted(set(values.get("scopes", [])))})
-        plain = api_keys.issue(key=made, hand=hand, now=who.now, by=who.key)
+        plain = api_keys.issue(key=made, actor=actor, now=who.now, by=who.key)
         return Response({**_shape(made), "key": plain}, status=201, headers={"Cache-Control": "no-store"})
 
 
@@ -84,7 +84,7 @@ class Revoke(View):
     def post(self, request: Request, key_id: UUID) -> Response:
         """Refuse a key from now on; the one that asks may be it."""
         who = of_all_tenants(request, "revoke keys")
-        api_keys.revoke(key_id=key_id, hand=who.hand(read(request, ReasonRequest).get("reason", "")), now=who.now)
+        api_keys.revoke(key_id=key_id, actor=who.actor(read(request, ReasonRequest).get("reason", "")), now=who.now)
         return Response(_shape(ApiKey.objects.get(pk=key_id)))
 
 

@@ -62,8 +62,8 @@ class OneFlag(View):
         if who.key.tenant:
             raise Forbidden("A tenant's key cannot switch what all tenants share.")
         values = read(request, FlagRequest)
-        hand = who.hand(values.get("reason", ""))
-        return Response(flag_shape(flags.switch(name=name, enabled=values["enabled"], hand=hand, now=who.now)))
+        actor = who.actor(values.get("reason", ""))
+        return Response(flag_shape(flags.switch(name=name, enabled=values["enabled"], actor=actor, now=who.now)))
 
 
 def flag_shape(one: Flag) -> dict[str, Any]:

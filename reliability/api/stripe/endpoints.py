@@ -89,8 +89,8 @@ class Endpoints(View):
         """Make an endpoint. It accepts nothing until it has a signing secret."""
         who = of_all_tenants(request, "make Stripe endpoints")
         values = read(request, EndpointRequest)
-        hand = who.hand(values.pop("reason", ""))
-        made = endpoints.create(endpoint=StripeEndpoint(**values), hand=hand, now=who.now)
+        actor = who.actor(values.pop("reason", ""))
+        made = endpoints.create(endpoint=StripeEndpoint(**values), actor=actor, now=who.now)
         return Response(_shape(made), status=201)
 
 
@@ -108,11 +108,11 @@ class OneEndpoint(View):
         """Change what is given of an endpoint, and leave the rest."""
         who = of_all_tenants(request, "change Stripe endpoints")
         values = read(request, EndpointChange)
-        hand = who.hand(values.pop("reason", ""))
+        actor = who.actor(values.pop("reason", ""))
         if not values:
             raise InvalidInput("Nothing is given to be changed.")
         found = _named(endpoint)
-        return Response(_shape(endpoints.change(endpoint_id=found.pk, values=values, hand=hand, now=who.now)))
+        return Response(_shape(endpoints.change(endpoint_id=found.pk, values=values, actor=actor, now=who.now)))
 
 
 class Secrets(View):
@@ -127,8 +127,8 @@ class Secrets(View):
         """Have an endpoint accept what is signed by one more secret."""
         who = of_all_tenants(request, "add secrets")
         values = read(request, SecretRequest)
-        hand, found = who.hand(values.get("reason", "")), _named(endpoint)
-        made = endpoints.add_secret(endpoint_id=found.pk, secret=values["secret"], hand=hand, now=who.now)
+        actor, found = who.actor(values.get("reason", "")), _named(endpoint)
+        made = endpoints.add_secret(endpoint_id=found.pk, secret=values["secret"], actor=actor, now=who.now)
         return Response(_secret(made), status=201)
 
 
@@ -143,10 +143,10 @@ class RetireSecret(View):
     def post(self, request: Request, endpoint: str, secret_id: UUID) -> Response:
         """Accept nothing any more that is signed by a secret."""
         who = of_all_tenants(request, "retire secrets")
-        hand = who.hand(read(request, ReasonRequest).get("reason", ""))
+        actor = who.actor(read(request, ReasonRequest).get("reason", ""))
         if not StripeSecret.objects.filter(pk=secret_id, endpoint__slug=endpoint).exists():
             raise NotFound("The endpoint has no such secret.")
-        endpoints.retire_secret(secret_id=secret_id, hand=hand, now=who.now)
+        endpoints.retire_secret(secret_id=secret_id, actor=actor, now=who.now)
         return Response(_secret(StripeSecret.objects.get(pk=secret_id)))
 
 

@@ -24,9 +24,9 @@ class Command(EachCommand):
 
     def act(self, name: str, options: Mapping[str, Any]) -> str:
         now = clock.now()
-        until, hand = until_of(options, now=now), self.hand(options)
+        until, actor = until_of(options, now=now), self.actor(options)
         for pk in _ids(name):
-            alert_check.acknowledge(alert_id=pk, hand=hand, now=now, until=until)
+            alert_check.acknowledge(alert_id=pk, actor=actor, now=now, until=until)
         return f"acknowledged{f' until {until:%Y-%m-%d %H:%M:%S%z}' if until else ''}"
 
 

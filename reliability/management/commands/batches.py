@@ -55,7 +55,7 @@ class Command(OperatorCommand):
             raise CommandError("--rate belongs to 'rate', which needs it.")
         values = {"rate_per_second": options["rate"]} if action == "rate" else {}
         done: Operation = ACTIONS[action](  # type: ignore[operator]  # each takes what is its own
-            operation_id=pk, hand=self.hand(options), now=clock.now(), **values
+            operation_id=pk, actor=self.actor(options), now=clock.now(), **values
         )
         return done
 

@@ -13,5 +13,5 @@ class Command(EachCommand):
     help = "Withdraw deliveries that wait."
 
     def act(self, name: str, options: Mapping[str, Any]) -> str:
-        control.cancel(delivery_id=UUID(name), hand=self.hand(options), now=clock.now())
+        control.cancel(delivery_id=UUID(name), actor=self.actor(options), now=clock.now())
         return "cancelled"

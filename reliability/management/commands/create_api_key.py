@@ -33,7 +33,7 @@ class Command(OperatorCommand):
         key = ApiKey(name=options["name"], tenant=options["tenant"], scopes=options["scope"])
         key.expires_at = until_of(options, now=now)
         try:
-            plain = api_keys.issue(key=key, hand=self.hand(options), now=now)
+            plain = api_keys.issue(key=key, actor=self.actor(options), now=now)
         except BackstopError as error:
             raise CommandError(self.explain(error)) from None
         tenant, scopes = key.tenant or "all tenants", ", ".join(key.scopes) or "all scopes"

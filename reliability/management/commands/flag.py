@@ -24,7 +24,7 @@ class Command(OperatorCommand):
         if name and not state:
             raise CommandError("On or off?")
         if name:
-            flags.switch(name=name, enabled=state == "on", hand=self.hand(options), now=clock.now())
+            flags.switch(name=name, enabled=state == "on", actor=self.actor(options), now=clock.now())
         for one in flags.all_of_them():
             said = f"{one.name}: {'on' if one.enabled else 'OFF'}"
             if one.changed_at:

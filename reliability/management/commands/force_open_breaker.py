@@ -29,7 +29,7 @@ class Command(OperatorCommand):
         for breaker in found:
             if not options["dry_run"]:
                 try:
-                    breakers.force_open(breaker_id=breaker.pk, hand=self.hand(options), now=now, until=until)
+                    breakers.force_open(breaker_id=breaker.pk, actor=self.actor(options), now=now, until=until)
                 except BackstopError as error:
                     raise CommandError(f"{breaker}: {error}") from None
             said = "would be held open" if options["dry_run"] else "held open"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from reliability.core import clock
-from reliability.core.audit import Hand
+from reliability.core.audit import Actor
 from reliability.core.json_files import Imported
 from reliability.management.base import ImportCommand
 from reliability.n8n import workflow_files
@@ -13,5 +13,5 @@ from reliability.n8n import workflow_files
 class Command(ImportCommand):
     help = "Read workflow policies from JSON files, all or none. Doing it again changes nothing."
 
-    def load(self, documents: Sequence[dict[str, Any]], hand: Hand) -> Sequence[Imported]:
-        return workflow_files.load(documents=documents, hand=hand, now=clock.now())
+    def load(self, documents: Sequence[dict[str, Any]], actor: Actor) -> Sequence[Imported]:
+        return workflow_files.load(documents=documents, actor=actor, now=clock.now())

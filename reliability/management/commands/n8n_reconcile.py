@@ -34,7 +34,7 @@ class Command(OperatorCommand):
         window = Window(options["hours"], timedelta(minutes=options["hung_after"]), options["all"])
         try:
             lines = n8n_reconcile.run(
-                window=window, hand=self.hand(options), now=clock.now(), dry_run=bool(options["dry_run"])
+                window=window, actor=self.actor(options), now=clock.now(), dry_run=bool(options["dry_run"])
             )
         except BackstopError as error:
             raise CommandError(self.explain(error)) from None

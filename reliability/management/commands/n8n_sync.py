@@ -32,7 +32,7 @@ class Command(OperatorCommand):
             rows = [(one.slug, one.name, one.path, one.state, ", ".join(one.notes)) for one in found]
             self.stdout.write(table(("slug", "name", "path", "state", "notes"), rows))
             if chosen and not options["dry_run"]:
-                for one in n8n_sync.apply(chosen=chosen, hand=self.hand(options), now=clock.now()):
+                for one in n8n_sync.apply(chosen=chosen, actor=self.actor(options), now=clock.now()):
                     self.stdout.write(f"{one.slug}: {one.result}")
         except BackstopError as error:
             raise CommandError(self.explain(error)) from None

@@ -28,7 +28,7 @@ class Command(SelectionCommand):
         if options["dry_run"]:
             self.say(operations.preview(kind=OperationKind.PURGE, selection=selection, now=now), "purged")
             return
-        started = operations.submit(kind=OperationKind.PURGE, selection=selection, hand=self.hand(options), now=now)
+        started = operations.submit(kind=OperationKind.PURGE, selection=selection, actor=self.actor(options), now=now)
         self.stdout.write(f"{started.matched} will be purged; batch {started.pk}.")
 
     def _single(self, options: dict[str, Any]) -> None:
@@ -36,7 +36,7 @@ class Command(SelectionCommand):
         for text in options["ids"]:
             try:
                 if not options["dry_run"]:
-                    replay.purge(dead_letter_id=UUID(text), hand=self.hand(options), now=clock.now())
+                    replay.purge(dead_letter_id=UUID(text), actor=self.actor(options), now=clock.now())
                 self.stdout.write(f"{text}: {'would be ' if options['dry_run'] else ''}purged")
             except (BackstopError, ValueError) as error:
                 self.stderr.write(f"{text}: {error}")

@@ -22,7 +22,7 @@ class Command(OperatorCommand):
         parser.add_argument("--dry-run", action="store_true", help="only say what can be read")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        found = encryption.reseal(hand=self.hand(options), now=clock.now(), dry_run=options["dry_run"])
+        found = encryption.reseal(actor=self.actor(options), now=clock.now(), dry_run=options["dry_run"])
         rows = [(one.name, one.done, len(one.lost)) for one in found]
         done = "would be written" if options["dry_run"] else "written"
         self.stdout.write(table(("secret", done, "unreadable"), rows))

@@ -54,7 +54,7 @@ class Command(SelectionCommand):
         started = operations.submit(
             kind=kind,
             selection=selection,
-            hand=self.hand(options),
+            actor=self.actor(options),
             now=now,
             rate_per_second=rate,
             canary=options["canary"],
@@ -77,10 +77,10 @@ class Command(SelectionCommand):
             self.stdout.write(f"{text}: would be replayed.")
             return True
         try:
-            hand = self.hand(options)
+            actor = self.actor(options)
             delivery_id, batch_id = replay_one(
                 dead_letter_id=UUID(text),
-                hand=hand,
+                actor=actor,
                 now=clock.now(),
                 payload=payload,
                 via=options["via"],

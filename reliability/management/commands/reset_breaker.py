@@ -29,7 +29,7 @@ class Command(OperatorCommand):
         for breaker in found:
             if not options["dry_run"]:
                 try:
-                    breakers.reset(breaker_id=breaker.pk, hand=self.hand(options), now=clock.now())
+                    breakers.reset(breaker_id=breaker.pk, actor=self.actor(options), now=clock.now())
                 except BackstopError as error:
                     raise CommandError(f"{breaker}: {error}") from None
             self.stdout.write(

@@ -66,7 +66,7 @@ class Command(OperatorCommand):
             archive = archive_restore.find(name=options["name"])
         skip, dry_run = options["skip_damaged"], options["dry_run"]
         outcome = archive_restore.restore(
-            archive=archive, hand=self.hand(options), now=now, wanted=wanted, skip_damaged=skip, dry_run=dry_run
+            archive=archive, actor=self.actor(options), now=now, wanted=wanted, skip_damaged=skip, dry_run=dry_run
         )
         self._say(outcome, dry_run=dry_run)
         if outcome.problems:

@@ -18,5 +18,5 @@ class Command(EachCommand):
         found = ApiKey.objects.filter(prefix=name).values_list("pk", flat=True).first()
         if found is None:
             raise NotFound("There is no such API key.")
-        api_keys.revoke(key_id=found, hand=self.hand(options), now=clock.now())
+        api_keys.revoke(key_id=found, actor=self.actor(options), now=clock.now())
         return "revoked"

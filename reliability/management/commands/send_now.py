@@ -13,5 +13,5 @@ class Command(EachCommand):
     help = "Make waiting deliveries due at once; limits, pauses and breakers still hold."
 
     def act(self, name: str, options: Mapping[str, Any]) -> str:
-        control.send_now(delivery_id=UUID(name), hand=self.hand(options), now=clock.now())
+        control.send_now(delivery_id=UUID(name), actor=self.actor(options), now=clock.now())
         return "due now"

@@ -37,10 +37,10 @@ class Command(OperatorCommand):
 
     def _act(self, options: dict[str, Any]) -> None:
         now = clock.now()
-        until, hand = until_of(options, now=now), self.hand(options)
+        until, actor = until_of(options, now=now), self.actor(options)
         if options["end"]:
-            alert_check.end_silence(silence_id=UUID(options["end"]), hand=hand, now=now)
+            alert_check.end_silence(silence_id=UUID(options["end"]), actor=actor, now=now)
         elif until is not None:
-            alert_check.silence(hand=hand, now=now, until=until, alert=options["alert"], workflow=options["workflow"])
+            alert_check.silence(actor=actor, now=now, until=until, alert=options["alert"], workflow=options["workflow"])
         for one in AlertSilence.objects.filter(until__gt=now):
             self.stdout.write(f"{one.pk}  {one}  until {one.until:%Y-%m-%d %H:%M}Z  by {one.created_by}: {one.reason}")

@@ -47,26 +47,26 @@ class Command(OperatorCommand):
             self.stdout.write(_line(one))
 
     def _act(self, options: dict[str, Any]) -> None:
-        hand, now = self.hand(options), clock.now()
+        actor, now = self.actor(options), clock.now()
         values = _values(options)
         if values and not (options["create"] or options["change"]):
             raise CommandError("Say --create or --change.")
         if options["create"]:
-            endpoints.create(endpoint=StripeEndpoint(slug=options["slug"], **values), hand=hand, now=now)
+            endpoints.create(endpoint=StripeEndpoint(slug=options["slug"], **values), actor=actor, now=now)
         found = StripeEndpoint.objects.filter(slug=options["slug"]).first()
         if found is None:
             raise CommandError(f"There is no Stripe endpoint '{options['slug']}'; --create makes it.")
         if options["api_key"]:
             values = {**values, "api_key": self.standard_input().strip()}
         if (values and not options["create"]) or options["api_key"]:
-            endpoints.change(endpoint_id=found.pk, values=values, hand=hand, now=now)
+            endpoints.change(endpoint_id=found.pk, values=values, actor=actor, now=now)
         if options["add_secret"]:
-            endpoints.add_secret(endpoint_id=found.pk, secret=self.standard_input(), hand=hand, now=now)
+            endpoints.add_secret(endpoint_id=found.pk, secret=self.standard_input(), actor=actor, now=now)
         if options["retire"]:
             wanted = list(found.secrets.filter(active=True, hint=options["retire"]))
             if len(wanted) != 1:
                 raise CommandError(f"{len(wanted)} active secrets end with '{options['retire']}'.")
-            endpoints.retire_secret(secret_id=wanted[0].pk, hand=hand, now=now)
+            endpoints.retire_secret(secret_id=wanted[0].pk, actor=actor, now=now)
 
 
 def _values(options: dict[str, Any]) -> dict[str, Any]:

@@ -54,8 +54,8 @@ class Command(OperatorCommand):
     def _record(self, lines: list[Line], options: dict[str, Any]) -> None:
         taken = sum(line.ledger is Ledger.TAKEN_IN for line in lines)
         if taken:
-            hand = self.hand(options)
-            audit.record(hand=hand, action="stripe_reconcile", now=clock.now(), count=taken)
+            actor = self.actor(options)
+            audit.record(actor=actor, action="stripe_reconcile", now=clock.now(), count=taken)
 
     def _print(self, lines: list[Line], options: dict[str, Any]) -> None:
         shown = [line for line in lines if options["all"] or line.is_gap]

@@ -30,7 +30,7 @@ class Command(OperatorCommand):
         try:
             found = control.named(slug=options["slug"])
             values = {options["name"]: value}
-            workflow_secrets.keep(workflow_id=found, values=values, hand=self.hand(options), now=clock.now())
+            workflow_secrets.keep(workflow_id=found, values=values, actor=self.actor(options), now=clock.now())
         except BackstopError as error:
             raise CommandError(self.explain(error)) from None
         self.stdout.write(f"{options['slug']}: {'removed' if options['remove'] else 'kept'}")

@@ -16,7 +16,7 @@ from reliability.models import StripeEvent, Workflow
 from reliability.models.ids import is_demo
 
 from . import breakers, dead_letters, operators, removal, rollups, stripe, week
-from .builder import Book
+from .builder import Builder
 
 SEED = 7
 
@@ -43,7 +43,7 @@ def fill(*, now: datetime, seed: int = SEED, force: bool = False) -> dict[str, i
     if not force and holds_other():
         raise Conflict("The database holds other data.")
     with transaction.atomic():
-        book = Book(now=now, seed=seed)
+        book = Builder(now=now, seed=seed)
         week.open_lanes(book)
         others = [part.fill for part in demo_parts.loaded()]
         for write in (week.fill, stripe.fill, *others, dead_letters.fill, breakers.fill, operators.fill):

@@ -7,14 +7,14 @@ from reliability.models import Breaker, BreakerState, BreakerTransition
 from reliability.policies.breaker import EPOCH, MILLISECOND
 
 from . import fixtures, week
-from .builder import Book
+from .builder import Builder
 
 CLOSED, OPEN = BreakerState.CLOSED, BreakerState.OPEN
 HALF, FORCED = BreakerState.HALF_OPEN, BreakerState.FORCED_OPEN
 MINUTE = timedelta(minutes=1)
 
 
-def fill(book: Book) -> None:
+def fill(book: Builder) -> None:
     """Open those that are open now, and write the week's transitions."""
     found = {one.lane_id: one for one in _all(book)}
     of = {name: found[lane.pk] for name, lane in book.lanes.items()}
@@ -26,12 +26,12 @@ def fill(book: Book) -> None:
     changes.sort(key=lambda one: one.at)
 
 
-def _all(book: Book) -> list[Breaker]:
+def _all(book: Builder) -> list[Breaker]:
     rows: Any = book.rows[Breaker]
     return list(rows)
 
 
-def _broken_proxy(book: Book, breakers: list[Breaker]) -> None:
+def _broken_proxy(book: Builder, breakers: list[Breaker]) -> None:
     for seconds, breaker in enumerate(breakers):
         opened = book.now - week.BROKEN_PROXY[0] + (2 + seconds) * MINUTE
         reason = "http_500: The shop's API answered: Bad Gateway"
@@ -49,7 +49,7 @@ def _broken_proxy(book: Book, breakers: list[Breaker]) -> None:
         _change(book, breaker, HALF, CLOSED, closed + timedelta(seconds=1), "recovered")
 
 
-def _down(book: Book, breaker: Breaker) -> None:
+def _down(book: Builder, breaker: Breaker) -> None:
     opened, reason = book.now - week.DOWN_SINCE, "http_500: The enrichment service is down"
     breaker.state, breaker.reason, breaker.opened_at, breaker.openings = OPEN, reason, opened, 1
     breaker.next_probe_at = book.now + 2 * MINUTE
@@ -57,7 +57,7 @@ def _down(book: Book, breaker: Breaker) -> None:
     _change(book, breaker, CLOSED, OPEN, opened, reason)
 
 
-def _unpublished(book: Book, breaker: Breaker) -> None:
+def _unpublished(book: Builder, breaker: Breaker) -> None:
     """Each probe finds the workflow still not published."""
     at, openings, reason = book.now - week.UNPUBLISHED_SINCE, 1, "http_404_not_registered: The requested webhook"
     _change(book, breaker, CLOSED, OPEN, at, reason)
@@ -76,7 +76,7 @@ def _unpublished(book: Book, breaker: Breaker) -> None:
     breaker.next_probe_at = at + 20 * MINUTE
 
 
-def _held(book: Book, breaker: Breaker) -> None:
+def _held(book: Builder, breaker: Breaker) -> None:
     at, reason = book.now - week.HELD_SINCE, "The bank maintains its interface until noon"
     breaker.state, breaker.reason, breaker.opened_at = FORCED, reason, at
     breaker.forced_until = book.now + 40 * MINUTE
@@ -85,7 +85,7 @@ def _held(book: Book, breaker: Breaker) -> None:
 
 
 def _change(  # the columns of one row
-    book: Book, breaker: Breaker, before: str, after: str, at: datetime, reason: str, actor: str = "backstop"
+    book: Builder, breaker: Breaker, before: str, after: str, at: datetime, reason: str, actor: str = "backstop"
 ) -> None:
     change = {"from_state": before, "to_state": after, "reason": reason, "actor": actor, "at": at}
     book.add(BreakerTransition(breaker=breaker, **change))

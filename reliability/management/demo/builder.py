@@ -29,7 +29,7 @@ from reliability.policies import backoff
 from reliability.policies.fingerprint import fingerprint_of, reason_of
 
 from .fixtures import Role, Trouble
-from .rng import Dice
+from .rng import Rng
 
 M = TypeVar("M", bound=models.Model)
 # The demo's dead letters stay for a look, however short the time they would have.
@@ -55,13 +55,13 @@ class Wish:
     source: str = ""
 
 
-class Book:
+class Builder:
     """All rows of the demo: made in memory, then kept in the order in which they depend on each other."""
 
     def __init__(self, *, now: datetime, seed: int) -> None:
         self.now = now
         self.start = now - timedelta(days=7)
-        self.dice = Dice(seed=seed)
+        self.dice = Rng(seed=seed)
         self.workflows: dict[str, Workflow] = {}
         self.lanes: dict[tuple[str, str], Lane] = {}
         self.rows: dict[type[models.Model], list[models.Model]] = defaultdict(list)
@@ -89,9 +89,9 @@ class Book:
             model._default_manager.bulk_create(rows, batch_size=1000)
             if any(one.name == "created_at" and getattr(one, "auto_now_add", False) for one in model._meta.fields):
                 _date_back(model, rows)
-        self._bury_or_bring_back(fates)
+        self._create_or_replay(fates)
 
-    def _bury_or_bring_back(self, fates: dict[UUID, str]) -> None:
+    def _create_or_replay(self, fates: dict[UUID, str]) -> None:
         """Let every dead letter have been dead first: the database counts them into groups and charts as they die."""
         for one in self.letters:
             one.status = fates[one.pk]
@@ -251,7 +251,7 @@ def _date_back(model: type[models.Model], rows: Sequence[models.Model]) -> None:
         model._default_manager.filter(pk=one.pk).update(created_at=at)
 
 
-def _accepted(book: Book, wish: Wish) -> Delivery:
+def _accepted(book: Builder, wish: Wish) -> Delivery:
     return Delivery(
         id=book.dice.id(wish.at),
         lane_id=book.lane(wish.role, wish.tenant).pk,

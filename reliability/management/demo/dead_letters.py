@@ -23,7 +23,7 @@ from reliability.models import (
 )
 
 from . import fixtures, week
-from .builder import Book
+from .builder import Builder
 from .fixtures import Role, Trouble
 
 HOUR = timedelta(hours=1)
@@ -36,7 +36,7 @@ SAID = (
 )
 
 
-def fill(book: Book) -> None:
+def fill(book: Builder) -> None:
     """Write what n8n and applications reported, and what people did about the week's dead letters."""
     by_id: dict[UUID | None, Delivery] = {one.pk: one for one in _deliveries(book)}
     broken = [one for one in book.letters if week._within(book, one.died_at, _around(week.BROKEN_PROXY))]
@@ -49,7 +49,7 @@ def fill(book: Book) -> None:
     _executions(book)
 
 
-def _deliveries(book: Book) -> list[Delivery]:
+def _deliveries(book: Builder) -> list[Delivery]:
     return [one for one in book.rows[Delivery] if isinstance(one, Delivery)]
 
 
@@ -57,7 +57,7 @@ def _around(span: tuple[timedelta, timedelta]) -> tuple[timedelta, timedelta]:
     return span[0] + HOUR, span[1] - HOUR / 2
 
 
-def _bulk(book: Book, letters: list[DeadLetter], by_id: dict[UUID | None, Delivery]) -> None:
+def _bulk(book: Builder, letters: list[DeadLetter], by_id: dict[UUID | None, Delivery]) -> None:
     """A lead replayed what the broken proxy had cost, in one operation that is done."""
     begun = book.now - week.BROKEN_PROXY[1] + timedelta(minutes=9)
     failed = set(range(0, len(letters), max(1, len(letters) // 3)))
@@ -86,7 +86,7 @@ def _bulk(book: Book, letters: list[DeadLetter], by_id: dict[UUID | None, Delive
     book.note(actor=fixtures.LEAD, action="bulk_replay", at=begun, target=operation, reason=reason, count=count)
 
 
-def _tally(book: Book, operation: Operation, letters: list[DeadLetter], failed: set[int]) -> None:
+def _tally(book: Builder, operation: Operation, letters: list[DeadLetter], failed: set[int]) -> None:
     """Count how its replays ended, by lane."""
     ends = Counter(
         (letter.lane_id, place in failed) for place, letter in enumerate(sorted(letters, key=lambda one: one.pk))
@@ -96,7 +96,7 @@ def _tally(book: Book, operation: Operation, letters: list[DeadLetter], failed: 
         book.add(OperationTally(operation=operation, lane_id=lane_id, **counts))
 
 
-def _usual(book: Book, letter: DeadLetter, by_id: dict[UUID | None, Delivery]) -> None:
+def _usual(book: Builder, letter: DeadLetter, by_id: dict[UUID | None, Delivery]) -> None:
     role = _role(book, letter.lane_id)
     age, chance = book.now - letter.died_at, book.dice.share()
     at = letter.died_at + timedelta(minutes=book.dice.number(8, 240))
@@ -120,13 +120,13 @@ def _usual(book: Book, letter: DeadLetter, by_id: dict[UUID | None, Delivery]) -
         letter.status, letter.closed_at = DeadLetterStatus.ARCHIVED, letter.expires_at
 
 
-def _role(book: Book, lane_id: int) -> Role:
+def _role(book: Builder, lane_id: int) -> Role:
     slug = next(slug for (slug, _), lane in book.lanes.items() if lane.pk == lane_id)
     return next(role for role in fixtures.ROLES if role.slug == slug)
 
 
 def _replay(  # one replay, and how it ends
-    book: Book,
+    book: Builder,
     letter: DeadLetter,
     by_id: dict[UUID | None, Delivery],
     at: datetime,
@@ -159,7 +159,7 @@ def _replay(  # one replay, and how it ends
         _die_again(book, letter, made, again, role, at)
 
 
-def _die_again(book: Book, letter: DeadLetter, made: Delivery, trouble: Trouble, role: Role, at: datetime) -> None:
+def _die_again(book: Builder, letter: DeadLetter, made: Delivery, trouble: Trouble, role: Role, at: datetime) -> None:
     for _ in range(role.policy.get("max_retries", 3) + 1):
         at = book._fail(made, trouble, at)
     book._die(made, trouble)
@@ -173,7 +173,7 @@ def _die_again(book: Book, letter: DeadLetter, made: Delivery, trouble: Trouble,
     letter.retry_count += made.attempt_count
 
 
-def _reported_by_n8n(book: Book) -> None:
+def _reported_by_n8n(book: Builder) -> None:
     """Failures that n8n's Error Trigger told of, of workflows that something else than Backstop had started."""
     for _ in range(26):
         code, message = book.dice.one_of(SAID)
@@ -182,7 +182,7 @@ def _reported_by_n8n(book: Book) -> None:
         _report(book, role, code, message, at)
 
 
-def _report(book: Book, role: Role, code: str, message: str, at: datetime) -> None:
+def _report(book: Builder, role: Role, code: str, message: str, at: datetime) -> None:
     number, node = book.dice.number(20_000, 29_999), book.dice.one_of(NODES)
     execution = {"id": f"demo-{number}", "error": {"message": message}, "lastNodeExecuted": node, "mode": "webhook"}
     body = json.dumps({"execution": execution, "workflow": {"id": f"demo{role.slug[5:]}", "name": role.name}})
@@ -211,7 +211,7 @@ def _report(book: Book, role: Role, code: str, message: str, at: datetime) -> No
     _execution(book, lane.pk, letter.execution_id, status, at, 4_000)
 
 
-def _reported_by_an_application(book: Book) -> None:
+def _reported_by_an_application(book: Builder) -> None:
     for _ in range(5):
         at = book.now - timedelta(minutes=book.dice.number(30, 5 * 24 * 60))
         book.letter(
@@ -224,7 +224,7 @@ def _reported_by_an_application(book: Book) -> None:
         )
 
 
-def _executions(book: Book) -> None:
+def _executions(book: Builder) -> None:
     """n8n's figures of those that it ran lately for the workflows that report their end."""
     lane_id = book.lane(fixtures.TICKETS, fixtures.UMBRA).pk
     for made in _deliveries(book):
@@ -235,7 +235,7 @@ def _executions(book: Book) -> None:
 
 
 def _execution(  # the columns of one row
-    book: Book, lane_id: int, name: str, status: str, at: datetime, took: int, made: Delivery | None = None
+    book: Builder, lane_id: int, name: str, status: str, at: datetime, took: int, made: Delivery | None = None
 ) -> None:
     book.add(
         Execution(

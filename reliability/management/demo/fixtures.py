@@ -6,7 +6,7 @@ from typing import Any
 
 from reliability.models import AttemptResult, Source
 
-from .rng import Dice
+from .rng import Rng
 
 ACME, GLOBEX, UMBRA = "demo-acme", "demo-globex", "demo-umbra"
 TENANTS = (ACME, GLOBEX, UMBRA)
@@ -73,21 +73,21 @@ NOT_REGISTERED = Trouble(
 )
 
 
-def _order(dice: Dice, number: int) -> dict[str, Any]:
+def _order(dice: Rng, number: int) -> dict[str, Any]:
     lines = [{"sku": f"SKU-{dice.number(1000, 9999)}", "quantity": dice.number(1, 5)} for _ in range(dice.number(1, 4))]
     customer = {"name": dice.one_of(NAMES), "email": f"customer{dice.number(1, 900)}@example.com"}
     return {"order": number, "customer": customer, "lines": lines, "total": dice.number(900, 90_000) / 100}
 
 
-def _lead(dice: Dice, number: int) -> dict[str, Any]:
+def _lead(dice: Rng, number: int) -> dict[str, Any]:
     return {"lead_id": number, "company": f"Example {dice.number(1, 400)} Ltd", "source": dice.one_of(("web", "fair"))}
 
 
-def _contact(dice: Dice, number: int) -> dict[str, Any]:
+def _contact(dice: Rng, number: int) -> dict[str, Any]:
     return {"contact": number, "name": dice.one_of(NAMES), "tags": ["newsletter"], "note": "„Grüße“ — 10 €"}
 
 
-def _ticket(dice: Dice, number: int) -> dict[str, Any]:
+def _ticket(dice: Rng, number: int) -> dict[str, Any]:
     return {"ticket": number, "priority": dice.one_of(("low", "normal", "high")), "subject": "Where is my parcel?"}
 
 
@@ -102,7 +102,7 @@ class Role:
     typical_ms: int = 200
     source: str = Source.API
     key: str = "order"
-    payload: Callable[[Dice, int], dict[str, Any]] = _order
+    payload: Callable[[Rng, int], dict[str, Any]] = _order
     troubles: tuple[tuple[Trouble, float], ...] = ()
     shaky: tuple[tuple[Trouble, float], ...] = ((BAD_GATEWAY, 0.01),)
     policy: dict[str, Any] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from reliability.models import ApiKey, Delivery, DeliveryState, KeyScope, Workfl
 from reliability.models.access import PREFIX_LENGTH, hash_key, make_key
 
 from . import fixtures, week
-from .builder import Book
+from .builder import Builder
 
 KEYS: tuple[tuple[str, str | None, list[str], int | None], ...] = (
     ("demo-shop", fixtures.ACME, [KeyScope.DELIVER], 1),
@@ -17,7 +17,7 @@ KEYS: tuple[tuple[str, str | None, list[str], int | None], ...] = (
 )
 
 
-def fill(book: Book) -> None:
+def fill(book: Builder) -> None:
     """Write the keys, whose plain text nobody has, and what operators did beside the dead letters."""
     for name, tenant, scopes, used in KEYS:
         _key(book, name, tenant, scopes, used)
@@ -27,7 +27,7 @@ def fill(book: Book) -> None:
         book.note(actor=fixtures.OPERATOR, action="cancel", at=made.finished_at, target=made, reason="ordered twice")
 
 
-def _key(book: Book, name: str, tenant: str | None, scopes: list[str], used: int | None) -> None:
+def _key(book: Builder, name: str, tenant: str | None, scopes: list[str], used: int | None) -> None:
     plain, made_at = make_key(), book.start - timedelta(days=20)
     key = book.add(
         ApiKey(
@@ -46,7 +46,7 @@ def _key(book: Book, name: str, tenant: str | None, scopes: list[str], used: int
         book.note(actor=fixtures.LEAD, action="revoke_key", at=at, target=key, reason="the contract ended")
 
 
-def _pause(book: Book) -> None:
+def _pause(book: Builder) -> None:
     workflow = book.workflows[fixtures.EXPORT.slug]
     workflow.paused, workflow.paused_reason = True, "The warehouse moves to its new server"
     workflow.paused_until = book.now + timedelta(hours=3)

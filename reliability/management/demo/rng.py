@@ -16,7 +16,7 @@ HOURS = (
 )
 
 
-class Dice:
+class Rng:
     """A seeded source of ids, choices and moments."""
 
     def __init__(self, *, seed: int) -> None:

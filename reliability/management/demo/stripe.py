@@ -19,7 +19,7 @@ from reliability.models import (
 )
 
 from . import fixtures
-from .builder import Book, Wish
+from .builder import Builder, Wish
 
 TYPES = (
     *("invoice.paid", "invoice.paid", "invoice.finalized", "invoice.payment_failed", "charge.refunded"),
@@ -28,7 +28,7 @@ TYPES = (
 REFUSED = (("signature", "203.0.113.24"), ("missing", "198.51.100.7"), ("stale", "203.0.113.24"))
 
 
-def fill(book: Book) -> None:
+def fill(book: Builder) -> None:
     """Write the endpoint and what it heard. Its secrets are random, and kept by nobody."""
     endpoint = book.add(StripeEndpoint(id=book.dice.id(book.start), slug=fixtures.ENDPOINT, tenant=fixtures.ACME))
     old, new = _secrets(book, endpoint)
@@ -42,7 +42,7 @@ def fill(book: Book) -> None:
     _claims(book)
 
 
-def _secrets(book: Book, endpoint: StripeEndpoint) -> tuple[StripeSecret, StripeSecret]:
+def _secrets(book: Builder, endpoint: StripeEndpoint) -> tuple[StripeSecret, StripeSecret]:
     changed = book.now - timedelta(days=4)
     made = []
     for at, retired in ((book.start, changed + timedelta(days=1)), (changed, None)):
@@ -61,7 +61,7 @@ def _secrets(book: Book, endpoint: StripeEndpoint) -> tuple[StripeSecret, Stripe
     return made[0], made[1]
 
 
-def _event(book: Book, endpoint: StripeEndpoint, secret: StripeSecret, at: datetime) -> None:
+def _event(book: Builder, endpoint: StripeEndpoint, secret: StripeSecret, at: datetime) -> None:
     kind, lag = book.dice.one_of(TYPES), timedelta(milliseconds=book.dice.took(1_400))
     if book.dice.happens(0.01):
         lag = timedelta(minutes=book.dice.number(20, 180))
@@ -103,7 +103,7 @@ def _is_wanted(kind: str) -> bool:
     return kind.startswith("invoice.") or kind == "charge.refunded"
 
 
-def _document(book: Book, event_id: str, kind: str, about: str, created: datetime, *, live: bool) -> dict[str, Any]:
+def _document(book: Builder, event_id: str, kind: str, about: str, created: datetime, *, live: bool) -> dict[str, Any]:
     subject = {
         "id": about,
         "object": kind.partition(".")[0],
@@ -124,7 +124,7 @@ def _document(book: Book, event_id: str, kind: str, about: str, created: datetim
     }
 
 
-def _deliver(book: Book, event_id: str, document: dict[str, Any], at: datetime) -> Delivery:
+def _deliver(book: Builder, event_id: str, document: dict[str, Any], at: datetime) -> Delivery:
     role = fixtures.INVOICES
     trouble, probability = role.troubles[0]
     dies = book.dice.happens(probability)
@@ -132,7 +132,7 @@ def _deliver(book: Book, event_id: str, document: dict[str, Any], at: datetime) 
     return book.deliver(Wish(role, fixtures.ACME, at, document, event_id, fails, dies=dies))
 
 
-def _claims(book: Book) -> None:
+def _claims(book: Builder) -> None:
     """Workflows that Stripe calls directly ask before they act."""
     for minutes in range(40, 2_400, 160):
         at = book.now - timedelta(minutes=minutes)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from reliability.models import Breaker, Delivery, DeliveryState, Lane, Scope, Workflow
 
 from . import fixtures
-from .builder import Book, Wish
+from .builder import Builder, Wish
 from .fixtures import Role, Trouble
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -18,7 +18,7 @@ DOWN_SINCE, UNPUBLISHED_SINCE, HELD_SINCE, PAUSED_SINCE = 14 * MINUTE, 3 * HOUR,
 BEHIND_BREAKER = 31
 
 
-def open_lanes(book: Book) -> None:
+def open_lanes(book: Builder) -> None:
     """Make the workflows, their lanes, and breakers that have seen nothing yet."""
     for role in fixtures.ROLES:
         workflow = Workflow(id=book.dice.id(book.start), slug=role.slug, name=role.name, path=role.slug, **role.policy)
@@ -33,7 +33,7 @@ def open_lanes(book: Book) -> None:
     lane.save()
 
 
-def fill(book: Book) -> None:
+def fill(book: Builder) -> None:
     """Write what applications triggered, and what waits now."""
     for role in fixtures.ROLES:
         for tenant in role.tenants if role.per_day else ():
@@ -45,7 +45,7 @@ def fill(book: Book) -> None:
     _await_reports(book)
 
 
-def _arrive(book: Book, role: Role, tenant: str, at: datetime) -> None:
+def _arrive(book: Builder, role: Role, tenant: str, at: datetime) -> None:
     if _is_blocked(book, role, tenant, at):
         _wish(book, role, tenant, at, waits=True)
         return
@@ -60,7 +60,7 @@ def _arrive(book: Book, role: Role, tenant: str, at: datetime) -> None:
     _usual(book, role, tenant, at)
 
 
-def _usual(book: Book, role: Role, tenant: str, at: datetime) -> None:
+def _usual(book: Builder, role: Role, tenant: str, at: datetime) -> None:
     for trouble, probability in role.troubles:
         if book.dice.happens(probability):
             tries = 1 if trouble.final else role.policy.get("max_retries", 3) + 1
@@ -73,13 +73,13 @@ def _usual(book: Book, role: Role, tenant: str, at: datetime) -> None:
         made.state, made.finished_at = DeliveryState.CANCELLED, min(at + MINUTE, book.now)
 
 
-def _late(book: Book, role: Role, tenant: str, at: datetime, fails: list[Trouble], back: datetime) -> None:
+def _late(book: Builder, role: Role, tenant: str, at: datetime, fails: list[Trouble], back: datetime) -> None:
     """Write one that failed while n8n was away, and went through when it was back."""
     made = _wish(book, role, tenant, at, fails, waits=True)
     book._succeed(made, role, max(back, at + MINUTE))
 
 
-def _is_blocked(book: Book, role: Role, tenant: str, at: datetime) -> bool:
+def _is_blocked(book: Builder, role: Role, tenant: str, at: datetime) -> bool:
     age = book.now - at
     return (
         (role is fixtures.LEADS and tenant == fixtures.GLOBEX and age < DOWN_SINCE)
@@ -89,12 +89,12 @@ def _is_blocked(book: Book, role: Role, tenant: str, at: datetime) -> bool:
     )
 
 
-def _within(book: Book, at: datetime, span: tuple[timedelta, timedelta]) -> bool:
+def _within(book: Builder, at: datetime, span: tuple[timedelta, timedelta]) -> bool:
     return span[1] <= book.now - at <= span[0]
 
 
 def _wish(
-    book: Book,
+    book: Builder,
     role: Role,
     tenant: str,
     at: datetime,
@@ -109,14 +109,14 @@ def _wish(
     return book.deliver(wish)
 
 
-def _lose_to_the_proxy(book: Book) -> None:
+def _lose_to_the_proxy(book: Builder) -> None:
     """A campaign's orders came just when the proxy was broken."""
     for _ in range(44):
         at = book.now - BROKEN_PROXY[0] + timedelta(seconds=book.dice.number(30, 1_400))
         _arrive(book, fixtures.ORDERS, book.dice.one_of(fixtures.TENANTS), at)
 
 
-def _wait_behind_the_breaker(book: Book) -> None:
+def _wait_behind_the_breaker(book: Builder) -> None:
     """Ten failures opened the breaker of lead enrichment; some died of it, and the rest wait."""
     opened = book.now - DOWN_SINCE
     for seconds in (45, 38, 30):
@@ -142,7 +142,7 @@ def _every(start: datetime, end: datetime, step: timedelta) -> Iterator[datetime
         start += step
 
 
-def _wait_for_their_time(book: Book) -> None:
+def _wait_for_their_time(book: Builder) -> None:
     """Some were asked for a time to come; some outlived their expiry while n8n was away."""
     for hours in (1, 3, 9, 20):
         made = _wish(book, fixtures.ORDERS, fixtures.GLOBEX, book.now - hours * MINUTE, waits=True)
@@ -155,7 +155,7 @@ def _wait_for_their_time(book: Book) -> None:
         book.bury(made, code="expired", message=made.last_error.partition(": ")[2], at=made.expires_at)
 
 
-def _await_reports(book: Book) -> None:
+def _await_reports(book: Builder) -> None:
     """As many tickets as the limit allows are with n8n, which will report their end; others wait for a place."""
     for minutes in (21, 17, 9, 6, 4):
         made = _wish(book, fixtures.TICKETS, fixtures.UMBRA, book.now - minutes * MINUTE)

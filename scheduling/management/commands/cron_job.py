@@ -26,5 +26,5 @@ class Command(EachCommand):
 
     def act(self, name: str, options: Mapping[str, Any]) -> str:
         act, said = ACTS[options["act"]]
-        act(job_id=jobs.named(slug=name), hand=self.hand(options), now=clock.now())
+        act(job_id=jobs.named(slug=name), actor=self.actor(options), now=clock.now())
         return said
