@@ -3,6 +3,7 @@
 Two statements: one that has waited for the lock would read the rows beside the lane as they were before it waited.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -10,8 +11,7 @@ from itertools import pairwise
 from django.db import DatabaseError
 
 from config.database.prepared import prepared_cursor
-from reliability.core import lock_waits
-from reliability.core.db_pipeline import pipelined
+from reliability.core import db_pipeline, lock_waits
 from reliability.models import Breaker, Lane, Scope, Workflow
 from reliability.models.rows import Columns
 
@@ -25,7 +25,9 @@ LOCK = f"SELECT 1 FROM {Lane._meta.db_table} WHERE id = %s FOR NO KEY UPDATE"  #
 # The limit is set for the whole transaction, and before the row is locked: a condition holds rows back from that step.
 # One statement less per look, of which a busy dispatcher has hundreds a second.
 LIMITED = LOCK.replace("FOR NO KEY", "AND set_config('lock_timeout', %s, true) <> '' FOR NO KEY")
-LIMITED_NOW = f"{LIMITED} SKIP LOCKED"
+PIPELINED = LIMITED.replace("FOR NO KEY", f"AND {db_pipeline.LIMIT} FOR NO KEY")
+# What a transaction under a lane's lock may take in all, where it is pipelined: rounds take milliseconds.
+TRANSACTION_LIMIT = timedelta(seconds=20)
 READ = f"""
 SELECT clock_timestamp(), {LANES.sql}, {WORKFLOWS.sql}, {BREAKERS.sql}, {SHARED.sql}
 FROM {Lane._meta.db_table} l
@@ -67,14 +69,11 @@ def lock_lane(*, lane_id: int, patience: Patience | None = None) -> LockedLane:
 
     With `patience`, all waits of the transaction have a limit, and a lane that is locked raises `LaneLocked`.
     """
-    statement, limit = LOCK, []
-    if patience is not None:
-        statement = LIMITED if patience.for_lane else LIMITED_NOW
-        limit = [lock_waits.milliseconds(patience.wait)]
+    statement, limits = _statement(patience)
     with prepared_cursor() as holder, prepared_cursor() as reader:
         try:
-            with pipelined():
-                holder.execute(statement, [lane_id, *limit])
+            with nullcontext() if patience is None else db_pipeline.pipelined():
+                holder.execute(statement, [lane_id, *limits])
                 reader.execute(READ, [lane_id])
         except DatabaseError as error:
             if patience is not None and lock_waits.is_conflict(error):
@@ -93,6 +92,16 @@ def lock_lane(*, lane_id: int, patience: Patience | None = None) -> LockedLane:
     lane.workflow = WORKFLOWS.instance(workflows)
     lane.breaker, breaker.lane = breaker, lane
     return LockedLane(lane, SHARED.instance(shared) if shared[0] is not None else None, row[0])
+
+
+def _statement(patience: Patience | None) -> tuple[str, list[str]]:
+    """Return the statement that locks a lane, and the values of its limits."""
+    if patience is None:
+        return LOCK, []
+    statement, limits = LIMITED, [lock_waits.milliseconds(patience.wait)]
+    if db_pipeline.can_pipeline():
+        statement, limits = PIPELINED, [*limits, lock_waits.milliseconds(TRANSACTION_LIMIT)]
+    return statement if patience.for_lane else f"{statement} SKIP LOCKED", limits
 
 
 def lock(*, lane_id: int) -> Lane:

@@ -179,7 +179,7 @@ SCENARIOS: dict[str, Callable[[World], object]] = {
         lane_id=w.low.pk, sent=w.sent[w.low.pk], capacity=5, patience=BRIEF
     ),
     "settling the higher lane": lambda w: dispatch.run(
-        lane_id=w.high.pk, sent=w.sent[w.high.pk], capacity=5, process_lane=True
+        lane_id=w.high.pk, sent=w.sent[w.high.pk], capacity=5, promises_look=True
     ),
     "settling beside what lapsed": _settle_and_take_back,
     "leaving a lane": lambda w: dispatch.release_lane(lane_id=w.low.pk, owes_barrier=True),

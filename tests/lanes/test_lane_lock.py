@@ -1,14 +1,18 @@
 """A lane under its lock, and what is read of it then."""
 
 import threading
+from datetime import timedelta
 
+import psycopg
 import pytest
 from django.db import DatabaseError, connection, transaction
 
-from reliability.core import clock
+from reliability.core import clock, db_pipeline
 from reliability.core.db_pipeline import pipelined
 from reliability.lanes import breakers, lane_lock, opening
 from reliability.models import Breaker, Lane, Scope, Workflow
+
+from ..support.receiver import until
 
 
 @pytest.fixture
@@ -149,3 +153,30 @@ def test_a_session_that_began_with_a_locked_lane_can_lock_it_later(lane, patienc
     other.join(30)
 
     assert found == [lane_lock.LaneLocked, lane_lock.LaneLocked, lane]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_session_that_stops_within_a_pipeline_loses_the_lock(lane, monkeypatch):
+    """Its process sent the lock and no Sync: the server waits for its next message, and calls that no idleness."""
+    if not db_pipeline.can_pipeline():
+        pytest.skip("Nothing is pipelined on a PostgreSQL older than 17.")
+    monkeypatch.setattr(lane_lock, "TRANSACTION_LIMIT", timedelta(seconds=1))
+    statement, limits = lane_lock._statement(lane_lock.PATIENT)
+    texts = [str(value).encode() for value in (lane.pk, *limits)]
+    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}) as stopped:
+        server = stopped.pgconn
+        server.exec_(b"SET idle_in_transaction_session_timeout = '500ms'; SET statement_timeout = '700ms'")
+        server.exec_(b"BEGIN")
+        server.enter_pipeline_mode()
+        numbered = statement.replace("%s", "${}").format(*range(1, len(texts) + 1))
+        server.send_query_params(numbered.encode(), texts)
+        server.send_flush_request()
+        server.flush()
+        until(lambda: _is_locked(lane), what="the lock", within=10)
+        until(lambda: not _is_locked(lane), what="the end of the lock", within=30)
+        server.finish()
+
+
+def _is_locked(lane: Lane) -> bool:
+    with transaction.atomic():
+        return not Lane.objects.select_for_update(skip_locked=True, no_key=True).filter(pk=lane.pk).exists()
