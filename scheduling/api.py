@@ -19,7 +19,7 @@ from reliability.errors import NotFound
 from . import health, job_files, jobs
 from .health import Health
 from .models import CatchUp, CronJob, Overlap, Run, RunResult
-from .slots import State
+from .schedules.times import State
 
 SHOWN_RUNS = 20
 STATES = [(str(one), str(one)) for one in State]

@@ -12,9 +12,9 @@ from django.db.models import OuterRef, QuerySet, Subquery
 from reliability.models import Delivery
 from reliability.stats.overview import Late
 
-from . import slots
 from .models import CronJob, Run, RunResult
-from .slots import WORSE, Seen, Standing, State
+from .schedules import times
+from .schedules.times import WORSE, Seen, Standing, State
 
 LAST = ("result", "started_at", "finished_at")
 WORRYING = (State.LATE, State.MISSING, State.OVERLAPPING, State.FAILING)
@@ -136,7 +136,7 @@ def _health(job: CronJob, run: Run | None, slot: datetime | None, held: set[Any]
         overlapping=skipped or (run is not None and not held.isdisjoint(run.delivery_ids)),
         failed=run is not None and (run.result == RunResult.FAILED or _is_stuck(job, run, now)),
     )
-    return Health(job, slots.standing(schedule=job.expected, seen=seen, now=now), run)
+    return Health(job, times.standing(schedule=job.expected, seen=seen, now=now), run)
 
 
 def _is_stuck(job: CronJob, run: Run, now: datetime) -> bool:

@@ -27,9 +27,9 @@ from reliability.models import Workflow, digest_of
 from reliability.models.ids import uuid7
 from reliability.models.rows import Columns
 
-from . import slots
 from .models import CatchUp, CronJob, Ping, PingResult
-from .slots import Due
+from .schedules import times
+from .schedules.times import Due
 
 # How often a run is planned anew where another one came in between.
 TRIES = 5
@@ -129,7 +129,7 @@ def _ping(slug: str, key: str | None, caller: Caller) -> Ran:
         if not found.on:
             _note(found, PingResult.OFF, caller)
             raise Unavailable("Scheduling is switched off.", retry_after=SWITCHED_OFF)
-        due = slots.due(schedule=found.job.expected, last=found.last, since=found.job.active_since, now=found.now)
+        due = times.due(schedule=found.job.expected, last=found.last, since=found.job.active_since, now=found.now)
         try:
             ran = _run(found, due, key=key, caller=caller)
         except Disabled:

@@ -11,7 +11,7 @@ from reliability.metrics.catalogue import Described
 from reliability.models.ids import DEMO_PATTERN
 
 from . import health
-from .slots import State
+from .schedules.times import State
 
 NAME = "cron"
 LAST = "backstop_cron_last_ping_timestamp_seconds"

@@ -18,8 +18,8 @@ from reliability.models import DEFAULT_TENANT, Workflow
 from reliability.models.fields import SlugTextField
 from reliability.models.ids import uuid7
 
-from . import slots
-from .slots import Schedule
+from .schedules import times
+from .schedules.times import Schedule
 
 YEAR_SECONDS = 366 * 86_400
 
@@ -121,7 +121,7 @@ class CronJob(models.Model):
         except InvalidInput as refusal:
             raise ValidationError({"payload": refusal.detail}) from None
         try:
-            slots.check(expression=self.schedule, timezone=self.timezone, now=current())
+            times.check(expression=self.schedule, timezone=self.timezone, now=current())
         except InvalidInput as refusal:
             raise ValidationError(refusal.errors) from None
 

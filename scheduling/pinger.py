@@ -28,9 +28,10 @@ from reliability.errors import BackstopError, Conflict, NotFound
 from reliability.models.ids import is_demo
 from reliability.models.rows import Columns
 
-from . import jobs, slots
+from . import jobs
 from .models import Builtin, CronJob
-from .slots import Schedule
+from .schedules import times
+from .schedules.times import Schedule
 
 ADDRESS = "pinger"
 # How often the jobs are looked at, at the least: a new one is pinged no later than this after its slot.
@@ -168,4 +169,4 @@ def _after(schedule: Schedule, since: datetime) -> datetime | None:
     """Return the first slot after `since`; worked out once, since it is asked for with every look."""
     if schedule.period is not None:
         return since + schedule.period
-    return slots.following(schedule=schedule, after=since)
+    return times.following(schedule=schedule, after=since)

@@ -15,8 +15,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from functools import cache
 
@@ -33,7 +32,7 @@ from reliability.models import Lane
 
 from . import dispatch, sending
 from .dispatch import DispatchResult, LaneRelease
-from .turns import Finished, LockedLanes, ProcessLane, Turn
+from .turns import Finished, LockedLanes, ProcessLane, Turn, resolve
 
 TURN = 5.0
 LINGER, LINGER_LAST = 0.01, 1.0
@@ -176,7 +175,7 @@ class Dispatcher:
         if turn is None:
             self._turns[message.lane_id] = Turn(message.lane_id, message.future, ends)
         else:
-            _resolve(turn.future)
+            resolve(turn.future)
             turn.future, turn.ends, turn.lingered, turn.idle = message.future, ends, False, 0
             turn.owes_barrier = True
             turn.covered_until = None  # the wake-up that brought this turn may have been the one that covered
@@ -357,7 +356,7 @@ class Dispatcher:
 
     def _end(self, turn: Turn, error: Exception | None = None) -> None:
         del self._turns[turn.lane_id]
-        _resolve(turn.future, error)
+        resolve(turn.future, error)
 
     def _look_later(self, lane_id: int, seconds: float) -> None:
         at = time.monotonic() + seconds
@@ -382,15 +381,6 @@ class Dispatcher:
             self._inbox.put(Finished(claim.lane_id, sent))
 
 
-def _resolve(future: "Future[None]", error: Exception | None = None) -> None:
-    """End a future, which the engine may have cancelled meanwhile."""
-    with suppress(InvalidStateError):
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
-
-
 @cache
 def dispatcher() -> Dispatcher:
     """Return this process's dispatcher."""
@@ -398,5 +388,5 @@ def dispatcher() -> Dispatcher:
 
 
 def process_lane(*, lane_id: int) -> "Future[None]":
-    """Take a lane into this process's care (`Dispatcher.attend`)."""
+    """Take a lane into this process's care (`Dispatcher.process_lane`)."""
     return dispatcher().process_lane(lane_id=lane_id)

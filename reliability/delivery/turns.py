@@ -1,6 +1,7 @@
 """A dispatcher's turns at lanes, and the messages that reach it."""
 
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -86,3 +87,12 @@ class LockedLanes:
     def passed(self, lane_id: int) -> None:
         """Note that the lane is locked no more, or is no more."""
         self._tries.pop(lane_id, None)
+
+
+def resolve(future: "Future[None]", error: Exception | None = None) -> None:
+    """End a future, which the engine may have cancelled meanwhile."""
+    with suppress(InvalidStateError):
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)

@@ -10,7 +10,7 @@ from reliability.core import clock
 from reliability.formats import json_text
 from reliability.models import BreakerState, DeadLetterStatus, DeliveryState, OperationState
 from reliability.templatetags import console
-from scheduling.slots import State
+from scheduling.schedules.times import State
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

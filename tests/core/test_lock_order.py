@@ -140,8 +140,18 @@ def test_rows_are_locked_so_that_foreign_keys_checks_pass():
     for path in ROOT.glob("reliability/**/*.py"):
         if "migrations" not in path.parts:
             text = path.read_text()
-            full += [path.name for _ in re.findall(r"select_for_update\(\)|(?<!KEY )UPDATE(?=[^\n]*SKIP LOCKED)", text)]
-    wanted = ["alert_notices.py", "archive.py", "bulk.py", "lost_jobs.py", "maintenance.py", "retention.py"]
+            full += [
+                f"{path.parent.name}/{path.name}"
+                for _ in re.findall(r"select_for_update\(\)|(?<!KEY )UPDATE(?=[^\n]*SKIP LOCKED)", text)
+            ]
+    wanted = [
+        "alerts/notices.py",
+        "bulk/steps.py",
+        "dead_letters/archive.py",
+        "queue/lost_jobs.py",
+        "queue/maintenance.py",
+        "retention/runner.py",
+    ]
     assert sorted(set(full)) == wanted
 
 

@@ -7,8 +7,9 @@ from django.test import Client
 
 from reliability.models import AuditEntry
 from scheduling import api as shapes
-from scheduling import jobs, slots
+from scheduling import jobs
 from scheduling.models import CronJob
+from scheduling.schedules import times
 
 pytestmark = [pytest.mark.usefixtures("held_against_schema"), pytest.mark.django_db]
 URL = "/api/v1/cron-jobs/"
@@ -106,7 +107,7 @@ def test_a_job_takes_the_dialects_of_cron_and_n8n(api, schedule, slot, workflow)
     workflow("one")
     made = put(api, "recap", schedule=schedule, workflows=["one"])
     assert (made.status_code, made.json()["schedule"]) == (201, schedule)
-    found = slots.slot_at(schedule=CronJob.objects.get(slug="recap").expected, now=datetime(2026, 6, 15, tzinfo=UTC))
+    found = times.slot_at(schedule=CronJob.objects.get(slug="recap").expected, now=datetime(2026, 6, 15, tzinfo=UTC))
     assert jobs.iso(found) == slot
 
 

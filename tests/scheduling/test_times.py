@@ -10,8 +10,8 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 from reliability.errors import InvalidInput
-from scheduling import slots
-from scheduling.slots import Schedule, Seen, State
+from scheduling.schedules import times
+from scheduling.schedules.times import Schedule, Seen, State
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 HOURLY, DAILY = Schedule("0 * * * *"), Schedule("0 9 * * *")
@@ -48,7 +48,7 @@ def utc(text: str) -> datetime:
     ],
 )
 def test_the_slot_of_a_ping(expression, now, slot):
-    assert slots.slot_at(schedule=Schedule(expression), now=utc(now)) == utc(slot)
+    assert times.slot_at(schedule=Schedule(expression), now=utc(now)) == utc(slot)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_slot_of_a_ping(expression, now, slot):
     ],
 )
 def test_daylight_saving(zone, expression, now, slot):
-    assert slots.slot_at(schedule=Schedule(expression, zone), now=utc(now)) == utc(slot)
+    assert times.slot_at(schedule=Schedule(expression, zone), now=utc(now)) == utc(slot)
 
 
 @pytest.mark.parametrize(
@@ -103,25 +103,25 @@ def test_daylight_saving(zone, expression, now, slot):
     ],
 )
 def test_missed_slots(schedule, last, slot, missed):
-    found = slots.due(schedule=schedule, last=utc(last), since=utc("2020-01-01"), now=utc(slot))
+    found = times.due(schedule=schedule, last=utc(last), since=utc("2020-01-01"), now=utc(slot))
     assert (found.slot, found.missed) == (utc(slot), tuple(utc(one) for one in missed))
 
 
 def test_of_very_many_missed_slots_the_newest_count():
     now = utc("2026-06-15T09:00:00")
     for schedule in (Schedule("* * * * *"), Schedule(period=MINUTE)):
-        found = slots.due(schedule=schedule, last=now - 30 * DAY, since=now - 60 * DAY, now=now)
-        assert len(found.missed) == slots.MISSED_LIMIT
+        found = times.due(schedule=schedule, last=now - 30 * DAY, since=now - 60 * DAY, now=now)
+        assert len(found.missed) == times.MISSED_LIMIT
         assert found.missed[-1] == now - MINUTE
-        assert found.missed[0] == now - slots.MISSED_LIMIT * MINUTE
+        assert found.missed[0] == now - times.MISSED_LIMIT * MINUTE
 
 
 def test_nothing_is_missed_before_the_first_run_or_while_it_was_not_expected():
     now = utc("2026-06-15T09:00:00")
-    assert slots.due(schedule=HOURLY, last=None, since=now - DAY, now=now).missed == ()
-    enabled_again = slots.due(schedule=HOURLY, last=now - DAY, since=now - 90 * MINUTE, now=now)
+    assert times.due(schedule=HOURLY, last=None, since=now - DAY, now=now).missed == ()
+    enabled_again = times.due(schedule=HOURLY, last=now - DAY, since=now - 90 * MINUTE, now=now)
     assert enabled_again.missed == (now - HOUR,)
-    assert slots.due(schedule=Schedule(), last=None, since=now, now=now) == slots.Due(None)
+    assert times.due(schedule=Schedule(), last=None, since=now, now=now) == times.Due(None)
 
 
 NINE = utc("2026-06-15T09:00:00")
@@ -152,14 +152,14 @@ def seen(**values) -> Seen:
     ],
 )
 def test_how_a_job_stands(known, now, state, lateness):
-    found = slots.standing(schedule=DAILY, seen=known, now=now)
+    found = times.standing(schedule=DAILY, seen=known, now=now)
     assert (found.state, found.lateness.total_seconds()) == (state, lateness)
 
 
 def test_what_has_no_schedule_is_never_late():
-    found = slots.standing(schedule=Schedule(), seen=seen(has_run=True), now=NINE + 1000 * DAY)
+    found = times.standing(schedule=Schedule(), seen=seen(has_run=True), now=NINE + 1000 * DAY)
     assert (found.state, found.expected_at) == (State.OK, None)
-    every_hour = slots.standing(schedule=Schedule(period=HOUR), seen=seen(last_slot=NINE, has_run=True), now=NINE)
+    every_hour = times.standing(schedule=Schedule(period=HOUR), seen=seen(last_slot=NINE, has_run=True), now=NINE)
     assert every_hour.expected_at == NINE + HOUR
 
 
@@ -178,18 +178,18 @@ def test_what_has_no_schedule_is_never_late():
 )
 def test_what_makes_no_sense_is_refused(expression, zone, field, says):
     with pytest.raises(InvalidInput) as refusal:
-        slots.check(expression=expression, timezone=zone, now=NINE)
+        times.check(expression=expression, timezone=zone, now=NINE)
     assert says in refusal.value.errors[field][0]
 
 
 @given(st.text(max_size=30) | st.from_regex(r"\A([0-9*/,L#-]{1,5} ){4,5}[0-9*/,L#A-Z-]{1,6}\Z"))
 def test_any_text_is_refused_or_has_slots(text):
     try:
-        slots.check(expression=text, timezone="Europe/Berlin", now=NINE)
+        times.check(expression=text, timezone="Europe/Berlin", now=NINE)
     except InvalidInput:
         return
     if text:
-        assert slots.slot_at(schedule=Schedule(text, "Europe/Berlin"), now=NINE) is not None
+        assert times.slot_at(schedule=Schedule(text, "Europe/Berlin"), now=NINE) is not None
 
 
 def part(low: int, high: int):
@@ -229,20 +229,20 @@ def on_schedule(schedule: Schedule, start: datetime, end: datetime) -> list[date
 @given(SCHEDULES, MOMENTS)
 def test_each_slot_lies_on_the_schedule_and_is_the_last(schedule, moment):
     now = moment.replace(tzinfo=UTC)
-    last, coming = slots.latest(schedule=schedule, at=now), slots.following(schedule=schedule, after=now)
+    last, coming = times.latest(schedule=schedule, at=now), times.following(schedule=schedule, after=now)
     assert last <= now < coming
     expected = on_schedule(schedule, last, coming + MINUTE)
     assert expected[0] == last
     assert expected[-1] == coming
     assert len(expected) == 2
-    assert slots.slot_at(schedule=schedule, now=now) in expected
+    assert times.slot_at(schedule=schedule, now=now) in expected
 
 
 @effort(max_examples=200, deadline=None)
 @given(SCHEDULES, MOMENTS, st.timedeltas(timedelta(0), timedelta(days=3)))
 def test_slots_never_go_back(schedule, moment, later):
-    first = slots.slot_at(schedule=schedule, now=moment.replace(tzinfo=UTC))
-    second = slots.slot_at(schedule=schedule, now=moment.replace(tzinfo=UTC) + later)
+    first = times.slot_at(schedule=schedule, now=moment.replace(tzinfo=UTC))
+    second = times.slot_at(schedule=schedule, now=moment.replace(tzinfo=UTC) + later)
     assert first <= second
 
 
@@ -250,20 +250,20 @@ def test_slots_never_go_back(schedule, moment, later):
 @given(SCHEDULES, MOMENTS, st.integers(1, 20))
 def test_missed_are_exactly_the_slots_in_between(schedule, moment, hours):
     now = moment.replace(tzinfo=UTC)
-    slot = slots.slot_at(schedule=schedule, now=now)
-    last = slots.latest(schedule=schedule, at=slot - hours * HOUR)
+    slot = times.slot_at(schedule=schedule, now=now)
+    last = times.latest(schedule=schedule, at=slot - hours * HOUR)
     between = [one for one in on_schedule(schedule, last, slot) if last < one < slot]
-    found = slots.due(schedule=schedule, last=last, since=last, now=now).missed
-    assert list(found) == between[-slots.MISSED_LIMIT :]
+    found = times.due(schedule=schedule, last=last, since=last, now=now).missed
+    assert list(found) == between[-times.MISSED_LIMIT :]
 
 
 def forward(expression: str, start: str, count: int, zone: str = "UTC") -> list[str]:
     """Return the first slots after a moment, by `following`, and see that `latest` finds each again."""
     schedule, moment, found = Schedule(expression, zone), utc(start), []
     for _ in range(count):
-        moment = slots.following(schedule=schedule, after=moment)
-        assert slots.latest(schedule=schedule, at=moment) == moment
-        assert slots.latest(schedule=schedule, at=moment + slots.INSTANT) == moment
+        moment = times.following(schedule=schedule, after=moment)
+        assert times.latest(schedule=schedule, at=moment) == moment
+        assert times.latest(schedule=schedule, at=moment + times.INSTANT) == moment
         found.append(f"{moment:%d %H:%M:%S}")
     return found
 
@@ -310,7 +310,7 @@ def forward(expression: str, start: str, count: int, zone: str = "UTC") -> list[
     ],
 )
 def test_dialects(expression, expected):
-    slots.check(expression=expression, timezone="UTC", now=NINE)
+    times.check(expression=expression, timezone="UTC", now=NINE)
     assert forward(expression, "2026-06-15T09:00:00", len(expected)) == expected
 
 
@@ -335,7 +335,7 @@ def test_dialects(expression, expected):
 )
 def test_what_is_not_supported_is_refused_by_its_part(expression, says):
     with pytest.raises(InvalidInput) as refusal:
-        slots.check(expression=expression, timezone="UTC", now=NINE)
+        times.check(expression=expression, timezone="UTC", now=NINE)
     (message,) = refusal.value.errors["schedule"]
     assert message.startswith(f"'{expression}' ")
     assert says in message
@@ -359,15 +359,15 @@ def test_daylight_saving_with_seconds(expression, start, expected):
 
 def test_between_the_seconds_of_a_minute_the_last_slot_is_the_one_before():
     schedule = Schedule("45 0 9 * * *")
-    assert slots.latest(schedule=schedule, at=utc("2026-06-15T09:00:44")) == utc("2026-06-14T09:00:45")
-    assert slots.latest(schedule=schedule, at=utc("2026-06-15T09:00:45")) == utc("2026-06-15T09:00:45")
-    assert slots.slot_at(schedule=schedule, now=utc("2026-06-15T09:00:00")) == utc("2026-06-15T09:00:45")
+    assert times.latest(schedule=schedule, at=utc("2026-06-15T09:00:44")) == utc("2026-06-14T09:00:45")
+    assert times.latest(schedule=schedule, at=utc("2026-06-15T09:00:45")) == utc("2026-06-15T09:00:45")
+    assert times.slot_at(schedule=schedule, now=utc("2026-06-15T09:00:00")) == utc("2026-06-15T09:00:45")
 
 
 def test_of_seconds_a_quarter_of_the_interval_is_tolerated_and_missed_ones_are_found():
     schedule, known = Schedule("*/10 * * * * *"), {"has_run": True, "grace": timedelta(seconds=20), "since": NINE - DAY}
     for seconds, state in ((12, State.OK), (13, State.LATE), (31, State.MISSING)):
-        found = slots.standing(schedule=schedule, seen=seen(last_slot=NINE, **known), now=NINE + seconds * slots.SECOND)
+        found = times.standing(schedule=schedule, seen=seen(last_slot=NINE, **known), now=NINE + seconds * times.SECOND)
         assert found.state == state
-    missed = slots.due(schedule=schedule, last=NINE, since=NINE, now=NINE + 45 * slots.SECOND).missed
-    assert missed == tuple(NINE + n * slots.SECOND for n in (10, 20, 30))
+    missed = times.due(schedule=schedule, last=NINE, since=NINE, now=NINE + 45 * times.SECOND).missed
+    assert missed == tuple(NINE + n * times.SECOND for n in (10, 20, 30))
