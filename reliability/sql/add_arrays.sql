@@ -1,0 +1,7 @@
+CREATE OR REPLACE FUNCTION backstop_add(p_a bigint[], p_b bigint[]) RETURNS bigint[] LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    FOR i IN 1..cardinality(p_b) LOOP
+        p_a[i] := coalesce(p_a[i], 0) + p_b[i];
+    END LOOP;
+    RETURN p_a;
+END $$;

@@ -1,0 +1,9 @@
+CREATE OR REPLACE FUNCTION backstop_defer_wake(p_lane integer, p_key text, p_at timestamptz) RETURNS void LANGUAGE sql AS $$
+    -- Made due two seconds early: the worker polls, and sleeps the rest (`engine.LEAD`).
+    SELECT procrastinate_defer_jobs_v1(ARRAY[ROW(
+        'dispatch', 'dispatch', 0, NULL, p_key,
+        CASE WHEN p_at IS NULL THEN jsonb_build_object('lane_id', p_lane)
+            ELSE jsonb_build_object('lane_id', p_lane, 'at', extract(epoch FROM p_at)) END,
+        p_at - interval '2 seconds'
+    )::procrastinate_job_to_defer_v1])
+$$;

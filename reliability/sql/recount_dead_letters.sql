@@ -1,0 +1,10 @@
+CREATE OR REPLACE FUNCTION backstop_recount_letters() RETURNS void LANGUAGE sql AS $$
+    INSERT INTO reliability_total (name, key, lane_id, label, shard, count)
+    SELECT 'letters', l.workflow_id, l.id, found.status, -1, sum(found.count) FROM (
+        SELECT lane_id, status, count(*) AS count FROM reliability_deadletter GROUP BY 1, 2
+        UNION ALL
+        SELECT lane_id, label, -sum(count) FROM reliability_total
+            WHERE name = 'letters' AND shard <> -1 GROUP BY 1, 2
+    ) AS found JOIN reliability_lane l ON l.id = found.lane_id GROUP BY 2, 3, 4
+    ON CONFLICT (name, key, lane_id, label, shard) DO UPDATE SET count = excluded.count
+$$;

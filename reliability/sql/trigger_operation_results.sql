@@ -1,0 +1,47 @@
+CREATE OR REPLACE FUNCTION backstop_tally(
+    p_operation uuid, p_lane integer, p_recovered integer, p_failed integer, p_withdrawn integer
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_waits boolean;
+BEGIN
+    IF p_recovered = 0 AND p_failed = 0 AND p_withdrawn = 0 THEN
+        RETURN;
+    END IF;
+    INSERT INTO reliability_operationtally AS t (operation_id, lane_id, recovered, failed, withdrawn)
+        VALUES (p_operation, p_lane, p_recovered, p_failed, p_withdrawn)
+        ON CONFLICT (operation_id, lane_id) DO UPDATE SET recovered = t.recovered + excluded.recovered,
+            failed = t.failed + excluded.failed, withdrawn = t.withdrawn + excluded.withdrawn;
+    SELECT state = 'running' AND next_at IS NULL INTO v_waits FROM reliability_operation
+        WHERE id = p_operation FOR KEY SHARE;
+    IF v_waits THEN
+        PERFORM backstop_operate(p_operation, clock_timestamp());
+    END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION backstop_tally_delivery() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM backstop_tally(NEW.operation_id, NEW.lane_id,
+        (NEW.state = 'delivered')::int - (OLD.state = 'delivered')::int,
+        (NEW.state = 'dead')::int - (OLD.state = 'dead')::int,
+        (NEW.state IN ('cancelled', 'skipped'))::int - (OLD.state IN ('cancelled', 'skipped'))::int);
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE FUNCTION backstop_tally_retry() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM backstop_tally(NEW.operation_id, l.lane_id,
+        (NEW.state = 'succeeded')::int - (OLD.state = 'succeeded')::int,
+        (NEW.state = 'failed')::int - (OLD.state = 'failed')::int, 0)
+        FROM reliability_deadletter l WHERE l.id = NEW.dead_letter_id;
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE TRIGGER delivery_tally
+    AFTER UPDATE OF state ON reliability_delivery
+    FOR EACH ROW WHEN (((new.operation_id IS NOT NULL) AND (new.state <> old.state)))
+    EXECUTE FUNCTION backstop_tally_delivery();
+
+CREATE OR REPLACE TRIGGER execution_retry_tally
+    AFTER UPDATE OF state ON reliability_executionretry
+    FOR EACH ROW WHEN (((new.operation_id IS NOT NULL) AND (new.state <> old.state)))
+    EXECUTE FUNCTION backstop_tally_retry();

@@ -1,0 +1,8 @@
+CREATE OR REPLACE FUNCTION backstop_uuid7() RETURNS uuid LANGUAGE sql VOLATILE AS $$
+    -- RFC 9562, 5.7: 48 bits of milliseconds, the version, 74 random bits. A random UUID lends the rest.
+    SELECT encode(set_byte(
+        substring(int8send(floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
+            || substring(random FROM 7),
+        6, (get_byte(random, 6) & 15) | 112), 'hex')::uuid
+    FROM (SELECT uuid_send(gen_random_uuid()) AS random) AS made
+$$;

@@ -1,0 +1,45 @@
+CREATE OR REPLACE FUNCTION backstop_operate_by(p_operation uuid, p_key text, p_at timestamptz) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_start timestamptz := p_at - interval '2 seconds';
+    v_args jsonb := jsonb_build_object('operation_id', p_operation, 'at', extract(epoch FROM p_at));
+    v_planned timestamptz;
+BEGIN
+    FOR attempt IN 1..5 LOOP
+        SELECT coalesce(scheduled_at, '-infinity') INTO v_planned FROM procrastinate_jobs
+            WHERE queueing_lock = p_key AND status = 'todo';
+        IF FOUND THEN
+            IF v_planned <= v_start THEN
+                RETURN;
+            END IF;
+            UPDATE procrastinate_jobs SET scheduled_at = v_start, args = v_args
+                WHERE queueing_lock = p_key AND status = 'todo' AND scheduled_at > v_start;
+            IF FOUND THEN
+                IF v_start <= clock_timestamp() THEN
+                    -- An update notifies nobody; these are the messages of Procrastinate's insert trigger.
+                    PERFORM pg_notify('procrastinate_any_queue_v1', '{"type": "job_inserted", "job_id": 0}');
+                    PERFORM pg_notify('procrastinate_queue_v1#operation', '{"type": "job_inserted", "job_id": 0}');
+                END IF;
+                RETURN;
+            END IF;
+        ELSE
+            BEGIN
+                PERFORM procrastinate_defer_jobs_v1(ARRAY[ROW(
+                    'operation', 'operate', 0, NULL, p_key, v_args, v_start
+                )::procrastinate_job_to_defer_v1]);
+                RETURN;
+            EXCEPTION WHEN unique_violation THEN
+                NULL;  -- planned by another transaction just now: compare with that one
+            END;
+        END IF;
+    END LOOP;
+END $$;
+
+CREATE OR REPLACE FUNCTION backstop_operate_stand_by(p_operation uuid, p_at timestamptz) RETURNS void LANGUAGE sql AS $$
+    SELECT backstop_operate_by(p_operation, 'operation-stand-by:' || p_operation, p_at + interval '5 seconds')
+$$;
+
+CREATE OR REPLACE FUNCTION backstop_operate(p_operation uuid, p_at timestamptz) RETURNS void LANGUAGE sql AS $$
+    SELECT backstop_operate_by(p_operation, 'operation:' || p_operation, p_at),
+        backstop_operate_stand_by(p_operation, p_at)
+$$;
