@@ -1,4 +1,4 @@
-CREATE OR REPLACE FUNCTION backstop_count(
+CREATE OR REPLACE FUNCTION backstop_add_results(
     p_lane integer, p_at timestamptz, p_delivered integer, p_dead integer, p_attempts integer, p_failures integer,
     p_retries integer, p_retries_delivered integer, p_results bigint[], p_durations bigint[], p_duration_ms bigint,
     p_latencies bigint[], p_latency_ms bigint
@@ -6,9 +6,9 @@ CREATE OR REPLACE FUNCTION backstop_count(
 BEGIN
     UPDATE reliability_lanetotal SET
         delivered = delivered + p_delivered, dead = dead + p_dead, retries = retries + p_retries,
-        retries_delivered = retries_delivered + p_retries_delivered, results = backstop_add(results, p_results),
-        durations = backstop_add(durations, p_durations), duration_ms = duration_ms + p_duration_ms,
-        latencies = backstop_add(latencies, p_latencies), latency_ms = latency_ms + p_latency_ms
+        retries_delivered = retries_delivered + p_retries_delivered, results = backstop_add_arrays(results, p_results),
+        durations = backstop_add_arrays(durations, p_durations), duration_ms = duration_ms + p_duration_ms,
+        latencies = backstop_add_arrays(latencies, p_latencies), latency_ms = latency_ms + p_latency_ms
         WHERE lane_id = p_lane;
     IF NOT FOUND THEN
         INSERT INTO reliability_lanetotal (lane_id, workflow_id, delivered, dead, retries, retries_delivered, results,
@@ -27,5 +27,5 @@ BEGIN
         attempts = r.attempts + excluded.attempts, failures = r.failures + excluded.failures,
         retries = r.retries + excluded.retries,
         retries_delivered = r.retries_delivered + excluded.retries_delivered,
-        latency = backstop_add(r.latency, excluded.latency)::int[];
+        latency = backstop_add_arrays(r.latency, excluded.latency)::int[];
 END $$;

@@ -1,4 +1,4 @@
-CREATE OR REPLACE FUNCTION backstop_note_ping(
+CREATE OR REPLACE FUNCTION backstop_insert_ping(
     p_job uuid, p_result text, p_run uuid, p_address text, p_elapsed_ms double precision
 ) RETURNS void LANGUAGE sql AS $$
     INSERT INTO scheduling_ping (job_id, at, result, run_id, address, duration_ms)

@@ -51,7 +51,7 @@ BEGIN
         SELECT coalesce(array_agg(d.id ORDER BY r.started_at, d.place), '{}') INTO deliveries
             FROM scheduling_run r, unnest(r.delivery_ids) WITH ORDINALITY AS d(id, place)
             WHERE r.id = run OR r.caught_up_by = run;
-        PERFORM backstop_note_ping(p_job, outcome, run, p_address, p_elapsed_ms);
+        PERFORM backstop_insert_ping(p_job, outcome, run, p_address, p_elapsed_ms);
         RETURN;
     END IF;
 
@@ -117,5 +117,5 @@ BEGIN
     was_skipped := v_busy;
     run := p_ids[v_count];
     run_slot := p_slots[v_count];
-    PERFORM backstop_note_ping(p_job, outcome, run, p_address, p_elapsed_ms);
+    PERFORM backstop_insert_ping(p_job, outcome, run, p_address, p_elapsed_ms);
 END $$;

@@ -1,4 +1,4 @@
-CREATE OR REPLACE FUNCTION backstop_stripe_record(
+CREATE OR REPLACE FUNCTION backstop_record_stripe_event(
     p_id uuid, p_endpoint uuid, p_secret uuid, p_account text, p_livemode boolean, p_event text, p_type text,
     p_api_version text, p_object text, p_occurred timestamptz, p_payload text, p_source text, p_ping boolean,
     OUT result text, OUT missing uuid[]
@@ -44,7 +44,7 @@ BEGIN
                     array_agg(id) FILTER (WHERE NOT EXISTS (SELECT 1 FROM reliability_lane
                         WHERE workflow_id = w.id AND tenant = v_endpoint.tenant))
                 INTO v_slugs, v_ids, missing FROM reliability_workflow w
-                WHERE stripe_events <> '{}' AND backstop_matches(stripe_events, p_type);
+                WHERE stripe_events <> '{}' AND backstop_match_event_type(stripe_events, p_type);
             IF missing IS NOT NULL THEN
                 result := 'lanes';  -- there is more to do before: open them
                 RETURN;

@@ -1,4 +1,4 @@
-CREATE OR REPLACE FUNCTION backstop_stripe_refuse(p_slug text, p_reason text, p_address text) RETURNS void
+CREATE OR REPLACE FUNCTION backstop_record_stripe_refusal(p_slug text, p_reason text, p_address text) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     v_now timestamptz := clock_timestamp();

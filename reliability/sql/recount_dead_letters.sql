@@ -1,4 +1,4 @@
-CREATE OR REPLACE FUNCTION backstop_recount_letters() RETURNS void LANGUAGE sql AS $$
+CREATE OR REPLACE FUNCTION backstop_recount_dead_letters() RETURNS void LANGUAGE sql AS $$
     INSERT INTO reliability_total (name, key, lane_id, label, shard, count)
     SELECT 'letters', l.workflow_id, l.id, found.status, -1, sum(found.count) FROM (
         SELECT lane_id, status, count(*) AS count FROM reliability_deadletter GROUP BY 1, 2

@@ -1,4 +1,4 @@
-CREATE OR REPLACE FUNCTION backstop_note_failures() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION backstop_record_failure_changes() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
         INSERT INTO backstop_failure_change
@@ -46,7 +46,7 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_no_failures() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION backstop_reset_failure_groups() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE reliability_failuregroup SET dead = 0 WHERE dead <> 0;
     RETURN NULL;
@@ -56,21 +56,21 @@ DROP TRIGGER IF EXISTS backstop_failure_delete ON reliability_deadletter;
 CREATE TRIGGER backstop_failure_delete
     AFTER DELETE ON reliability_deadletter
     REFERENCING OLD TABLE AS before FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_note_failures();
+    EXECUTE FUNCTION backstop_record_failure_changes();
 
 DROP TRIGGER IF EXISTS backstop_failure_insert ON reliability_deadletter;
 CREATE TRIGGER backstop_failure_insert
     AFTER INSERT ON reliability_deadletter
     REFERENCING NEW TABLE AS after FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_note_failures();
+    EXECUTE FUNCTION backstop_record_failure_changes();
 
 DROP TRIGGER IF EXISTS backstop_failure_update ON reliability_deadletter;
 CREATE TRIGGER backstop_failure_update
     AFTER UPDATE ON reliability_deadletter
     REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_note_failures();
+    EXECUTE FUNCTION backstop_record_failure_changes();
 
 CREATE OR REPLACE TRIGGER backstop_failure_truncate
     AFTER TRUNCATE ON reliability_deadletter
     FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_no_failures();
+    EXECUTE FUNCTION backstop_reset_failure_groups();

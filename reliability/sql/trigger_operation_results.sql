@@ -1,4 +1,4 @@
-CREATE OR REPLACE FUNCTION backstop_tally(
+CREATE OR REPLACE FUNCTION backstop_count_operation_result(
     p_operation uuid, p_lane integer, p_recovered integer, p_failed integer, p_withdrawn integer
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -14,34 +14,34 @@ BEGIN
     SELECT state = 'running' AND next_at IS NULL INTO v_waits FROM reliability_operation
         WHERE id = p_operation FOR KEY SHARE;
     IF v_waits THEN
-        PERFORM backstop_operate(p_operation, clock_timestamp());
+        PERFORM backstop_wake_operation(p_operation, clock_timestamp());
     END IF;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_tally_delivery() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION backstop_count_operation_delivery() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM backstop_tally(NEW.operation_id, NEW.lane_id,
+    PERFORM backstop_count_operation_result(NEW.operation_id, NEW.lane_id,
         (NEW.state = 'delivered')::int - (OLD.state = 'delivered')::int,
         (NEW.state = 'dead')::int - (OLD.state = 'dead')::int,
         (NEW.state IN ('cancelled', 'skipped'))::int - (OLD.state IN ('cancelled', 'skipped'))::int);
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_tally_retry() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION backstop_count_operation_retry() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM backstop_tally(NEW.operation_id, l.lane_id,
+    PERFORM backstop_count_operation_result(NEW.operation_id, l.lane_id,
         (NEW.state = 'succeeded')::int - (OLD.state = 'succeeded')::int,
         (NEW.state = 'failed')::int - (OLD.state = 'failed')::int, 0)
         FROM reliability_deadletter l WHERE l.id = NEW.dead_letter_id;
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE TRIGGER delivery_tally
+CREATE OR REPLACE TRIGGER backstop_operation_delivery
     AFTER UPDATE OF state ON reliability_delivery
     FOR EACH ROW WHEN (((new.operation_id IS NOT NULL) AND (new.state <> old.state)))
-    EXECUTE FUNCTION backstop_tally_delivery();
+    EXECUTE FUNCTION backstop_count_operation_delivery();
 
-CREATE OR REPLACE TRIGGER execution_retry_tally
+CREATE OR REPLACE TRIGGER backstop_operation_retry
     AFTER UPDATE OF state ON reliability_executionretry
     FOR EACH ROW WHEN (((new.operation_id IS NOT NULL) AND (new.state <> old.state)))
-    EXECUTE FUNCTION backstop_tally_retry();
+    EXECUTE FUNCTION backstop_count_operation_retry();

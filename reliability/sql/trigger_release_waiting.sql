@@ -1,4 +1,4 @@
-CREATE OR REPLACE FUNCTION backstop_let_go() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION backstop_release_waiting() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     v_lane integer;
 BEGIN
@@ -11,7 +11,7 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE TRIGGER delivery_let_go
+CREATE OR REPLACE TRIGGER backstop_release_waiting
     AFTER UPDATE OF state ON reliability_delivery
     FOR EACH ROW WHEN (((new.source = 'cron'::text) AND (old.state = ANY (ARRAY['pending'::text, 'sending'::text, 'awaiting_callback'::text])) AND (new.state <> ALL (ARRAY['pending'::text, 'sending'::text, 'awaiting_callback'::text]))))
-    EXECUTE FUNCTION backstop_let_go();
+    EXECUTE FUNCTION backstop_release_waiting();

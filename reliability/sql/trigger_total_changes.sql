@@ -1,4 +1,4 @@
-CREATE OR REPLACE FUNCTION backstop_note_letters() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION backstop_record_dead_letter_totals() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
         INSERT INTO backstop_total_change (name, key, lane_id, label, count)
@@ -29,27 +29,27 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_no_letters() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION backstop_reset_dead_letter_totals() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM reliability_total WHERE name = 'letters';
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_note_ended() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION backstop_record_ended_delivery() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO backstop_total_change (name, key, lane_id, label, count)
         SELECT 'ended', workflow_id, id, NEW.state, 1 FROM reliability_lane WHERE id = NEW.lane_id;
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_note_execution() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION backstop_record_execution() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO backstop_total_change (name, key, lane_id, label, count)
         SELECT 'executions', workflow_id, id, NEW.status, 1 FROM reliability_lane WHERE id = NEW.lane_id;
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_note_transition() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION backstop_record_breaker_transition() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO backstop_total_change (name, key, lane_id, label, count)
         SELECT 'transitions', coalesce(l.workflow_id::text, ''), coalesce(l.id, 0), NEW.to_state, 1
@@ -57,7 +57,7 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_owe_totals() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION backstop_mark_totals_dirty() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO backstop_failure_due (xact) VALUES (pg_current_xact_id()) ON CONFLICT DO NOTHING;
     INSERT INTO backstop_total_due (xact) VALUES (pg_current_xact_id()) ON CONFLICT DO NOTHING;
@@ -68,46 +68,46 @@ DROP TRIGGER IF EXISTS backstop_total_delete ON reliability_deadletter;
 CREATE TRIGGER backstop_total_delete
     AFTER DELETE ON reliability_deadletter
     REFERENCING OLD TABLE AS before FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_note_letters();
+    EXECUTE FUNCTION backstop_record_dead_letter_totals();
 
 DROP TRIGGER IF EXISTS backstop_total_insert ON reliability_deadletter;
 CREATE TRIGGER backstop_total_insert
     AFTER INSERT ON reliability_deadletter
     REFERENCING NEW TABLE AS after FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_note_letters();
+    EXECUTE FUNCTION backstop_record_dead_letter_totals();
 
 DROP TRIGGER IF EXISTS backstop_total_update ON reliability_deadletter;
 CREATE TRIGGER backstop_total_update
     AFTER UPDATE ON reliability_deadletter
     REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_note_letters();
+    EXECUTE FUNCTION backstop_record_dead_letter_totals();
 
 CREATE OR REPLACE TRIGGER backstop_total_truncate
     AFTER TRUNCATE ON reliability_deadletter
     FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_no_letters();
+    EXECUTE FUNCTION backstop_reset_dead_letter_totals();
 
 CREATE OR REPLACE TRIGGER backstop_total_ended
     AFTER UPDATE OF state ON reliability_delivery
     FOR EACH ROW WHEN (((new.state = ANY (ARRAY['cancelled'::text, 'skipped'::text])) AND (old.state <> new.state)))
-    EXECUTE FUNCTION backstop_note_ended();
+    EXECUTE FUNCTION backstop_record_ended_delivery();
 
 CREATE OR REPLACE TRIGGER backstop_total_execution
     AFTER INSERT ON reliability_execution
     FOR EACH ROW
-    EXECUTE FUNCTION backstop_note_execution();
+    EXECUTE FUNCTION backstop_record_execution();
 
 CREATE OR REPLACE TRIGGER backstop_total_execution_again
     AFTER UPDATE OF status ON reliability_execution
     FOR EACH ROW WHEN ((new.status <> old.status))
-    EXECUTE FUNCTION backstop_note_execution();
+    EXECUTE FUNCTION backstop_record_execution();
 
 CREATE OR REPLACE TRIGGER backstop_total_transition
     AFTER INSERT ON reliability_breakertransition
     FOR EACH ROW
-    EXECUTE FUNCTION backstop_note_transition();
+    EXECUTE FUNCTION backstop_record_breaker_transition();
 
-CREATE OR REPLACE TRIGGER backstop_total_owe
+CREATE OR REPLACE TRIGGER backstop_totals_dirty
     AFTER INSERT ON backstop_total_change
     FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_owe_totals();
+    EXECUTE FUNCTION backstop_mark_totals_dirty();

@@ -10,7 +10,7 @@ BEGIN
             RETURN;
         END IF;
     END IF;
-    IF NOT backstop_may_share(p_lane) THEN
+    IF NOT backstop_try_lock_wake(p_lane) THEN
         v_key := 'lane-own:' || p_lane || ':' || pg_current_xact_id();
         IF EXISTS (SELECT 1 FROM procrastinate_jobs WHERE queueing_lock = v_key AND status = 'todo') THEN
             RETURN;

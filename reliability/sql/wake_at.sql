@@ -11,7 +11,7 @@ BEGIN
             RETURN;
         END IF;
     END IF;
-    IF NOT backstop_may_share(p_lane) THEN
+    IF NOT backstop_try_lock_wake(p_lane) THEN
         v_key := 'lane-own-later:' || p_lane || ':' || pg_current_xact_id();
     END IF;
     FOR attempt IN 1..5 LOOP

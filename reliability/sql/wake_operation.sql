@@ -1,4 +1,4 @@
-CREATE OR REPLACE FUNCTION backstop_operate_by(p_operation uuid, p_key text, p_at timestamptz) RETURNS void
+CREATE OR REPLACE FUNCTION backstop_wake_operation_by_key(p_operation uuid, p_key text, p_at timestamptz) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     v_start timestamptz := p_at - interval '2 seconds';
@@ -35,11 +35,11 @@ BEGIN
     END LOOP;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_operate_stand_by(p_operation uuid, p_at timestamptz) RETURNS void LANGUAGE sql AS $$
-    SELECT backstop_operate_by(p_operation, 'operation-stand-by:' || p_operation, p_at + interval '5 seconds')
+CREATE OR REPLACE FUNCTION backstop_wake_operation_standby(p_operation uuid, p_at timestamptz) RETURNS void LANGUAGE sql AS $$
+    SELECT backstop_wake_operation_by_key(p_operation, 'operation-stand-by:' || p_operation, p_at + interval '5 seconds')
 $$;
 
-CREATE OR REPLACE FUNCTION backstop_operate(p_operation uuid, p_at timestamptz) RETURNS void LANGUAGE sql AS $$
-    SELECT backstop_operate_by(p_operation, 'operation:' || p_operation, p_at),
-        backstop_operate_stand_by(p_operation, p_at)
+CREATE OR REPLACE FUNCTION backstop_wake_operation(p_operation uuid, p_at timestamptz) RETURNS void LANGUAGE sql AS $$
+    SELECT backstop_wake_operation_by_key(p_operation, 'operation:' || p_operation, p_at),
+        backstop_wake_operation_standby(p_operation, p_at)
 $$;

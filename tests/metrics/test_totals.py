@@ -355,11 +355,11 @@ def test_a_recount_says_what_the_triggers_say(workflow, scrape):
         create.report(report=create.Report("echo", "default", "{}", f"it failed {n}"), now=clock.now())
     for _ in range(2):
         with connection.cursor() as cursor:
-            cursor.execute("SELECT backstop_recount_letters()")
+            cursor.execute("SELECT backstop_recount_dead_letters()")
         assert scrape()("backstop_dlq_entries", status="dead") == 3
     Total.objects.filter(name="letters").delete()
     with connection.cursor() as cursor:
-        cursor.execute("SELECT backstop_recount_letters()")
+        cursor.execute("SELECT backstop_recount_dead_letters()")
     assert scrape()("backstop_dlq_entries", status="dead") == 3
     assert not LaneTotal.objects.exists()
 

@@ -50,7 +50,7 @@ BEGIN
             'api', false, false, at) AS found;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_add(p_a bigint[], p_b bigint[]) RETURNS bigint[] LANGUAGE plpgsql IMMUTABLE AS $$
+CREATE OR REPLACE FUNCTION backstop_add_arrays(p_a bigint[], p_b bigint[]) RETURNS bigint[] LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
     FOR i IN 1..cardinality(p_b) LOOP
         p_a[i] := coalesce(p_a[i], 0) + p_b[i];
@@ -58,7 +58,7 @@ BEGIN
     RETURN p_a;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_count(
+CREATE OR REPLACE FUNCTION backstop_add_results(
     p_lane integer, p_at timestamptz, p_delivered integer, p_dead integer, p_attempts integer, p_failures integer,
     p_retries integer, p_retries_delivered integer, p_results bigint[], p_durations bigint[], p_duration_ms bigint,
     p_latencies bigint[], p_latency_ms bigint
@@ -66,9 +66,9 @@ CREATE OR REPLACE FUNCTION backstop_count(
 BEGIN
     UPDATE reliability_lanetotal SET
         delivered = delivered + p_delivered, dead = dead + p_dead, retries = retries + p_retries,
-        retries_delivered = retries_delivered + p_retries_delivered, results = backstop_add(results, p_results),
-        durations = backstop_add(durations, p_durations), duration_ms = duration_ms + p_duration_ms,
-        latencies = backstop_add(latencies, p_latencies), latency_ms = latency_ms + p_latency_ms
+        retries_delivered = retries_delivered + p_retries_delivered, results = backstop_add_arrays(results, p_results),
+        durations = backstop_add_arrays(durations, p_durations), duration_ms = duration_ms + p_duration_ms,
+        latencies = backstop_add_arrays(latencies, p_latencies), latency_ms = latency_ms + p_latency_ms
         WHERE lane_id = p_lane;
     IF NOT FOUND THEN
         INSERT INTO reliability_lanetotal (lane_id, workflow_id, delivered, dead, retries, retries_delivered, results,
@@ -87,7 +87,7 @@ BEGIN
         attempts = r.attempts + excluded.attempts, failures = r.failures + excluded.failures,
         retries = r.retries + excluded.retries,
         retries_delivered = r.retries_delivered + excluded.retries_delivered,
-        latency = backstop_add(r.latency, excluded.latency)::int[];
+        latency = backstop_add_arrays(r.latency, excluded.latency)::int[];
 END $$;
 
 CREATE OR REPLACE FUNCTION backstop_add_total(
@@ -115,7 +115,7 @@ CREATE OR REPLACE FUNCTION backstop_defer_wake(p_lane integer, p_key text, p_at 
     )::procrastinate_job_to_defer_v1])
 $$;
 
-CREATE OR REPLACE FUNCTION backstop_matches(p_patterns text[], p_type text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+CREATE OR REPLACE FUNCTION backstop_match_event_type(p_patterns text[], p_type text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
     -- '*' stands for anything, all else for itself.
     SELECT EXISTS (SELECT 1 FROM unnest(p_patterns) AS pattern WHERE p_type LIKE
         replace(replace(replace(replace(pattern, '\', '\\'), '_', '\_'), '%', '\%'), '*', '%'))
@@ -197,7 +197,7 @@ BEGIN
         ELSE v_own.forced_until END - v_now;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_stripe_record(
+CREATE OR REPLACE FUNCTION backstop_record_stripe_event(
     p_id uuid, p_endpoint uuid, p_secret uuid, p_account text, p_livemode boolean, p_event text, p_type text,
     p_api_version text, p_object text, p_occurred timestamptz, p_payload text, p_source text, p_ping boolean,
     OUT result text, OUT missing uuid[]
@@ -243,7 +243,7 @@ BEGIN
                     array_agg(id) FILTER (WHERE NOT EXISTS (SELECT 1 FROM reliability_lane
                         WHERE workflow_id = w.id AND tenant = v_endpoint.tenant))
                 INTO v_slugs, v_ids, missing FROM reliability_workflow w
-                WHERE stripe_events <> '{}' AND backstop_matches(stripe_events, p_type);
+                WHERE stripe_events <> '{}' AND backstop_match_event_type(stripe_events, p_type);
             IF missing IS NOT NULL THEN
                 result := 'lanes';  -- there is more to do before: open them
                 RETURN;
@@ -279,7 +279,7 @@ BEGIN
     result := 'repeat';
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_stripe_refuse(p_slug text, p_reason text, p_address text) RETURNS void
+CREATE OR REPLACE FUNCTION backstop_record_stripe_refusal(p_slug text, p_reason text, p_address text) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     v_now timestamptz := clock_timestamp();
@@ -299,7 +299,7 @@ BEGIN
     END IF;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_recount_letters() RETURNS void LANGUAGE sql AS $$
+CREATE OR REPLACE FUNCTION backstop_recount_dead_letters() RETURNS void LANGUAGE sql AS $$
     INSERT INTO reliability_total (name, key, lane_id, label, shard, count)
     SELECT 'letters', l.workflow_id, l.id, found.status, -1, sum(found.count) FROM (
         SELECT lane_id, status, count(*) AS count FROM reliability_deadletter GROUP BY 1, 2
@@ -317,7 +317,7 @@ EXCEPTION WHEN unique_violation THEN
     RETURN;  -- one that waits already serves
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_from(p_id uuid, p_request text, p_trace text) RETURNS uuid LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION backstop_set_request_context(p_id uuid, p_request text, p_trace text) RETURNS uuid LANGUAGE plpgsql AS $$
 BEGIN
     -- Until the transaction ends; an argument is worked out before the function it is for is called.
     PERFORM set_config('backstop.request_id', p_request, true), set_config('backstop.traceparent', p_trace, true);
@@ -381,7 +381,7 @@ CREATE CONSTRAINT TRIGGER backstop_total_apply
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
     EXECUTE FUNCTION backstop_apply_totals();
 
-CREATE OR REPLACE FUNCTION backstop_note_failures() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION backstop_record_failure_changes() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
         INSERT INTO backstop_failure_change
@@ -429,7 +429,7 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_no_failures() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION backstop_reset_failure_groups() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE reliability_failuregroup SET dead = 0 WHERE dead <> 0;
     RETURN NULL;
@@ -439,26 +439,26 @@ DROP TRIGGER IF EXISTS backstop_failure_delete ON reliability_deadletter;
 CREATE TRIGGER backstop_failure_delete
     AFTER DELETE ON reliability_deadletter
     REFERENCING OLD TABLE AS before FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_note_failures();
+    EXECUTE FUNCTION backstop_record_failure_changes();
 
 DROP TRIGGER IF EXISTS backstop_failure_insert ON reliability_deadletter;
 CREATE TRIGGER backstop_failure_insert
     AFTER INSERT ON reliability_deadletter
     REFERENCING NEW TABLE AS after FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_note_failures();
+    EXECUTE FUNCTION backstop_record_failure_changes();
 
 DROP TRIGGER IF EXISTS backstop_failure_update ON reliability_deadletter;
 CREATE TRIGGER backstop_failure_update
     AFTER UPDATE ON reliability_deadletter
     REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_note_failures();
+    EXECUTE FUNCTION backstop_record_failure_changes();
 
 CREATE OR REPLACE TRIGGER backstop_failure_truncate
     AFTER TRUNCATE ON reliability_deadletter
     FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_no_failures();
+    EXECUTE FUNCTION backstop_reset_failure_groups();
 
-CREATE OR REPLACE FUNCTION backstop_tally(
+CREATE OR REPLACE FUNCTION backstop_count_operation_result(
     p_operation uuid, p_lane integer, p_recovered integer, p_failed integer, p_withdrawn integer
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -474,39 +474,39 @@ BEGIN
     SELECT state = 'running' AND next_at IS NULL INTO v_waits FROM reliability_operation
         WHERE id = p_operation FOR KEY SHARE;
     IF v_waits THEN
-        PERFORM backstop_operate(p_operation, clock_timestamp());
+        PERFORM backstop_wake_operation(p_operation, clock_timestamp());
     END IF;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_tally_delivery() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION backstop_count_operation_delivery() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM backstop_tally(NEW.operation_id, NEW.lane_id,
+    PERFORM backstop_count_operation_result(NEW.operation_id, NEW.lane_id,
         (NEW.state = 'delivered')::int - (OLD.state = 'delivered')::int,
         (NEW.state = 'dead')::int - (OLD.state = 'dead')::int,
         (NEW.state IN ('cancelled', 'skipped'))::int - (OLD.state IN ('cancelled', 'skipped'))::int);
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_tally_retry() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION backstop_count_operation_retry() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM backstop_tally(NEW.operation_id, l.lane_id,
+    PERFORM backstop_count_operation_result(NEW.operation_id, l.lane_id,
         (NEW.state = 'succeeded')::int - (OLD.state = 'succeeded')::int,
         (NEW.state = 'failed')::int - (OLD.state = 'failed')::int, 0)
         FROM reliability_deadletter l WHERE l.id = NEW.dead_letter_id;
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE TRIGGER delivery_tally
+CREATE OR REPLACE TRIGGER backstop_operation_delivery
     AFTER UPDATE OF state ON reliability_delivery
     FOR EACH ROW WHEN (((new.operation_id IS NOT NULL) AND (new.state <> old.state)))
-    EXECUTE FUNCTION backstop_tally_delivery();
+    EXECUTE FUNCTION backstop_count_operation_delivery();
 
-CREATE OR REPLACE TRIGGER execution_retry_tally
+CREATE OR REPLACE TRIGGER backstop_operation_retry
     AFTER UPDATE OF state ON reliability_executionretry
     FOR EACH ROW WHEN (((new.operation_id IS NOT NULL) AND (new.state <> old.state)))
-    EXECUTE FUNCTION backstop_tally_retry();
+    EXECUTE FUNCTION backstop_count_operation_retry();
 
-CREATE OR REPLACE FUNCTION backstop_let_go() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION backstop_release_waiting() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     v_lane integer;
 BEGIN
@@ -519,10 +519,10 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE TRIGGER delivery_let_go
+CREATE OR REPLACE TRIGGER backstop_release_waiting
     AFTER UPDATE OF state ON reliability_delivery
     FOR EACH ROW WHEN (((new.source = 'cron'::text) AND (old.state = ANY (ARRAY['pending'::text, 'sending'::text, 'awaiting_callback'::text])) AND (new.state <> ALL (ARRAY['pending'::text, 'sending'::text, 'awaiting_callback'::text]))))
-    EXECUTE FUNCTION backstop_let_go();
+    EXECUTE FUNCTION backstop_release_waiting();
 
 CREATE OR REPLACE FUNCTION backstop_count_stripe() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -554,7 +554,7 @@ CREATE OR REPLACE TRIGGER backstop_total_repeat
     FOR EACH ROW
     EXECUTE FUNCTION backstop_count_stripe();
 
-CREATE OR REPLACE FUNCTION backstop_note_letters() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION backstop_record_dead_letter_totals() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
         INSERT INTO backstop_total_change (name, key, lane_id, label, count)
@@ -585,27 +585,27 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_no_letters() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION backstop_reset_dead_letter_totals() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM reliability_total WHERE name = 'letters';
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_note_ended() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION backstop_record_ended_delivery() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO backstop_total_change (name, key, lane_id, label, count)
         SELECT 'ended', workflow_id, id, NEW.state, 1 FROM reliability_lane WHERE id = NEW.lane_id;
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_note_execution() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION backstop_record_execution() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO backstop_total_change (name, key, lane_id, label, count)
         SELECT 'executions', workflow_id, id, NEW.status, 1 FROM reliability_lane WHERE id = NEW.lane_id;
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_note_transition() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION backstop_record_breaker_transition() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO backstop_total_change (name, key, lane_id, label, count)
         SELECT 'transitions', coalesce(l.workflow_id::text, ''), coalesce(l.id, 0), NEW.to_state, 1
@@ -613,7 +613,7 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_owe_totals() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION backstop_mark_totals_dirty() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO backstop_failure_due (xact) VALUES (pg_current_xact_id()) ON CONFLICT DO NOTHING;
     INSERT INTO backstop_total_due (xact) VALUES (pg_current_xact_id()) ON CONFLICT DO NOTHING;
@@ -624,51 +624,51 @@ DROP TRIGGER IF EXISTS backstop_total_delete ON reliability_deadletter;
 CREATE TRIGGER backstop_total_delete
     AFTER DELETE ON reliability_deadletter
     REFERENCING OLD TABLE AS before FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_note_letters();
+    EXECUTE FUNCTION backstop_record_dead_letter_totals();
 
 DROP TRIGGER IF EXISTS backstop_total_insert ON reliability_deadletter;
 CREATE TRIGGER backstop_total_insert
     AFTER INSERT ON reliability_deadletter
     REFERENCING NEW TABLE AS after FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_note_letters();
+    EXECUTE FUNCTION backstop_record_dead_letter_totals();
 
 DROP TRIGGER IF EXISTS backstop_total_update ON reliability_deadletter;
 CREATE TRIGGER backstop_total_update
     AFTER UPDATE ON reliability_deadletter
     REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_note_letters();
+    EXECUTE FUNCTION backstop_record_dead_letter_totals();
 
 CREATE OR REPLACE TRIGGER backstop_total_truncate
     AFTER TRUNCATE ON reliability_deadletter
     FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_no_letters();
+    EXECUTE FUNCTION backstop_reset_dead_letter_totals();
 
 CREATE OR REPLACE TRIGGER backstop_total_ended
     AFTER UPDATE OF state ON reliability_delivery
     FOR EACH ROW WHEN (((new.state = ANY (ARRAY['cancelled'::text, 'skipped'::text])) AND (old.state <> new.state)))
-    EXECUTE FUNCTION backstop_note_ended();
+    EXECUTE FUNCTION backstop_record_ended_delivery();
 
 CREATE OR REPLACE TRIGGER backstop_total_execution
     AFTER INSERT ON reliability_execution
     FOR EACH ROW
-    EXECUTE FUNCTION backstop_note_execution();
+    EXECUTE FUNCTION backstop_record_execution();
 
 CREATE OR REPLACE TRIGGER backstop_total_execution_again
     AFTER UPDATE OF status ON reliability_execution
     FOR EACH ROW WHEN ((new.status <> old.status))
-    EXECUTE FUNCTION backstop_note_execution();
+    EXECUTE FUNCTION backstop_record_execution();
 
 CREATE OR REPLACE TRIGGER backstop_total_transition
     AFTER INSERT ON reliability_breakertransition
     FOR EACH ROW
-    EXECUTE FUNCTION backstop_note_transition();
+    EXECUTE FUNCTION backstop_record_breaker_transition();
 
-CREATE OR REPLACE TRIGGER backstop_total_owe
+CREATE OR REPLACE TRIGGER backstop_totals_dirty
     AFTER INSERT ON backstop_total_change
     FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_owe_totals();
+    EXECUTE FUNCTION backstop_mark_totals_dirty();
 
-CREATE OR REPLACE FUNCTION backstop_may_share(p_lane integer) RETURNS boolean LANGUAGE sql AS $$
+CREATE OR REPLACE FUNCTION backstop_try_lock_wake(p_lane integer) RETURNS boolean LANGUAGE sql AS $$
     -- The first is held already by who relies on others' wake-ups; without it nobody writes one that others rely on.
     SELECT pg_try_advisory_xact_lock_shared(1112757840, p_lane) AND pg_try_advisory_xact_lock(1112757841, p_lane)
 $$;
@@ -694,7 +694,7 @@ BEGIN
             RETURN;
         END IF;
     END IF;
-    IF NOT backstop_may_share(p_lane) THEN
+    IF NOT backstop_try_lock_wake(p_lane) THEN
         v_key := 'lane-own:' || p_lane || ':' || pg_current_xact_id();
         IF EXISTS (SELECT 1 FROM procrastinate_jobs WHERE queueing_lock = v_key AND status = 'todo') THEN
             RETURN;
@@ -722,7 +722,7 @@ BEGIN
             RETURN;
         END IF;
     END IF;
-    IF NOT backstop_may_share(p_lane) THEN
+    IF NOT backstop_try_lock_wake(p_lane) THEN
         v_key := 'lane-own-later:' || p_lane || ':' || pg_current_xact_id();
     END IF;
     FOR attempt IN 1..5 LOOP
@@ -753,7 +753,7 @@ BEGIN
     END LOOP;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_operate_by(p_operation uuid, p_key text, p_at timestamptz) RETURNS void
+CREATE OR REPLACE FUNCTION backstop_wake_operation_by_key(p_operation uuid, p_key text, p_at timestamptz) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     v_start timestamptz := p_at - interval '2 seconds';
@@ -790,11 +790,11 @@ BEGIN
     END LOOP;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_operate_stand_by(p_operation uuid, p_at timestamptz) RETURNS void LANGUAGE sql AS $$
-    SELECT backstop_operate_by(p_operation, 'operation-stand-by:' || p_operation, p_at + interval '5 seconds')
+CREATE OR REPLACE FUNCTION backstop_wake_operation_standby(p_operation uuid, p_at timestamptz) RETURNS void LANGUAGE sql AS $$
+    SELECT backstop_wake_operation_by_key(p_operation, 'operation-stand-by:' || p_operation, p_at + interval '5 seconds')
 $$;
 
-CREATE OR REPLACE FUNCTION backstop_operate(p_operation uuid, p_at timestamptz) RETURNS void LANGUAGE sql AS $$
-    SELECT backstop_operate_by(p_operation, 'operation:' || p_operation, p_at),
-        backstop_operate_stand_by(p_operation, p_at)
+CREATE OR REPLACE FUNCTION backstop_wake_operation(p_operation uuid, p_at timestamptz) RETURNS void LANGUAGE sql AS $$
+    SELECT backstop_wake_operation_by_key(p_operation, 'operation:' || p_operation, p_at),
+        backstop_wake_operation_standby(p_operation, p_at)
 $$;

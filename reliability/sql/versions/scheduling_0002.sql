@@ -13,7 +13,7 @@ EXCEPTION WHEN unique_violation THEN
     RETURN false;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_note_ping(
+CREATE OR REPLACE FUNCTION backstop_insert_ping(
     p_job uuid, p_result text, p_run uuid, p_address text, p_elapsed_ms double precision
 ) RETURNS void LANGUAGE sql AS $$
     INSERT INTO scheduling_ping (job_id, at, result, run_id, address, duration_ms)
@@ -75,7 +75,7 @@ BEGIN
         SELECT coalesce(array_agg(d.id ORDER BY r.started_at, d.place), '{}') INTO deliveries
             FROM scheduling_run r, unnest(r.delivery_ids) WITH ORDINALITY AS d(id, place)
             WHERE r.id = run OR r.caught_up_by = run;
-        PERFORM backstop_note_ping(p_job, outcome, run, p_address, p_elapsed_ms);
+        PERFORM backstop_insert_ping(p_job, outcome, run, p_address, p_elapsed_ms);
         RETURN;
     END IF;
 
@@ -141,5 +141,5 @@ BEGIN
     was_skipped := v_busy;
     run := p_ids[v_count];
     run_slot := p_slots[v_count];
-    PERFORM backstop_note_ping(p_job, outcome, run, p_address, p_elapsed_ms);
+    PERFORM backstop_insert_ping(p_job, outcome, run, p_address, p_elapsed_ms);
 END $$;
