@@ -2,8 +2,8 @@
 DROP FUNCTION
     backstop_accept,
     backstop_accept_by_key,
-    backstop_add,
-    backstop_count,
+    backstop_add_arrays,
+    backstop_add_results,
     backstop_add_total,
     backstop_defer_wake,
     backstop_match_event_type,
