@@ -1,3 +1,8 @@
+-- The usual request in one statement: the API key is checked and the delivery is accepted.
+--
+-- Any key that is not plainly good (unknown, revoked, expired, of another scope or tenant, or its `last_used_at` is
+-- due) accepts nothing here; the caller then takes the slower way, which also gives the reason. Only salted digests
+-- of the key's hash are compared, so that the time this takes says nothing about the stored hash.
 CREATE OR REPLACE FUNCTION backstop_accept_by_key(
     p_prefix text, p_hash text, p_tenant text, p_id uuid, p_workflow text, p_key text, p_payload text,
     p_digest bytea, p_due timestamptz,

@@ -1,3 +1,7 @@
+-- Adds what one turn of a lane settled to the lane's total, its minute and its hour.
+--
+-- The caller holds the lane's lock, so no two transactions ever update these rows at once, and the order in which
+-- they are locked does not matter.
 CREATE OR REPLACE FUNCTION backstop_add_results(
     p_lane integer, p_at timestamptz, p_delivered integer, p_dead integer, p_attempts integer, p_failures integer,
     p_retries integer, p_retries_delivered integer, p_results bigint[], p_durations bigint[], p_duration_ms bigint,
@@ -10,6 +14,7 @@ BEGIN
         durations = backstop_add_arrays(durations, p_durations), duration_ms = duration_ms + p_duration_ms,
         latencies = backstop_add_arrays(latencies, p_latencies), latency_ms = latency_ms + p_latency_ms
         WHERE lane_id = p_lane;
+    -- After a lane's first turn its row exists, so UPDATE comes first.
     IF NOT FOUND THEN
         INSERT INTO reliability_lanetotal (lane_id, workflow_id, delivered, dead, retries, retries_delivered, results,
                 durations, duration_ms, latencies, latency_ms)

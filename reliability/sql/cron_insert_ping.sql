@@ -1,3 +1,4 @@
+-- Inserts a ping's row. A run that was started by hand has no address, and no ping.
 CREATE OR REPLACE FUNCTION backstop_insert_ping(
     p_job uuid, p_result text, p_run uuid, p_address text, p_elapsed_ms double precision
 ) RETURNS void LANGUAGE sql AS $$

@@ -1,3 +1,13 @@
+-- Turns a ping of a cron job into runs and deliveries, in one statement. `scheduling.jobs` calls it.
+--
+-- Under the job's row lock it decides whether the run is a repeat and whether it overlaps with the one before, then
+-- inserts the runs, their deliveries (by `backstop_accept`) or a built-in job's wake-up, and the ping. `p_ids`,
+-- `p_keys`, `p_slots`, `p_missed`, `p_payloads` and `p_digests` are the runs, oldest first: the last is the ping's
+-- own, those before make up for missed slots. `p_deliveries` are the deliveries' ids, run by run in the order of
+-- `p_workflows`.
+--
+-- `outcome` is `run`, `repeat` or `skipped`, or a reason why nothing was inserted: `gone`, `disabled`, `lanes` (the
+-- workflows in `missing` have no lane yet) or `again` (another ping changed what the caller had read).
 CREATE OR REPLACE FUNCTION backstop_run_cron(
     p_job uuid, p_workflows text[], p_tenant text, p_period interval, p_last timestamptz,
     p_ids uuid[], p_keys text[], p_slots timestamptz[], p_missed integer[], p_payloads text[], p_digests bytea[],
@@ -64,7 +74,7 @@ BEGIN
         RETURN;
     END IF;
 
-    -- 3. What of the run before has not ended? Its rows are locked, so that none ends unseen (see `waits_for`).
+    -- 3. Which deliveries of earlier runs have not ended? Their rows are locked: none ends unnoticed (`waits_for`).
     SELECT array_agg(open.id) INTO v_before FROM (
         SELECT id FROM reliability_delivery
         -- Of each lane the last that has not ended, among the last 20 runs.
@@ -110,7 +120,7 @@ BEGIN
         END LOOP;
         UPDATE scheduling_run SET delivery_ids = v_ids WHERE id = v_run;
         deliveries := deliveries || v_ids;
-        -- Runs of one ping go one after the other, too.
+        -- The runs of one ping wait for each other, too.
         v_before := v_ids;
     END LOOP;
     outcome := CASE WHEN v_busy THEN 'skipped' ELSE 'run' END;

@@ -1,5 +1,8 @@
-CREATE OR REPLACE FUNCTION backstop_defer_wake(p_lane integer, p_key text, p_at timestamptz) RETURNS void LANGUAGE sql AS $$
-    -- Made due two seconds early: the worker polls, and sleeps the rest (`engine.LEAD`).
+-- Inserts a wake-up job for a lane, through Procrastinate's function; raises `unique_violation` if `p_key` is taken.
+--
+-- A job is made due 2 seconds early: the worker polls, and sleeps the rest (`reliability.queue.tasks.LEAD`).
+CREATE OR REPLACE FUNCTION backstop_defer_wake(p_lane integer, p_key text, p_at timestamptz) RETURNS void
+LANGUAGE sql AS $$
     SELECT procrastinate_defer_jobs_v1(ARRAY[ROW(
         'dispatch', 'dispatch', 0, NULL, p_key,
         CASE WHEN p_at IS NULL THEN jsonb_build_object('lane_id', p_lane)

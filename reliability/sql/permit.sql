@@ -1,3 +1,8 @@
+-- Decides whether a workflow that others start may run, and begins the probe of its breaker if it is due.
+--
+-- This repeats what `policies.breaker` decides in Python (`tests/api/test_guards.py` holds them to each other),
+-- because of the limit of two statements for a permit: authentication takes one, and deciding in Python would take
+-- two more whenever a probe is due, one to read and one to write under the lane's lock.
 CREATE OR REPLACE FUNCTION backstop_breaker_due(p_breaker reliability_breaker, p_now timestamptz) RETURNS boolean
 LANGUAGE sql STABLE AS $$
     SELECT CASE p_breaker.state
@@ -18,6 +23,7 @@ DECLARE
     v_own reliability_breaker;
     v_common reliability_breaker;
 BEGIN
+    -- At most once a minute: the row would otherwise be written, and its lock waited for, with every permit.
     UPDATE reliability_apikey SET last_used_at = v_now
         WHERE id = p_key AND (last_used_at IS NULL OR last_used_at < v_now - interval '1 minute');
     probe := false;
@@ -35,7 +41,7 @@ BEGIN
         wait := v_flow.paused_until - v_now;
         RETURN;
     END IF;
-    -- Who asks from within n8n shows that n8n is there: once its breaker would probe, it holds nobody up.
+    -- A call from within n8n shows that n8n runs: an instance's breaker that is due for a probe stops nobody here.
     SELECT * INTO v_common FROM reliability_breaker WHERE scope = 'instance';
     IF FOUND AND v_common.state IN ('open', 'forced_open') AND NOT backstop_breaker_due(v_common, v_now) THEN
         verdict := v_common.state;
@@ -49,7 +55,8 @@ BEGIN
         RETURN;
     END IF;
     IF backstop_breaker_due(v_own, v_now) THEN
-        -- A lane's breaker is written under its lane's lock, and what it says is read again there.
+        -- A lane's breaker is written under its lane's lock. It is read again there, since another session
+        -- may have begun the probe in between: only one may.
         PERFORM 1 FROM reliability_lane WHERE id = v_flow.lane FOR NO KEY UPDATE;
         v_now := clock_timestamp();
         SELECT * INTO v_own FROM reliability_breaker WHERE lane_id = v_flow.lane;

@@ -1,3 +1,8 @@
+-- Records a Stripe event with the deliveries that it leads to; a repeat is counted. `reliability.stripe.ledger`
+-- calls it.
+--
+-- In SQL, since the event's row, each delivery and its wake-up have to commit together, in one statement. Of two
+-- sessions that record one event at once, the second waits at the unique constraint, then finds the first one's row.
 CREATE OR REPLACE FUNCTION backstop_record_stripe_event(
     p_id uuid, p_endpoint uuid, p_secret uuid, p_account text, p_livemode boolean, p_event text, p_type text,
     p_api_version text, p_object text, p_occurred timestamptz, p_payload text, p_source text, p_ping boolean,
@@ -26,7 +31,7 @@ BEGIN
     END IF;
     IF p_secret IS NOT NULL
             AND NOT EXISTS (SELECT 1 FROM reliability_stripesecret WHERE id = p_secret AND active) THEN
-        result := 'retired';  -- the caller's memory of the secrets is out of date
+        result := 'retired';  -- the caller's cache of the secrets is out of date
         RETURN;
     END IF;
     v_account := coalesce(nullif(p_account, ''), v_endpoint.account);
@@ -46,7 +51,7 @@ BEGIN
                 INTO v_slugs, v_ids, missing FROM reliability_workflow w
                 WHERE stripe_events <> '{}' AND backstop_match_event_type(stripe_events, p_type);
             IF missing IS NOT NULL THEN
-                result := 'lanes';  -- there is more to do before: open them
+                result := 'lanes';  -- the caller opens them, and calls again
                 RETURN;
             END IF;
             v_stale := p_object <> '' AND EXISTS (SELECT 1 FROM reliability_stripeevent
@@ -65,7 +70,7 @@ BEGIN
                 SELECT accepted INTO v_accepted FROM backstop_accept(v_ids[n], v_slugs[n], v_endpoint.tenant, p_event,
                     p_payload, v_digest, v_now, NULL, 'stripe', v_stale, true, v_now);
                 IF NOT v_accepted THEN
-                    -- Somebody used the event's id as a key before: the event is not lost for that.
+                    -- The event's id was used as a key before. The event is delivered all the same, under a longer key.
                     PERFORM backstop_accept(v_ids[n], v_slugs[n], v_endpoint.tenant, p_event || ':' || p_id,
                         p_payload, v_digest, v_now, NULL, 'stripe', v_stale, true, v_now);
                 END IF;

@@ -1,3 +1,7 @@
+-- Records that a request to a Stripe endpoint was refused, and why.
+--
+-- From 100 a minute on, only the count of the newest row grows, so that nobody can fill the disk with refused
+-- requests.
 CREATE OR REPLACE FUNCTION backstop_record_stripe_refusal(p_slug text, p_reason text, p_address text) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -8,7 +12,6 @@ BEGIN
         WHERE reason = p_reason AND at > v_now - interval '1 minute'
             AND (slug = p_slug OR p_reason = 'unknown_endpoint') LIMIT 100) AS recent;
     IF v_recent >= 100 THEN
-        -- A flood is counted, so that nobody fills the disk by being refused.
         UPDATE reliability_striperefusal SET count = count + 1 WHERE id = (
             SELECT id FROM reliability_striperefusal WHERE reason = p_reason
                 AND (slug = p_slug OR p_reason = 'unknown_endpoint') ORDER BY at DESC LIMIT 1);

@@ -1,3 +1,9 @@
+-- When a replay of a bulk operation ends, counts how, and wakes the operation if it waits for that.
+--
+-- The count is a row of the operation and the lane: the lane's lock orders these transactions anyway, so they do not
+-- queue for the operation's own row. Of that row they take only a key share, which a step's own lock lets pass. A
+-- step that is about to wait for the ends takes the full lock (`bulk.steps`): either it sees this end, or this end
+-- sees it waiting.
 CREATE OR REPLACE FUNCTION backstop_count_operation_result(
     p_operation uuid, p_lane integer, p_recovered integer, p_failed integer, p_withdrawn integer
 ) RETURNS void LANGUAGE plpgsql AS $$
@@ -38,10 +44,10 @@ END $$;
 
 CREATE OR REPLACE TRIGGER backstop_operation_delivery
     AFTER UPDATE OF state ON reliability_delivery
-    FOR EACH ROW WHEN (((new.operation_id IS NOT NULL) AND (new.state <> old.state)))
+    FOR EACH ROW WHEN (NEW.operation_id IS NOT NULL AND NEW.state <> OLD.state)
     EXECUTE FUNCTION backstop_count_operation_delivery();
 
 CREATE OR REPLACE TRIGGER backstop_operation_retry
     AFTER UPDATE OF state ON reliability_executionretry
-    FOR EACH ROW WHEN (((new.operation_id IS NOT NULL) AND (new.state <> old.state)))
+    FOR EACH ROW WHEN (NEW.operation_id IS NOT NULL AND NEW.state <> OLD.state)
     EXECUTE FUNCTION backstop_count_operation_retry();

@@ -1,3 +1,6 @@
+-- Counts Stripe's events, repeats and refused requests as they are inserted, whoever inserts them.
+--
+-- At once and not through the outbox: each request changes one total, in a shard of its session's (`add_total.sql`).
 CREATE OR REPLACE FUNCTION backstop_count_stripe() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_TABLE_NAME = 'reliability_stripeevent' THEN
@@ -6,7 +9,7 @@ BEGIN
         PERFORM backstop_add_total('stripe', endpoint_id::text, 0, 'duplicate', 1)
             FROM reliability_stripeevent WHERE id = NEW.event_id;
     ELSE
-        -- What a stranger made up is not kept: an endpoint that nobody knows is none.
+        -- A name that is no endpoint's is not kept: anyone can send any number of them.
         PERFORM backstop_add_total('stripe', coalesce((SELECT id::text FROM reliability_stripeendpoint
             WHERE slug = NEW.slug), ''), 0, NEW.reason, 1);
     END IF;

@@ -1,3 +1,6 @@
+-- Wakes a lane at `p_at`; a wake-up that is planned later is moved. Never waits for another transaction's.
+--
+-- A transaction that cannot get the locks writes a wake-up under a key of its own: one too many does no harm.
 CREATE OR REPLACE FUNCTION backstop_wake_at(p_lane integer, p_at timestamptz) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v_key text := 'lane-later:' || p_lane;
@@ -25,7 +28,7 @@ BEGIN
                 WHERE queueing_lock = v_key AND status = 'todo' AND scheduled_at > v_start;
             IF FOUND THEN
                 IF v_start <= clock_timestamp() THEN
-                    -- An update notifies nobody; these are the messages of Procrastinate's insert trigger.
+                    -- Procrastinate notifies workers of inserts only, so send the messages of its insert trigger.
                     PERFORM pg_notify('procrastinate_any_queue_v1', '{"type": "job_inserted", "job_id": 0}');
                     PERFORM pg_notify('procrastinate_queue_v1#dispatch', '{"type": "job_inserted", "job_id": 0}');
                 END IF;

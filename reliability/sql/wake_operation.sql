@@ -1,3 +1,7 @@
+-- Wakes a bulk operation at `p_at`, with a second wake-up 5 seconds later in case the worker of the first dies.
+--
+-- There is one waiting job for each key; one that is planned later is moved. Five tries, since another transaction
+-- may plan or take the job between the look and the write.
 CREATE OR REPLACE FUNCTION backstop_wake_operation_by_key(p_operation uuid, p_key text, p_at timestamptz) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -16,7 +20,7 @@ BEGIN
                 WHERE queueing_lock = p_key AND status = 'todo' AND scheduled_at > v_start;
             IF FOUND THEN
                 IF v_start <= clock_timestamp() THEN
-                    -- An update notifies nobody; these are the messages of Procrastinate's insert trigger.
+                    -- Procrastinate notifies workers of inserts only, so send the messages of its insert trigger.
                     PERFORM pg_notify('procrastinate_any_queue_v1', '{"type": "job_inserted", "job_id": 0}');
                     PERFORM pg_notify('procrastinate_queue_v1#operation', '{"type": "job_inserted", "job_id": 0}');
                 END IF;
@@ -35,11 +39,14 @@ BEGIN
     END LOOP;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_wake_operation_standby(p_operation uuid, p_at timestamptz) RETURNS void LANGUAGE sql AS $$
-    SELECT backstop_wake_operation_by_key(p_operation, 'operation-stand-by:' || p_operation, p_at + interval '5 seconds')
+CREATE OR REPLACE FUNCTION backstop_wake_operation_standby(p_operation uuid, p_at timestamptz) RETURNS void
+LANGUAGE sql AS $$
+    SELECT backstop_wake_operation_by_key(
+        p_operation, 'operation-stand-by:' || p_operation, p_at + interval '5 seconds')
 $$;
 
-CREATE OR REPLACE FUNCTION backstop_wake_operation(p_operation uuid, p_at timestamptz) RETURNS void LANGUAGE sql AS $$
+CREATE OR REPLACE FUNCTION backstop_wake_operation(p_operation uuid, p_at timestamptz) RETURNS void
+LANGUAGE sql AS $$
     SELECT backstop_wake_operation_by_key(p_operation, 'operation:' || p_operation, p_at),
         backstop_wake_operation_standby(p_operation, p_at)
 $$;

@@ -1,3 +1,10 @@
+-- Accepts one trigger: finds its lane, inserts the delivery and wakes the lane. `reliability.delivery.intake` calls
+-- it.
+--
+-- In SQL, since intake has to be one statement and one transaction; plpgsql keeps the plans for the connection.
+-- `accepted` is false where nothing was inserted: without `lane` the lane has to be opened first, with `skips` the
+-- payload has to be compared with the last one first (unless `p_skipping` says that this was done), else the key was
+-- used before.
 CREATE OR REPLACE FUNCTION backstop_accept(
     p_id uuid, p_workflow text, p_tenant text, p_key text, p_payload text, p_digest bytea, p_due timestamptz,
     p_expires timestamptz, p_source text, p_stale boolean, p_skipping boolean, p_now timestamptz,
@@ -11,14 +18,16 @@ BEGIN
         WHERE w.slug = p_workflow AND l.tenant = p_tenant;
     accepted := false;
     IF lane IS NULL OR (skips AND NOT p_skipping) THEN
-        RETURN;  -- there is more to do before: open the lane, or compare with its last payload
+        RETURN;
     END IF;
     INSERT INTO reliability_delivery (id, lane_id, idempotency_key, payload, payload_digest, state, source,
             attempt_count, retries_used, due_at, created_at, expires_at, last_error, stale)
         VALUES (p_id, lane, p_key, p_payload, p_digest, 'pending', p_source,
             0, 0, p_due, p_now, p_expires, '', p_stale)
+        -- The key was used before. A session that is inserting the same key is waited for, until it commits.
         ON CONFLICT DO NOTHING RETURNING id INTO v_kept;
     accepted := v_kept IS NOT NULL;
+    -- In this transaction: a delivery without a wake-up, or a wake-up before its delivery can be seen, must not be.
     IF accepted AND p_due <= p_now THEN
         PERFORM backstop_wake(lane);
     ELSIF accepted THEN
@@ -26,6 +35,11 @@ BEGIN
     END IF;
 END $$;
 
+-- The usual request in one statement: the API key is checked and the delivery is accepted.
+--
+-- Any key that is not plainly good (unknown, revoked, expired, of another scope or tenant, or its `last_used_at` is
+-- due) accepts nothing here; the caller then takes the slower way, which also gives the reason. Only salted digests
+-- of the key's hash are compared, so that the time this takes says nothing about the stored hash.
 CREATE OR REPLACE FUNCTION backstop_accept_by_key(
     p_prefix text, p_hash text, p_tenant text, p_id uuid, p_workflow text, p_key text, p_payload text,
     p_digest bytea, p_due timestamptz,
@@ -50,7 +64,9 @@ BEGIN
             'api', false, false, at) AS found;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_add_arrays(p_a bigint[], p_b bigint[]) RETURNS bigint[] LANGUAGE plpgsql IMMUTABLE AS $$
+-- Adds two arrays element by element; the result is as long as the longer one. For histograms.
+CREATE OR REPLACE FUNCTION backstop_add_arrays(p_a bigint[], p_b bigint[]) RETURNS bigint[]
+LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
     FOR i IN 1..cardinality(p_b) LOOP
         p_a[i] := coalesce(p_a[i], 0) + p_b[i];
@@ -58,6 +74,10 @@ BEGIN
     RETURN p_a;
 END $$;
 
+-- Adds what one turn of a lane settled to the lane's total, its minute and its hour.
+--
+-- The caller holds the lane's lock, so no two transactions ever update these rows at once, and the order in which
+-- they are locked does not matter.
 CREATE OR REPLACE FUNCTION backstop_add_results(
     p_lane integer, p_at timestamptz, p_delivered integer, p_dead integer, p_attempts integer, p_failures integer,
     p_retries integer, p_retries_delivered integer, p_results bigint[], p_durations bigint[], p_duration_ms bigint,
@@ -70,6 +90,7 @@ BEGIN
         durations = backstop_add_arrays(durations, p_durations), duration_ms = duration_ms + p_duration_ms,
         latencies = backstop_add_arrays(latencies, p_latencies), latency_ms = latency_ms + p_latency_ms
         WHERE lane_id = p_lane;
+    -- After a lane's first turn its row exists, so UPDATE comes first.
     IF NOT FOUND THEN
         INSERT INTO reliability_lanetotal (lane_id, workflow_id, delivered, dead, retries, retries_delivered, results,
                 durations, duration_ms, latencies, latency_ms)
@@ -90,12 +111,16 @@ BEGIN
         latency = backstop_add_arrays(r.latency, excluded.latency)::int[];
 END $$;
 
+-- Adds to a total at once, without the outbox: for Stripe's requests, which are many and change one total each.
+--
+-- A total has 16 shards, chosen by the session, so that concurrent sessions do not wait for one row.
 CREATE OR REPLACE FUNCTION backstop_add_total(
     p_name text, p_key text, p_lane integer, p_label text, p_count bigint
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v_shard smallint := pg_backend_pid() % 16;
 BEGIN
+    -- UPDATE comes first: an upsert takes a value of the id's sequence every time.
     UPDATE reliability_total SET count = count + p_count
         WHERE name = p_name AND key = p_key AND lane_id = p_lane AND label = p_label AND shard = v_shard;
     IF NOT FOUND THEN
@@ -105,8 +130,11 @@ BEGIN
     END IF;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_defer_wake(p_lane integer, p_key text, p_at timestamptz) RETURNS void LANGUAGE sql AS $$
-    -- Made due two seconds early: the worker polls, and sleeps the rest (`engine.LEAD`).
+-- Inserts a wake-up job for a lane, through Procrastinate's function; raises `unique_violation` if `p_key` is taken.
+--
+-- A job is made due 2 seconds early: the worker polls, and sleeps the rest (`reliability.queue.tasks.LEAD`).
+CREATE OR REPLACE FUNCTION backstop_defer_wake(p_lane integer, p_key text, p_at timestamptz) RETURNS void
+LANGUAGE sql AS $$
     SELECT procrastinate_defer_jobs_v1(ARRAY[ROW(
         'dispatch', 'dispatch', 0, NULL, p_key,
         CASE WHEN p_at IS NULL THEN jsonb_build_object('lane_id', p_lane)
@@ -115,12 +143,19 @@ CREATE OR REPLACE FUNCTION backstop_defer_wake(p_lane integer, p_key text, p_at 
     )::procrastinate_job_to_defer_v1])
 $$;
 
-CREATE OR REPLACE FUNCTION backstop_match_event_type(p_patterns text[], p_type text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
-    -- '*' stands for anything, all else for itself.
+-- Whether a Stripe event type matches one of the patterns. '*' stands for any text.
+CREATE OR REPLACE FUNCTION backstop_match_event_type(p_patterns text[], p_type text) RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $$
+    -- LIKE's own wildcards are escaped first, so that they match themselves.
     SELECT EXISTS (SELECT 1 FROM unnest(p_patterns) AS pattern WHERE p_type LIKE
         replace(replace(replace(replace(pattern, '\', '\\'), '_', '\_'), '%', '\%'), '*', '%'))
 $$;
 
+-- Decides whether a workflow that others start may run, and begins the probe of its breaker if it is due.
+--
+-- This repeats what `policies.breaker` decides in Python (`tests/api/test_guards.py` holds them to each other),
+-- because of the limit of two statements for a permit: authentication takes one, and deciding in Python would take
+-- two more whenever a probe is due, one to read and one to write under the lane's lock.
 CREATE OR REPLACE FUNCTION backstop_breaker_due(p_breaker reliability_breaker, p_now timestamptz) RETURNS boolean
 LANGUAGE sql STABLE AS $$
     SELECT CASE p_breaker.state
@@ -141,6 +176,7 @@ DECLARE
     v_own reliability_breaker;
     v_common reliability_breaker;
 BEGIN
+    -- At most once a minute: the row would otherwise be written, and its lock waited for, with every permit.
     UPDATE reliability_apikey SET last_used_at = v_now
         WHERE id = p_key AND (last_used_at IS NULL OR last_used_at < v_now - interval '1 minute');
     probe := false;
@@ -158,7 +194,7 @@ BEGIN
         wait := v_flow.paused_until - v_now;
         RETURN;
     END IF;
-    -- Who asks from within n8n shows that n8n is there: once its breaker would probe, it holds nobody up.
+    -- A call from within n8n shows that n8n runs: an instance's breaker that is due for a probe stops nobody here.
     SELECT * INTO v_common FROM reliability_breaker WHERE scope = 'instance';
     IF FOUND AND v_common.state IN ('open', 'forced_open') AND NOT backstop_breaker_due(v_common, v_now) THEN
         verdict := v_common.state;
@@ -172,7 +208,8 @@ BEGIN
         RETURN;
     END IF;
     IF backstop_breaker_due(v_own, v_now) THEN
-        -- A lane's breaker is written under its lane's lock, and what it says is read again there.
+        -- A lane's breaker is written under its lane's lock. It is read again there, since another session
+        -- may have begun the probe in between: only one may.
         PERFORM 1 FROM reliability_lane WHERE id = v_flow.lane FOR NO KEY UPDATE;
         v_now := clock_timestamp();
         SELECT * INTO v_own FROM reliability_breaker WHERE lane_id = v_flow.lane;
@@ -197,6 +234,11 @@ BEGIN
         ELSE v_own.forced_until END - v_now;
 END $$;
 
+-- Records a Stripe event with the deliveries that it leads to; a repeat is counted. `reliability.stripe.ledger`
+-- calls it.
+--
+-- In SQL, since the event's row, each delivery and its wake-up have to commit together, in one statement. Of two
+-- sessions that record one event at once, the second waits at the unique constraint, then finds the first one's row.
 CREATE OR REPLACE FUNCTION backstop_record_stripe_event(
     p_id uuid, p_endpoint uuid, p_secret uuid, p_account text, p_livemode boolean, p_event text, p_type text,
     p_api_version text, p_object text, p_occurred timestamptz, p_payload text, p_source text, p_ping boolean,
@@ -225,7 +267,7 @@ BEGIN
     END IF;
     IF p_secret IS NOT NULL
             AND NOT EXISTS (SELECT 1 FROM reliability_stripesecret WHERE id = p_secret AND active) THEN
-        result := 'retired';  -- the caller's memory of the secrets is out of date
+        result := 'retired';  -- the caller's cache of the secrets is out of date
         RETURN;
     END IF;
     v_account := coalesce(nullif(p_account, ''), v_endpoint.account);
@@ -245,7 +287,7 @@ BEGIN
                 INTO v_slugs, v_ids, missing FROM reliability_workflow w
                 WHERE stripe_events <> '{}' AND backstop_match_event_type(stripe_events, p_type);
             IF missing IS NOT NULL THEN
-                result := 'lanes';  -- there is more to do before: open them
+                result := 'lanes';  -- the caller opens them, and calls again
                 RETURN;
             END IF;
             v_stale := p_object <> '' AND EXISTS (SELECT 1 FROM reliability_stripeevent
@@ -264,7 +306,7 @@ BEGIN
                 SELECT accepted INTO v_accepted FROM backstop_accept(v_ids[n], v_slugs[n], v_endpoint.tenant, p_event,
                     p_payload, v_digest, v_now, NULL, 'stripe', v_stale, true, v_now);
                 IF NOT v_accepted THEN
-                    -- Somebody used the event's id as a key before: the event is not lost for that.
+                    -- The event's id was used as a key before. The event is delivered all the same, under a longer key.
                     PERFORM backstop_accept(v_ids[n], v_slugs[n], v_endpoint.tenant, p_event || ':' || p_id,
                         p_payload, v_digest, v_now, NULL, 'stripe', v_stale, true, v_now);
                 END IF;
@@ -279,6 +321,10 @@ BEGIN
     result := 'repeat';
 END $$;
 
+-- Records that a request to a Stripe endpoint was refused, and why.
+--
+-- From 100 a minute on, only the count of the newest row grows, so that nobody can fill the disk with refused
+-- requests.
 CREATE OR REPLACE FUNCTION backstop_record_stripe_refusal(p_slug text, p_reason text, p_address text) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -289,7 +335,6 @@ BEGIN
         WHERE reason = p_reason AND at > v_now - interval '1 minute'
             AND (slug = p_slug OR p_reason = 'unknown_endpoint') LIMIT 100) AS recent;
     IF v_recent >= 100 THEN
-        -- A flood is counted, so that nobody fills the disk by being refused.
         UPDATE reliability_striperefusal SET count = count + 1 WHERE id = (
             SELECT id FROM reliability_striperefusal WHERE reason = p_reason
                 AND (slug = p_slug OR p_reason = 'unknown_endpoint') ORDER BY at DESC LIMIT 1);
@@ -299,6 +344,10 @@ BEGIN
     END IF;
 END $$;
 
+-- Makes the totals of dead letters by status exact again, should they ever be wrong. Run it by hand.
+--
+-- Shard -1 holds the correction: what the table holds, less what all other shards say. Both are counted in one
+-- snapshot, so writers need not stop.
 CREATE OR REPLACE FUNCTION backstop_recount_dead_letters() RETURNS void LANGUAGE sql AS $$
     INSERT INTO reliability_total (name, key, lane_id, label, shard, count)
     SELECT 'letters', l.workflow_id, l.id, found.status, -1, sum(found.count) FROM (
@@ -310,6 +359,7 @@ CREATE OR REPLACE FUNCTION backstop_recount_dead_letters() RETURNS void LANGUAGE
     ON CONFLICT (name, key, lane_id, label, shard) DO UPDATE SET count = excluded.count
 $$;
 
+-- Leaves a wake-up for a lane that the dispatcher could not leave cleanly; its worker passes the barrier instead.
 CREATE OR REPLACE FUNCTION backstop_requeue(p_lane integer, p_wait interval) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM backstop_defer_wake(p_lane, 'lane-again:' || p_lane, clock_timestamp() + p_wait);
@@ -317,9 +367,15 @@ EXCEPTION WHEN unique_violation THEN
     RETURN;  -- one that waits already serves
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_set_request_context(p_id uuid, p_request text, p_trace text) RETURNS uuid LANGUAGE plpgsql AS $$
+-- Sets the request id and trace context of the deliveries that this statement inserts; returns `p_id` unchanged.
+--
+-- It is called as the first argument of `backstop_accept` and its like: PostgreSQL evaluates arguments before it
+-- calls the function. The columns' defaults read the settings, so that no function on the way needs two more
+-- arguments.
+CREATE OR REPLACE FUNCTION backstop_set_request_context(p_id uuid, p_request text, p_trace text) RETURNS uuid
+LANGUAGE plpgsql AS $$
 BEGIN
-    -- Until the transaction ends; an argument is worked out before the function it is for is called.
+    -- `true`: until the transaction ends.
     PERFORM set_config('backstop.request_id', p_request, true), set_config('backstop.traceparent', p_trace, true);
     RETURN p_id;
 END $$;
@@ -458,6 +514,12 @@ CREATE OR REPLACE TRIGGER backstop_failure_truncate
     FOR EACH STATEMENT
     EXECUTE FUNCTION backstop_reset_failure_groups();
 
+-- When a replay of a bulk operation ends, counts how, and wakes the operation if it waits for that.
+--
+-- The count is a row of the operation and the lane: the lane's lock orders these transactions anyway, so they do not
+-- queue for the operation's own row. Of that row they take only a key share, which a step's own lock lets pass. A
+-- step that is about to wait for the ends takes the full lock (`bulk.steps`): either it sees this end, or this end
+-- sees it waiting.
 CREATE OR REPLACE FUNCTION backstop_count_operation_result(
     p_operation uuid, p_lane integer, p_recovered integer, p_failed integer, p_withdrawn integer
 ) RETURNS void LANGUAGE plpgsql AS $$
@@ -498,20 +560,25 @@ END $$;
 
 CREATE OR REPLACE TRIGGER backstop_operation_delivery
     AFTER UPDATE OF state ON reliability_delivery
-    FOR EACH ROW WHEN (((new.operation_id IS NOT NULL) AND (new.state <> old.state)))
+    FOR EACH ROW WHEN (NEW.operation_id IS NOT NULL AND NEW.state <> OLD.state)
     EXECUTE FUNCTION backstop_count_operation_delivery();
 
 CREATE OR REPLACE TRIGGER backstop_operation_retry
     AFTER UPDATE OF state ON reliability_executionretry
-    FOR EACH ROW WHEN (((new.operation_id IS NOT NULL) AND (new.state <> old.state)))
+    FOR EACH ROW WHEN (NEW.operation_id IS NOT NULL AND NEW.state <> OLD.state)
     EXECUTE FUNCTION backstop_count_operation_retry();
 
+-- When a cron job's delivery ends, releases those that waited for it (`waits_for`), and wakes their lanes.
+--
+-- In the transaction that ends it, whoever does. Who makes a delivery wait locks the earlier one's row first (`FOR
+-- NO KEY UPDATE`): either it sees that one ended, or this trigger sees the new one. The WHEN clause keeps all other
+-- deliveries, which are nearly all, from calling the function.
 CREATE OR REPLACE FUNCTION backstop_release_waiting() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     v_lane integer;
 BEGIN
     FOR v_lane IN
-        -- One that was held itself hands on whom it waited for.
+        -- If the ended one still waited for another itself, those behind it now wait for that one.
         UPDATE reliability_delivery SET waits_for = NEW.waits_for WHERE waits_for = NEW.id RETURNING lane_id
     LOOP
         PERFORM backstop_wake(v_lane);
@@ -521,9 +588,14 @@ END $$;
 
 CREATE OR REPLACE TRIGGER backstop_release_waiting
     AFTER UPDATE OF state ON reliability_delivery
-    FOR EACH ROW WHEN (((new.source = 'cron'::text) AND (old.state = ANY (ARRAY['pending'::text, 'sending'::text, 'awaiting_callback'::text])) AND (new.state <> ALL (ARRAY['pending'::text, 'sending'::text, 'awaiting_callback'::text]))))
+    FOR EACH ROW WHEN (
+        NEW.source = 'cron' AND OLD.state IN ('pending', 'sending', 'awaiting_callback')
+        AND NEW.state NOT IN ('pending', 'sending', 'awaiting_callback'))
     EXECUTE FUNCTION backstop_release_waiting();
 
+-- Counts Stripe's events, repeats and refused requests as they are inserted, whoever inserts them.
+--
+-- At once and not through the outbox: each request changes one total, in a shard of its session's (`add_total.sql`).
 CREATE OR REPLACE FUNCTION backstop_count_stripe() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_TABLE_NAME = 'reliability_stripeevent' THEN
@@ -532,7 +604,7 @@ BEGIN
         PERFORM backstop_add_total('stripe', endpoint_id::text, 0, 'duplicate', 1)
             FROM reliability_stripeevent WHERE id = NEW.event_id;
     ELSE
-        -- What a stranger made up is not kept: an endpoint that nobody knows is none.
+        -- A name that is no endpoint's is not kept: anyone can send any number of them.
         PERFORM backstop_add_total('stripe', coalesce((SELECT id::text FROM reliability_stripeendpoint
             WHERE slug = NEW.slug), ''), 0, NEW.reason, 1);
     END IF;
@@ -668,13 +740,19 @@ CREATE OR REPLACE TRIGGER backstop_totals_dirty
     FOR EACH STATEMENT
     EXECUTE FUNCTION backstop_mark_totals_dirty();
 
+-- Takes the locks under which a transaction may write a wake-up that other transactions rely on; never waits.
+--
+-- The first is the lane's barrier (1112757840 is `reliability.queue.wakeups.LANE_LOCK`): its holders rely on a
+-- wake-up or write one, and a dispatcher that wants to leave the lane takes it exclusively. The second lets one
+-- transaction at a time write the shared wake-up: another would wait at the unique index on `queueing_lock` until
+-- the first one commits.
 CREATE OR REPLACE FUNCTION backstop_try_lock_wake(p_lane integer) RETURNS boolean LANGUAGE sql AS $$
-    -- The first is held already by who relies on others' wake-ups; without it nobody writes one that others rely on.
     SELECT pg_try_advisory_xact_lock_shared(1112757840, p_lane) AND pg_try_advisory_xact_lock(1112757841, p_lane)
 $$;
 
+-- A UUID of version 7, as `reliability.models.ids.uuid7` makes them (PostgreSQL has its own from version 18 on).
 CREATE OR REPLACE FUNCTION backstop_uuid7() RETURNS uuid LANGUAGE sql VOLATILE AS $$
-    -- RFC 9562, 5.7: 48 bits of milliseconds, the version, 74 random bits. A random UUID lends the rest.
+    -- RFC 9562, 5.7: 48 bits of milliseconds, the version, 74 random bits. A random UUID supplies those.
     SELECT encode(set_byte(
         substring(int8send(floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
             || substring(random FROM 7),
@@ -682,6 +760,10 @@ CREATE OR REPLACE FUNCTION backstop_uuid7() RETURNS uuid LANGUAGE sql VOLATILE A
     FROM (SELECT uuid_send(gen_random_uuid()) AS random) AS made
 $$;
 
+-- Wakes a lane now: makes sure that a dispatcher looks at it after this transaction commits. Never waits.
+--
+-- It inserts nothing where a dispatcher is attending the lane or a wake-up is waiting. Both may be relied on only
+-- under the lane's shared lock, which this transaction keeps to its end (see `reliability.queue`).
 CREATE OR REPLACE FUNCTION backstop_wake(p_lane integer) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v_key text := 'lane:' || p_lane;
@@ -694,6 +776,7 @@ BEGIN
             RETURN;
         END IF;
     END IF;
+    -- Without the locks, a wake-up of this transaction's own: waiting for the others could hold up every lane.
     IF NOT backstop_try_lock_wake(p_lane) THEN
         v_key := 'lane-own:' || p_lane || ':' || pg_current_xact_id();
         IF EXISTS (SELECT 1 FROM procrastinate_jobs WHERE queueing_lock = v_key AND status = 'todo') THEN
@@ -705,10 +788,13 @@ BEGIN
     EXCEPTION WHEN unique_violation THEN
         RETURN;  -- another transaction's wake-up has committed since, and serves both
     END;
-    -- If a worker dies with the wake-up in its hands, this one stands by.
+    -- A second wake-up, in case the worker that takes the first one dies.
     PERFORM backstop_wake_at(p_lane, clock_timestamp() + interval '60 seconds');
 END $$;
 
+-- Wakes a lane at `p_at`; a wake-up that is planned later is moved. Never waits for another transaction's.
+--
+-- A transaction that cannot get the locks writes a wake-up under a key of its own: one too many does no harm.
 CREATE OR REPLACE FUNCTION backstop_wake_at(p_lane integer, p_at timestamptz) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v_key text := 'lane-later:' || p_lane;
@@ -736,7 +822,7 @@ BEGIN
                 WHERE queueing_lock = v_key AND status = 'todo' AND scheduled_at > v_start;
             IF FOUND THEN
                 IF v_start <= clock_timestamp() THEN
-                    -- An update notifies nobody; these are the messages of Procrastinate's insert trigger.
+                    -- Procrastinate notifies workers of inserts only, so send the messages of its insert trigger.
                     PERFORM pg_notify('procrastinate_any_queue_v1', '{"type": "job_inserted", "job_id": 0}');
                     PERFORM pg_notify('procrastinate_queue_v1#dispatch', '{"type": "job_inserted", "job_id": 0}');
                 END IF;
@@ -753,6 +839,10 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Wakes a bulk operation at `p_at`, with a second wake-up 5 seconds later in case the worker of the first dies.
+--
+-- There is one waiting job for each key; one that is planned later is moved. Five tries, since another transaction
+-- may plan or take the job between the look and the write.
 CREATE OR REPLACE FUNCTION backstop_wake_operation_by_key(p_operation uuid, p_key text, p_at timestamptz) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -771,7 +861,7 @@ BEGIN
                 WHERE queueing_lock = p_key AND status = 'todo' AND scheduled_at > v_start;
             IF FOUND THEN
                 IF v_start <= clock_timestamp() THEN
-                    -- An update notifies nobody; these are the messages of Procrastinate's insert trigger.
+                    -- Procrastinate notifies workers of inserts only, so send the messages of its insert trigger.
                     PERFORM pg_notify('procrastinate_any_queue_v1', '{"type": "job_inserted", "job_id": 0}');
                     PERFORM pg_notify('procrastinate_queue_v1#operation', '{"type": "job_inserted", "job_id": 0}');
                 END IF;
@@ -790,11 +880,14 @@ BEGIN
     END LOOP;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_wake_operation_standby(p_operation uuid, p_at timestamptz) RETURNS void LANGUAGE sql AS $$
-    SELECT backstop_wake_operation_by_key(p_operation, 'operation-stand-by:' || p_operation, p_at + interval '5 seconds')
+CREATE OR REPLACE FUNCTION backstop_wake_operation_standby(p_operation uuid, p_at timestamptz) RETURNS void
+LANGUAGE sql AS $$
+    SELECT backstop_wake_operation_by_key(
+        p_operation, 'operation-stand-by:' || p_operation, p_at + interval '5 seconds')
 $$;
 
-CREATE OR REPLACE FUNCTION backstop_wake_operation(p_operation uuid, p_at timestamptz) RETURNS void LANGUAGE sql AS $$
+CREATE OR REPLACE FUNCTION backstop_wake_operation(p_operation uuid, p_at timestamptz) RETURNS void
+LANGUAGE sql AS $$
     SELECT backstop_wake_operation_by_key(p_operation, 'operation:' || p_operation, p_at),
         backstop_wake_operation_standby(p_operation, p_at)
 $$;
