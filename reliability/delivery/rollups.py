@@ -2,7 +2,7 @@
 
 One statement (`sql/add_results.sql`) counts in a lane's total, its minute and its hour. Whoever counts holds the lane's
 lock, so that nobody waits for a row here. What died for which reason, and what was cancelled or skipped, is counted by
-triggers (`sql/trigger_failure_changes.sql`, `sql/trigger_total_changes.sql`).
+triggers (`sql/trigger_dead_letter_changes.sql`, `sql/trigger_total_changes.sql`).
 """
 
 from collections import Counter

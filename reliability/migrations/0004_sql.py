@@ -1,44 +1,43 @@
-"""The outboxes, the SQL functions and triggers, and how PostgreSQL stores the tables that change most."""
+"""The outbox, the SQL functions and triggers, and how PostgreSQL stores the tables that change most."""
 
 from django.db import migrations
 
 from reliability.sql import install
 
-# Tables without a model: triggers write them and the trigger at commit empties them (`sql/trigger_apply_changes.sql`).
-# The `…_due` row is what sets off that trigger, once a transaction.
-OUTBOXES = [
+# Tables without a model: triggers fill them, and one trigger applies and empties them at commit
+# (`sql/trigger_apply_outbox.sql`). A row of kind `failure` has the columns of a failure group, one of kind `total` has
+# those of a total. A row of `backstop_outbox_due` stands for a transaction that has changes.
+OUTBOX = [
     """
-    CREATE TABLE backstop_failure_change (
+    CREATE TABLE backstop_outbox (
         xact xid8 NOT NULL DEFAULT pg_current_xact_id(),
-        workflow_id uuid NOT NULL,
+        kind text NOT NULL,
         lane_id integer NOT NULL,
-        fingerprint text NOT NULL,
-        reason text NOT NULL,
-        code text NOT NULL,
-        message text NOT NULL,
-        dead integer NOT NULL,
-        seen integer NOT NULL,
-        died integer NOT NULL,
-        first_at timestamptz NOT NULL,
-        last_at timestamptz NOT NULL
+        name text,
+        key text,
+        label text,
+        count bigint,
+        workflow_id uuid,
+        fingerprint text,
+        reason text,
+        code text,
+        message text,
+        dead integer,
+        seen integer,
+        died integer,
+        first_at timestamptz,
+        last_at timestamptz,
+        CONSTRAINT backstop_outbox_complete CHECK (CASE kind
+            WHEN 'failure' THEN num_nulls(
+                workflow_id, fingerprint, reason, code, message, dead, seen, died, first_at, last_at) = 0
+            WHEN 'total' THEN num_nulls(name, key, label, count) = 0
+            ELSE false END)
     )
     """,
-    "CREATE INDEX backstop_failure_change_by_xact ON backstop_failure_change (xact)",
-    "CREATE TABLE backstop_failure_due (xact xid8 PRIMARY KEY)",
-    """
-    CREATE TABLE backstop_total_change (
-        xact xid8 NOT NULL DEFAULT pg_current_xact_id(),
-        name text NOT NULL,
-        key text NOT NULL,
-        lane_id integer NOT NULL,
-        label text NOT NULL,
-        count bigint NOT NULL
-    )
-    """,
-    "CREATE INDEX backstop_total_change_by_xact ON backstop_total_change (xact)",
-    "CREATE TABLE backstop_total_due (xact xid8 PRIMARY KEY)",
+    "CREATE INDEX backstop_outbox_by_xact ON backstop_outbox (xact)",
+    "CREATE TABLE backstop_outbox_due (xact xid8 PRIMARY KEY)",
 ]
-DROP_OUTBOXES = "DROP TABLE backstop_failure_change, backstop_failure_due, backstop_total_change, backstop_total_due"
+DROP_OUTBOX = "DROP TABLE backstop_outbox, backstop_outbox_due"
 
 # Counters are updated again and again. Half-empty pages let PostgreSQL keep each new row version on its page (HOT),
 # so that no index has to be written.
@@ -65,7 +64,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.RunSQL(OUTBOXES, DROP_OUTBOXES),
+        migrations.RunSQL(OUTBOX, DROP_OUTBOX),
         install("reliability_0004"),
         *(
             migrations.RunSQL(f"ALTER TABLE {table} SET (fillfactor = 50)", f"ALTER TABLE {table} RESET (fillfactor)")

@@ -230,7 +230,5 @@ def test_many_at_once_neither_lose_count_nor_wait_in_a_circle(workflow, letter):
     assert same()
     assert sum(kept().values()) == DeadLetter.objects.filter(status="dead").count() > 0
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT (SELECT count(*) FROM backstop_failure_change), (SELECT count(*) FROM backstop_failure_due)"
-        )
+        cursor.execute("SELECT (SELECT count(*) FROM backstop_outbox), (SELECT count(*) FROM backstop_outbox_due)")
         assert cursor.fetchone() == (0, 0)

@@ -380,85 +380,114 @@ BEGIN
     RETURN p_id;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_apply_failures() RETURNS trigger LANGUAGE plpgsql AS $$
+-- The outbox: what triggers count is collected in `backstop_outbox`, and applied once, when the transaction commits.
+--
+-- Counted at once, a row of a group or a total would stay locked until the transaction ends, in whatever order the
+-- transaction happened to touch them: every other writer would wait, and two could deadlock. At commit, a transaction
+-- applies all its changes in one order (groups, deaths, totals, each by its key), and the locks last a moment only.
+-- A transaction that rolls back takes its changes along.
+--
+-- Whoever reads a group or a total that its own transaction changed executes `SET CONSTRAINTS backstop_outbox_apply
+-- IMMEDIATE` first.
+CREATE OR REPLACE FUNCTION backstop_apply_outbox() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    v_notes backstop_failure_change[];
+    v_changes backstop_outbox[];
 BEGIN
-    WITH gone AS (DELETE FROM backstop_failure_change c WHERE c.xact = pg_current_xact_id() RETURNING c)
-        SELECT array_agg(gone.c) INTO v_notes FROM gone;
-    DELETE FROM backstop_failure_due WHERE xact = pg_current_xact_id();
+    WITH taken AS (DELETE FROM backstop_outbox o WHERE o.xact = pg_current_xact_id() RETURNING o)
+        SELECT array_agg(taken.o) INTO v_changes FROM taken;
+    DELETE FROM backstop_outbox_due WHERE xact = pg_current_xact_id();
+
     INSERT INTO reliability_failuregroup AS g
         (id, workflow_id, fingerprint, reason, code, message, dead, seen, first_at, last_at)
     SELECT gen_random_uuid(), workflow_id, fingerprint, max(reason), max(code), max(message),
         sum(dead), sum(seen), min(first_at), max(last_at)
-    FROM unnest(v_notes) WHERE fingerprint <> ''
+    FROM unnest(v_changes) WHERE kind = 'failure' AND fingerprint <> ''
+    -- ORDER BY is the lock order: the rows are locked one by one, as they arrive.
     GROUP BY workflow_id, fingerprint ORDER BY workflow_id, fingerprint
+    -- A change without a reason only counts down: its message and times are not those of a new failure.
     ON CONFLICT (workflow_id, fingerprint) DO UPDATE SET
         dead = g.dead + excluded.dead, seen = g.seen + excluded.seen,
         message = CASE WHEN excluded.reason <> '' AND excluded.last_at >= g.last_at
             THEN excluded.message ELSE g.message END,
         first_at = CASE WHEN excluded.reason <> '' THEN least(g.first_at, excluded.first_at) ELSE g.first_at END,
         last_at = CASE WHEN excluded.reason <> '' THEN greatest(g.last_at, excluded.last_at) ELSE g.last_at END;
+
     INSERT INTO reliability_deathrollup AS r (grain, at, lane_id, reason, count)
     SELECT grain, at, lane_id, reason, sum(died)
-    FROM unnest(v_notes), LATERAL (VALUES ('hour', date_trunc('hour', last_at, 'UTC')),
+    FROM unnest(v_changes), LATERAL (VALUES ('hour', date_trunc('hour', last_at, 'UTC')),
         ('minute', date_trunc('minute', last_at, 'UTC'))) AS t(grain, at)
-    WHERE died > 0
+    WHERE kind = 'failure' AND died > 0
     GROUP BY grain, at, lane_id, reason ORDER BY grain, at, lane_id, reason
     ON CONFLICT (grain, at, lane_id, reason) DO UPDATE SET count = r.count + excluded.count;
+
+    INSERT INTO reliability_total AS t (name, key, lane_id, label, shard, count)
+    SELECT name, key, lane_id, label, pg_backend_pid() % 16, sum(count)
+    FROM unnest(v_changes) WHERE kind = 'total'
+    GROUP BY name, key, lane_id, label HAVING sum(count) <> 0 ORDER BY name, key, lane_id, label
+    ON CONFLICT (name, key, lane_id, label, shard) DO UPDATE SET count = t.count + excluded.count;
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_apply_totals() RETURNS trigger LANGUAGE plpgsql AS $$
-    DECLARE
-        v_notes backstop_total_change[];
-    BEGIN
-        WITH gone AS (DELETE FROM backstop_total_change c WHERE c.xact = pg_current_xact_id() RETURNING c)
-            SELECT array_agg(gone.c) INTO v_notes FROM gone;
-        DELETE FROM backstop_total_due WHERE xact = pg_current_xact_id();
-        IF v_notes IS NOT NULL THEN
-            INSERT INTO reliability_total AS t (name, key, lane_id, label, shard, count)
-            SELECT name, key, lane_id, label, pg_backend_pid() % 16, sum(count) FROM unnest(v_notes)
-            GROUP BY name, key, lane_id, label HAVING sum(count) <> 0 ORDER BY name, key, lane_id, label
-            ON CONFLICT (name, key, lane_id, label, shard) DO UPDATE SET count = t.count + excluded.count;
-        END IF;
-        RETURN NULL;
-    END $$;
+-- One row a transaction: set off by each change, the deferred trigger would run as often as there are changes.
+CREATE OR REPLACE FUNCTION backstop_mark_outbox_due() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    -- A statement that inserted nothing sets off its triggers, too.
+    IF EXISTS (SELECT 1 FROM added) THEN
+        INSERT INTO backstop_outbox_due (xact) VALUES (pg_current_xact_id()) ON CONFLICT DO NOTHING;
+    END IF;
+    RETURN NULL;
+END $$;
 
-DROP TRIGGER IF EXISTS backstop_failure_apply ON backstop_failure_due;
-CREATE CONSTRAINT TRIGGER backstop_failure_apply
-    AFTER INSERT ON backstop_failure_due
+DROP TRIGGER IF EXISTS backstop_outbox_due ON backstop_outbox;
+CREATE TRIGGER backstop_outbox_due
+    AFTER INSERT ON backstop_outbox
+    REFERENCING NEW TABLE AS added FOR EACH STATEMENT
+    EXECUTE FUNCTION backstop_mark_outbox_due();
+
+DROP TRIGGER IF EXISTS backstop_outbox_apply ON backstop_outbox_due;
+CREATE CONSTRAINT TRIGGER backstop_outbox_apply
+    AFTER INSERT ON backstop_outbox_due
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
-    EXECUTE FUNCTION backstop_apply_failures();
+    EXECUTE FUNCTION backstop_apply_outbox();
 
-DROP TRIGGER IF EXISTS backstop_total_apply ON backstop_total_due;
-CREATE CONSTRAINT TRIGGER backstop_total_apply
-    AFTER INSERT ON backstop_total_due
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
-    EXECUTE FUNCTION backstop_apply_totals();
-
-CREATE OR REPLACE FUNCTION backstop_record_failure_changes() RETURNS trigger LANGUAGE plpgsql AS $$
+-- Puts into the outbox what each statement changes in failure groups, deaths by reason, and totals of dead letters.
+--
+-- What was counts down, what is counts up. A dead letter that moves on (replaying, recovered) stays in its group, but
+-- is not among its `dead` any more. `died` counts a death: it is dead, and at a moment at which it was not before.
+-- Changes are added up by minute, since deaths are. A group's message keeps up to 500 characters.
+--
+-- Statement triggers, since bulk operations and clean-up change thousands of rows at once.
+CREATE OR REPLACE FUNCTION backstop_record_dead_letter_changes() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
-        INSERT INTO backstop_failure_change
-            (workflow_id, lane_id, fingerprint, reason, code, message, dead, seen, died, first_at, last_at)
-        SELECT l.workflow_id, n.lane_id, n.fingerprint, n.reason, min(n.error_code),
+        INSERT INTO backstop_outbox
+            (kind, workflow_id, lane_id, fingerprint, reason, code, message, dead, seen, died, first_at, last_at)
+        SELECT 'failure', l.workflow_id, n.lane_id, n.fingerprint, n.reason, min(n.error_code),
             max(left(n.error_message, 500)),
             count(*) FILTER (WHERE n.status = 'dead'), count(*), count(*) FILTER (WHERE n.status = 'dead'),
             min(n.died_at), max(n.died_at)
         FROM after n JOIN reliability_lane l ON l.id = n.lane_id
         GROUP BY l.workflow_id, n.lane_id, n.fingerprint, n.reason, date_trunc('minute', n.died_at);
+        INSERT INTO backstop_outbox (kind, name, key, lane_id, label, count)
+        SELECT 'total', change.name, l.workflow_id, l.id, change.label, count(*) FROM after n
+            JOIN reliability_lane l ON l.id = n.lane_id,
+            LATERAL (VALUES ('letters', n.status), ('deaths', n.reason)) AS change(name, label)
+        WHERE change.name = 'letters' OR n.status = 'dead' GROUP BY 2, 3, 4, 5;
     ELSIF TG_OP = 'DELETE' THEN
-        INSERT INTO backstop_failure_change
-            (workflow_id, lane_id, fingerprint, reason, code, message, dead, seen, died, first_at, last_at)
-        SELECT l.workflow_id, o.lane_id, o.fingerprint, '', '', '', -count(*), 0, 0, min(o.died_at), max(o.died_at)
+        INSERT INTO backstop_outbox
+            (kind, workflow_id, lane_id, fingerprint, reason, code, message, dead, seen, died, first_at, last_at)
+        SELECT 'failure', l.workflow_id, o.lane_id, o.fingerprint, '', '', '', -count(*), 0, 0,
+            min(o.died_at), max(o.died_at)
         FROM before o JOIN reliability_lane l ON l.id = o.lane_id
         WHERE o.status = 'dead'
         GROUP BY l.workflow_id, o.lane_id, o.fingerprint;
+        INSERT INTO backstop_outbox (kind, name, key, lane_id, label, count)
+        SELECT 'total', 'letters', l.workflow_id, l.id, o.status, -count(*) FROM before o
+            JOIN reliability_lane l ON l.id = o.lane_id GROUP BY 3, 4, 5;
     ELSE
-        INSERT INTO backstop_failure_change
-            (workflow_id, lane_id, fingerprint, reason, code, message, dead, seen, died, first_at, last_at)
-        SELECT workflow_id, lane_id, fingerprint, reason, min(code),
+        INSERT INTO backstop_outbox
+            (kind, workflow_id, lane_id, fingerprint, reason, code, message, dead, seen, died, first_at, last_at)
+        SELECT 'failure', workflow_id, lane_id, fingerprint, reason, min(code),
             max(left(message, 500)), sum(dead), sum(seen), sum(died), min(died_at), max(died_at)
         FROM (
             SELECT l.workflow_id, o.lane_id, o.fingerprint, '' AS reason, '' AS code, '' AS message,
@@ -476,43 +505,59 @@ BEGIN
             WHERE (n.fingerprint, n.lane_id) IS DISTINCT FROM (o.fingerprint, o.lane_id)
                 OR n.status = 'dead' AND (o.status <> 'dead' OR n.died_at <> o.died_at)
         ) AS change
+        -- The minute matters for deaths alone: without one, all changes of a group are one row.
         GROUP BY workflow_id, lane_id, fingerprint, reason,
             CASE WHEN died > 0 THEN date_trunc('minute', died_at) END;
-    END IF;
-    IF FOUND THEN
-        INSERT INTO backstop_failure_due (xact) VALUES (pg_current_xact_id()) ON CONFLICT DO NOTHING;
+        INSERT INTO backstop_outbox (kind, name, key, lane_id, label, count)
+        SELECT 'total', change.name, coalesce(l.workflow_id::text, ''), change.lane_id, change.label, sum(change.count)
+        FROM (
+            SELECT moved.name, moved.lane_id, moved.label, moved.count FROM before o JOIN after n ON n.id = o.id,
+                LATERAL (VALUES ('letters', o.lane_id, o.status, -1), ('letters', n.lane_id, n.status, 1))
+                    AS moved(name, lane_id, label, count)
+            WHERE (n.status, n.lane_id) IS DISTINCT FROM (o.status, o.lane_id)
+            UNION ALL
+            SELECT 'deaths', n.lane_id, n.reason, 1 FROM before o JOIN after n ON n.id = o.id
+            WHERE n.status = 'dead' AND n.died_at <> o.died_at
+            UNION ALL
+            -- Of no lane (0). The demo's dead letters, whose ids have this pattern, do not count as expired.
+            SELECT 'expired', 0, '', 1 FROM before o JOIN after n ON n.id = o.id
+            WHERE n.status = 'archived' AND o.status <> 'archived' AND n.id::text NOT LIKE '%-7de0-8de0-%'
+        ) AS change LEFT JOIN reliability_lane l ON l.id = change.lane_id GROUP BY 2, 3, 4, 5;
     END IF;
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_reset_failure_groups() RETURNS trigger LANGUAGE plpgsql AS $$
+-- TRUNCATE has no transition tables; after it, no dead letter is left. It does not use the outbox: it locks the whole
+-- table anyway.
+CREATE OR REPLACE FUNCTION backstop_reset_dead_letter_counts() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE reliability_failuregroup SET dead = 0 WHERE dead <> 0;
+    DELETE FROM reliability_total WHERE name = 'letters';
     RETURN NULL;
 END $$;
 
-DROP TRIGGER IF EXISTS backstop_failure_delete ON reliability_deadletter;
-CREATE TRIGGER backstop_failure_delete
-    AFTER DELETE ON reliability_deadletter
-    REFERENCING OLD TABLE AS before FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_record_failure_changes();
-
-DROP TRIGGER IF EXISTS backstop_failure_insert ON reliability_deadletter;
-CREATE TRIGGER backstop_failure_insert
+DROP TRIGGER IF EXISTS backstop_dead_letter_insert ON reliability_deadletter;
+CREATE TRIGGER backstop_dead_letter_insert
     AFTER INSERT ON reliability_deadletter
     REFERENCING NEW TABLE AS after FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_record_failure_changes();
+    EXECUTE FUNCTION backstop_record_dead_letter_changes();
 
-DROP TRIGGER IF EXISTS backstop_failure_update ON reliability_deadletter;
-CREATE TRIGGER backstop_failure_update
+DROP TRIGGER IF EXISTS backstop_dead_letter_update ON reliability_deadletter;
+CREATE TRIGGER backstop_dead_letter_update
     AFTER UPDATE ON reliability_deadletter
     REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_record_failure_changes();
+    EXECUTE FUNCTION backstop_record_dead_letter_changes();
 
-CREATE OR REPLACE TRIGGER backstop_failure_truncate
+DROP TRIGGER IF EXISTS backstop_dead_letter_delete ON reliability_deadletter;
+CREATE TRIGGER backstop_dead_letter_delete
+    AFTER DELETE ON reliability_deadletter
+    REFERENCING OLD TABLE AS before FOR EACH STATEMENT
+    EXECUTE FUNCTION backstop_record_dead_letter_changes();
+
+CREATE OR REPLACE TRIGGER backstop_dead_letter_truncate
     AFTER TRUNCATE ON reliability_deadletter
     FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_reset_failure_groups();
+    EXECUTE FUNCTION backstop_reset_dead_letter_counts();
 
 -- When a replay of a bulk operation ends, counts how, and wakes the operation if it waits for that.
 --
@@ -626,98 +671,36 @@ CREATE OR REPLACE TRIGGER backstop_total_repeat
     FOR EACH ROW
     EXECUTE FUNCTION backstop_count_stripe();
 
-CREATE OR REPLACE FUNCTION backstop_record_dead_letter_totals() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF TG_OP = 'INSERT' THEN
-        INSERT INTO backstop_total_change (name, key, lane_id, label, count)
-        SELECT note.name, l.workflow_id, l.id, note.label, count(*) FROM after n
-            JOIN reliability_lane l ON l.id = n.lane_id,
-            LATERAL (VALUES ('letters', n.status), ('deaths', n.reason)) AS note(name, label)
-        WHERE note.name = 'letters' OR n.status = 'dead' GROUP BY 1, 2, 3, 4;
-    ELSIF TG_OP = 'DELETE' THEN
-        INSERT INTO backstop_total_change (name, key, lane_id, label, count)
-        SELECT 'letters', l.workflow_id, l.id, o.status, -count(*) FROM before o
-            JOIN reliability_lane l ON l.id = o.lane_id GROUP BY 2, 3, 4;
-    ELSE
-        INSERT INTO backstop_total_change (name, key, lane_id, label, count)
-        SELECT change.name, l.workflow_id, l.id, change.label, sum(change.count) FROM (
-            SELECT note.name, note.lane_id, note.label, note.count FROM before o JOIN after n ON n.id = o.id,
-                LATERAL (VALUES ('letters', o.lane_id, o.status, -1), ('letters', n.lane_id, n.status, 1))
-                    AS note(name, lane_id, label, count)
-            WHERE (n.status, n.lane_id) IS DISTINCT FROM (o.status, o.lane_id)
-            UNION ALL
-            SELECT 'deaths', n.lane_id, n.reason, 1 FROM before o JOIN after n ON n.id = o.id
-            WHERE n.status = 'dead' AND n.died_at <> o.died_at
-        ) AS change JOIN reliability_lane l ON l.id = change.lane_id GROUP BY 1, 2, 3, 4;
-        INSERT INTO backstop_total_change (name, key, lane_id, label, count)
-        SELECT 'expired', '', 0, '', count(*) FROM before o JOIN after n ON n.id = o.id
-        WHERE n.status = 'archived' AND o.status <> 'archived'
-            AND n.id::text NOT LIKE '%-7de0-8de0-%' HAVING count(*) > 0;  -- the demo's never were
-    END IF;
-    RETURN NULL;
-END $$;
-
-CREATE OR REPLACE FUNCTION backstop_reset_dead_letter_totals() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    DELETE FROM reliability_total WHERE name = 'letters';
-    RETURN NULL;
-END $$;
-
+-- Puts into the outbox what is counted in totals and is rare: ended deliveries, executions, breaker transitions.
+--
+-- Triggers, so that nothing is missed, whoever writes. What is frequent is counted by `add_results.sql`.
 CREATE OR REPLACE FUNCTION backstop_record_ended_delivery() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO backstop_total_change (name, key, lane_id, label, count)
-        SELECT 'ended', workflow_id, id, NEW.state, 1 FROM reliability_lane WHERE id = NEW.lane_id;
+    INSERT INTO backstop_outbox (kind, name, key, lane_id, label, count)
+        SELECT 'total', 'ended', workflow_id, id, NEW.state, 1 FROM reliability_lane WHERE id = NEW.lane_id;
     RETURN NULL;
 END $$;
 
 CREATE OR REPLACE FUNCTION backstop_record_execution() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO backstop_total_change (name, key, lane_id, label, count)
-        SELECT 'executions', workflow_id, id, NEW.status, 1 FROM reliability_lane WHERE id = NEW.lane_id;
+    INSERT INTO backstop_outbox (kind, name, key, lane_id, label, count)
+        SELECT 'total', 'executions', workflow_id, id, NEW.status, 1 FROM reliability_lane WHERE id = NEW.lane_id;
     RETURN NULL;
 END $$;
 
 CREATE OR REPLACE FUNCTION backstop_record_breaker_transition() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO backstop_total_change (name, key, lane_id, label, count)
-        SELECT 'transitions', coalesce(l.workflow_id::text, ''), coalesce(l.id, 0), NEW.to_state, 1
+    -- The instance's breaker has no lane: key '' and lane 0.
+    INSERT INTO backstop_outbox (kind, name, key, lane_id, label, count)
+        SELECT 'total', 'transitions', coalesce(l.workflow_id::text, ''), coalesce(l.id, 0), NEW.to_state, 1
         FROM reliability_breaker b LEFT JOIN reliability_lane l ON l.id = b.lane_id WHERE b.id = NEW.breaker_id;
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION backstop_mark_totals_dirty() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    INSERT INTO backstop_failure_due (xact) VALUES (pg_current_xact_id()) ON CONFLICT DO NOTHING;
-    INSERT INTO backstop_total_due (xact) VALUES (pg_current_xact_id()) ON CONFLICT DO NOTHING;
-    RETURN NULL;
-END $$;
-
-DROP TRIGGER IF EXISTS backstop_total_delete ON reliability_deadletter;
-CREATE TRIGGER backstop_total_delete
-    AFTER DELETE ON reliability_deadletter
-    REFERENCING OLD TABLE AS before FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_record_dead_letter_totals();
-
-DROP TRIGGER IF EXISTS backstop_total_insert ON reliability_deadletter;
-CREATE TRIGGER backstop_total_insert
-    AFTER INSERT ON reliability_deadletter
-    REFERENCING NEW TABLE AS after FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_record_dead_letter_totals();
-
-DROP TRIGGER IF EXISTS backstop_total_update ON reliability_deadletter;
-CREATE TRIGGER backstop_total_update
-    AFTER UPDATE ON reliability_deadletter
-    REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_record_dead_letter_totals();
-
-CREATE OR REPLACE TRIGGER backstop_total_truncate
-    AFTER TRUNCATE ON reliability_deadletter
-    FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_reset_dead_letter_totals();
-
+-- The WHEN clause keeps all other deliveries, which are nearly all, from calling the function.
 CREATE OR REPLACE TRIGGER backstop_total_ended
     AFTER UPDATE OF state ON reliability_delivery
-    FOR EACH ROW WHEN (((new.state = ANY (ARRAY['cancelled'::text, 'skipped'::text])) AND (old.state <> new.state)))
+    FOR EACH ROW WHEN (NEW.state IN ('cancelled', 'skipped') AND OLD.state <> NEW.state)
     EXECUTE FUNCTION backstop_record_ended_delivery();
 
 CREATE OR REPLACE TRIGGER backstop_total_execution
@@ -727,18 +710,13 @@ CREATE OR REPLACE TRIGGER backstop_total_execution
 
 CREATE OR REPLACE TRIGGER backstop_total_execution_again
     AFTER UPDATE OF status ON reliability_execution
-    FOR EACH ROW WHEN ((new.status <> old.status))
+    FOR EACH ROW WHEN (NEW.status <> OLD.status)
     EXECUTE FUNCTION backstop_record_execution();
 
 CREATE OR REPLACE TRIGGER backstop_total_transition
     AFTER INSERT ON reliability_breakertransition
     FOR EACH ROW
     EXECUTE FUNCTION backstop_record_breaker_transition();
-
-CREATE OR REPLACE TRIGGER backstop_totals_dirty
-    AFTER INSERT ON backstop_total_change
-    FOR EACH STATEMENT
-    EXECUTE FUNCTION backstop_mark_totals_dirty();
 
 -- Takes the locks under which a transaction may write a wake-up that other transactions rely on; never waits.
 --
