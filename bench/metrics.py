@@ -94,7 +94,7 @@ def _fill() -> None:
             cursor.execute(LETTER, values)
         cursor.execute(TOTALS)
         cursor.execute(COUNTS)
-        cursor.execute("SELECT backstop_recount_letters()")
+        cursor.execute("SELECT backstop_recount_dead_letters()")
         cursor.execute("SET session_replication_role = DEFAULT")
         cursor.execute("VACUUM ANALYZE reliability_delivery, reliability_deadletter, reliability_total")
 

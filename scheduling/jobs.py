@@ -1,7 +1,7 @@
 """Runs cron jobs: what a ping becomes.
 
     ping -> look: the job, the clock, the switch (one query) -> slots: which run is it?
-         -> backstop_run_cron (migration 0002): repeat? overlap? runs, deliveries, ping: one statement, one transaction
+         -> `sql/cron_run.sql`: repeat? overlap? runs, deliveries, ping: one statement, one transaction
 
 What n8n gets: `{"job", "run", "slot", "triggered_at", "missed", "missed_since", "data"}`, under the idempotency key
 `cron:<job>:<the run's key>`. A run's key is its slot, or what the caller names it.
@@ -46,9 +46,11 @@ SELECT clock_timestamp(),
     {COLUMNS.sql}
 FROM scheduling_cronjob j WHERE j.slug = %s
 """  # noqa: S608  # names of our own models
-RUN = (
-    "SELECT * FROM backstop_run_cron(backstop_from(%s, %s, %s), %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+RUN = """
+SELECT * FROM backstop_run_cron(
+    backstop_set_request_context(%s, %s, %s), %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s
 )
+"""
 
 
 class Disabled(Conflict):

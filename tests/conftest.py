@@ -31,7 +31,7 @@ def _groups_at_once(request):
     if in_one and (marker or "db" in request.fixturenames) and not (marker and marker.kwargs.get("transaction")):
         request.getfixturevalue("db")
         with connection.cursor() as cursor:
-            cursor.execute("SET CONSTRAINTS backstop_failure_apply, backstop_total_apply IMMEDIATE")
+            cursor.execute("SET CONSTRAINTS backstop_outbox_apply IMMEDIATE")
 
 
 @pytest.fixture

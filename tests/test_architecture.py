@@ -13,7 +13,11 @@ LEVELS: tuple[dict[str, str], ...] = (
     {"errors": "exceptions that an interface turns into an answer"},
     {"formats": "pure reading and writing of JSON and of archives' lines"},
     {"policies": "pure decisions: values in, a verdict out"},
-    {"models": "fields, constraints, querysets, one-row changes", "checks": "system checks of the configuration"},
+    {
+        "models": "fields, constraints, querysets, one-row changes",
+        "sql": "every SQL function and trigger",
+        "checks": "system checks of the configuration",
+    },
     {"core": "what every domain stands on: clock, audit log, lock waits, request context"},
     {"queue": "wake-ups, tasks and the worker; all that knows Procrastinate"},
     {"transport": "HTTP requests to other services; all that opens a socket"},

@@ -2,8 +2,8 @@
 
 The operation's row is locked and its cursor moves with what was done, in one transaction with the wake-up for the
 step after: a step that crashed is done again as a whole, and of two workers at once one leaves it to the other. A step
-that has only ends to wait for says so in a transaction of its own (`settle_down`), and the end wakes it (migration
-0012).
+that has only ends to wait for says so in a transaction of its own (`settle_down`), and the end wakes it
+(`sql/trigger_operation_results.sql`).
 """
 
 from collections.abc import Sequence
@@ -84,7 +84,7 @@ def settle_down(*, operation_id: UUID, now: datetime) -> datetime | None:
     The full lock of the row waits for the ends that are just being written, and keeps others out.
     """
     with lock_waits.bounded():
-        # The full lock: only that waits for the key share of those who are just writing an end (migration 0012).
+        # Only the full lock conflicts with the key share of `backstop_count_operation_result`.
         operation = Operation.objects.select_for_update().get(pk=operation_id)
         if operation.state != OperationState.RUNNING:
             return None

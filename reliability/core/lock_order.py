@@ -9,7 +9,7 @@
 4. Rows that are only ever written under another row's lock have no place in the order: a lane's breaker, its rate,
    totals and roll-ups (the lane's lock), attempts (the delivery's), runs and pings (the cron job's).
 5. What triggers count (`AT_COMMIT`) is locked when the transaction commits, whatever it did before, in the order of
-   its keys (migrations 0011, 0017 and 0024).
+   its keys (`sql/trigger_apply_outbox.sql`).
 6. Nobody waits for wake-ups: neither for a lane's advisory locks nor for a job's row (`reliability.queue`).
 
 How long a transaction waits for a lock:

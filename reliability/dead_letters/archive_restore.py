@@ -26,7 +26,7 @@ from . import archive_store
 
 # A row that is made again was counted among its group's when it died: here it is not once more.
 NOT_SEEN_AGAIN = """
-UPDATE backstop_failure_change c SET seen = 0 WHERE c.xact = pg_current_xact_id() AND EXISTS (
+UPDATE backstop_outbox c SET seen = 0 WHERE c.xact = pg_current_xact_id() AND c.kind = 'failure' AND EXISTS (
     SELECT 1 FROM reliability_failuregroup g WHERE g.workflow_id = c.workflow_id AND g.fingerprint = c.fingerprint)
 """
 DIED_AGAIN = "its delivery has another dead letter in the queue"

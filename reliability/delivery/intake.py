@@ -1,6 +1,6 @@
 """Accepts triggers: one delivery per idempotency key, kept with its wake-up in one transaction.
 
-The usual way through is a single statement, whose function (migration 0003) finds the lane, inserts the
+The usual way through is a single statement, whose function (`sql/accept.sql`) finds the lane, inserts the
 delivery and plans the wake-up. What it leaves out is looked at afterwards: a lane's first delivery, a repeat, a
 lane that skips unchanged payloads. `accept_by_key` checks the caller's API key in the same statement.
 
@@ -34,19 +34,19 @@ from reliability.models import (
 from reliability.models.ids import uuid7
 
 ACCEPT_ONE = """
-SELECT %s, accepted.* FROM backstop_accept(backstop_from(%s, %s, %s), %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-    AS accepted
+SELECT %s, accepted.*
+FROM backstop_accept(backstop_set_request_context(%s, %s, %s), %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS accepted
 """
 ACCEPT_MANY = """
 SELECT input.id, accepted.* FROM (SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[],
     %s::bytea[], %s::timestamptz[], %s::timestamptz[], %s::text[], %s::bool[], %s::bool[], %s::timestamptz[])
     AS t(id, workflow, tenant, key, payload, digest, due, expires, source, stale, skipping, now)) AS input,
-    LATERAL backstop_accept(backstop_from(id, %s, %s), workflow, tenant, key, payload, digest, due, expires, source,
-        stale, skipping, now) AS accepted
+    LATERAL backstop_accept(backstop_set_request_context(id, %s, %s), workflow, tenant, key, payload, digest, due,
+        expires, source, stale, skipping, now) AS accepted
 """
 
 ACCEPT_BY_KEY = """
-SELECT * FROM backstop_accept_by_key(%s, %s, %s, backstop_from(%s, %s, %s), %s, %s, %s, %s, %s)
+SELECT * FROM backstop_accept_by_key(%s, %s, %s, backstop_set_request_context(%s, %s, %s), %s, %s, %s, %s, %s)
 """
 
 
@@ -111,8 +111,8 @@ def accept_by_key(
 ) -> tuple[Delivery, Trigger] | None:
     """Keep a new trigger for whoever has the API key, in one statement; return its delivery, and it with its tenant.
 
-    `None`: nothing was kept, and all is to be looked at closer, from the key on (migration 0021). `tenant` is the one
-    asked for, if any. The trigger has no expiry.
+    `None`: nothing was kept, and all is to be looked at closer, from the key on (`sql/accept_by_key.sql`). `tenant` is
+    the one asked for, if any. The trigger has no expiry.
     """
     own = request_context.take_own_id()
     line = _line(trigger, own)

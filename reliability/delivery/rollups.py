@@ -1,8 +1,8 @@
 """What the charts and the metrics are drawn from, kept by the transactions that settle deliveries.
 
-One statement (migration 0017) counts in a lane's total, its minute and its hour. Whoever counts holds the lane's lock,
-so that nobody waits for a row here. What died for which reason, and what was cancelled or skipped, is counted by the
-database itself (migrations 0011 and 0017).
+One statement (`sql/add_results.sql`) counts in a lane's total, its minute and its hour. Whoever counts holds the lane's
+lock, so that nobody waits for a row here. What died for which reason, and what was cancelled or skipped, is counted by
+triggers (`sql/trigger_dead_letter_changes.sql`, `sql/trigger_total_changes.sql`).
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from django.db import connection
 from reliability.models import LATENCY_EDGES, RESULTS
 from reliability.policies import histogram
 
-COUNT = "SELECT backstop_count(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+COUNT = "SELECT backstop_add_results(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ class Permit:
 
 
 def ask(*, workflow: str, tenant: str, key_id: UUID) -> Permit:
-    """Ask for leave, with the key `key_id`, whose use is noted. One statement.
+    """Ask for leave, with the key `key_id`, whose use is noted. One statement (`sql/permit.sql` says why).
 
     Raises `UnknownWorkflow`, and `Unavailable` with the time to wait while the breaker is open or the workflow
     paused.

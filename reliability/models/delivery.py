@@ -66,9 +66,9 @@ class Delivery(models.Model):
     unpublished workflow use none up). `lease_until` ends a worker's claim while sending, and the wait for a
     report while awaiting one. `reported` is what n8n said of the present attempt before its answer was settled.
     `request_id` is that of the request that made it, unless that is its own id (`request`); `traceparent` is
-    that request's place in a trace. The statement that inserts it says both (`backstop_from`, migration 0022).
+    that request's place in a trace. The statement that inserts it sets both (`sql/set_request_context.sql`).
     `refused_at` is when a gateway first refused this delivery. While `waits_for` names an earlier delivery, this
-    one is held, whatever its `due_at`; the database lets it go when that one ends (migration 0006).
+    one is held, whatever its `due_at`; a trigger releases it when that one ends.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

@@ -25,7 +25,7 @@ RESULTS: tuple[str, ...] = (
 
 
 class LaneTotal(models.Model):
-    """What a lane ever did, written under its lock by whoever settles its deliveries (migration 0017).
+    """What a lane ever did, written under its lock by whoever settles its deliveries (`sql/`).
 
     `results` counts attempts by `RESULTS`. `durations` of requests and `latencies` from accepted to delivered are
     counted by `LATENCY_EDGES`, and summed in milliseconds.

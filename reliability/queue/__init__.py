@@ -2,7 +2,7 @@
 
 A wake-up says "look at this lane". It carries nothing that the delivery rows do not say better, so that one
 too many does no harm. That none is missing is kept by three rules, whose SQL half is `backstop_wake`,
-`backstop_wake_at` and `backstop_requeue` (migrations 0002 and 0030; bulk operations have theirs in 0012):
+`backstop_wake_at` and `backstop_requeue` (`reliability/sql/`; bulk operations have `wake_operation.sql`):
 
 1. A wake-up is written in the transaction that made it necessary. Where one waits already (a queueing lock per lane),
    that one serves; who relies on it holds the lane's advisory lock, shared, until its transaction ends.

@@ -34,7 +34,7 @@ OPERATIONS: LiteralString = """
 SELECT id FROM reliability_operation
 WHERE state = 'running' OR (state IN ('cancelled', 'stopped') AND next_at IS NOT NULL) ORDER BY id
 """
-WAKE_OPERATION: LiteralString = "SELECT backstop_operate(%(operation)s, clock_timestamp())"
+WAKE_OPERATION: LiteralString = "SELECT backstop_wake_operation(%(operation)s, clock_timestamp())"
 
 LOOK_UPS: LiteralString = """
 SELECT id, look_up_at AS due FROM reliability_failurereport

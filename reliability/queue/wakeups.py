@@ -53,12 +53,12 @@ def try_barrier(*, lane_id: int) -> bool:
 
 def work_on(*, operation_id: UUID, at: datetime) -> None:
     """Have a bulk operation's next step done at `at`, and a look at it a little later, if a worker dies with it."""
-    _call("SELECT backstop_operate(%s, %s)", [operation_id, at])
+    _call("SELECT backstop_wake_operation(%s, %s)", [operation_id, at])
 
 
 def stand_by(*, operation_id: UUID, at: datetime) -> None:
     """Have a bulk operation looked at a little after `at`, when a step is due for which others will come."""
-    _call("SELECT backstop_operate_stand_by(%s, %s)", [operation_id, at])
+    _call("SELECT backstop_wake_operation_standby(%s, %s)", [operation_id, at])
 
 
 def forget(*, lane_ids: Iterable[int]) -> None:

@@ -4,7 +4,7 @@
    the one that fitted is still active, so that a retired secret ends at once, and a new one is read where none fits.
 2. Stripe's own code verifies the raw bytes against each of them. It refuses old timestamps alone; those of the
    future are refused here.
-3. One statement (migration 0007) keeps the event, its deliveries and their wake-ups, or counts a repeat.
+3. One statement (`sql/record_stripe_event.sql`) keeps the event, its deliveries and their wake-ups, or counts a repeat.
 
 A refusal leaves a row of its own, with nothing of what the request held.
 """
@@ -34,10 +34,11 @@ from reliability.policies.stripe_event import Event
 # Seconds, in both directions; Stripe's own default.
 TOLERANCE = 300
 RECORD = """
-SELECT result, missing
-FROM backstop_stripe_record(backstop_from(%s, %s, %s), %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+SELECT result, missing FROM backstop_record_stripe_event(
+    backstop_set_request_context(%s, %s, %s), %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s
+)
 """
-REFUSE = "SELECT backstop_stripe_refuse(%s, %s, %s)"
+REFUSE = "SELECT backstop_record_stripe_refusal(%s, %s, %s)"
 
 logger = logging.getLogger(__name__)
 

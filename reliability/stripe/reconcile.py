@@ -203,7 +203,7 @@ def _wanted(types: Iterable[str]) -> Iterator[str]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT type FROM unnest(%s::text[]) AS type WHERE EXISTS (SELECT 1 FROM reliability_workflow"
-            " WHERE stripe_events <> '{}' AND backstop_matches(stripe_events, type))",
+            " WHERE stripe_events <> '{}' AND backstop_match_event_type(stripe_events, type))",
             [sorted(types)],
         )
         yield from (row[0] for row in cursor.fetchall())

@@ -1,4 +1,4 @@
-"""What the first groups may do with cron jobs. A group that an installation took away stays away."""
+"""What the first groups may do with cron jobs. A group that an installation deleted is not created again."""
 
 from django.apps import apps as installed
 from django.contrib.auth.management import create_permissions
@@ -10,8 +10,8 @@ LEAD = (*OPERATOR, "add_cronjob", "change_cronjob")
 GROUPS = {"viewers": VIEWER, "operators": OPERATOR, "leads": LEAD}
 
 
-def give(apps, schema_editor):
-    """Permissions are otherwise made after the last migration, so they are made here first."""
+def grant(apps, schema_editor):
+    """Django creates permissions after the last migration, which is too late here, so they are created first."""
     create_permissions(installed.get_app_config("scheduling"), verbosity=0, using=schema_editor.connection.alias)
     group, permission = apps.get_model("auth", "Group"), apps.get_model("auth", "Permission")
     for name, codenames in GROUPS.items():
@@ -22,10 +22,10 @@ def give(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("scheduling", "0002_run"),
-        ("reliability", "0004_groups"),
+        ("scheduling", "0002_sql"),
+        ("reliability", "0005_groups"),
         ("auth", "0012_alter_user_first_name_max_length"),
         ("contenttypes", "0002_remove_content_type_name"),
     ]
 
-    operations = [migrations.RunPython(give, migrations.RunPython.noop)]
+    operations = [migrations.RunPython(grant, migrations.RunPython.noop)]

@@ -1,6 +1,5 @@
 """Kinds of failure, and the groups and counts that the database keeps of them."""
 
-import importlib
 import threading
 from datetime import timedelta
 
@@ -231,26 +230,5 @@ def test_many_at_once_neither_lose_count_nor_wait_in_a_circle(workflow, letter):
     assert same()
     assert sum(kept().values()) == DeadLetter.objects.filter(status="dead").count() > 0
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT (SELECT count(*) FROM backstop_failure_change), (SELECT count(*) FROM backstop_failure_due)"
-        )
+        cursor.execute("SELECT (SELECT count(*) FROM backstop_outbox), (SELECT count(*) FROM backstop_outbox_due)")
         assert cursor.fetchone() == (0, 0)
-
-
-@pytest.mark.django_db(transaction=True)
-def test_what_was_buried_before_kinds_were_known_gets_one(letter):
-    migration = importlib.import_module("reliability.migrations.0011_failure_groups")
-    made = [letter(f"No client {n}", reason="", fingerprint="") for n in range(5)]
-    made.append(letter("Too slow", code="read_timeout", reason="", fingerprint="", status="recovered"))
-    DeadLetter.objects.bulk_create(made)
-    assert not FailureGroup.objects.exists()
-    migration.BATCH, before = 2, migration.BATCH
-    try:
-        with connection.schema_editor() as editor:
-            migration.fill(None, editor)
-            migration.fill(None, editor)
-    finally:
-        migration.BATCH = before
-    assert {kind(one) for one in made} == {expected("http_500", "No client 1"), expected("read_timeout", "Too slow")}
-    assert groups() == {("http_500", 5, 5), ("read_timeout", 0, 1)}
-    assert not DeathRollup.objects.filter(reason="timeout").exists()

@@ -50,7 +50,11 @@ def schema_of_old(old):
     """The database as the old code's migrations left it; as today's again afterwards."""
     for app in ("scheduling", "reliability"):
         names = sorted(path.stem for path in (old / app / "migrations").glob("0*.py"))
-        ahead = {path.stem for path in (ROOT / app / "migrations").glob("0*.py")} - set(names)
+        present = {path.stem for path in (ROOT / app / "migrations").glob("0*.py")}
+        if unknown := sorted(set(names) - present):
+            # There is no way from such a database to today's (docs/upgrade.md), and so nothing to try.
+            pytest.skip(f"The migrations started anew since the old code: {app}.{unknown[0]} is no longer there.")
+        ahead = present - set(names)
         if ahead:
             call_command("migrate", app, names[-1] if names else "zero", verbosity=0)
     yield

@@ -325,7 +325,7 @@ def test_many_at_once_count_each_change_once_and_wait_for_nobody(workflow, accep
     seen = scrape()
     assert (outcomes(seen, "one"), outcomes(seen, "other")) == ((0, 0, 40, 0), (0, 0, 40, 0))
     with connection.cursor() as cursor:
-        cursor.execute("SELECT (SELECT count(*) FROM backstop_total_change), (SELECT count(*) FROM backstop_total_due)")
+        cursor.execute("SELECT (SELECT count(*) FROM backstop_outbox), (SELECT count(*) FROM backstop_outbox_due)")
         assert cursor.fetchone() == (0, 0)
 
 
@@ -355,22 +355,39 @@ def test_a_recount_says_what_the_triggers_say(workflow, scrape):
         create.report(report=create.Report("echo", "default", "{}", f"it failed {n}"), now=clock.now())
     for _ in range(2):
         with connection.cursor() as cursor:
-            cursor.execute("SELECT backstop_recount_letters()")
+            cursor.execute("SELECT backstop_recount_dead_letters()")
         assert scrape()("backstop_dlq_entries", status="dead") == 3
     Total.objects.filter(name="letters").delete()
     with connection.cursor() as cursor:
-        cursor.execute("SELECT backstop_recount_letters()")
+        cursor.execute("SELECT backstop_recount_dead_letters()")
     assert scrape()("backstop_dlq_entries", status="dead") == 3
     assert not LaneTotal.objects.exists()
 
 
-def test_at_commit_groups_come_before_totals_whatever_was_touched_first():
-    note = "INSERT INTO backstop_total_change (name, key, lane_id, label, count) VALUES ('ended', '', 0, 'x', 1)"
-    owed = "SELECT count(*) FROM backstop_failure_due WHERE xact = pg_current_xact_id()"
+def test_at_commit_groups_come_before_deaths_and_totals_whatever_was_touched_first(workflow, accept):
+    """All transactions lock what they count in this order, so that no two wait for each other."""
+    workflow(paused=True)
+    made = accept()
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(note)
-        cursor.execute(owed)
-        assert cursor.fetchone() == (1,)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM backstop_failure_due")
-        assert cursor.fetchone() == (0,)
+        control.cancel(delivery_id=made.pk, actor=ACTOR, now=clock.now())
+        create.report(report=create.Report("echo", "default", "{}", "it failed"), now=clock.now())
+        cursor.execute("SELECT count(*) FROM backstop_outbox_due WHERE xact = pg_current_xact_id()")
+        assert cursor.fetchone() == (1,), "however many changes there are"
+        cursor.execute("SET CONSTRAINTS backstop_outbox_apply IMMEDIATE")
+        tables = ("reliability_failuregroup", "reliability_deathrollup", "reliability_total")
+        found = []
+        for table in tables:
+            cursor.execute(f"SELECT min(cmin::text::int), max(cmin::text::int) FROM {table}")
+            found += cursor.fetchone()
+        assert found == sorted(found), "cmin numbers a transaction's commands"
+        cursor.execute("SELECT (SELECT count(*) FROM backstop_outbox), (SELECT count(*) FROM backstop_outbox_due)")
+        assert cursor.fetchone() == (0, 0)
+
+
+def test_a_transaction_that_changes_no_count_leaves_nothing_to_apply(workflow):
+    create.report(report=create.Report(workflow().slug, "default", "{}", "it failed"), now=clock.now())
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("UPDATE reliability_deadletter SET retry_count = retry_count + 1")
+        cursor.execute("UPDATE reliability_deadletter SET status = 'purged' WHERE false")
+        cursor.execute("SELECT (SELECT count(*) FROM backstop_outbox), (SELECT count(*) FROM backstop_outbox_due)")
+        assert cursor.fetchone() == (0, 0)

@@ -25,7 +25,8 @@ out here.
 
 def page() -> str:
     """Return the page: a list, then each command with its arguments."""
-    found = sorted(name for name, app in get_commands().items() if app in APPS)
+    # `migrate` is Django's with a check before it: its arguments are in Django's documentation.
+    found = sorted(name for name, app in get_commands().items() if app in APPS and name != "migrate")
     loaded = {name: load_command_class(get_commands()[name], name) for name in found}
     heads = table(("command", "does"), [(f"[{code(name)}](#{name})", _help(one)) for name, one in loaded.items()])
     return INTRODUCTION + heads + "\n" + "\n".join(_section(name, one) for name, one in loaded.items())

@@ -35,7 +35,7 @@ M = TypeVar("M", bound=models.Model)
 # The demo's dead letters stay for a look, however short the time they would have.
 KEPT = timedelta(days=14)
 # The database counts failures when a transaction commits; this has it done before.
-APPLY_COUNTS = "SET CONSTRAINTS backstop_failure_apply, backstop_total_apply IMMEDIATE"
+APPLY_COUNTS = "SET CONSTRAINTS backstop_outbox_apply IMMEDIATE"
 HEADERS = {"content-type": "application/json; charset=utf-8", "x-powered-by": "n8n"}
 
 

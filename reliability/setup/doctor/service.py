@@ -20,6 +20,7 @@ from reliability import queue
 from reliability.core import clock
 from reliability.dead_letters import archive, archive_store
 from reliability.models import Archive, ArchiveState, Lane, Workflow
+from reliability.setup import older_database
 
 from .findings import Check, Finding, failure, ok, skipped, warning
 
@@ -86,6 +87,9 @@ def database() -> Iterator[Finding]:
 
 
 def migrations() -> Iterator[Finding]:
+    if earlier := older_database.found():
+        yield failure(earlier, older_database.advice())
+        return
     executor = MigrationExecutor(connection)
     missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if missing:
