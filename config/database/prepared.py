@@ -31,13 +31,17 @@ class PreparedCursor(psycopg.Cursor[Any]):
 
 
 def prepared_cursor() -> CursorWrapper:
-    """Return a cursor of this thread's connection that prepares what it executes, where that can be done."""
+    """Return a cursor that prepares what it executes, where the session is the server's own.
+
+    Behind a pooler it is an ordinary cursor.
+    """
     wrapper = cast(DatabaseWrapper, connection)
+    wrapper.ensure_connection()  # only a connected session knows whether it takes limits
+    if not wrapper.takes_limits:
+        return wrapper.cursor()
     now = time.monotonic()
-    if wrapper.connection is None or now - wrapper.planned_at >= PLANNED:
+    if now - wrapper.planned_at >= PLANNED:
         with wrapper.cursor() as cursor:
             cursor.execute("DISCARD PLANS")
         wrapper.planned_at = now
-    if not wrapper.takes_limits:
-        return wrapper.cursor()
     return CursorWrapper(PreparedCursor(wrapper.connection), wrapper)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from django.db import Error, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from config.database import prepared
 from config.database.prepared import prepared_cursor
@@ -102,7 +103,9 @@ def test_nothing_is_prepared_behind_a_pooler(mode, monkeypatch):
             connection.close()
             patch.setitem(connection.settings_dict, "HOST", "127.0.0.1")
             patch.setitem(connection.settings_dict, "PORT", str(running.port))
-            assert run(1) == []
+            with CaptureQueriesContext(connection) as queries:
+                assert run(1) == []
+            assert not [query for query in queries if "DISCARD" in query["sql"]]
             assert known() == []
             connection.close()
     finally:
