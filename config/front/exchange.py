@@ -46,7 +46,7 @@ class Service:
 def origin_of(scope: Scope) -> request_context.RequestContext:
     """Return the id of a request, as `config.entrance` gives it."""
     given, trace = environ.header(scope, b"x-request-id"), environ.header(scope, b"traceparent")
-    return request_context.read(given=given, traceparent=trace)
+    return request_context.from_headers(given=given, traceparent=trace)
 
 
 def kind_of(role: Role) -> Kind:

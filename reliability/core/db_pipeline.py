@@ -2,7 +2,7 @@
 
 A process that is stopped within a pipeline leaves a session that waits for its next message: neither the limit for
 statements nor the one for idle transactions ends that. So the transaction needs a limit of its own
-(`LIMIT`), which PostgreSQL knows from version 17 on. On an older server statements go one by one.
+(`SET_TRANSACTION_TIMEOUT`), which PostgreSQL knows from version 17 on. On an older server statements go one by one.
 """
 
 from collections.abc import Iterator
@@ -11,22 +11,22 @@ from contextlib import contextmanager
 from django.db import connection
 
 # The condition that gives a transaction its limit, within the statement that takes its first lock.
-LIMIT = "set_config('transaction_timeout', %s, true) <> ''"
+SET_TRANSACTION_TIMEOUT = "set_config('transaction_timeout', %s, true) <> ''"
 # `transaction_timeout` came with PostgreSQL 17.
-LIMITS_TRANSACTIONS = 170000
+TRANSACTION_TIMEOUT_VERSION = 170000
 
 
 def can_pipeline() -> bool:
     """Whether the server can end a transaction whose process was stopped within a pipeline."""
     connection.ensure_connection()
-    return int(connection.connection.info.server_version) >= LIMITS_TRANSACTIONS
+    return int(connection.connection.info.server_version) >= TRANSACTION_TIMEOUT_VERSION
 
 
 @contextmanager
 def pipelined() -> Iterator[None]:
     """Send what is executed within in one go; results and row counts are there at its end.
 
-    The transaction has to have its `LIMIT`. An error is raised at the end, as Django's own; what came behind it was not
+    The transaction has to have its `SET_TRANSACTION_TIMEOUT`. An error is raised at the end, as Django's own; what came behind it was not
     run.
     """
     if not can_pipeline():

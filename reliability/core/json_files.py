@@ -54,12 +54,12 @@ def load_one(
     return done
 
 
-def lock(rows: "models.QuerySet[Any]", slugs: Iterable[str]) -> None:
+def lock_rows(rows: "models.QuerySet[Any]", slugs: Iterable[str]) -> None:
     """Lock the rows of these slugs, in that order (`core.lock_order`), whatever the order of the documents."""
     list(rows.filter(slug__in=set(slugs)).order_by(Collate("slug", "C")).select_for_update(no_key=True))
 
 
-def refuse_twins(done: Sequence[Imported], errors: Errors) -> None:
+def refuse_duplicates(done: Sequence[Imported], errors: Errors) -> None:
     """Note an error for each document whose slug another before it had."""
     slugs = [one.slug for one in done]
     for i, slug in enumerate(slugs):
@@ -79,7 +79,7 @@ def save(row: models.Model, errors: Errors, *, prefix: str, exclude: Sequence[st
     return True
 
 
-def mistyped(value: Any, wanted: tuple[tuple[type, ...], str]) -> str:
+def type_error(value: Any, wanted: tuple[tuple[type, ...], str]) -> str:
     """Return what is wrong with a value that should be of one of some types; nothing where it is."""
     kinds, name = wanted
     sound = bool in kinds if isinstance(value, bool) else isinstance(value, kinds)

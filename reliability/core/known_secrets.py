@@ -36,15 +36,15 @@ class Authenticated(Protocol):
 
 def redactor_of(claim: Authenticated) -> Redactor:
     """Return what hides the secrets that went out with an attempt, and those of the environment."""
-    return _redactor((*claim.authentication.values(), claim.signing_secret), claim.url, _of_settings())
+    return _redactor((*claim.authentication.values(), claim.signing_secret), claim.url, _setting_secrets())
 
 
 def redactor(workflow: Workflow | None = None) -> Redactor:
     """Return what hides the secrets of the environment, and of `workflow`."""
     if workflow is None:
-        return _redactor((), "", _of_settings())
+        return _redactor((), "", _setting_secrets())
     secrets = (*workflow.authentication.values(), workflow.signing_secret)
-    return _redactor(secrets, workflow.url, _of_settings())
+    return _redactor(secrets, workflow.url, _setting_secrets())
 
 
 def redactor_of_all() -> Redactor:
@@ -57,11 +57,11 @@ def redactor_of_all() -> Redactor:
         version = cursor.fetchone()
     named = tuple(sorted(value for name, value in os.environ.items() if name.startswith(AUTHENTICATION)))
     keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
-    return _of_all(version, (named, keys), settings.N8N_WEBHOOK_URL, _of_settings())
+    return _redactor_of_all(version, (named, keys), settings.N8N_WEBHOOK_URL, _setting_secrets())
 
 
 @lru_cache(maxsize=1)
-def _of_all(_version: Any, environment: Any, url: str, common: tuple[str, ...]) -> Redactor:
+def _redactor_of_all(_version: Any, environment: Any, url: str, common: tuple[str, ...]) -> Redactor:
     """Read every workflow's secrets. One that no key decrypts goes out with no attempt, and is passed over.
 
     The version was read before: what changed since is read here, and leads to another version the next time. An old
@@ -70,28 +70,28 @@ def _of_all(_version: Any, environment: Any, url: str, common: tuple[str, ...]) 
     with connection.cursor() as cursor:
         cursor.execute(SECRETS)
         kept = {decrypted(value) or "" for row in cursor.fetchall() for value in row if value}
-    return Redactor([*kept, *environment[0], *_common(url, common)])
+    return Redactor([*kept, *environment[0], *_with_proxy_passwords(url, common)])
 
 
-def _of_settings() -> tuple[str, ...]:
+def _setting_secrets() -> tuple[str, ...]:
     named = [str(getattr(settings, name, "") or "") for name in SETTINGS]
     return (*named, *settings.STRIPE_WEBHOOK_SECRETS)
 
 
 @lru_cache(maxsize=512)
 def _redactor(own: tuple[str, ...], url: str, common: tuple[str, ...]) -> Redactor:
-    return Redactor([one for one in (*own, *_common(url, common)) if one])
+    return Redactor([one for one in (*own, *_with_proxy_passwords(url, common)) if one])
 
 
-def _common(url: str, common: tuple[str, ...]) -> list[str]:
+def _with_proxy_passwords(url: str, common: tuple[str, ...]) -> list[str]:
     """Return the secrets of the environment."""
     found = [one for one in common if one]
     for address in (url, *(os.environ.get(name, "") for name in ADDRESSES)):
-        found += _of_address(address)
+        found += _address_secrets(address)
     return found
 
 
-def _of_address(address: str) -> list[str]:
+def _address_secrets(address: str) -> list[str]:
     """Return the password in an address, and what Basic makes of it."""
     try:
         parts = urlsplit(address)

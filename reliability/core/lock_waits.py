@@ -14,10 +14,10 @@ from psycopg import errors
 # What a job of a worker waits for a row at the most, before it is put off.
 JOB_WAIT = timedelta(seconds=2)
 # When a job that waited in vain is done again.
-PUT_OFF = timedelta(seconds=5)
+CONFLICT_RETRY_DELAY = timedelta(seconds=5)
 # Seconds, for all tries of a transaction, and the longest wait before the second one; it doubles.
-TRIES, TRY_SECONDS, FIRST_WAIT = 5, 2.0, 0.02
-BOUND = "SELECT set_config('lock_timeout', %s, true)"
+MAX_TRIES, MAX_SECONDS, FIRST_WAIT = 5, 2.0, 0.02
+SET_LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, true)"
 
 
 def is_conflict(error: BaseException) -> bool:
@@ -31,11 +31,11 @@ def milliseconds(wait: timedelta) -> str:
 
 
 @contextmanager
-def bounded(wait: timedelta = JOB_WAIT) -> Iterator[None]:
+def transaction_with_lock_timeout(wait: timedelta = JOB_WAIT) -> Iterator[None]:
     """A transaction in which no statement waits longer for a lock: it ends with an error that `is_conflict` then."""
     with transaction.atomic():
         with connection.cursor() as cursor:
-            cursor.execute(BOUND, [milliseconds(wait)])
+            cursor.execute(SET_LOCK_TIMEOUT, [milliseconds(wait)])
         yield
 
 
@@ -54,8 +54,8 @@ def _is_final(error: Exception) -> bool:
 deadlocks_retried = backoff.on_exception(
     backoff.expo,
     DatabaseError,
-    max_tries=TRIES,
-    max_time=TRY_SECONDS,
+    max_tries=MAX_TRIES,
+    max_time=MAX_SECONDS,
     giveup=_is_final,
     jitter=backoff.full_jitter,
     factor=FIRST_WAIT,

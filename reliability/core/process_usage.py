@@ -11,9 +11,9 @@ PROC = Path("/proc")
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 _PAGE = resource.getpagesize()
 # Of a process that has ended and is not collected yet.
-GONE = ("Z", "X")
+ENDED_STATES = ("Z", "X")
 # By which a worker is known.
-NAME = f"{socket.gethostname()}:{os.getpid()}"
+PROCESS_NAME = f"{socket.gethostname()}:{os.getpid()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def of(*, pid: int) -> Usage | None:
         pages = int((PROC / str(pid) / "statm").read_text().split()[1])
     except (OSError, IndexError, ValueError):
         return own() if pid == os.getpid() and not PROC.is_dir() else None
-    if fields[0] in GONE:
+    if fields[0] in ENDED_STATES:
         return None
     return Usage(pages * _PAGE, (int(fields[11]) + int(fields[12])) / _TICKS, int(fields[19]) / _TICKS)
 
@@ -43,9 +43,9 @@ def own() -> Usage:
     found = of(pid=os.getpid()) if PROC.is_dir() else None
     if found is not None:
         return found
-    told = resource.getrusage(resource.RUSAGE_SELF)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
     unit = 1 if sys.platform == "darwin" else 1024
-    return Usage(told.ru_maxrss * unit, told.ru_utime + told.ru_stime)
+    return Usage(usage.ru_maxrss * unit, usage.ru_utime + usage.ru_stime)
 
 
 def began_at(*, usage: Usage) -> float:

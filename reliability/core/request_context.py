@@ -29,7 +29,7 @@ class RequestContext:
     own: UUID | None = None  # our own id, until a delivery has taken it
 
 
-_current: ContextVar[RequestContext | None] = ContextVar("origin", default=None)
+_current: ContextVar[RequestContext | None] = ContextVar("request_context", default=None)
 
 
 def current() -> RequestContext | None:
@@ -59,13 +59,13 @@ def request_id() -> str:
     return found.request_id if found else ""
 
 
-def kept() -> tuple[str, str]:
+def stored_ids() -> tuple[str, str]:
     """Return the id and the trace that are written down with what is made now; empty where there is none."""
     found = _current.get()
     return (found.request_id, found.traceparent) if found else ("", "")
 
 
-def read(*, given: str | None, traceparent: str | None) -> RequestContext:
+def from_headers(*, given: str | None, traceparent: str | None) -> RequestContext:
     """Return the origin that a request's headers name; what they hold is checked."""
     trace = traceparent if traceparent and TRACEPARENT.fullmatch(traceparent) else ""
     if given and ID.fullmatch(given):
@@ -74,7 +74,7 @@ def read(*, given: str | None, traceparent: str | None) -> RequestContext:
     return RequestContext(str(own), trace, own)
 
 
-def rename(given: str) -> None:
+def use_body_id(given: str) -> None:
     """Let the request be known by the id that its body names, where its headers named none."""
     found = _current.get()
     if found and found.own and ID.fullmatch(given):

@@ -150,7 +150,7 @@ def release_lane(
 def tell_instance(*, batch: Sequence[Sent]) -> bool:
     """Tell the instance's breaker of attempts that are settled; return whether it could be locked."""
     try:
-        with lock_waits.bounded(BRIEF.wait):
+        with lock_waits.transaction_with_lock_timeout(BRIEF.wait):
             breaker_reports.tell_instance(breaker=breakers.instance(), batch=batch, now=clock.now())
     except breakers.InstanceLocked:
         return False

@@ -62,7 +62,7 @@ class Dispatcher:
 
     def __init__(self, *, capacity: int) -> None:
         self.capacity = capacity
-        self.worker = process_usage.NAME
+        self.worker = process_usage.PROCESS_NAME
         self._inbox: queue.SimpleQueue[ProcessLane | Finished | None] = queue.SimpleQueue()
         self._turns: dict[int, Turn] = {}
         self._later: list[tuple[float, int]] = []

@@ -159,7 +159,7 @@ def _insert(lines: Sequence[_Line], *, now: datetime, skipping: bool) -> dict[UU
 
 def _came(lines: Sequence[_Line]) -> tuple[str, str]:
     """Return what is kept of where the lines come from; an id that a delivery has as its own is not."""
-    request_id, traceparent = request_context.kept()
+    request_id, traceparent = request_context.stored_ids()
     return "" if any(str(line.id) == request_id for line in lines) else request_id, traceparent
 
 

@@ -71,7 +71,7 @@ def _apart(items: Sequence[T], work: Callable[[Sequence[T]], None]) -> bool:
             if half := len(group) // 2:
                 groups += [group[:half], group[half:]]
             with connection.cursor() as cursor:
-                cursor.execute(lock_waits.BOUND, [lock_waits.milliseconds(BRIEF.wait)])
+                cursor.execute(lock_waits.SET_LOCK_TIMEOUT, [lock_waits.milliseconds(BRIEF.wait)])
     return not conflicts
 
 

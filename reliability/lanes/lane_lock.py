@@ -25,7 +25,7 @@ LOCK = f"SELECT 1 FROM {Lane._meta.db_table} WHERE id = %s FOR NO KEY UPDATE"  #
 # The limit is set for the whole transaction, and before the row is locked: a condition holds rows back from that step.
 # One statement less per look, of which a busy dispatcher has hundreds a second.
 LIMITED = LOCK.replace("FOR NO KEY", "AND set_config('lock_timeout', %s, true) <> '' FOR NO KEY")
-PIPELINED = LIMITED.replace("FOR NO KEY", f"AND {db_pipeline.LIMIT} FOR NO KEY")
+PIPELINED = LIMITED.replace("FOR NO KEY", f"AND {db_pipeline.SET_TRANSACTION_TIMEOUT} FOR NO KEY")
 # What a transaction under a lane's lock may take in all, where it is pipelined: rounds take milliseconds.
 TRANSACTION_LIMIT = timedelta(seconds=20)
 READ = f"""

@@ -27,6 +27,6 @@ class Connector(DjangoConnector):
         )
 
 
-def bound_waits(engine: App) -> None:
+def install_connector(engine: App) -> None:
     """Give Procrastinate's app our connector, once it is made."""
     engine.connector = engine.job_manager.connector = Connector()

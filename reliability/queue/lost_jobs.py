@@ -18,7 +18,7 @@ from .sweep import wake_lane, wake_operation
 
 LIMIT = 500
 # Six signs of life were missed: none for less than that is rare even under load.
-SILENT_SECONDS = 60.0
+HEARTBEAT_TIMEOUT_SECONDS = 60.0
 
 _LOST: LiteralString = """
 j.status = 'doing' AND (j.id = ANY(%(unfinished)s::bigint[]) OR NOT EXISTS (
@@ -34,29 +34,29 @@ DELETE FROM procrastinate_jobs WHERE id IN (
     SELECT j.id FROM procrastinate_jobs j WHERE j.id = ANY(%(ids)s) AND {_LOST} FOR UPDATE SKIP LOCKED)
 RETURNING id
 """  # noqa: S608  # our own words
-FORGET_WORKERS: LiteralString = """
+DELETE_WORKERS: LiteralString = """
 DELETE FROM procrastinate_workers WHERE id IN (SELECT id FROM procrastinate_workers
     WHERE last_heartbeat < now() - %(silent)s * interval '1 second' FOR UPDATE SKIP LOCKED)
 """
 # A key of its own: under the job's key a later look may be planned, which this one must not wait for.
-AGAIN: LiteralString = """
+REQUEUE: LiteralString = """
 INSERT INTO procrastinate_jobs (queue_name, task_name, queueing_lock, args)
 VALUES (%(queue)s, %(task)s, 'lost:' || %(key)s, %(args)s)
 ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING
 """
-AGAIN_TASKS = ("look_up", "retry_execution", "tell")
+REQUEUED_TASKS = ("look_up", "retry_execution", "tell")
 
 
-async def take_away(connector: BaseAsyncConnector, *, unfinished: Iterable[int] = ()) -> list[int]:
+async def recover(connector: BaseAsyncConnector, *, unfinished: Iterable[int] = ()) -> list[int]:
     """Wake what up to `LIMIT` lost jobs were about, and delete them; return their ids.
 
     `unfinished` are jobs whose end a living worker could not write down. Raises `ConnectorException`.
     """
-    values = {"unfinished": list(unfinished), "silent": SILENT_SECONDS}
+    values = {"unfinished": list(unfinished), "silent": HEARTBEAT_TIMEOUT_SECONDS}
     found = await connector.execute_query_all_async(FIND, limit=LIMIT, **values)
     ids = [row["id"] for row in found if await _wake(connector, row)]
     gone = await connector.execute_query_all_async(DELETE, ids=ids, **values) if ids else []
-    await connector.execute_query_async(FORGET_WORKERS, silent=SILENT_SECONDS)
+    await connector.execute_query_async(DELETE_WORKERS, silent=HEARTBEAT_TIMEOUT_SECONDS)
     return [row["id"] for row in gone]
 
 
@@ -68,8 +68,8 @@ async def _wake(connector: BaseAsyncConnector, job: Mapping[str, Any]) -> bool:
             return await wake_lane(connector, int(arguments["lane_id"]))
         case "operate":
             return await wake_operation(connector, UUID(arguments["operation_id"]))
-        case task if task in AGAIN_TASKS:
+        case task if task in REQUEUED_TASKS:
             args = {name: value for name, value in arguments.items() if name != "at"}
             key = job["queueing_lock"] or str(job["id"])
-            await connector.execute_query_async(AGAIN, queue=job["queue_name"], task=task, key=key, args=args)
+            await connector.execute_query_async(REQUEUE, queue=job["queue_name"], task=task, key=key, args=args)
     return True

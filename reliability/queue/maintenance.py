@@ -44,7 +44,7 @@ def delete_ended_jobs(*, before: datetime, limit: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class EngineStatus:
     """How the engine stands: jobs that wait and are due, those whose worker is gone, and those that failed."""
 
     workers: int
@@ -53,7 +53,7 @@ class Condition:
     failed: int
 
 
-def condition() -> Condition:
+def engine_status() -> EngineStatus:
     """Look at the engine's own tables. Raises a `DatabaseError` where they are not there."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -63,4 +63,4 @@ def condition() -> Condition:
             " FROM procrastinate_jobs j LEFT JOIN procrastinate_workers w ON w.id = j.worker_id"
         )
         due, stalled, failed = cursor.fetchone()
-    return Condition(workers_alive(), due, stalled, failed)
+    return EngineStatus(workers_alive(), due, stalled, failed)

@@ -17,9 +17,9 @@ from procrastinate.manager import JobManager, NotificationCallback
 from .process import PROCESS
 
 # Seconds between tries to write down that a job has ended.
-FINISH_AGAIN = (0.5, 1.0, 2.0, 4.0, 8.0)
+FINISH_RETRY_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 # Seconds until the next try to listen.
-LISTEN_AGAIN = 2.0
+LISTEN_RETRY_WAIT = 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Manager(JobManager):
             match error.__cause__:
                 case psycopg.errors.ForeignKeyViolation():  # another worker took this one for dead: its row is gone
                     logger.warning("worker_was_taken_for_dead", extra={"worker": worker_id})
-                    await PROCESS.register_again(self)
+                    await PROCESS.restore_row(self)
                 case psycopg.OperationalError() | psycopg.InterfaceError():
                     _warn("jobs_not_fetched", error)
                 case _:  # not the database's absence: better to end, and begin anew
@@ -71,7 +71,7 @@ class Manager(JobManager):
                     await super().listen_for_jobs(on_notification=note, queues=queues)
                 except ConnectorException as error:
                     _warn("not_listening", error)
-                await asyncio.sleep(LISTEN_AGAIN)
+                await asyncio.sleep(LISTEN_RETRY_WAIT)
         except asyncio.CancelledError:
             PROCESS.stop()  # a worker that ends stops listening first, then waits for its jobs
             raise
@@ -84,7 +84,7 @@ class Manager(JobManager):
         """
         if status is Status.ABORTED and PROCESS.is_stopping:
             return
-        for wait in (*FINISH_AGAIN, None):
+        for wait in (*FINISH_RETRY_WAITS, None):
             try:
                 await super().finish_job_by_id_async(job_id=job_id, status=status, delete_job=delete_job)
             except ConnectorException as error:
@@ -111,7 +111,7 @@ class Manager(JobManager):
 
     async def update_heartbeat(self, worker_id: int) -> None:
         """Give a sign of life. With an error, upstream's side task would end, and the worker seem dead for good."""
-        await PROCESS.beat(self)
+        await PROCESS.heartbeat(self)
 
     async def prune_stalled_workers(self, seconds_since_heartbeat: float) -> list[int]:
         """Do nothing: `lost_jobs` forgets workers, together with their jobs."""

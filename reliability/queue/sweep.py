@@ -82,15 +82,15 @@ KINDS = (
 
 async def sweep(connector: BaseAsyncConnector) -> int:
     """Plan what is missing; return how many lanes and operations were locked. Raises `ConnectorException`."""
-    left = await _lanes(connector)
+    left = await _sweep_lanes(connector)
     for row in await connector.execute_query_all_async(OPERATIONS):
         left += not await wake_operation(connector, row["id"])
     for kind in KINDS:
-        await _rows(connector, kind)
+        await _sweep_rows(connector, kind)
     return left
 
 
-async def _lanes(connector: BaseAsyncConnector) -> int:
+async def _sweep_lanes(connector: BaseAsyncConnector) -> int:
     after, left = 0, 0
     while page := await connector.execute_query_all_async(LANES, after=after, limit=PAGE):
         for row in page:
@@ -125,7 +125,7 @@ def _raise_unless_locked(error: ConnectorException) -> bool:
     raise error
 
 
-async def _rows(connector: BaseAsyncConnector, kind: Kind) -> None:
+async def _sweep_rows(connector: BaseAsyncConnector, kind: Kind) -> None:
     after = UUID(int=0)
     while page := await connector.execute_query_all_async(kind.rows, after=after, limit=PAGE):
         ids, dues = [row["id"] for row in page], [row["due"] for row in page]

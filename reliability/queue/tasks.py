@@ -30,12 +30,12 @@ _routine_jobs: Counter[str] = Counter()
 logger = logging.getLogger(__name__)
 
 
-def on_routine(*, name: str, work: Routine) -> None:
+def register_routine(*, name: str, work: Routine) -> None:
     """Have `work` done, with the id of the run that asked for it, when a job `routine` of that name comes."""
     _routines[name] = work
 
 
-async def _wait(at: float | None) -> None:
+async def _wait_until(at: float | None) -> None:
     """Wait until `at` by the database's clock, but no longer than a job is made due before its moment."""
     if at is not None:
         await asyncio.sleep(min(max(0.0, at - DATABASE_TIME.now()), LEAD.total_seconds()))
@@ -44,20 +44,20 @@ async def _wait(at: float | None) -> None:
 @app.task(name=DISPATCH, queue=DISPATCH_QUEUE)
 async def dispatch(lane_id: int, at: float | None = None) -> None:
     """Send what a lane has due; with `at` (seconds since 1970), wait for that moment first."""
-    await _wait(at)
+    await _wait_until(at)
     await asyncio.wrap_future(handler(task=DISPATCH)(lane_id=lane_id))
 
 
 @app.task(name=OPERATE, queue=OPERATION_QUEUE)
 async def operate(operation_id: str, at: float | None = None) -> None:
     """Do the next step of a bulk operation, which plans the one after."""
-    await _wait(at)
+    await _wait_until(at)
     await threads.operations().run(lambda: handler(task=OPERATE)(operation_id=UUID(operation_id)))
 
 
 @app.task(name="routine", queue=OPERATION_QUEUE)
 async def routine(name: str, run_id: str) -> None:
-    """Do a piece of housekeeping that was registered by `on_routine`, in a thread of its own: it may take long.
+    """Do a piece of housekeeping that was registered by `register_routine`, in a thread of its own: it may take long.
 
     While one is at work and another waits for it, further ones end at once. Else the pings that come while one hangs
     would fill the loop with jobs. Their runs are recorded as lost when a later one ends.
@@ -73,23 +73,23 @@ async def routine(name: str, run_id: str) -> None:
 
 
 @app.task(name=LOOK_UP, queue=N8N_QUEUE)
-async def look(report_id: str, at: float | None = None) -> None:
+async def look_up(report_id: str, at: float | None = None) -> None:
     """Ask n8n which delivery a failed execution began with."""
-    await _wait(at)
+    await _wait_until(at)
     await threads.n8n().run(lambda: handler(task=LOOK_UP)(report_id=UUID(report_id)))
 
 
 @app.task(name=RETRY_EXECUTION, queue=N8N_QUEUE)
 async def retry_execution(retry_id: str, at: float | None = None) -> None:
     """Ask n8n to retry an execution, or how a retry went."""
-    await _wait(at)
+    await _wait_until(at)
     await threads.n8n().run(lambda: handler(task=RETRY_EXECUTION)(retry_id=UUID(retry_id)))
 
 
 @app.task(name=NOTIFY, queue=OPERATION_QUEUE)
-async def tell_people(notice_id: str, at: float | None = None) -> None:
+async def send_notice(notice_id: str, at: float | None = None) -> None:
     """Send a notice of alerts, in a thread of its channel."""
-    await _wait(at)
+    await _wait_until(at)
     notice = UUID(notice_id)
     channel = await threads.notice_channels().run(lambda: handler(task=NOTICE_CHANNEL)(notice_id=notice))
     if channel is not None:

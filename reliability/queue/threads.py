@@ -26,7 +26,7 @@ class Threads:
         self._keeps_connection = keeps_connection
         self._pool = ThreadPoolExecutor(max_workers=count, thread_name_prefix=name)
         self._counting = threading.Lock()
-        _made.append(self)
+        _pools.append(self)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do the work in one of the threads, as soon as one is free; return what it returns."""
@@ -50,12 +50,12 @@ class Threads:
             self.busy += change
 
 
-_made: list[Threads] = []
+_pools: list[Threads] = []
 
 
 def busy() -> int:
     """Return how many of all these threads are at work."""
-    return sum(one.busy for one in _made)
+    return sum(one.busy for one in _pools)
 
 
 @cache

@@ -51,17 +51,17 @@ def try_barrier(*, lane_id: int) -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def work_on(*, operation_id: UUID, at: datetime) -> None:
+def plan_operation_step(*, operation_id: UUID, at: datetime) -> None:
     """Have a bulk operation's next step done at `at`, and a look at it a little later, if a worker dies with it."""
     _call("SELECT backstop_operate(%s, %s)", [operation_id, at])
 
 
-def stand_by(*, operation_id: UUID, at: datetime) -> None:
+def plan_operation_fallback(*, operation_id: UUID, at: datetime) -> None:
     """Have a bulk operation looked at a little after `at`, when a step is due for which others will come."""
     _call("SELECT backstop_operate_stand_by(%s, %s)", [operation_id, at])
 
 
-def forget(*, lane_ids: Iterable[int]) -> None:
+def delete_wakeups(*, lane_ids: Iterable[int]) -> None:
     """Take back the wake-ups of lanes that are to be no more."""
     _call(
         "DELETE FROM procrastinate_jobs WHERE status = 'todo' AND task_name = 'dispatch'"

@@ -83,14 +83,14 @@ def run_worker(*, only: Iterable[str] = ()) -> int:
     names = set(only)
     loops = [one for one in LOOPS if not names or one.name in names]
     code = asyncio.run(_run(loops))
-    _leave(code)
+    _exit_if_threads_hang(code)
     return code
 
 
 async def _run(loops: Sequence[Loop]) -> int:
     """Run until SIGTERM or SIGINT; end all loops as soon as one ends by itself, which none should."""
     running = [asyncio.create_task(_run_loop(one), name=one.name) for one in loops]
-    asked = asyncio.create_task(_asked_to_stop())
+    asked = asyncio.create_task(_stop_signal())
     done, _ = await asyncio.wait([asked, *running], return_when=asyncio.FIRST_COMPLETED)
     PROCESS.stop()
     for task in (asked, *running):
@@ -103,7 +103,7 @@ async def _run(loops: Sequence[Loop]) -> int:
     return 0 if asked in done else 1
 
 
-async def _asked_to_stop() -> None:
+async def _stop_signal() -> None:
     """Wait for a signal. A second one ends the process at once, as if there were no handler."""
     loop, asked = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -144,7 +144,7 @@ async def _configure(connection: "psycopg.AsyncConnection[tuple[object, ...]]") 
     await connections.configure(connection, lock_timeout="5s")
 
 
-def _leave(code: int) -> None:
+def _exit_if_threads_hang(code: int) -> None:
     """End the process at once where threads hang on, whose jobs were given up: Python would wait for them for good."""
     until = time.monotonic() + LAST_WAIT
     while (left := threads.busy()) and time.monotonic() < until:

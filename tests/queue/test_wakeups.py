@@ -175,7 +175,7 @@ def test_a_process_that_has_no_row_is_silent():
 
 async def _take_away(**options) -> list[int]:
     async with opened(Manager) as made:
-        return await lost_jobs.take_away(made.connector, **options)
+        return await lost_jobs.recover(made.connector, **options)
 
 
 def todo() -> list[tuple]:
