@@ -26,8 +26,8 @@ def can_pipeline() -> bool:
 def pipelined() -> Iterator[None]:
     """Send what is executed within in one go; results and row counts are there at its end.
 
-    The transaction has to have its `SET_TRANSACTION_TIMEOUT`. An error is raised at the end, as Django's own; what came behind it was not
-    run.
+    The transaction has to have its time limit (`SET_TRANSACTION_TIMEOUT`). An error is raised at the end, as Django's
+    own; the statements behind the one that failed have not run.
     """
     if not can_pipeline():
         yield

@@ -12,7 +12,7 @@ logger = logging.getLogger("reliability.attempt")
 
 
 @dataclass(frozen=True, slots=True)
-class Lapse:
+class ExpiredLease:
     """A lease that ran out: a worker died while sending, or a report never came."""
 
     delivery_id: UUID
@@ -23,7 +23,7 @@ class Lapse:
     request_id: str
 
 
-def came_back(*, sent: Sent, then: str, worker: str) -> None:
+def log_attempt(*, sent: Sent, then: str, worker: str) -> None:
     """Write down an attempt that has come back; `then` is what becomes of its delivery."""
     claim = sent.claim
     logger.info(
@@ -45,15 +45,15 @@ def came_back(*, sent: Sent, then: str, worker: str) -> None:
     )
 
 
-def lapsed(*, lane_id: int, lapse: Lapse, result: str, verdict: Settlement) -> None:
+def log_expired_lease(*, lane_id: int, lease: ExpiredLease, result: str, verdict: Settlement) -> None:
     """Write down an attempt whose worker went away, or of which no report came in time."""
     logger.warning(
         "attempt",
         extra={
-            "delivery": str(lapse.delivery_id),
-            "request_id": lapse.request_id,
+            "delivery": str(lease.delivery_id),
+            "request_id": lease.request_id,
             "lane": lane_id,
-            "attempt": lapse.number,
+            "attempt": lease.number,
             "result": result,
             "code": verdict.code,
             "then": str(verdict.step),

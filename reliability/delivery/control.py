@@ -19,7 +19,7 @@ def cancel(*, delivery_id: UUID, actor: Actor, now: datetime) -> Delivery:
     with transaction.atomic():
         waiting = Delivery.objects.pending().filter(pk=delivery_id)
         won = waiting.update(state=DeliveryState.CANCELLED, finished_at=now)
-        delivery = _found(delivery_id)
+        delivery = _read_delivery(delivery_id)
         if not won:
             raise NotCancellable(f"Only a pending delivery can be cancelled; this one is {delivery.state}.")
         if delivery.dead_letter_id is not None:
@@ -34,7 +34,7 @@ def send_now(*, delivery_id: UUID, actor: Actor, now: datetime) -> Delivery:
     """Make a waiting delivery due at once; limits and breakers still hold. Raises as `cancel` does."""
     with transaction.atomic():
         won = Delivery.objects.pending().filter(pk=delivery_id).update(due_at=now, waits_for=None)
-        delivery = _found(delivery_id)
+        delivery = _read_delivery(delivery_id)
         if not won:
             raise NotCancellable(f"Only a pending delivery can be sent; this one is {delivery.state}.")
         audit.record(actor=actor, action="send_now", now=now, target=delivery)
@@ -46,7 +46,7 @@ def send_now(*, delivery_id: UUID, actor: Actor, now: datetime) -> Delivery:
 def pause(*, workflow_id: UUID, actor: Actor, now: datetime, until: datetime | None = None) -> Workflow:
     """Let a workflow's deliveries wait until `until`, or until it is resumed. Raises `NotFound`."""
     with transaction.atomic():
-        workflow = _workflow(workflow_id)
+        workflow = _lock_workflow(workflow_id)
         workflow.paused, workflow.paused_reason, workflow.paused_until = True, actor.reason, until
         workflow.save(update_fields=["paused", "paused_reason", "paused_until", "updated_at"])
         details = {"until": until.isoformat()} if until else {}
@@ -60,7 +60,7 @@ def pause(*, workflow_id: UUID, actor: Actor, now: datetime, until: datetime | N
 def resume(*, workflow_id: UUID, actor: Actor, now: datetime) -> Workflow:
     """Let a paused workflow's deliveries go on. Raises `NotFound`."""
     with transaction.atomic():
-        workflow = _workflow(workflow_id)
+        workflow = _lock_workflow(workflow_id)
         workflow.paused, workflow.paused_reason, workflow.paused_until = False, "", None
         workflow.save(update_fields=["paused", "paused_reason", "paused_until", "updated_at"])
         audit.record(actor=actor, action="resume", now=now, target=workflow)
@@ -68,7 +68,7 @@ def resume(*, workflow_id: UUID, actor: Actor, now: datetime) -> Workflow:
     return workflow
 
 
-def named(*, slug: str) -> UUID:
+def workflow_id_of(*, slug: str) -> UUID:
     """Return the id of the workflow of that slug. Raises `NotFound`."""
     found = Workflow.objects.filter(slug=slug).values_list("pk", flat=True).first()
     if found is None:
@@ -76,14 +76,14 @@ def named(*, slug: str) -> UUID:
     return found
 
 
-def _found(delivery_id: UUID) -> Delivery:
+def _read_delivery(delivery_id: UUID) -> Delivery:
     delivery = Delivery.objects.select_related("lane__workflow").filter(pk=delivery_id).first()
     if delivery is None:
         raise NotFound("There is no such delivery.")
     return delivery
 
 
-def _workflow(workflow_id: UUID) -> Workflow:
+def _lock_workflow(workflow_id: UUID) -> Workflow:
     workflow = Workflow.objects.select_for_update(no_key=True).filter(pk=workflow_id).first()
     if workflow is None:
         raise NotFound("There is no such workflow.")

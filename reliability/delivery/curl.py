@@ -16,7 +16,9 @@ def command(*, letter: DeadLetter, last: Delivery | None, payload: str | None) -
     `payload` is the whole JSON text; without it, because it is longer than `INLINE`, the command reads the file `FILE`.
     """
     workflow = letter.lane.workflow
-    headers = {"Content-Type": "application/json", "Accept": "*/*", "User-Agent": USER_AGENT} | _ours(letter, last)
+    headers = {"Content-Type": "application/json", "Accept": "*/*", "User-Agent": USER_AGENT} | _backstop_headers(
+        letter, last
+    )
     headers |= dict.fromkeys(workflow.authentication, SECRET)
     if workflow.signing_secret:
         name = headers["X-Backstop-Delivery"]
@@ -27,7 +29,7 @@ def command(*, letter: DeadLetter, last: Delivery | None, payload: str | None) -
     return " \\\n  ".join(lines)
 
 
-def _ours(letter: DeadLetter, last: Delivery | None) -> dict[str, str]:
+def _backstop_headers(letter: DeadLetter, last: Delivery | None) -> dict[str, str]:
     headers = {
         "Idempotency-Key": last.idempotency_key if last else str(letter.pk),
         "X-Backstop-Delivery": str(last.pk) if last else "<DELIVERY>",

@@ -1,7 +1,7 @@
 """Per worker process: one thread that looks at lanes, and the threads that send.
 
 The looking thread alone talks to the database. Wake-ups and finished attempts reach it through one inbox; it
-takes all that is there, then looks once at each lane concerned, so that under load attempts are settled and
+takes all that is there, then looks once at each lane lanes, so that under load attempts are settled and
 claimed in batches. A lane's turn ends after `TURN`, so that a worker asked to stop is free within it.
 
 Since the thread works for all lanes, it never waits for one of them: a lane that another session has locked is looked
@@ -26,7 +26,7 @@ from config.database.sqlstates import is_away
 from reliability import queue as engine
 from reliability.core import lock_waits, process_usage, request_context
 from reliability.core.request_context import RequestContext
-from reliability.lanes.lane_lock import BRIEF, PATIENT, LaneLocked, Patience
+from reliability.lanes.lane_lock import SKIP_LOCKED, WAIT_BRIEFLY, LaneLocked, LockTimeout
 from reliability.lanes.messages import Claim, Sent
 from reliability.models import Lane
 
@@ -35,18 +35,18 @@ from .dispatch import DispatchResult, LaneRelease
 from .turns import Finished, LockedLanes, ProcessLane, Turn, resolve
 
 TURN = 5.0
-LINGER, LINGER_LAST = 0.01, 1.0
+RECHECK_FIRST, RECHECK_LAST = 0.01, 1.0
 # How long a busy lane's results wait for the next one to be settled with, and the first of them in all. A round costs
 # nearly the same for one as for many; where results come at greater distances, waiting would only delay them.
-GATHER, GATHER_LIMIT = 0.002, 0.01
-HOT_ROUNDS = 3
+BATCH_WAIT, BATCH_WAIT_LIMIT = 0.002, 0.01
+BUSY_ROUNDS = 3
 # One in so many places is reserved for lanes that have nothing in flight.
 RESERVED_SHARE = 4
 RETRY_FIRST, RETRY_LAST = 0.5, 5.0
 # When a lane is looked at again that failed too often for a reason other than the database's absence.
-GIVEN_UP = timedelta(seconds=60)
-# How soon the instance's breaker, found locked, is told again; and how many attempts it is told of then.
-TELL_AGAIN, UNTOLD = 0.2, 1000
+GIVE_UP_WAIT = timedelta(seconds=60)
+# How soon the instance's breaker, found locked, is reported again; and how many attempts it is reported of then.
+REPORT_RETRY, UNREPORTED_LIMIT = 0.2, 1000
 # How many locks of single deliveries a round runs into before it leaves the rest to the next one.
 CONFLICTS = 10
 # From which try in a row on a locked lane is worth a line in the log.
@@ -58,18 +58,18 @@ logger = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Looks at the lanes it is told to, and sends what they have due."""
+    """Looks at the lanes it is reported to, and sends what they have due."""
 
     def __init__(self, *, capacity: int) -> None:
         self.capacity = capacity
         self.worker = process_usage.PROCESS_NAME
         self._inbox: queue.SimpleQueue[ProcessLane | Finished | None] = queue.SimpleQueue()
         self._turns: dict[int, Turn] = {}
-        self._later: list[tuple[float, int]] = []
-        self._looks: dict[int, float] = {}
+        self._timers: list[tuple[float, int]] = []
+        self._scheduled: dict[int, float] = {}
         self._locked = LockedLanes()
-        self._untold: list[Sent] = []
-        self._starved: dict[int, None] = {}
+        self._unreported: list[Sent] = []
+        self._waiting_for_slots: dict[int, None] = {}
         self._in_flight = 0
         self._pool = ThreadPoolExecutor(max_workers=capacity, thread_name_prefix="send")
         self._thread: threading.Thread | None = None
@@ -97,49 +97,49 @@ class Dispatcher:
     def _run(self) -> None:
         while not self._closed:
             try:
-                self._look_around()
+                self._run_once()
             except Exception:  # the thread that all lanes depend on outlives any error
                 logger.exception("dispatcher_error")
                 time.sleep(RETRY_FIRST)
         connection.close()
 
-    def _look_around(self) -> None:
-        concerned = self._concerned()
-        if self._untold:
-            self._tell_instance()
-        for lane_id in concerned:
+    def _run_once(self) -> None:
+        lanes = self._next_lanes()
+        if self._unreported:
+            self._report_to_instance()
+        for lane_id in lanes:
             turn = self._turns.get(lane_id)
             if turn is None:
                 continue
             try:
-                self._visit(turn)
+                self._process(turn)
             except Exception:  # one lane's error takes no look from the others
                 logger.exception("visit_failed", extra={"lane": lane_id})
-                self._look_later(lane_id, RETRY_FIRST)
+                self._schedule(lane_id, RETRY_FIRST)
 
-    def _concerned(self) -> Iterable[int]:
+    def _next_lanes(self) -> Iterable[int]:
         """Wait for something to do; return the lanes to look at, each once."""
         lanes: dict[int, None] = {}
-        timeout = max(0.0, self._later[0][0] - time.monotonic()) if self._later else None
+        timeout = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
         try:
-            self._take(self._inbox.get(timeout=timeout), lanes)
-            until = time.monotonic() + GATHER_LIMIT
+            self._receive(self._inbox.get(timeout=timeout), lanes)
+            until = time.monotonic() + BATCH_WAIT_LIMIT
             while True:
-                left = min(GATHER, until - time.monotonic()) if self._gathers(lanes) else 0
-                self._take(self._inbox.get(timeout=left) if left > 0 else self._inbox.get_nowait(), lanes)
+                left = min(BATCH_WAIT, until - time.monotonic()) if self._may_batch(lanes) else 0
+                self._receive(self._inbox.get(timeout=left) if left > 0 else self._inbox.get_nowait(), lanes)
         except queue.Empty:
             pass
-        while self._later and self._later[0][0] <= time.monotonic():
-            at, lane_id = heapq.heappop(self._later)
-            if self._looks.get(lane_id) == at:  # else an earlier look was planned since
-                del self._looks[lane_id]
+        while self._timers and self._timers[0][0] <= time.monotonic():
+            at, lane_id = heapq.heappop(self._timers)
+            if self._scheduled.get(lane_id) == at:  # else an earlier look was planned since
+                del self._scheduled[lane_id]
                 lanes[lane_id] = None
-        for lane_id in [one for one in self._starved if self._room(self._turns.get(one))]:
-            del self._starved[lane_id]
+        for lane_id in [one for one in self._waiting_for_slots if self._free_slots(self._turns.get(one))]:
+            del self._waiting_for_slots[lane_id]
             lanes[lane_id] = None
         return list(lanes)
 
-    def _room(self, turn: Turn | None) -> int:
+    def _free_slots(self, turn: Turn | None) -> int:
         """Return how many more attempts of a lane may start here.
 
         The last places are for lanes that have nothing in flight here, one each: lanes whose requests hang could
@@ -151,63 +151,63 @@ class Dispatcher:
             return shared
         return 0 if turn is not None and turn.in_flight else min(1, free)
 
-    def _gathers(self, lanes: Iterable[int]) -> bool:
+    def _may_batch(self, lanes: Iterable[int]) -> bool:
         """Whether more is about to come back: a busy lane is looked at once for several attempts."""
         turns = [turn for lane_id in lanes if (turn := self._turns.get(lane_id))]
-        return all(turn.busy >= HOT_ROUNDS and turn.in_flight for turn in turns)
+        return all(turn.busy >= BUSY_ROUNDS and turn.in_flight for turn in turns)
 
-    def _take(self, message: ProcessLane | Finished | None, lanes: dict[int, None]) -> None:
+    def _receive(self, message: ProcessLane | Finished | None, lanes: dict[int, None]) -> None:
         if message is None:
             return
         lanes[message.lane_id] = None
         if isinstance(message, ProcessLane):
-            self._begin(message)
+            self._begin_turn(message)
             return
         self._in_flight -= 1
         turn = self._turns[message.lane_id]
         turn.in_flight -= 1
         if message.sent is not None:
-            turn.done.append(message.sent)
+            turn.unsettled.append(message.sent)
 
-    def _begin(self, message: ProcessLane) -> None:
+    def _begin_turn(self, message: ProcessLane) -> None:
         ends = time.monotonic() + TURN
         turn = self._turns.get(message.lane_id)
         if turn is None:
             self._turns[message.lane_id] = Turn(message.lane_id, message.future, ends)
         else:
             resolve(turn.future)
-            turn.future, turn.ends, turn.lingered, turn.idle = message.future, ends, False, 0
-            turn.owes_barrier = True
-            turn.covered_until = None  # the wake-up that brought this turn may have been the one that covered
+            turn.future, turn.ends_at, turn.rechecked, turn.idle = message.future, ends, False, 0
+            turn.needs_barrier = True
+            turn.fallback_at = None  # the wake-up that brought this turn may have been the one that covered
 
-    def _visit(self, turn: Turn) -> None:
+    def _process(self, turn: Turn) -> None:
         waits = self._locked.may_wait(turn.lane_id, now=time.monotonic())
         try:
-            self._round(turn, PATIENT if waits else BRIEF)
+            self._round(turn, WAIT_BRIEFLY if waits else SKIP_LOCKED)
             turn.failures = 0
         except Lane.DoesNotExist as error:
             # A wake-up outlived its lane: there is nothing to look at, now or later.
-            self._locked.passed(turn.lane_id)
+            self._locked.clear(turn.lane_id)
             if turn.in_flight:
-                self._retry(turn, error)
+                self._retry_failed(turn, error)
             else:
-                self._end(turn)
+                self._end_turn(turn)
         except LaneLocked:
-            self._try_later(turn, waited=waits)
+            self._retry_locked(turn, waited=waits)
         except Error as error:
             if lock_waits.is_conflict(error):
-                turn.apart = True
-                self._try_later(turn, waited=waits)
+                turn.one_by_one = True
+                self._retry_locked(turn, waited=waits)
                 return
             if not is_away(error) and isinstance(error, DatabaseError):
                 logger.exception("settling_failed", extra={"lane": turn.lane_id})
-                turn.done = [Sent(s.claim, s.classified, None, s.started_at, s.duration) for s in turn.done]
-            self._retry(turn, error)
+                turn.unsettled = [Sent(s.claim, s.classified, None, s.started_at, s.duration) for s in turn.unsettled]
+            self._retry_failed(turn, error)
         except Exception as error:
             logger.exception("look_failed", extra={"lane": turn.lane_id})
-            self._retry(turn, error)
+            self._retry_failed(turn, error)
 
-    def _try_later(self, turn: Turn, *, waited: bool) -> None:
+    def _retry_locked(self, turn: Turn, *, waited: bool) -> None:
         """Leave the lane alone for a moment, for another session has locked something of it.
 
         A turn that is over ends, so that any worker may try next. What came back is kept until it can be written down:
@@ -217,152 +217,154 @@ class Dispatcher:
         tries = self._locked.tries(turn.lane_id)
         # The 4th, 8th, 16th …: one that lasts is on record; one that is usual among workers, or lasts on, fills no log.
         if tries >= LOGGED_FROM and tries & (tries - 1) == 0:
-            logger.warning("lane_locked", extra={"lane": turn.lane_id, "tries": tries, "unsettled": len(turn.done)})
-        if turn.is_free and time.monotonic() >= turn.ends:
+            logger.warning(
+                "lane_locked", extra={"lane": turn.lane_id, "tries": tries, "unsettled": len(turn.unsettled)}
+            )
+        if turn.is_empty and time.monotonic() >= turn.ends_at:
             engine.requeue(lane_id=turn.lane_id, wait=timedelta(seconds=wait))
-            self._end(turn)
+            self._end_turn(turn)
         else:
-            self._look_later(turn.lane_id, wait)
+            self._schedule(turn.lane_id, wait)
 
-    def _retry(self, turn: Turn, error: Exception) -> None:
+    def _retry_failed(self, turn: Turn, error: Exception) -> None:
         """Look again a little later: what came back is kept until it can be written down."""
         connection.close()
         turn.failures += 1
         wait = min(RETRY_LAST, RETRY_FIRST * 2 ** min(turn.failures - 1, 8))
         logger.warning("look_again", extra={"lane": turn.lane_id, "error": type(error).__name__, "wait_s": wait})
         if turn.failures > 20 and not turn.in_flight and not is_away(error):
-            engine.requeue(lane_id=turn.lane_id, wait=GIVEN_UP)
-            self._end(turn, error)
+            engine.requeue(lane_id=turn.lane_id, wait=GIVE_UP_WAIT)
+            self._end_turn(turn, error)
             return
-        self._look_later(turn.lane_id, wait)
+        self._schedule(turn.lane_id, wait)
 
-    def _round(self, turn: Turn, patience: Patience) -> None:
-        if turn.owes_barrier:
-            turn.owes_barrier = not engine.try_barrier(lane_id=turn.lane_id)
-        if turn.apart:
-            self._settle_apart(turn)
-        over = time.monotonic() >= turn.ends
-        room = 0 if over else self._room(turn)
-        done = [] if turn.apart else turn.done
-        found = self._look(
-            turn, sent=done, room=room, patience=patience, promises_look=turn.busy >= HOT_ROUNDS and not over
+    def _round(self, turn: Turn, lock_timeout: LockTimeout) -> None:
+        if turn.needs_barrier:
+            turn.needs_barrier = not engine.try_barrier(lane_id=turn.lane_id)
+        if turn.one_by_one:
+            self._settle_one_by_one(turn)
+        over = time.monotonic() >= turn.ends_at
+        slots = 0 if over else self._free_slots(turn)
+        done = [] if turn.one_by_one else turn.unsettled
+        found = self._dispatch(
+            turn, sent=done, slots=slots, lock_timeout=lock_timeout, attend=turn.busy >= BUSY_ROUNDS and not over
         )
         turn.blocked = found.blocked
-        if not turn.apart:
-            turn.done = []
-            self._locked.passed(turn.lane_id)
+        if not turn.one_by_one:
+            turn.unsettled = []
+            self._locked.clear(turn.lane_id)
         if found.claims or done:
             turn.busy += 1
             turn.idle = 0
         if found.claims:
-            turn.lingered = False
+            turn.rechecked = False
         if over:
-            self._hand_over(turn)
-        elif not room:
-            self._starved[turn.lane_id] = None
+            self._requeue(turn)
+        elif not slots:
+            self._waiting_for_slots[turn.lane_id] = None
             # Once the turn is over, another worker may have places free.
-            self._look_later(turn.lane_id, max(0.0, turn.ends - time.monotonic()))
-        elif not turn.apart and not (found.full and turn.in_flight):
-            self._pause(turn, patience)
-        if turn.apart:
-            self._try_later(turn, waited=False)
+            self._schedule(turn.lane_id, max(0.0, turn.ends_at - time.monotonic()))
+        elif not turn.one_by_one and not (found.full and turn.in_flight):
+            self._recheck_or_release(turn, lock_timeout)
+        if turn.one_by_one:
+            self._retry_locked(turn, waited=False)
 
-    def _look(
-        self, turn: Turn, *, sent: Sequence[Sent], room: int, patience: Patience, promises_look: bool = False
+    def _dispatch(
+        self, turn: Turn, *, sent: Sequence[Sent], slots: int, lock_timeout: LockTimeout, attend: bool = False
     ) -> DispatchResult:
         found = dispatch.run(
             lane_id=turn.lane_id,
             sent=sent,
-            capacity=room,
-            covered_until=turn.covered_until,
-            promises_look=promises_look,
+            capacity=slots,
+            fallback_at=turn.fallback_at,
+            attend=attend,
             worker=self.worker,
-            patience=patience,
+            lock_timeout=lock_timeout,
         )
-        turn.covered_until = found.covered_until
+        turn.fallback_at = found.fallback_at
         for claim in found.claims:
             self._send(turn, claim)
-        if found.untold:
-            self._untold = [*self._untold, *found.untold][-UNTOLD:]
-            self._look_later(NO_LANE, TELL_AGAIN)
+        if found.unreported:
+            self._unreported = [*self._unreported, *found.unreported][-UNREPORTED_LIMIT:]
+            self._schedule(NO_LANE, REPORT_RETRY)
         return found
 
-    def _settle_apart(self, turn: Turn) -> None:
+    def _settle_one_by_one(self, turn: Turn) -> None:
         """Settle one by one, so that what is locked keeps nothing else from being settled."""
         kept: list[Sent] = []
         try:
-            while turn.done and len(kept) < CONFLICTS:
-                one = turn.done[0]
+            while turn.unsettled and len(kept) < CONFLICTS:
+                one = turn.unsettled[0]
                 try:
-                    self._look(turn, sent=[one], room=0, patience=BRIEF)
+                    self._dispatch(turn, sent=[one], slots=0, lock_timeout=SKIP_LOCKED)
                 except DatabaseError as error:
                     if not lock_waits.is_conflict(error):
                         raise
                     kept.append(one)
-                turn.done = turn.done[1:]
+                turn.unsettled = turn.unsettled[1:]
         finally:
             # Whatever ends this, none is lost. Those that were tried come last the next time.
-            turn.done += kept
-        turn.apart = bool(turn.done)
+            turn.unsettled += kept
+        turn.one_by_one = bool(turn.unsettled)
 
-    def _pause(self, turn: Turn, patience: Patience) -> None:
+    def _recheck_or_release(self, turn: Turn, lock_timeout: LockTimeout) -> None:
         """Nothing more may go now: in a busy lane look again shortly, else leave it to its next wake-up."""
-        if turn.busy >= HOT_ROUNDS and not turn.lingered:
-            turn.lingered = True
-            self._look_later(turn.lane_id, LINGER)
+        if turn.busy >= BUSY_ROUNDS and not turn.rechecked:
+            turn.rechecked = True
+            self._schedule(turn.lane_id, RECHECK_FIRST)
         else:
-            self._rest(turn, patience)
+            self._release(turn, lock_timeout)
 
-    def _rest(self, turn: Turn, patience: Patience) -> None:
-        turn.busy, turn.lingered = 0, False
+    def _release(self, turn: Turn, lock_timeout: LockTimeout) -> None:
+        turn.busy, turn.rechecked = 0, False
         left = dispatch.release_lane(
-            lane_id=turn.lane_id, owes_barrier=turn.owes_barrier, blocked=turn.blocked, patience=patience
+            lane_id=turn.lane_id, needs_barrier=turn.needs_barrier, blocked=turn.blocked, lock_timeout=lock_timeout
         )
-        turn.owes_barrier = left is LaneRelease.BARRIER
-        if left is not LaneRelease.LEFT:
-            self._linger(turn)
+        turn.needs_barrier = left is LaneRelease.BARRIER
+        if left is not LaneRelease.RELEASED:
+            self._recheck(turn)
         elif not turn.in_flight:
-            self._end(turn)
+            self._end_turn(turn)
 
-    def _linger(self, turn: Turn) -> None:
+    def _recheck(self, turn: Turn) -> None:
         """Look again soon; later and later, where that brings nothing."""
-        self._look_later(turn.lane_id, min(LINGER_LAST, LINGER * 2 ** min(turn.idle, 8)))
+        self._schedule(turn.lane_id, min(RECHECK_LAST, RECHECK_FIRST * 2 ** min(turn.idle, 8)))
         turn.idle += 1
 
-    def _hand_over(self, turn: Turn) -> None:
+    def _requeue(self, turn: Turn) -> None:
         """Have whichever worker is free look at the lane, now that this turn is over. The lane stays in care while
         something of it is in flight here; each place that becomes free is worth another worker's look."""
         engine.requeue(lane_id=turn.lane_id, wait=timedelta(0))
-        if turn.is_free:
-            self._end(turn)
+        if turn.is_empty:
+            self._end_turn(turn)
 
-    def _tell_instance(self) -> None:
-        """Tell the instance's breaker what it could not be told when it was settled, and look at those lanes again."""
+    def _report_to_instance(self) -> None:
+        """Report attempts to the instance's breaker that was locked when they were settled; check their lanes again."""
         try:
-            told = dispatch.tell_instance(batch=self._untold)
+            reported = dispatch.report_to_instance(batch=self._unreported)
         except Error as error:
-            told = False
+            reported = False
             if not lock_waits.is_conflict(error):
                 connection.close()
-        except Exception:  # what cannot be told is no reason to keep lanes waiting
+        except Exception:  # what cannot be reported is no reason to keep lanes waiting
             logger.exception("telling_failed")
-            told = True
-        if not told:
-            self._look_later(NO_LANE, TELL_AGAIN)
+            reported = True
+        if not reported:
+            self._schedule(NO_LANE, REPORT_RETRY)
             return
-        for lane_id in {sent.claim.lane_id for sent in self._untold}:
-            self._look_later(lane_id, 0)
-        self._untold = []
+        for lane_id in {sent.claim.lane_id for sent in self._unreported}:
+            self._schedule(lane_id, 0)
+        self._unreported = []
 
-    def _end(self, turn: Turn, error: Exception | None = None) -> None:
+    def _end_turn(self, turn: Turn, error: Exception | None = None) -> None:
         del self._turns[turn.lane_id]
         resolve(turn.future, error)
 
-    def _look_later(self, lane_id: int, seconds: float) -> None:
+    def _schedule(self, lane_id: int, seconds: float) -> None:
         at = time.monotonic() + seconds
-        if at < self._looks.get(lane_id, math.inf):  # one planned look a lane: each would plan the next
-            self._looks[lane_id] = at
-            heapq.heappush(self._later, (at, lane_id))
+        if at < self._scheduled.get(lane_id, math.inf):  # one planned look a lane: each would plan the next
+            self._scheduled[lane_id] = at
+            heapq.heappush(self._timers, (at, lane_id))
 
     def _send(self, turn: Turn, claim: Claim) -> None:
         turn.in_flight += 1

@@ -18,7 +18,7 @@ ON CONFLICT (execution_id, lane_id) DO UPDATE SET
     delivery_id = coalesce(excluded.delivery_id, e.delivery_id), reported_at = excluded.reported_at,
 """
 # What is told late, of a time when it ran, does not undo its end.
-KEEP = (
+RECORD = (
     INSERT
     + """
     status = CASE WHEN e.status = ANY(%(ended)s) AND excluded.status <> ALL(%(ended)s)
@@ -38,7 +38,7 @@ RETURNING id
 )
 
 
-def keep(  # the columns of one row
+def record(  # the columns of one row
     *,
     lane_id: int,
     execution_id: str,
@@ -49,7 +49,7 @@ def keep(  # the columns of one row
     settled: bool = False,
 ) -> bool:
     """Note how an execution stands; return whether it was not known before."""
-    row = _run(KEEP, lane_id, execution_id, status, now, delivery_id, duration_ms, settled=settled)
+    row = _run(RECORD, lane_id, execution_id, status, now, delivery_id, duration_ms, settled=settled)
     return bool(row and row[0])
 
 

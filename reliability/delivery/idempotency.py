@@ -49,7 +49,7 @@ def claim(*, request: KeyedRequest, now: datetime) -> tuple[IdempotencyKey, bool
     raise Unavailable
 
 
-def keep(*, row: IdempotencyKey, row_ids: Sequence[UUID] = (), status: int = 200, answer: Any = None) -> None:
+def complete(*, row: IdempotencyKey, row_ids: Sequence[UUID] = (), status: int = 200, answer: Any = None) -> None:
     """Note what came of a claimed request: what it made, or the answer it got."""
     row.row_ids, row.status, row.answer = list(row_ids), status, answer
     row.save(update_fields=["row_ids", "status", "answer"])

@@ -74,14 +74,14 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class _NewDelivery:
     id: UUID
     key: str
     trigger: Trigger
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _InsertResult:
     lane_id: int
     accepted: bool
     skips: bool
@@ -100,7 +100,7 @@ def accept(*, triggers: Sequence[Trigger], now: datetime) -> list[Accepted]:
         line = lines[0]
         found = _insert(lines, now=now, skipping=False)
         if line.id in found and found[line.id].accepted:
-            return [Accepted(_made(line, found[line.id], now), created=True)]
+            return [Accepted(_inserted_delivery(line, found[line.id], now), created=True)]
     with transaction.atomic():
         return _accept(lines, now=now)
 
@@ -116,58 +116,62 @@ def accept_by_key(
     """
     own = request_context.take_own_id()
     line = _line(trigger, own)
-    one = (prefix, key_hash, tenant, line.id, *_came([line]), trigger.workflow, line.key)
+    one = (prefix, key_hash, tenant, line.id, *_request_ids([line]), trigger.workflow, line.key)
     with connection.cursor() as cursor:
         cursor.execute(ACCEPT_BY_KEY, [*one, trigger.payload, trigger.digest, trigger.deliver_at])
         accepted, lane_id, whose, now = cursor.fetchone()
     if not accepted:
         request_context.return_own_id(own)
         return None
-    return _made(line, _Found(lane_id, accepted=True, skips=False), now), replace(trigger, tenant=whose)
+    return _inserted_delivery(line, _InsertResult(lane_id, accepted=True, skips=False), now), replace(
+        trigger, tenant=whose
+    )
 
 
-def _line(trigger: Trigger, own: UUID | None) -> _Line:
+def _line(trigger: Trigger, own: UUID | None) -> _NewDelivery:
     """Number a trigger; a request's only delivery takes the request's id, if that is ours."""
     new = own or uuid7()
-    return _Line(new, trigger.idempotency_key or str(new), trigger)
+    return _NewDelivery(new, trigger.idempotency_key or str(new), trigger)
 
 
-def _accept(lines: Sequence[_Line], *, now: datetime) -> list[Accepted]:
+def _accept(lines: Sequence[_NewDelivery], *, now: datetime) -> list[Accepted]:
     _open_lanes(lines)
     found = _insert(lines, now=now, skipping=False)
     if any(one.skips for one in found.values()):
         found |= _insert_changed([line for line in lines if found[line.id].skips], found, now=now)
-    repeats = _first_ones([line for line in lines if not found[line.id].accepted], found)
-    return [repeats.get(line.id) or Accepted(_made(line, found[line.id], now), created=True) for line in lines]
+    repeats = _repeats([line for line in lines if not found[line.id].accepted], found)
+    return [
+        repeats.get(line.id) or Accepted(_inserted_delivery(line, found[line.id], now), created=True) for line in lines
+    ]
 
 
-def _insert(lines: Sequence[_Line], *, now: datetime, skipping: bool) -> dict[UUID, _Found]:
+def _insert(lines: Sequence[_NewDelivery], *, now: datetime, skipping: bool) -> dict[UUID, _InsertResult]:
     """Accept line by line; one whose lane does not exist gets none.
 
     The order is that of lanes and keys, so that two who insert the same keys wait for each other, and not both.
     """
-    rows = [_row(line, now=now, skipping=skipping) for line in sorted(lines, key=_order)]
-    came = _came(lines)
+    rows = [_row(line, now=now, skipping=skipping) for line in sorted(lines, key=_key_order)]
+    request_ids = _request_ids(lines)
     with connection.cursor() as cursor:
         if len(rows) == 1:
             new, *others = rows[0]
-            cursor.execute(ACCEPT_ONE, [new, new, *came, *others])
+            cursor.execute(ACCEPT_ONE, [new, new, *request_ids, *others])
         else:
-            cursor.execute(ACCEPT_MANY, [*(list(column) for column in zip(*rows, strict=True)), *came])
-        return {row[0]: _Found(*row[1:]) for row in cursor.fetchall() if row[1] is not None}
+            cursor.execute(ACCEPT_MANY, [*(list(column) for column in zip(*rows, strict=True)), *request_ids])
+        return {row[0]: _InsertResult(*row[1:]) for row in cursor.fetchall() if row[1] is not None}
 
 
-def _came(lines: Sequence[_Line]) -> tuple[str, str]:
+def _request_ids(lines: Sequence[_NewDelivery]) -> tuple[str, str]:
     """Return what is kept of where the lines come from; an id that a delivery has as its own is not."""
     request_id, traceparent = request_context.stored_ids()
     return "" if any(str(line.id) == request_id for line in lines) else request_id, traceparent
 
 
-def _order(line: _Line) -> tuple[str, str, str]:
+def _key_order(line: _NewDelivery) -> tuple[str, str, str]:
     return line.trigger.workflow, line.trigger.tenant, line.key
 
 
-def _row(line: _Line, *, now: datetime, skipping: bool) -> tuple[Any, ...]:
+def _row(line: _NewDelivery, *, now: datetime, skipping: bool) -> tuple[Any, ...]:
     """Return the arguments of `backstop_accept`."""
     one = line.trigger
     return (
@@ -190,9 +194,9 @@ def _due(trigger: Trigger, now: datetime) -> datetime:
     return max(now, trigger.deliver_at) if trigger.deliver_at else now
 
 
-def _made(line: _Line, found: _Found, now: datetime) -> Delivery:
+def _inserted_delivery(line: _NewDelivery, found: _InsertResult, now: datetime) -> Delivery:
     """Return the row that was just inserted, without reading it back."""
-    trigger, came = line.trigger, _came([line])
+    trigger, request_ids = line.trigger, _request_ids([line])
     return Delivery(
         id=line.id,
         lane_id=found.lane_id,
@@ -206,12 +210,12 @@ def _made(line: _Line, found: _Found, now: datetime) -> Delivery:
         created_at=now,
         expires_at=trigger.expires_at,
         stale=trigger.stale,
-        request_id=came[0],
-        traceparent=came[1],
+        request_id=request_ids[0],
+        traceparent=request_ids[1],
     )
 
 
-def _open_lanes(lines: Sequence[_Line]) -> None:
+def _open_lanes(lines: Sequence[_NewDelivery]) -> None:
     """Make the lanes that are missing, each with its breaker, and lock those that compare payloads."""
     wanted = {(line.trigger.workflow, line.trigger.tenant) for line in lines}
     slugs = {workflow for workflow, _ in wanted}
@@ -233,7 +237,9 @@ def _lock_lanes(lane_ids: Iterable[int]) -> None:
         list(Lane.objects.select_for_update(no_key=True).filter(pk__in=wanted).order_by("pk").values_list("pk"))
 
 
-def _insert_changed(lines: Sequence[_Line], found: dict[UUID, _Found], *, now: datetime) -> dict[UUID, _Found]:
+def _insert_changed(
+    lines: Sequence[_NewDelivery], found: dict[UUID, _InsertResult], *, now: datetime
+) -> dict[UUID, _InsertResult]:
     """Accept payloads of lanes that skip unchanged ones, one after the other, under the lanes' locks.
 
     A payload is unchanged if it equals that of the lane's newest delivery which was, or still may be,
@@ -259,7 +265,7 @@ def _last_digest(lane_id: int, *, before: UUID) -> bytes | None:
     return bytes(digest) if digest is not None else None
 
 
-def _first_ones(lines: Sequence[_Line], found: dict[UUID, _Found]) -> dict[UUID, Accepted]:
+def _repeats(lines: Sequence[_NewDelivery], found: dict[UUID, _InsertResult]) -> dict[UUID, Accepted]:
     """Return what each repeat's key already led to. Raises `IdempotencyConflict` for another payload."""
     if not lines:
         return {}

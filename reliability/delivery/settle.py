@@ -65,18 +65,18 @@ JOIN LATERAL (
     ORDER BY id DESC LIMIT 1
 ) AS r ON true
 """
-DEATHS = """
+FAILED = """
 unnest(%(ids)s::uuid[], %(letters)s::uuid[], %(codes)s::text[], %(messages)s::text[], %(reasons)s::text[],
     %(prints)s::text[], %(executions)s::text[], %(urls)s::text[])
     AS v(id, letter, code, message, reason, fingerprint, execution_id, execution_url)
 JOIN reliability_delivery d ON d.id = v.id
 """
-BURY = f"""
+INSERT_DEAD_LETTERS = f"""
 INSERT INTO reliability_deadletter (id, lane_id, delivery_id, source, status, payload, error_code, error_message,
     reason, fingerprint, retry_count, execution_id, execution_url, created_at, died_at, expires_at)
 SELECT v.letter, d.lane_id, d.id, 'delivery', 'dead', d.payload, v.code, v.message, v.reason, v.fingerprint,
     greatest(d.attempt_count - 1, 0), v.execution_id, v.execution_url, %(now)s, %(now)s, %(expiry)s
-FROM {DEATHS}
+FROM {FAILED}
 WHERE d.dead_letter_id IS NULL
 ON CONFLICT (delivery_id) WHERE delivery_id IS NOT NULL DO UPDATE SET
     status = 'dead', error_code = excluded.error_code, error_message = excluded.error_message,
@@ -85,23 +85,23 @@ ON CONFLICT (delivery_id) WHERE delivery_id IS NOT NULL DO UPDATE SET
     died_at = excluded.died_at, expires_at = excluded.expires_at, closed_at = NULL
 WHERE reliability_deadletter.status = 'recovered'
 """  # noqa: S608  # our own text
-BURY_AGAIN = f"""
+REOPEN_DEAD_LETTERS = f"""
 UPDATE reliability_deadletter AS l SET
     status = 'dead', error_code = v.code, error_message = v.message, reason = v.reason, fingerprint = v.fingerprint,
     execution_id = v.execution_id, execution_url = v.execution_url,
     died_at = %(now)s, expires_at = %(expiry)s, closed_at = NULL,
     retry_count = l.retry_count + CASE WHEN l.status = 'replaying' THEN d.attempt_count ELSE 0 END
-FROM {DEATHS}
+FROM {FAILED}
 WHERE l.id = d.dead_letter_id AND l.status IN ('replaying', 'recovered')
 """  # noqa: S608  # our own text
 # Of several dead letters in the order of their ids (`core.lock_order`), which an UPDATE does not keep to. Their
 # ids are an array, for within an OR a subquery could use no index.
-LOCK_LETTERS = """
+LOCK_DEAD_LETTERS = """
 SELECT 1 FROM reliability_deadletter WHERE delivery_id = ANY(%(ids)s::uuid[])
     OR id = ANY(ARRAY(SELECT dead_letter_id FROM reliability_delivery WHERE id = ANY(%(ids)s::uuid[])))
 ORDER BY id FOR NO KEY UPDATE
 """
-RECOVER = """
+RECOVER_DEAD_LETTERS = """
 UPDATE reliability_deadletter AS l SET status = 'recovered', closed_at = %s
 FROM reliability_delivery d
 WHERE d.id = ANY(%s::uuid[]) AND l.id = d.dead_letter_id AND l.status = 'replaying'
@@ -109,7 +109,7 @@ WHERE d.id = ANY(%s::uuid[]) AND l.id = d.dead_letter_id AND l.status = 'replayi
 
 
 @dataclass(frozen=True, slots=True)
-class Death:
+class FinalFailure:
     """A delivery that failed for good, and why; with n8n's execution, where that is known."""
 
     delivery_id: UUID
@@ -164,33 +164,33 @@ def settle_sent(
             sent.claim.delivery_id for sent, verdict in kept if verdict.step is Step.DELIVERED and sent.claim.is_replay
         ],
         dead=[
-            Death(sent.claim.delivery_id, verdict.code, verdict.message)
+            FinalFailure(sent.claim.delivery_id, verdict.code, verdict.message)
             for sent, verdict in kept
-            if verdict.step is Step.BURY
+            if verdict.step is Step.DEAD_LETTER
         ],
         now=now,
     )
     for sent, verdict in decided:
         then = verdict.step if sent.claim.delivery_id in won else LOST_LEASE
-        attempt_log.came_back(sent=sent, then=str(then), worker=worker)
+        attempt_log.log_attempt(sent=sent, then=str(then), worker=worker)
     return [delivery_id for delivery_id, reported in won.items() if reported]
 
 
-def finish(*, delivered: Sequence[UUID], dead: Sequence[Death], now: datetime) -> None:
+def finish(*, delivered: Sequence[UUID], dead: Sequence[FinalFailure], now: datetime) -> None:
     """Move dead letters along with deliveries that have just reached `delivered` (replays only) or `dead`."""
     if not delivered and not dead:
         return
     with connection.cursor() as cursor:
-        cursor.execute(LOCK_LETTERS, {"ids": [*delivered, *(one.delivery_id for one in dead)]})
+        cursor.execute(LOCK_DEAD_LETTERS, {"ids": [*delivered, *(one.delivery_id for one in dead)]})
         if delivered:
-            cursor.execute(RECOVER, [now, list(delivered)])
+            cursor.execute(RECOVER_DEAD_LETTERS, [now, list(delivered)])
         if dead:
-            values = _buried(_explained(dead), now)
-            cursor.execute(BURY_AGAIN, values)
-            cursor.execute(BURY, values)
+            values = _dead_letter_values(_with_reports(dead), now)
+            cursor.execute(REOPEN_DEAD_LETTERS, values)
+            cursor.execute(INSERT_DEAD_LETTERS, values)
 
 
-def _explained(dead: Sequence[Death]) -> list[Death]:
+def _with_reports(dead: Sequence[FinalFailure]) -> list[FinalFailure]:
     """Let each death say what n8n reported of it, if it did."""
     values: dict[str, Any] = {
         "ids": [one.delivery_id for one in dead],
@@ -201,11 +201,12 @@ def _explained(dead: Sequence[Death]) -> list[Death]:
         cursor.execute(REPORTED, values)
         said = {row[0]: row[1:] for row in cursor.fetchall()}
     return [
-        Death(one.delivery_id, one.code, *said[one.delivery_id]) if one.delivery_id in said else one for one in dead
+        FinalFailure(one.delivery_id, one.code, *said[one.delivery_id]) if one.delivery_id in said else one
+        for one in dead
     ]
 
 
-def _buried(dead: Sequence[Death], now: datetime) -> dict[str, Any]:
+def _dead_letter_values(dead: Sequence[FinalFailure], now: datetime) -> dict[str, Any]:
     errors = [error_fields(code=one.code, message=one.message) for one in dead]
     return {
         "ids": [one.delivery_id for one in dead],
@@ -227,7 +228,7 @@ def _tally(kept: "Sequence[tuple[Sent, Settlement]]", now: datetime) -> Tally:
     retries = [sent for sent, verdict in kept if sent.claim.number > 1 and verdict.step is not Step.AWAIT_CALLBACK]
     return Tally(
         delivered=len(delivered),
-        dead=sum(verdict.step is Step.BURY for _, verdict in kept),
+        dead=sum(verdict.step is Step.DEAD_LETTER for _, verdict in kept),
         attempts=len(kept),
         failures=sum(sent.classified.outcome is not Outcome.DELIVERED for sent, _ in kept),
         retries=len(retries),
@@ -254,9 +255,9 @@ def _new_values(sent: Sent, verdict: Settlement, now: datetime) -> dict[str, obj
         Step.DELIVERED: DeliveryState.DELIVERED,
         Step.AWAIT_CALLBACK: DeliveryState.AWAITING_CALLBACK,
         Step.RETRY: DeliveryState.PENDING,
-        Step.BURY: DeliveryState.DEAD,
+        Step.DEAD_LETTER: DeliveryState.DEAD,
     }[verdict.step]
-    final = verdict.step in (Step.DELIVERED, Step.BURY)
+    final = verdict.step in (Step.DELIVERED, Step.DEAD_LETTER)
     deadline = now + timedelta(milliseconds=sent.claim.policy.callback_timeout_ms)
     return {
         "id": sent.claim.delivery_id,

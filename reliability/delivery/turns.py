@@ -12,28 +12,28 @@ from reliability.lanes.messages import Sent
 class Turn:
     """A lane in this process's care. `busy` counts rounds in a row that claimed something, `idle` looks in vain.
 
-    `owes_barrier`: others may still rely on the wake-up that brought the turn. `apart`: what came back is settled one
-    by one, for some of it is locked. `blocked`: a lock keeps something that ran out from being taken back.
+    `needs_barrier`: other transactions may still rely on the wake-up that began the turn. `one_by_one`: attempts are
+    settled one by one, since a row of some is locked. `blocked`: a lock keeps an expired lease from being settled.
     """
 
     lane_id: int
     future: "Future[None]"
-    ends: float
+    ends_at: float
     in_flight: int = 0
-    done: list[Sent] = field(default_factory=list)
+    unsettled: list[Sent] = field(default_factory=list)
     busy: int = 0
     idle: int = 0
-    lingered: bool = False
+    rechecked: bool = False
     failures: int = 0
-    covered_until: datetime | None = None
-    owes_barrier: bool = True
-    apart: bool = False
+    fallback_at: datetime | None = None
+    needs_barrier: bool = True
+    one_by_one: bool = False
     blocked: bool = False
 
     @property
-    def is_free(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether nothing of the lane is in this process's hands."""
-        return not self.in_flight and not self.done
+        return not self.in_flight and not self.unsettled
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class LockedLanes:
         """Return how many tries in a row were in vain."""
         return self._tries.get(lane_id, 0)
 
-    def passed(self, lane_id: int) -> None:
+    def clear(self, lane_id: int) -> None:
         """Note that the lane is locked no more, or is no more."""
         self._tries.pop(lane_id, None)
 

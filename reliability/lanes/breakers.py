@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 COLUMNS = Columns(Breaker, "b")
 INSTANCE = f"SELECT {COLUMNS.sql} FROM {Breaker._meta.db_table} b WHERE scope = 'instance'"  # noqa: S608  # our own names
 # What waits is counted no further.
-COUNTED = 10_000
+COUNT_LIMIT = 10_000
 WAITING = """
 SELECT lane.id, (SELECT count(*) FROM (SELECT 1 FROM reliability_delivery
     WHERE lane_id = lane.id AND state = 'pending' LIMIT %s) AS capped)
@@ -51,7 +51,7 @@ def instance(*, locked: bool = False) -> Breaker:
     return found
 
 
-def instance_now() -> Breaker:
+def lock_instance_nowait() -> Breaker:
     """Return the instance's breaker under its lock, without waiting for that. Raises `InstanceLocked`."""
     found = _instance(" FOR NO KEY UPDATE SKIP LOCKED")
     if found is None and _instance("") is not None:
@@ -95,28 +95,28 @@ def record_results(
         snapshot = verdict.snapshot
         if verdict.transition is not None:
             transitions.append(verdict.transition)
-    _keep(breaker, snapshot, transitions, actor="backstop", now=now)
+    _save(breaker, snapshot, transitions, actor="backstop", now=now)
     return transitions
 
 
 def begin_probe(*, breaker: Breaker, now: datetime, until: datetime) -> None:
     """Note on a locked breaker that a probe is under way, and by when its lease ends."""
     verdict = policy.begin_probe(snapshot=breaker.snapshot, now=now, lease=until - now)
-    _keep(breaker, verdict.snapshot, [verdict.transition], actor="backstop", now=now)
+    _save(breaker, verdict.snapshot, [verdict.transition], actor="backstop", now=now)
 
 
 def release_probe(*, breaker: Breaker) -> None:
     """Free the probe's place on a locked breaker: it told nothing either way."""
-    breaker.keep(policy.release_probe(snapshot=breaker.snapshot))
+    breaker.save_snapshot(policy.release_probe(snapshot=breaker.snapshot))
 
 
 @deadlocks_retried
 def reset(*, breaker_id: UUID, actor: Actor, now: datetime) -> Breaker:
     """Close a breaker by hand, and wake what waits behind it. Raises `NotFound`."""
     with transaction.atomic():
-        breaker = locked(breaker_id=breaker_id)
+        breaker = lock_breaker(breaker_id=breaker_id)
         verdict = policy.reset(snapshot=breaker.snapshot, reason=actor.reason)
-        _keep(breaker, verdict.snapshot, [verdict.transition], actor=actor.name, now=now)
+        _save(breaker, verdict.snapshot, [verdict.transition], actor=actor.name, now=now)
         audit.record(actor=actor, action="reset_breaker", now=now, target=breaker)
         _wake(breaker)
     return breaker
@@ -126,9 +126,9 @@ def reset(*, breaker_id: UUID, actor: Actor, now: datetime) -> Breaker:
 def force_open(*, breaker_id: UUID, actor: Actor, now: datetime, until: datetime | None = None) -> Breaker:
     """Hold a breaker open until `until`, or until it is reset. Raises `NotFound`."""
     with transaction.atomic():
-        breaker = locked(breaker_id=breaker_id)
+        breaker = lock_breaker(breaker_id=breaker_id)
         verdict = policy.force_open(snapshot=breaker.snapshot, now=now, reason=actor.reason, until=until)
-        _keep(breaker, verdict.snapshot, [verdict.transition], actor=actor.name, now=now)
+        _save(breaker, verdict.snapshot, [verdict.transition], actor=actor.name, now=now)
         details = {"until": until.isoformat()} if until else {}
         audit.record(actor=actor, action="force_open_breaker", now=now, target=breaker, details=details)
         if until is not None:
@@ -136,7 +136,7 @@ def force_open(*, breaker_id: UUID, actor: Actor, now: datetime, until: datetime
     return breaker
 
 
-def locked(*, breaker_id: UUID) -> Breaker:
+def lock_breaker(*, breaker_id: UUID) -> Breaker:
     """Return a breaker under its lock: its lane's row, or its own where it is the instance's."""
     found = Breaker.objects.filter(pk=breaker_id).first()
     if found is None:
@@ -153,14 +153,14 @@ def waiting(*, breaker: Breaker) -> int:
     return (rows.filter(lane_id=breaker.lane_id) if breaker.lane_id is not None else rows).count()
 
 
-def waiting_behind(*, breakers: Iterable[Breaker]) -> dict[UUID, int]:
-    """Return, for each breaker, how many deliveries wait in its lane, or in all of them: counted up to `COUNTED`."""
+def waiting_counts(*, breakers: Iterable[Breaker]) -> dict[UUID, int]:
+    """Return, per breaker, how many deliveries wait in its lane (or in all of them), up to `COUNT_LIMIT` each."""
     found = list(breakers)
     with connection.cursor() as cursor:
-        cursor.execute(WAITING, [COUNTED, [one.lane_id for one in found if one.lane_id is not None]])
+        cursor.execute(WAITING, [COUNT_LIMIT, [one.lane_id for one in found if one.lane_id is not None]])
         counts = dict(cursor.fetchall())
         if any(one.lane_id is None for one in found):
-            cursor.execute(ALL_WAITING, [COUNTED])
+            cursor.execute(ALL_WAITING, [COUNT_LIMIT])
             counts[None] = cursor.fetchone()[0]
     return {one.pk: counts.get(one.lane_id, 0) for one in found}
 
@@ -172,7 +172,7 @@ def _wake(breaker: Breaker) -> None:
         queue.wake(lane_ids=[breaker.lane_id])
 
 
-def _keep(
+def _save(
     breaker: Breaker,
     snapshot: policy.Snapshot,
     transitions: Iterable[policy.Transition | None],
@@ -180,7 +180,7 @@ def _keep(
     actor: str,
     now: datetime,
 ) -> None:
-    breaker.keep(snapshot)
+    breaker.save_snapshot(snapshot)
     for change in transitions:
         if change is None:
             continue

@@ -15,13 +15,13 @@ from reliability.errors import NotFound
 from reliability.models import Flag, FlagName
 
 
-def all_of_them() -> list[Flag]:
+def all_flags() -> list[Flag]:
     """Return every switch, those that nobody touched yet included."""
     kept = {flag.name: flag for flag in Flag.objects.all()}
     return [kept.get(name) or Flag(name=name) for name in FlagName.values]
 
 
-def complete(*, using: str, apps: Apps = present, **_: Any) -> None:
+def create_missing(*, using: str, apps: Apps = present, **_: Any) -> None:
     """Make every switch that is not there yet, on, once the database is migrated: the console lists rows alone."""
     try:
         flag: Any = apps.get_model("reliability", "Flag")

@@ -22,7 +22,7 @@ RETRY_AFTER = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class SlotRequest:
     """A place in the lane of (workflow, tenant), by whom, for how long at the most."""
 
     workflow: str
@@ -32,33 +32,34 @@ class Wanted:
 
 
 @deadlocks_retried
-def take(*, wanted: Wanted) -> Slot:
+def acquire(*, request: SlotRequest) -> Slot:
     """Take a place; its lease begins now, by the database's clock. Raises `UnknownWorkflow`, and `LimitReached`."""
-    workflow_id = Workflow.objects.filter(slug=wanted.workflow).values_list("pk", flat=True).first()
+    workflow_id = Workflow.objects.filter(slug=request.workflow).values_list("pk", flat=True).first()
     if workflow_id is None:
-        raise UnknownWorkflow(errors={"workflow": [f"There is no workflow '{wanted.workflow}'."]})
-    found = Lane.objects.filter(workflow_id=workflow_id, tenant=wanted.tenant).values_list("pk", flat=True).first()
+        raise UnknownWorkflow(errors={"workflow": [f"There is no workflow '{request.workflow}'."]})
+    found = Lane.objects.filter(workflow_id=workflow_id, tenant=request.tenant).values_list("pk", flat=True).first()
     with transaction.atomic():
-        lane_id = found or opening.open_lane(workflow_id=workflow_id, tenant=wanted.tenant).pk
+        lane_id = found or opening.open_lane(workflow_id=workflow_id, tenant=request.tenant).pk
         lane = lane_lock.lock(lane_id=lane_id)
-        seen = lane_snapshot.take_snapshot(lane_id=lane_id)
+        snapshot = lane_snapshot.take_snapshot(lane_id=lane_id)
         limit = lane.policy.concurrency_limit
-        if seen.in_flight >= limit:
-            raise LimitReached(f"All {limit} places of the lane are taken.", retry_after=_wait(seen.frees, seen.now))
-        Slot.objects.filter(lane_id=lane_id, expires_at__lte=seen.now).delete()
-        slot = Slot(lane=lane, holder=wanted.holder, taken_at=seen.now, expires_at=seen.now + wanted.lease)
+        if snapshot.in_flight >= limit:
+            wait = _retry_after(snapshot.slot_free_at, snapshot.now)
+            raise LimitReached(f"All {limit} places of the lane are taken.", retry_after=wait)
+        Slot.objects.filter(lane_id=lane_id, expires_at__lte=snapshot.now).delete()
+        slot = Slot(lane=lane, holder=request.holder, taken_at=snapshot.now, expires_at=snapshot.now + request.lease)
         slot.save(force_insert=True)
     return slot
 
 
-def _wait(frees: datetime | None, now: datetime) -> timedelta:
+def _retry_after(slot_free_at: datetime | None, now: datetime) -> timedelta:
     """Return how long to wait for a place: until the next lease ends, but look again soon, for most end early."""
-    if frees is None:
+    if slot_free_at is None:
         return RETRY_AFTER
-    return timedelta(seconds=max(1, min(RETRY_AFTER.total_seconds(), math.ceil((frees - now).total_seconds()))))
+    return timedelta(seconds=max(1, min(RETRY_AFTER.total_seconds(), math.ceil((slot_free_at - now).total_seconds()))))
 
 
-def give_back(*, slot_id: UUID, tenant: str | None = None) -> None:
+def release(*, slot_id: UUID, tenant: str | None = None) -> None:
     """Give a place back, and let what waits for one go. Raises `NotFound`, also where its lease had ended and it
     was cleared away; `tenant` narrows it to that tenant's."""
     rows = Slot.objects.filter(pk=slot_id)

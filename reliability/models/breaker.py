@@ -95,7 +95,7 @@ class Breaker(models.Model):
             values[name] = tuple(tuple(one) for one in values[name])
         return policy.Snapshot(**values)
 
-    def keep(self, snapshot: policy.Snapshot) -> bool:
+    def save_snapshot(self, snapshot: policy.Snapshot) -> bool:
         """Save what changed against `snapshot`; return whether anything did."""
         if snapshot == self.snapshot:
             return False

@@ -232,7 +232,7 @@ def _record(retry: ExecutionRetry, went: RetryStatus) -> None:
             ExecutionRetry.objects.filter(execution_retry_end.OPEN, pk=retry.pk).select_for_update(no_key=True).first()
         )
         if is_open is not None and went.execution_id:
-            executions.keep(
+            executions.record(
                 lane_id=letter.lane_id,
                 execution_id=went.execution_id,
                 status="success" if went.succeeded else "error",

@@ -1,7 +1,7 @@
 """How many deliveries may go, by what is in flight and what the limit is."""
 
 
-def room(*, limit: int, in_flight: int, ramp: int | None = None) -> int:
+def available(*, limit: int, in_flight: int, ramp: int | None = None) -> int:
     """Return how many more may go. `ramp` narrows the limit for a while: 0 lets nothing through."""
     ceiling = limit if ramp is None else min(limit, ramp)
     return max(0, ceiling - in_flight)

@@ -15,7 +15,7 @@ class Step(enum.StrEnum):
     DELIVERED = "delivered"
     AWAIT_CALLBACK = "await_callback"
     RETRY = "retry"
-    BURY = "bury"
+    DEAD_LETTER = "bury"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def settle(
         return _bury(classified, classified.code)
     if outcome is Outcome.REFUSED and refusals.is_particular:
         message = f"{classified.message.rstrip('.')}. Other deliveries got through: a gateway refuses this one."
-        return Settlement(Step.BURY, code=classified.code, message=message)
+        return Settlement(Step.DEAD_LETTER, code=classified.code, message=message)
     if outcome is Outcome.UNKNOWN and rules.hold_unknown:
         return _bury(classified, "outcome_unknown")
     free = outcome in _FREE
@@ -110,7 +110,7 @@ def settle(
 
 
 def _bury(classified: Classified, code: str) -> Settlement:
-    return Settlement(Step.BURY, code=code, message=classified.message)
+    return Settlement(Step.DEAD_LETTER, code=code, message=classified.message)
 
 
 _FREE = frozenset({Outcome.INSTANCE_DOWN, Outcome.MISCONFIGURED, Outcome.MISCONFIGURED_LOCALLY, Outcome.REFUSED})

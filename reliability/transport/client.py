@@ -23,7 +23,7 @@ from reliability.policies.classification import Failure, Reply
 
 from . import deadline_adapter, no_reply, tls
 from . import exchange as exchanges
-from .exchange import Exchange, LeaseRanOut
+from .exchange import Exchange, LeaseExpired
 from .local_fault import LocalFault
 
 USER_AGENT = "Backstop/1 (+n8n reliability control plane)"
@@ -49,7 +49,7 @@ ERRORS = (
     http.client.HTTPException,
     OSError,
     ValueError,
-    LeaseRanOut,
+    LeaseExpired,
 )
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]")
@@ -142,7 +142,7 @@ def _exchange(
     while True:
         exchange = Exchange(deadline, send_by)
         try:
-            with exchanges.under_way(exchange):
+            with exchanges.use_exchange(exchange):
                 return Answer(attempt(), None, "", time.monotonic() - begin)
         except ERRORS as error:
             if not repeated and exchange.may_repeat(error):
@@ -211,7 +211,7 @@ def _proxy_variable(url: str) -> str:
 def _post(request: Request) -> Reply:
     """Send by the adapter itself: a session would merge, prepare and keep what is the same with every attempt."""
     with _adapter(request.url).send(
-        _prepared(request),
+        _prepare(request),
         stream=True,
         timeout=(deadline_adapter.CONNECT_TIMEOUT, request.timeout),
         verify=_verify(request.url),
@@ -220,7 +220,7 @@ def _post(request: Request) -> Reply:
         body = _read(response)
         return Reply(
             status=response.status_code,
-            headers=_kept(response.headers),
+            headers=_stored_headers(response.headers),
             body=storable(body.decode("utf-8", "replace")),
         )
 
@@ -234,9 +234,9 @@ def _verify(url: str) -> bool | str:
     return (session().verify or True) if url.lower().startswith("https:") else True
 
 
-def _prepared(request: Request) -> requests.PreparedRequest:
+def _prepare(request: Request) -> requests.PreparedRequest:
     """Return an attempt as it goes out. Raises `LocalFault`, or what `requests` says of its address."""
-    address = _address(request.url)
+    address = _prepare_address(request.url)
     _check_headers(request.headers, request.names)
     made = requests.PreparedRequest()
     made.method, made.url, made.body, made.hooks = "POST", address.url, request.body, {}
@@ -259,7 +259,7 @@ def _check_headers(headers: Mapping[str, str], names: Names) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _address(url: str) -> requests.PreparedRequest:
+def _prepare_address(url: str) -> requests.PreparedRequest:
     """Prepare an address once: its normal form, and as a header the name and password that it may hold."""
     return requests.Request("GET", url).prepare()
 
@@ -319,7 +319,7 @@ def _is_readable(response: requests.Response) -> bool:
     return response.headers.get("Content-Encoding", "").strip().lower() in READABLE
 
 
-def _kept(headers: Mapping[str, str]) -> dict[str, str]:
+def _stored_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return what an attempt keeps of the headers. A long value is left out whole: a part may hold half a secret."""
     kept: dict[str, str] = {}
     size = 0

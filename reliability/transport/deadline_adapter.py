@@ -53,16 +53,16 @@ class _Bounded(HTTPConnection):
         return self._exchange is not None and self._exchange.reusable
 
     def _new_conn(self) -> socket.socket:
-        under_way = exchanges.current()
-        under_way.via_proxy = self.proxy is not None
-        under_way.enter(Stage.RESOLVE, limit=CONNECT_TIMEOUT)
-        addresses = resolver.resolve(self._dns_host.strip("[]"), self.port, within=under_way.left())
-        under_way.enter(Stage.CONNECT, limit=CONNECT_TIMEOUT)
-        connected = self._connect_to(addresses, under_way)
+        exchange = exchanges.current()
+        exchange.via_proxy = self.proxy is not None
+        exchange.enter(Stage.RESOLVE, limit=CONNECT_TIMEOUT)
+        addresses = resolver.resolve(self._dns_host.strip("[]"), self.port, within=exchange.remaining())
+        exchange.enter(Stage.CONNECT, limit=CONNECT_TIMEOUT)
+        connected = self._connect_to(addresses, exchange)
         self._enter_handshake(connected)
         return connected
 
-    def _connect_to(self, addresses: list[resolver.Address], under_way: Exchange) -> socket.socket:
+    def _connect_to(self, addresses: list[resolver.Address], exchange: Exchange) -> socket.socket:
         """Connect to the first address that takes it, each within an even share of the time that is left."""
         failed: OSError = OSError("The name has no address.")
         for index, (family, kind, protocol, _, address) in enumerate(addresses):
@@ -74,7 +74,7 @@ class _Bounded(HTTPConnection):
             try:
                 for option in self.socket_options or ():
                     made.setsockopt(*option)
-                made.settimeout(under_way.left() / (len(addresses) - index))
+                made.settimeout(exchange.remaining() / (len(addresses) - index))
                 made.connect(address)
             except OSError as error:
                 made.close()
@@ -85,22 +85,22 @@ class _Bounded(HTTPConnection):
 
     def _enter_handshake(self, sock: Any) -> None:
         if self.tls:
-            under_way = exchanges.current()
-            under_way.enter(Stage.HANDSHAKE, limit=HANDSHAKE_TIMEOUT)
-            sock.settimeout(under_way.left())
+            exchange = exchanges.current()
+            exchange.enter(Stage.HANDSHAKE, limit=HANDSHAKE_TIMEOUT)
+            sock.settimeout(exchange.remaining())
 
     def _tunnel(self) -> None:
-        under_way = exchanges.current()
-        under_way.enter(Stage.PROXY, limit=CONNECT_TIMEOUT)
-        self.sock.settimeout(under_way.left())
+        exchange = exchanges.current()
+        exchange.enter(Stage.PROXY, limit=CONNECT_TIMEOUT)
+        self.sock.settimeout(exchange.remaining())
         super()._tunnel()
-        under_way.received = False  # that was the proxy's answer
+        exchange.received = False  # that was the proxy's answer
         self._enter_handshake(self.sock)
 
     def request(self, *arguments: Any, **options: Any) -> None:
         """Put the request together, then write all of it at once."""
-        under_way = self._exchange = exchanges.current()
-        under_way.reused = self.sock is not None and self._used_at > 0
+        exchange = self._exchange = exchanges.current()
+        exchange.reused = self.sock is not None and self._used_at > 0
         parts: list[bytes] = []
         self._parts = parts
         try:
@@ -109,7 +109,7 @@ class _Bounded(HTTPConnection):
             self._parts = None
         if self.sock is None:
             self.connect()
-        under_way.write(self.sock, parts)
+        exchange.write(self.sock, parts)
 
     def putheader(self, header: Any, *values: Any) -> None:
         """Add a header. Names and values were held to HTTP's rules before; only what would begin a line is left."""
@@ -128,7 +128,7 @@ class _Bounded(HTTPConnection):
         else:
             self._parts.append(data)
 
-    def released(self) -> None:
+    def mark_released(self) -> None:
         self._used_at = exchanges.now()
 
     def close(self) -> None:
@@ -148,7 +148,7 @@ class _Pool(HTTPConnectionPool):
     def _put_conn(self, conn: Any) -> None:
         if conn is not None:
             if conn.is_reusable:
-                conn.released()
+                conn.mark_released()
             else:
                 conn.close()
         super()._put_conn(conn)
@@ -163,7 +163,7 @@ class _TlsPool(_Pool, HTTPSConnectionPool):
 
 
 class Adapter(HTTPAdapter):
-    """The adapter of `requests`, with such connections. What is sent by it needs an exchange (`exchange.under_way`)."""
+    """The adapter of `requests`, with such connections. Sending needs a current exchange (`exchange.use_exchange`)."""
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         super().init_poolmanager(*arguments, **options)

@@ -31,7 +31,7 @@ def now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
 
 
-class LeaseRanOut(Exception):  # not an OSError: urllib3 must not take it for the network's
+class LeaseExpired(Exception):  # not an OSError: urllib3 must not take it for the network's
     """The last moment to send was over before the request was written completely. What is left was not written."""
 
 
@@ -58,13 +58,13 @@ class Exchange:
     __slots__ = (
         "_acknowledged",
         "deadline",
-        "early",
-        "ends",
+        "early_data",
         "received",
         "reusable",
         "reused",
         "send_by",
         "stage",
+        "stage_deadline",
         "total",
         "unreceived",
         "via_proxy",
@@ -72,11 +72,11 @@ class Exchange:
     )
 
     def __init__(self, deadline: float, send_by: float | None = None) -> None:
-        self.deadline = self.ends = deadline
+        self.deadline = self.stage_deadline = deadline
         self.send_by = send_by
         self.stage = Stage.START
         self.total = self.written = 0
-        self.early = b""
+        self.early_data = b""
         self.received = self.reusable = self.reused = self.unreceived = self.via_proxy = False
         self._acknowledged: int | None = None
 
@@ -88,11 +88,11 @@ class Exchange:
     def enter(self, stage: Stage, *, limit: float | None = None) -> None:
         """Begin a stage, which may take `limit` seconds of what is left in all."""
         self.stage = stage
-        self.ends = self.deadline if limit is None else min(self.deadline, now() + limit)
+        self.stage_deadline = self.deadline if limit is None else min(self.deadline, now() + limit)
 
-    def left(self) -> float:
+    def remaining(self) -> float:
         """Return the seconds that this stage has left. Raises `TimeoutError` if there are none."""
-        left = self.ends - now()
+        left = self.stage_deadline - now()
         if left <= 0:
             raise TimeoutError("timed out")
         return left
@@ -102,7 +102,7 @@ class Exchange:
 
         A socket that waits inside the system for room would go on writing after its process was stopped and
         continued; so the waiting is done here, and nothing is written without a look at the clock.
-        Returns early where the answer comes first. Raises `LeaseRanOut`, `TimeoutError`, `OSError`.
+        Returns early where the answer comes first. Raises `LeaseExpired`, `TimeoutError`, `OSError`.
         """
         self.enter(Stage.READY)
         data = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -114,50 +114,50 @@ class Exchange:
             sock.settimeout(0)
         with memoryview(data) as view:
             while self.written < self.total:
-                self._check()
+                self._check_deadlines()
                 if not plain:  # TLS within TLS: it cannot be asked without waiting
-                    sock.settimeout(self.left())
+                    sock.settimeout(self.remaining())
                 try:
                     self.written += sock.send(view[self.written : self.written + CHUNK])
                     self.stage = Stage.SEND
                 except WOULD_BLOCK as error:
                     self._wait(sock, writing=not isinstance(error, ssl.SSLWantReadError))
-                    if self.early:
+                    if self.early_data:
                         return
                 except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
                     # As of a plain socket: what it said before it closed can still be read.
                     raise ConnectionResetError(errno.ECONNRESET, "closed while the request was being sent") from error
         self.enter(Stage.WAIT)
 
-    def _check(self) -> None:
+    def _check_deadlines(self) -> None:
         if self.send_by is not None and now() >= self.send_by:
-            raise LeaseRanOut
-        self.left()
+            raise LeaseExpired
+        self.remaining()
 
     def _wait(self, sock: Any, *, writing: bool) -> None:
-        """Wait until there is room to write. An answer that comes first is kept as `early`."""
+        """Wait until there is room to write. An answer that comes first is kept as `early_data`."""
         poll = select.poll()
         poll.register(sock, select.POLLIN | (select.POLLOUT if writing else 0))
-        left = self.left() if self.send_by is None else min(self.left(), max(0.0, self.send_by - now()))
+        left = self.remaining() if self.send_by is None else min(self.remaining(), max(0.0, self.send_by - now()))
         if not any(events & select.POLLIN for _, events in poll.poll(left * 1000)):
             return
         try:
-            self.early = sock.recv(CHUNK)
+            self.early_data = sock.recv(CHUNK)
         except WOULD_BLOCK:
             return  # a record of TLS's own
-        if not self.early:
+        if not self.early_data:
             raise ConnectionResetError(errno.ECONNRESET, "closed while the request was being sent")
 
-    def note_end(self, sock: Any) -> None:
+    def record_close(self, sock: Any) -> None:
         """Note that the other side closed. One that acknowledged nothing of the request had closed before it came."""
         if self.reused and not self.received and self._acknowledged is not None:
             self.unreceived = acknowledged(sock) == self._acknowledged
 
     def may_repeat(self, error: BaseException) -> bool:
         """Whether a kept connection turned out to be closed, so that the request certainly was not received."""
-        if not self.reused or self.received or self.early or isinstance(error, LeaseRanOut):
+        if not self.reused or self.received or self.early_data or isinstance(error, LeaseExpired):
             return False
-        return self.unreceived or (self.stage in (Stage.READY, Stage.SEND) and now() < self.ends)
+        return self.unreceived or (self.stage in (Stage.READY, Stage.SEND) and now() < self.stage_deadline)
 
 
 def acknowledged(sock: Any) -> int | None:
@@ -172,7 +172,7 @@ def acknowledged(sock: Any) -> int | None:
 
 
 @contextmanager
-def under_way(exchange: Exchange) -> Iterator[Exchange]:
+def use_exchange(exchange: Exchange) -> Iterator[Exchange]:
     """Let connections of this thread belong to `exchange`."""
     _local.exchange = exchange
     try:

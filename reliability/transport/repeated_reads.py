@@ -23,16 +23,16 @@ def repeated(
     *,
     on: type[Exception] | tuple[type[Exception], ...],
     seconds: float,
-    passes: Callable[[Exception], bool] = lambda _: True,
+    is_transient: Callable[[Exception], bool] = lambda _: True,
 ) -> Found:
     """Return what `read` does with the seconds that it has left.
 
-    It is tried again where it raises one of `on` that `passes` says is for a moment; the last one is raised.
+    It is tried again where it raises one of `on` that `is_transient` says is for a moment; the last one is raised.
     """
     deadline = time.monotonic() + seconds
 
     def is_final(error: Exception) -> bool:
-        return not passes(error) or time.monotonic() >= deadline
+        return not is_transient(error) or time.monotonic() >= deadline
 
     @backoff.on_exception(
         backoff.expo,

@@ -37,21 +37,21 @@ class Reader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        under_way = self._exchange
+        exchange = self._exchange
         if self._is_done:
             return 0
-        if under_way.early:
-            taken = under_way.early[: len(buffer)]
+        if exchange.early_data:
+            taken = exchange.early_data[: len(buffer)]
             buffer[: len(taken)] = taken
-            under_way.early = under_way.early[len(taken) :]
-            under_way.received = True
+            exchange.early_data = exchange.early_data[len(taken) :]
+            exchange.received = True
             return len(taken)
-        self._sock.settimeout(under_way.left())
+        self._sock.settimeout(exchange.remaining())
         found: int | None = self._raw.readinto(buffer)
         if found:
-            under_way.received = True
+            exchange.received = True
         else:
-            under_way.note_end(self._sock)
+            exchange.record_close(self._sock)
         return found
 
     def finish(self) -> None:
@@ -83,7 +83,7 @@ class Response(http.client.HTTPResponse):
         self._exchange = exchanges.current()
         self._is_sound = True
         self._has_ended = False
-        self._is_cut = False
+        self._too_many_headers = False
         super().__init__(_Source(sock, self._exchange), *arguments, **options)  # type: ignore[arg-type]
 
     def begin(self) -> None:
@@ -95,11 +95,11 @@ class Response(http.client.HTTPResponse):
                 break
             if self.status == SWITCHING:
                 raise http.client.UnknownProtocol("The answer switches to a protocol that was not asked for.")
-            if self._is_cut:
+            if self._too_many_headers:
                 raise http.client.UnknownProtocol("The headers of an interim answer are too long.")
         else:
             raise http.client.UnknownProtocol(f"More than {INTERIM_LIMIT} interim answers.")
-        self._frame()
+        self._set_framing()
 
     def _read_status_line(self) -> None:
         line = self.fp.readline(LINE_LIMIT + 1)
@@ -120,16 +120,16 @@ class Response(http.client.HTTPResponse):
         while (line := self.fp.readline(LINE_LIMIT + 1)) not in (b"\r\n", b"\n"):
             size += len(line)
             if len(line) > LINE_LIMIT or size > HEADERS_LIMIT or len(names) >= HEADER_LIMIT:
-                self._is_cut, self._is_sound = True, False
+                self._too_many_headers, self._is_sound = True, False
                 break
             if not line.endswith(b"\n"):
                 raise http.client.IncompleteRead(line)
-            self._add(line, names)
+            self._add_header(line, names)
         for name, value in names:
             headers.set_raw(name, value)  # as the parser of `email` does
         self.headers = self.msg = headers
 
-    def _add(self, line: bytes, names: list[tuple[str, str]]) -> None:
+    def _add_header(self, line: bytes, names: list[tuple[str, str]]) -> None:
         """Add a header line. What is out of order is kept as far as it can be, but the connection is not."""
         text = line[:-2] if line.endswith(b"\r\n") else line[:-1]
         name, colon, value = text.partition(b":")
@@ -143,7 +143,7 @@ class Response(http.client.HTTPResponse):
         elif colon and _NAME.fullmatch(name.strip()):
             names.append((name.strip().decode("ascii"), value.replace(b"\r", b" ").strip().decode("iso-8859-1")))
 
-    def _frame(self) -> None:
+    def _set_framing(self) -> None:
         """Find out where the body ends. Where that is in doubt, it is read until the connection closes."""
         codings = self.headers.get_all("transfer-encoding", [])
         lengths = self.headers.get_all("content-length", [])
@@ -209,5 +209,5 @@ class Response(http.client.HTTPResponse):
         ended = self._has_ended if self.chunked else self.length == 0
         if ended and self._is_sound and not self.will_close and self._exchange.complete:
             self.fp.raw.finish()
-            self._exchange.reusable = not self.fp.peek(1) and not self._exchange.early
+            self._exchange.reusable = not self.fp.peek(1) and not self._exchange.early_data
         super()._close_conn()  # type: ignore[misc]  # `http.client` declares it

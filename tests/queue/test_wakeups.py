@@ -332,7 +332,7 @@ async def begin():
 worker.LAST_WAIT = 0.1
 loop = asyncio.new_event_loop()
 loop.run_until_complete(begin())
-worker._leave(3)
+worker._exit_if_threads_hang(3)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment(), timeout=60, check=False)
     assert done.returncode == 3
@@ -375,5 +375,5 @@ def test_a_job_waits_for_its_moment_by_the_databases_clock(monkeypatch, ahead):
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + ahead)
     begun = time.monotonic()
-    asyncio.run(tasks._wait(real() + 0.5))
+    asyncio.run(tasks._wait_until(real() + 0.5))
     assert 0.45 <= time.monotonic() - begun < 1.9
