@@ -29,13 +29,13 @@ from . import roles, sessions
 from .connections import Connection
 
 # Seconds for which a silent connection is believed.
-BELIEVED = 30.0
+TRUSTED_SECONDS = 30.0
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
     """A connection of the main engine."""
 
-    looked_at = 0.0
+    checked_at = 0.0
     # When the plans of prepared statements were last thrown away (`prepared`).
     planned_at = 0.0
     # The role whose limits the session has, and whether the session takes any: behind a pooler it does not.
@@ -72,8 +72,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self.limited_for, self.takes_limits, connection.cancels = None, True, True
         if self.alias != NO_DB_ALIAS and (reason := sessions.refusal(connection)):
             raise NotSupportedError(reason)
-        if values := sessions.formats(connection):
-            connection.execute(*sessions.setting(values))
+        if values := sessions.wrong_formats(connection):
+            connection.execute(*sessions.set_statement(values))
         super()._configure_connection(connection)  # type: ignore[misc]  # its types do not know it
         self._limit(connection)
         return True
@@ -83,7 +83,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         role = roles.current()
         if role is self.limited_for or not connection.autocommit:
             return  # what is set within a transaction would be undone with it
-        statement = sessions.limiting(connection, role) if self.takes_limits else None
+        statement = sessions.limits_statement(connection, role) if self.takes_limits else None
         self.takes_limits = statement is not None and connection.execute(*statement).fetchone() is not None
         self.limited_for, connection.cancels = role, not self.takes_limits
 
@@ -100,19 +100,19 @@ class DatabaseWrapper(base.DatabaseWrapper):
         super()._set_autocommit(autocommit)  # type: ignore[misc]  # as above
 
     @cached_property
-    def wrap_database_errors(self) -> "Terse":
-        return Terse(self)
+    def wrap_database_errors(self) -> "TerseErrors":
+        return TerseErrors(self)
 
     def is_usable(self) -> bool:
         """Say whether the connection works, without a word to the server as long as it is in use and silent itself."""
         now = time.monotonic()
-        is_in_use, self.looked_at = now - self.looked_at < BELIEVED, now
+        is_in_use, self.checked_at = now - self.checked_at < TRUSTED_SECONDS, now
         if is_in_use and self.connection is not None and not self.errors_occurred:
             return _is_silent(self.connection.pgconn) or super().is_usable()
         return super().is_usable()
 
 
-class Terse(DatabaseErrorWrapper):
+class TerseErrors(DatabaseErrorWrapper):
     """Turns psycopg's errors into Django's, and leaves in both the first line alone: the one without values."""
 
     def __exit__(

@@ -19,9 +19,9 @@ from psycopg.abc import PQGen, PQGenConn
 from . import names, roles, sessions
 
 # Seconds after which psycopg looks whether somebody pressed Ctrl-C.
-INTERVAL = 0.1
+SIGNAL_CHECK_INTERVAL = 0.1
 # Seconds that the request to cancel a statement may take.
-CANCEL = 1.0
+CANCEL_SECONDS = 1.0
 
 Value = TypeVar("Value")
 _connect_by: ContextVar[float | None] = ContextVar("connect_by", default=None)
@@ -42,7 +42,7 @@ class Connection(psycopg.Connection[Any]):
 
     @classmethod
     def connect(cls, conninfo: str = "", **options: Any) -> Self:
-        seconds = roles.left()
+        seconds = roles.remaining()
         if seconds is None:
             return super().connect(conninfo, **options)
         by = time.monotonic() + seconds
@@ -69,8 +69,8 @@ class Connection(psycopg.Connection[Any]):
         steps.close()
         raise NoAnswer
 
-    def wait(self, gen: PQGen[Value], interval: float = INTERVAL, timeout: float | None = None) -> Value:
-        seconds = roles.left()
+    def wait(self, gen: PQGen[Value], interval: float = SIGNAL_CHECK_INTERVAL, timeout: float | None = None) -> Value:
+        seconds = roles.remaining()
         try:
             if seconds is None or (timeout is not None and timeout < seconds):
                 return super().wait(gen, interval, timeout)
@@ -82,12 +82,12 @@ class Connection(psycopg.Connection[Any]):
         except errors.ReadOnlySqlTransaction:
             self.pgconn.finish()
             raise
-        self._give_up()
+        self._abandon()
         raise NoAnswer
 
-    def _give_up(self) -> None:
+    def _abandon(self) -> None:
         if self.cancels:
-            self._try_cancel(timeout=CANCEL)
+            self._try_cancel(timeout=CANCEL_SECONDS)
         self.pgconn.finish()
 
 
@@ -97,14 +97,16 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
     @classmethod
     async def connect(cls, conninfo: str = "", **options: Any) -> Self:
         try:
-            return await asyncio.wait_for(super().connect(conninfo, **options), roles.left())
+            return await asyncio.wait_for(super().connect(conninfo, **options), roles.remaining())
         except TimeoutError:
             raise NoAnswer from None
 
-    async def wait(self, gen: PQGen[Value], interval: float = INTERVAL, timeout: float | None = None) -> Value:
+    async def wait(
+        self, gen: PQGen[Value], interval: float = SIGNAL_CHECK_INTERVAL, timeout: float | None = None
+    ) -> Value:
         # Who listens waits for as long as nothing is said; every statement on that connection is bounded.
         listens = getattr(gen, "__name__", "") == "notifies"
-        limit = roles.left() if timeout is None and not listens else timeout
+        limit = roles.remaining() if timeout is None and not listens else timeout
         try:
             return await super().wait(gen, interval, limit)
         except errors._WaitTimeout:
@@ -118,13 +120,13 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
 
 
 async def configure(connection: "psycopg.AsyncConnection[Any]", **others: str) -> None:
-    """Make a connection of the worker's pool what each session has to be (`sessions`); `others` as in `limiting`."""
+    """Set up a connection of the worker's pool (`sessions`); `others` as in `sessions.limits_statement`."""
     if reason := sessions.refusal(connection):
         raise psycopg.NotSupportedError(reason)
     statements = []
-    if values := sessions.formats(connection):
-        statements.append(sessions.setting(values))
-    if limits := sessions.limiting(connection, roles.current(), **others):
+    if values := sessions.wrong_formats(connection):
+        statements.append(sessions.set_statement(values))
+    if limits := sessions.limits_statement(connection, roles.current(), **others):
         statements.append(limits)
     for statement, arguments in statements:
         await psycopg.AsyncClientCursor(connection).execute(statement, arguments)

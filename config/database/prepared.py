@@ -15,7 +15,7 @@ from .base import DatabaseWrapper
 
 # Seconds for which plans are kept. The best one depends on how many rows a table has: one that was made when the table
 # was empty would read all of it once it has grown.
-PLANNED = 1.0
+PLAN_SECONDS = 1.0
 
 
 class PreparedCursor(psycopg.Cursor[Any]):
@@ -40,7 +40,7 @@ def prepared_cursor() -> CursorWrapper:
     if not wrapper.takes_limits:
         return wrapper.cursor()
     now = time.monotonic()
-    if now - wrapper.planned_at >= PLANNED:
+    if now - wrapper.planned_at >= PLAN_SECONDS:
         with wrapper.cursor() as cursor:
             cursor.execute("DISCARD PLANS")
         wrapper.planned_at = now

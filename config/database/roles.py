@@ -74,7 +74,7 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 # The name in a WSGI environment of the time, by `time.monotonic`, at which the request was complete.
 ARRIVED = "backstop.arrived"
 # The share of a limit that is left for the database however long a request waited for its thread.
-LEAST = 0.25
+LEAST_SHARE = 0.25
 
 
 class _Local(threading.local):
@@ -86,7 +86,7 @@ _local = _Local()
 _process = COMMAND
 
 
-def become(role: Role) -> None:
+def set_process_role(role: Role) -> None:
     """Give this process's threads a role, for whatever has no deadline of its own."""
     global _process  # noqa: PLW0603  # one for the process is what is meant
     _process = role
@@ -100,7 +100,7 @@ def current() -> Role:
 class within:  # noqa: N801  # it reads as a function; as a class it takes each request a fraction of the time
     """Bound all waits of a block together by a role's limit. An inner block never extends an outer deadline.
 
-    `waited` seconds of the limit are over already; `LEAST` of it is left all the same.
+    `waited` seconds of the limit are over already; `LEAST_SHARE` of it is left all the same.
     """
 
     __slots__ = ("_outer", "_outer_deadline", "_role", "_waited")
@@ -110,7 +110,7 @@ class within:  # noqa: N801  # it reads as a function; as a class it takes each 
 
     def __enter__(self) -> None:
         role, local = self._role, _local
-        limit = max(role.limit - self._waited, role.limit * LEAST) if self._waited else role.limit
+        limit = max(role.limit - self._waited, role.limit * LEAST_SHARE) if self._waited else role.limit
         deadline = time.monotonic() + limit if limit else FOREVER
         self._outer, self._outer_deadline = local.role, local.deadline
         local.role, local.deadline = role, min(deadline, local.deadline)
@@ -119,7 +119,7 @@ class within:  # noqa: N801  # it reads as a function; as a class it takes each 
         _local.role, _local.deadline = self._outer, self._outer_deadline
 
 
-def left() -> float | None:
+def remaining() -> float | None:
     """Return how many seconds a wait that begins now may take, 0 or less where the deadline has passed.
 
     `None`: as long as it takes.
@@ -139,7 +139,7 @@ def of(*, method: str, path: str) -> Role:
     return METRICS if path == "/metrics" else CONSOLE
 
 
-def bounded(application: Application) -> Application:
+def with_deadline(application: Application) -> Application:
     """Give each request of a WSGI application its deadline for the database."""
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

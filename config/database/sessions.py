@@ -44,7 +44,7 @@ def refusal(connection: "BaseConnection[object]") -> str:
     )
 
 
-def formats(connection: "BaseConnection[object]") -> dict[str, str]:
+def wrong_formats(connection: "BaseConnection[object]") -> dict[str, str]:
     """Return the formats that have to be set, since the server reports others."""
     return {
         name: value
@@ -53,13 +53,15 @@ def formats(connection: "BaseConnection[object]") -> dict[str, str]:
     }
 
 
-def setting(values: dict[str, str]) -> tuple[str, list[object]]:
+def set_statement(values: dict[str, str]) -> tuple[str, list[object]]:
     """Return the statement that sets parameters of the session."""
     calls = ", ".join(["set_config(%s, %s, false)"] * len(values))
     return f"SELECT {calls}", [part for pair in values.items() for part in pair]
 
 
-def limiting(connection: "BaseConnection[object]", role: Role, **others: str) -> tuple[str, list[object]] | None:
+def limits_statement(
+    connection: "BaseConnection[object]", role: Role, **others: str
+) -> tuple[str, list[object]] | None:
     """Return the statement that sets a role's limits where the session is the server's own, and says whether it was.
 
     `others` are values of parameters that go before the role's own.

@@ -64,7 +64,7 @@ def meaning_of(error: BaseException | None) -> Meaning:
     return Meaning.LATER if code else Meaning.LOST
 
 
-def is_away(error: BaseException | None) -> bool:
+def is_unavailable(error: BaseException | None) -> bool:
     """Say whether the database is not there, or not for this now: what was asked may be asked again later."""
     return meaning_of(error) is not Meaning.FAILED
 

@@ -1,13 +1,13 @@
-"""Reads request bodies in the event loop: within a size, a time, and what all of them together may hold."""
+"""Reads request bodies in the event loop: within a size, a time, and what all of them together may use."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from .budget import Hold
-from .ending import Ending
-from .limits import AROUND, BLOCK, DRAIN_BYTES, DRAIN_SECONDS, DRAINS, Limits
+from .budget import Reservation
+from .ending import Shutdown
+from .limits import BLOCK, CONNECTION_BYTES, DRAIN_BYTES, DRAIN_SECONDS, DRAINS, Limits
 from .refusals import BODY_BROKEN, BODY_IDLE, BODY_SLOW, BUDGET_SPENT, ENDING, TOO_LARGE, Refusal, Refused
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -16,31 +16,31 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 class Body:
     """What has come of a body."""
 
-    def __init__(self, hold: Hold) -> None:
+    def __init__(self, reservation: Reservation) -> None:
         self.size = 0
-        self._hold = hold
+        self._reservation = reservation
         self._pieces: list[bytes] = []
         self._blocks: list[bytearray] = []
 
     def add(self, piece: bytes) -> None:
-        """Keep a piece, unless there is no room for it: then the hold is evicted."""
+        """Keep a piece, unless there is no room for it: then the reservation is evicted."""
         at = self.size
         self.size += len(piece)
         if self.size <= BLOCK:
-            self._hold.take(len(piece))
+            self._reservation.take(len(piece))
             self._pieces.append(piece)
             return
         left = memoryview(piece)
         if not self._blocks:
-            self._hold.take(AROUND)
+            self._reservation.take(CONNECTION_BYTES)
             at = 0
             left = memoryview(b"".join([*self._pieces, piece]))
             self._pieces.clear()
         while left:
             start = at % BLOCK
             if not start:
-                self._hold.take(BLOCK)
-                if self._hold.evicted:
+                self._reservation.take(BLOCK)
+                if self._reservation.evicted:
                     return
                 self._blocks.append(bytearray(BLOCK))
             part = left[: BLOCK - start]
@@ -64,7 +64,7 @@ class Body:
 
 
 async def read(
-    receive: Receive, *, length: int | None, limit: int, hold: Hold, limits: Limits, ending: Ending
+    receive: Receive, *, length: int | None, limit: int, reservation: Reservation, limits: Limits, shutdown: Shutdown
 ) -> bytes:
     """Return a body of `length` bytes, or one in chunks where that is unknown.
 
@@ -75,7 +75,7 @@ async def read(
         raise Refused(TOO_LARGE)  # nothing was read: who waits for `100 Continue` is told before sending anything
     loop = asyncio.get_running_loop()
     end = loop.time() + limits.body_seconds
-    body, stopped = Body(hold), list[Refusal]()
+    body, stopped = Body(reservation), list[Refusal]()
     try:
         async with asyncio.timeout(limits.body_seconds) as timer:
 
@@ -85,8 +85,8 @@ async def read(
                 if not timer.expired():  # one that fired in this very turn of the loop cannot be set again
                     timer.reschedule(loop.time())  # a timer that is due wakes whoever waits below
 
-            hold.on_evict = partial(stop, BUDGET_SPENT)
-            with ending.unfinished(partial(stop, ENDING)):
+            reservation.on_evict = partial(stop, BUDGET_SPENT)
+            with shutdown.unfinished(partial(stop, ENDING)):
                 while body.size != length and not stopped:
                     timer.reschedule(min(end, loop.time() + limits.body_idle_seconds))
                     if not await _take(receive, body, limit):
@@ -95,7 +95,7 @@ async def read(
         if not stopped:
             raise Refused(BODY_SLOW if loop.time() >= end else BODY_IDLE) from None
     finally:
-        hold.on_evict = None
+        reservation.on_evict = None
     if stopped:
         raise Refused(stopped[0])
     return body.whole()

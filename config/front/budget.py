@@ -12,24 +12,24 @@ class Budget:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
-        self._holds: set[Hold] = set()
+        self._reservations: set[Reservation] = set()
 
-    def open(self) -> "Hold":
-        """Return a hold of no bytes yet; `close` it."""
-        hold = Hold(self)
-        self._holds.add(hold)
-        return hold
+    def open(self) -> "Reservation":
+        """Return a reservation of no bytes yet; `close` it."""
+        reservation = Reservation(self)
+        self._reservations.add(reservation)
+        return reservation
 
     def _make_room(self) -> None:
         """Evict until the limit is kept. The largest first: who holds little is never evicted by who holds much."""
         while self.used > self.limit:
-            evictable = [one for one in self._holds if one.on_evict is not None]
+            evictable = [one for one in self._reservations if one.on_evict is not None]
             if not evictable:
                 return  # what is left is being worked on, and ends by its own limits
             max(evictable, key=lambda one: one.held)._evict()
 
 
-class Hold:
+class Reservation:
     """The bytes of one request. `on_evict` is called where they have to go; without it they stay."""
 
     __slots__ = ("_budget", "evicted", "held", "on_evict")
@@ -52,7 +52,7 @@ class Hold:
         self._budget.used -= self.held
         self.held = 0
         self.on_evict = None
-        self._budget._holds.discard(self)
+        self._budget._reservations.discard(self)
 
     def _evict(self) -> None:
         tell, self.evicted = self.on_evict, True

@@ -12,8 +12,8 @@ from scheduling import counting, light
 from . import environ, refusals, sending, sockets
 from .bodies import Drain, Receive
 from .budget import Budget
-from .ending import Ending
-from .exchange import Exchange, Service, log, origin_of
+from .ending import Shutdown
+from .exchange import Exchange, Service, context_of, log
 from .gateway import Application, Whole
 from .limits import Limits
 from .pool import Pool, Sweeper
@@ -24,7 +24,7 @@ Scope = Mapping[str, Any]
 HEALTHZ, HEALTHY = "/healthz", b'{"ok": true}'
 
 # What Django's middleware adds to every answer.
-_SAFE = [
+_SECURITY_HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
     ("Referrer-Policy", "same-origin"),
@@ -32,23 +32,23 @@ _SAFE = [
 ]
 
 
-class Door:
+class FrontApplication:
     """Takes the requests of one server process."""
 
     def __init__(self, application: Application, *, secret: str, limits: Limits, logs: bool) -> None:
         pool = Pool(limits)
         budget, drain = Budget(limits.buffered_bytes), Drain(limits)
-        self._service = Service(application, pool, Sweeper(pool), budget, drain, Ending(), limits, logs)
-        self._light = _Light(secret)
+        self._service = Service(application, pool, Sweeper(pool), budget, drain, Shutdown(), limits, logs)
+        self._light = _LightEndpoint(secret)
         self._began = False
         refusals.begin()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
-            await self._live(receive, send)
+            await self._lifespan(receive, send)
             return
-        if not self._service.logs and self._light.is_usual(scope):
+        if not self._service.logs and self._light.try_usual(scope):
             send(self._light.start)
             send(self._light.body)
             return
@@ -56,25 +56,25 @@ class Door:
             self._began = True
             sockets.limit_unread(2 * self._service.limits.send_seconds)
         path = environ.path_of(scope)
-        found = self._at_once(scope, path)
+        found = self._answer_in_loop(scope, path)
         if found is not None:
             sending.now(send, found)
             return
         await Exchange(self._service, scope, receive, send, path).run()
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
         """Follow the server's start and end."""
         while True:
             message = await receive()
             if message["type"] not in ("lifespan.startup", "lifespan.shutdown"):
                 return
             if message["type"] == "lifespan.startup":
-                self._service.ending.listen()
+                self._service.shutdown.listen()
             await send({"type": f"{message['type']}.complete"})
             if message["type"] == "lifespan.shutdown":
                 return
 
-    def _at_once(self, scope: Scope, path: str) -> Whole | None:
+    def _answer_in_loop(self, scope: Scope, path: str) -> Whole | None:
         """Return what needs no thread: a reachability check, or whether this process lives."""
         method, began = scope["method"], time.perf_counter()
         if light.is_light(method=method, path=path):
@@ -89,13 +89,13 @@ class Door:
 
 def _healthz(scope: Scope, began: float) -> Whole:
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(HEALTHY)))]
-    headers += [*_SAFE, (request_context.HEADER, origin_of(scope).request_id)]
+    headers += [*_SECURITY_HEADERS, (request_context.HEADER, context_of(scope).request_id)]
     took = time.perf_counter() - began
     measuring.count(view="reliability.views.healthz", method=scope["method"], status=200, seconds=took)
     return Whole(200, headers, b"" if scope["method"] == "HEAD" else HEALTHY)
 
 
-class _Light:
+class _LightEndpoint:
     """The reachability check."""
 
     def __init__(self, secret: str) -> None:
@@ -104,7 +104,7 @@ class _Light:
         self.start = sending.start(200, light.REACHABLE.headers)
         self.body = {"type": "http.response.body", "body": light.REACHABLE.body}
 
-    def is_usual(self, scope: Scope) -> bool:
+    def try_usual(self, scope: Scope) -> bool:
         """Say whether this is a `GET` of a job reached before, its secret in the usual place; then it is counted."""
         count = counting.reached.get(scope["path"])
         if count is None or not self._usual or scope["method"] != "GET":

@@ -17,7 +17,7 @@ from reliability.core import request_context
 from . import bodies, environ, gateway, refusals, sending, sockets
 from .bodies import Receive
 from .budget import Budget
-from .ending import Ending
+from .ending import Shutdown
 from .gateway import Answer, File, Headers, Whole
 from .limits import PIECE, Limits
 from .pool import Full, Job, Kind, Pool, Sweeper
@@ -38,12 +38,12 @@ class Service:
     sweeper: Sweeper
     budget: Budget
     drain: bodies.Drain
-    ending: Ending
+    shutdown: Shutdown
     limits: Limits
     logs: bool
 
 
-def origin_of(scope: Scope) -> request_context.RequestContext:
+def context_of(scope: Scope) -> request_context.RequestContext:
     """Return the id of a request, as `config.entrance` gives it."""
     given, trace = environ.header(scope, b"x-request-id"), environ.header(scope, b"traceparent")
     return request_context.from_headers(given=given, traceparent=trace)
@@ -54,9 +54,9 @@ def kind_of(role: Role) -> Kind:
     return Kind.INTAKE if role in (roles.INTAKE, roles.READINESS) else Kind.OTHER
 
 
-def patience_of(role: Role) -> float:
+def max_wait_of(role: Role) -> float:
     """Return how many seconds a request may wait for a thread, so that of its limit there is some left for its work."""
-    return role.limit * (1 - roles.LEAST) or roles.FOREVER
+    return role.limit * (1 - roles.LEAST_SHARE) or roles.FOREVER
 
 
 class Exchange:
@@ -66,31 +66,31 @@ class Exchange:
         self._service, self._scope, self._receive, self._send, self._path = service, scope, receive, send, path
         self._began = time.perf_counter()
         self._loop = asyncio.get_running_loop()
-        self._hold = service.budget.open()
+        self._reservation = service.budget.open()
         self._is_read = self._is_begun = False
         self._stream: Stream | None = None
         self._watching: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Answer the request."""
-        running = self._service.ending.running
+        running = self._service.shutdown.running
         running[id(self)] = self._scope["client"]
         try:
             refused = await self._serve()
             # By now no exception holds frames, and with them a body, while its sender is still being drained.
-            self._hold.close()
+            self._reservation.close()
             if refused is not None:
                 await self._refuse(*refused)
         finally:
             del running[id(self)]
-            self._hold.close()
+            self._reservation.close()
             if self._watching is not None:
                 self._watching.cancel()
 
     async def _serve(self) -> "tuple[Refusal, str] | None":
         """Answer the request, or say why it is refused."""
         try:
-            answer = await self._ask(await self._read())
+            answer = await self._run_in_thread(await self._read())
             if answer is not None:
                 await self._answer(answer)
         except Refused as refused:
@@ -109,9 +109,9 @@ class Exchange:
                     self._receive,
                     length=length,
                     limit=limit,
-                    hold=self._hold,
+                    reservation=self._reservation,
                     limits=service.limits,
-                    ending=service.ending,
+                    shutdown=service.shutdown,
                 )
             except Refused as refused:
                 if refused.refusal is not refusals.TOO_LARGE or webhook.slug_of(self._path) is None:
@@ -125,16 +125,16 @@ class Exchange:
         made = environ.make(self._scope, path=self._path, body=b"", wrapper=gateway.FileWrapper)
         return {**made, "CONTENT_LENGTH": str(length)}
 
-    async def _ask(self, environment: dict[str, Any]) -> Answer | None:
+    async def _run_in_thread(self, environment: dict[str, Any]) -> Answer | None:
         """Have a thread answer; return what is left to be sent. Raises `Refused`."""
         self._settled: asyncio.Future[Answer | None] = self._loop.create_future()
         role = roles.of(method=self._scope["method"], path=self._path)
         environment[roles.ARRIVED] = time.monotonic()
         self._job = Job(
             kind_of(role),
-            patience=patience_of(role),
+            max_wait=max_wait_of(role),
             run=partial(self._work, environment),
-            linger=self._watch,
+            on_wait=self._watch_client,
             expire=lambda: self._settle(Refused(refusals.QUEUE_SLOW)),
         )
         del environment
@@ -160,7 +160,7 @@ class Exchange:
             outcome = Refused(refusals.FAILED)
         self._loop.call_soon_threadsafe(self._settle, outcome)
 
-    def small(self, answer: Whole) -> bool:
+    def send_small(self, answer: Whole) -> bool:
         """Send an answer if that needs no waiting; from the thread that made it, which spares a way to the loop."""
         if len(answer.body) > PIECE or not self._is_read:
             return False
@@ -172,8 +172,8 @@ class Exchange:
         """Send an answer while it is made; in the thread that makes it. Raises `Refused`."""
         self._is_begun = True
         limits = self._service.limits
-        self._stream = Stream(self._send, loop=self._loop, hold=self._hold, limits=limits)
-        self._loop.call_soon_threadsafe(self._watch)
+        self._stream = Stream(self._send, loop=self._loop, reservation=self._reservation, limits=limits)
+        self._loop.call_soon_threadsafe(self._watch_client)
         self._stream.run(status, headers, pieces)
 
     def _settle(self, outcome: "Answer | Refused | None") -> None:
@@ -184,12 +184,12 @@ class Exchange:
         else:
             self._settled.set_result(outcome)
 
-    def _watch(self) -> None:
+    def _watch_client(self) -> None:
         """Notice when the client leaves, from now on."""
         if self._watching is None:
-            self._watching = self._loop.create_task(self._notice())
+            self._watching = self._loop.create_task(self._wait_for_disconnect())
 
-    async def _notice(self) -> None:
+    async def _wait_for_disconnect(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass  # the end of a body that was read by its length
         if self._stream is not None:
@@ -199,14 +199,14 @@ class Exchange:
             self._settle(Refused(refusals.GONE))
 
     async def _answer(self, answer: Answer) -> None:
-        self._hold.close()
-        self._hold = self._service.budget.open()
+        self._reservation.close()
+        self._reservation = self._service.budget.open()
         if not self._is_read:
             await self._end(answer)
             return
         self._is_begun = True
         send = sending.file if isinstance(answer, File) else sending.whole
-        await send(self._send, answer, hold=self._hold, limits=self._service.limits)  # type: ignore[arg-type]
+        await send(self._send, answer, reservation=self._reservation, limits=self._service.limits)  # type: ignore[arg-type]
 
     async def _end(self, answer: Answer, *, drains: bool = True) -> None:
         """Send the answer to a body that was not read to its end, and let its sender come to read it."""
@@ -220,9 +220,9 @@ class Exchange:
         refusals.count(refusal)
         if self._is_begun or not refusal.status:
             server, client = self._scope["server"], self._scope["client"]
-            sockets.cut(client=client, port=int(server[1]))
+            sockets.shut(client=client, port=int(server[1]))
             return
-        found = origin_of(self._scope)
+        found = context_of(self._scope)
         with request_context.within(found):
             status, headers, body = refusals.answer(refusal, path=self._path, detail=detail)
         headers.append((request_context.HEADER, found.request_id))

@@ -83,7 +83,7 @@ class _Start:
 class Sink(Protocol):
     """Takes answers in the thread that makes them."""
 
-    def small(self, answer: Whole) -> bool:
+    def send_small(self, answer: Whole) -> bool:
         """Send an answer that needs no waiting; say whether it was sent."""
 
     def stream(self, status: int, headers: Headers, pieces: Iterator[bytes]) -> None:
@@ -104,7 +104,7 @@ def run(application: Application, environ: Environ, sink: Sink) -> Answer | None
         bodiless = environ["REQUEST_METHOD"] == "HEAD" or start.status in BODILESS
         if begun is None or bodiless:
             answer = Whole(start.status, start.headers, b"" if bodiless else b"".join(start.written))
-            return None if sink.small(answer) else answer
+            return None if sink.send_small(answer) else answer
         start.sent = True
         sink.stream(start.status, start.headers, _rest(begun, pieces, start))
         return None

@@ -7,7 +7,7 @@ from django.conf import settings
 from reliability.api.stripe import webhook
 
 # A thread that has taken nothing for this long is stuck, and those who wait for one are told so. In seconds.
-STALLED = 1.0
+STALLED_SECONDS = 1.0
 # The share of `WEB_BUFFERED_BYTES` that bodies may fill. The rest is for what is around them: connections, pieces on
 # their way, the copy that is made of a complete body, and what an allocator does not give back.
 BODIES_SHARE = 0.3
@@ -15,7 +15,7 @@ BODIES_SHARE = 0.3
 # where many small pieces of many bodies would leave holes between what stays.
 BLOCK = 256 * 1024
 # What the server itself keeps for a connection on which such a body comes: its buffer, and pieces on their way.
-AROUND = 64 * 1024
+CONNECTION_BYTES = 64 * 1024
 # How much of a refused body is read and thrown away, so that its sender reads the answer; and for how many seconds.
 DRAIN_BYTES, DRAIN_SECONDS = 256 * 1024 * 1024, 30.0
 # How many such bodies are read at once. The connections of any more are closed over what they still send.
@@ -53,7 +53,7 @@ def configured() -> Limits:
         stripe_body_bytes=settings.STRIPE_MAX_BODY_BYTES,
         body_seconds=settings.WEB_BODY_SECONDS,
         body_idle_seconds=settings.WEB_BODY_IDLE_SECONDS,
-        buffered_bytes=max(int(BODIES_SHARE * settings.WEB_BUFFERED_BYTES), largest + 2 * BLOCK + AROUND),
+        buffered_bytes=max(int(BODIES_SHARE * settings.WEB_BUFFERED_BYTES), largest + 2 * BLOCK + CONNECTION_BYTES),
         queue_length=settings.WEB_QUEUE_LENGTH,
         queue_seconds=settings.WEB_QUEUE_SECONDS,
         send_seconds=settings.WEB_SEND_SECONDS,

@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from enum import IntEnum
 
-from .limits import STALLED, Limits
+from .limits import STALLED_SECONDS, Limits
 
 # How often those who wait for a thread are looked after, in seconds.
-SWEEP = 0.25
+SWEEP_SECONDS = 0.25
 
 logger = logging.getLogger(__name__)
 
@@ -28,23 +28,23 @@ class Full(Exception):
 
 
 class Job:
-    """Work for a thread: `run`. While it waits, `linger` is called now and then; `expire` where it waited too long.
+    """Work for a thread: `run`. While it waits, `on_wait` is called now and then; `expire` where it waited too long.
 
-    It waits for `patience` seconds at most, whatever the limits say.
+    It waits for `max_wait` seconds at most, whatever the limits say.
     """
 
-    __slots__ = ("arrived", "expire", "kind", "linger", "patience", "run")
+    __slots__ = ("arrived", "expire", "kind", "max_wait", "on_wait", "run")
 
     def __init__(
         self,
         kind: Kind,
         *,
-        patience: float,
+        max_wait: float,
         run: Callable[[], None],
-        linger: Callable[[], None],
+        on_wait: Callable[[], None],
         expire: Callable[[], None],
     ) -> None:
-        self.kind, self.patience, self.run, self.linger, self.expire = kind, patience, run, linger, expire
+        self.kind, self.max_wait, self.run, self.on_wait, self.expire = kind, max_wait, run, on_wait, expire
         self.arrived = time.monotonic()
 
 
@@ -106,9 +106,9 @@ class Pool:
     def _expired(self, now: float) -> Iterator[Job]:
         for kind, queue in zip(Kind, self._queues, strict=True):
             limit = self._limits.queue_seconds
-            if kind is Kind.INTAKE and now - self._moved > STALLED:
-                limit = min(limit, STALLED)
-            for job in [one for one in queue if now - one.arrived > min(limit, one.patience)]:
+            if kind is Kind.INTAKE and now - self._moved > STALLED_SECONDS:
+                limit = min(limit, STALLED_SECONDS)
+            for job in [one for one in queue if now - one.arrived > min(limit, one.max_wait)]:
                 queue.remove(job)
                 yield job
 
@@ -150,14 +150,14 @@ class Sweeper:
         """Look after what was just queued."""
         if not self._runs:
             self._runs = True
-            asyncio.get_running_loop().call_later(SWEEP, self._sweep)
+            asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
         for job in self._pool.expire():
             job.expire()
         left = self._pool.waiting()
         for job in left:
-            job.linger()
+            job.on_wait()
         self._runs = False
         if left:
             self.begin()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-from .budget import Hold
+from .budget import Reservation
 from .gateway import File, Headers, Whole
 from .limits import PIECE, Limits
 from .refusals import GONE, SLOW_READER, Refused
@@ -30,24 +30,24 @@ def now(send: Send, answer: Whole) -> None:
     send({"type": "http.response.body", "body": answer.body})
 
 
-async def whole(send: Send, answer: Whole, *, hold: Hold, limits: Limits) -> None:
+async def whole(send: Send, answer: Whole, *, reservation: Reservation, limits: Limits) -> None:
     """Send an answer in pieces. Raises `Refused` where its reader takes too long, or its room is needed."""
-    await _limited(send, start(answer.status, answer.headers), hold=hold, limits=limits)
-    hold.take(len(answer.body))
+    await _limited(send, start(answer.status, answer.headers), reservation=reservation, limits=limits)
+    reservation.take(len(answer.body))
     for at in range(0, len(answer.body), PIECE):
-        await _limited(send, _piece(answer.body[at : at + PIECE]), hold=hold, limits=limits)
-    await _limited(send, END, hold=hold, limits=limits)
+        await _limited(send, _piece(answer.body[at : at + PIECE]), reservation=reservation, limits=limits)
+    await _limited(send, END, reservation=reservation, limits=limits)
 
 
-async def file(send: Send, answer: File, *, hold: Hold, limits: Limits) -> None:
+async def file(send: Send, answer: File, *, reservation: Reservation, limits: Limits) -> None:
     """Send a file in pieces, and close it. Raises as `whole`."""
     try:
-        await _limited(send, start(answer.status, answer.headers), hold=hold, limits=limits)
+        await _limited(send, start(answer.status, answer.headers), reservation=reservation, limits=limits)
         at, end = answer.offset, answer.offset + answer.size
         while at < end and (data := os.pread(answer.descriptor, min(PIECE, end - at), at)):
-            await _limited(send, _piece(data), hold=hold, limits=limits)
+            await _limited(send, _piece(data), reservation=reservation, limits=limits)
             at += len(data)
-        await _limited(send, END, hold=hold, limits=limits)
+        await _limited(send, END, reservation=reservation, limits=limits)
     finally:
         os.close(answer.descriptor)
 
@@ -56,24 +56,26 @@ def _piece(data: bytes) -> dict[str, Any]:
     return {"type": "http.response.body", "body": data, "more_body": True}
 
 
-async def _limited(send: Send, message: dict[str, Any], *, hold: Hold, limits: Limits) -> None:
+async def _limited(send: Send, message: dict[str, Any], *, reservation: Reservation, limits: Limits) -> None:
     """Send one message of an answer, its end included: whoever reads nothing may keep the server from taking any."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(limits.send_seconds) as timer:
-            hold.on_evict = lambda: None if timer.expired() else timer.reschedule(loop.time())
+            reservation.on_evict = lambda: None if timer.expired() else timer.reschedule(loop.time())
             await send(message)
     except TimeoutError:
         raise Refused(SLOW_READER) from None
     finally:
-        hold.on_evict = None
+        reservation.on_evict = None
 
 
 class Stream:
     """An answer that a thread makes while the event loop sends it. The thread waits for whoever reads it, in bounds."""
 
-    def __init__(self, send: Send, *, loop: asyncio.AbstractEventLoop, hold: Hold, limits: Limits) -> None:
-        self._send, self._loop, self._hold, self._limits = send, loop, hold, limits
+    def __init__(
+        self, send: Send, *, loop: asyncio.AbstractEventLoop, reservation: Reservation, limits: Limits
+    ) -> None:
+        self._send, self._loop, self._reservation, self._limits = send, loop, reservation, limits
         self.gone = False
 
     def run(self, status: int, headers: Headers, pieces: Iterator[bytes]) -> None:
@@ -104,4 +106,4 @@ class Stream:
         await self._message(END)
 
     async def _message(self, message: dict[str, Any]) -> None:
-        await _limited(self._send, message, hold=self._hold, limits=self._limits)
+        await _limited(self._send, message, reservation=self._reservation, limits=self._limits)

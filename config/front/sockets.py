@@ -65,7 +65,7 @@ def limit_unread(seconds: float) -> None:
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
 
 
-def cut(*, client: tuple[str, str], port: int) -> None:
+def shut(*, client: tuple[str, str], port: int) -> None:
     """End the connection of a client to our `port`, whatever the server still wants to write to it."""
     wanted = (client[0], int(client[1]))
     for one in _sockets():
@@ -87,7 +87,7 @@ def ports() -> set[int]:
     return found
 
 
-def quiet(*, ports: set[int]) -> set[tuple[str, int]]:
+def idle_clients(*, ports: set[int]) -> set[tuple[str, int]]:
     """Return the clients at `ports` that have taken all that was written to them."""
     found = set()
     for client, one in _clients(ports):

@@ -88,7 +88,7 @@ def settle_down(*, operation_id: UUID, now: datetime) -> datetime | None:
         operation = Operation.objects.select_for_update().get(pk=operation_id)
         if operation.state != OperationState.RUNNING:
             return None
-        waits = policy.following(progress=progress_of(operation), rules=rules_of(operation)).step is Step.WAIT
+        waits = policy.next_step(progress=progress_of(operation), rules=rules_of(operation)).step is Step.WAIT
         operation.next_at = None if waits else now
         operation.save(update_fields=["next_at"])
         if not waits:
@@ -121,14 +121,14 @@ def _take_on(operation: Operation, now: datetime) -> bool:
     if operation.state != OperationState.RUNNING:
         operation.next_at = None
         return False
-    verdict = policy.following(progress=progress_of(operation), rules=rules_of(operation))
+    verdict = policy.next_step(progress=progress_of(operation), rules=rules_of(operation))
     if verdict.step in (Step.GO, Step.CANARY):
         ids = _next_ids(operation, 1 if verdict.step is Step.CANARY else _share(operation))
         if ids:
             _work(operation, ids, now, canary=verdict.step is Step.CANARY)
             return False
         _exhaust(operation)
-        verdict = policy.following(progress=progress_of(operation), rules=rules_of(operation))
+        verdict = policy.next_step(progress=progress_of(operation), rules=rules_of(operation))
     if verdict.step is Step.WAIT:
         return True
     _end(operation, verdict, now)

@@ -22,7 +22,7 @@ from functools import cache
 from django.conf import settings
 from django.db import DatabaseError, Error, connection
 
-from config.database.sqlstates import is_away
+from config.database.sqlstates import is_unavailable
 from reliability import queue as engine
 from reliability.core import lock_waits, process_usage, request_context
 from reliability.core.request_context import RequestContext
@@ -199,7 +199,7 @@ class Dispatcher:
                 turn.one_by_one = True
                 self._retry_locked(turn, waited=waits)
                 return
-            if not is_away(error) and isinstance(error, DatabaseError):
+            if not is_unavailable(error) and isinstance(error, DatabaseError):
                 logger.exception("settling_failed", extra={"lane": turn.lane_id})
                 turn.unsettled = [Sent(s.claim, s.classified, None, s.started_at, s.duration) for s in turn.unsettled]
             self._retry_failed(turn, error)
@@ -232,7 +232,7 @@ class Dispatcher:
         turn.failures += 1
         wait = min(RETRY_LAST, RETRY_FIRST * 2 ** min(turn.failures - 1, 8))
         logger.warning("look_again", extra={"lane": turn.lane_id, "error": type(error).__name__, "wait_s": wait})
-        if turn.failures > 20 and not turn.in_flight and not is_away(error):
+        if turn.failures > 20 and not turn.in_flight and not is_unavailable(error):
             engine.requeue(lane_id=turn.lane_id, wait=GIVE_UP_WAIT)
             self._end_turn(turn, error)
             return

@@ -71,13 +71,13 @@ def read_line(raw: bytes) -> Mapping[str, Any]:
 def blocks_of(letters: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Block, bytes]]:
     """Yield the file, block by block: so many lines each, or fewer that are large."""
     coming, offset, line = enumerate(letters, start=1), 0, 1
-    while lines := _some_of(coming):
+    while lines := _next_lines(coming):
         data = gzip.compress(b"".join(lines), compresslevel=6, mtime=0)
         yield Block(offset, len(data), _digest(data), line, len(lines)), data
         offset, line = offset + len(data), line + len(lines)
 
 
-def _some_of(coming: Iterator[tuple[int, Mapping[str, Any]]]) -> list[bytes]:
+def _next_lines(coming: Iterator[tuple[int, Mapping[str, Any]]]) -> list[bytes]:
     lines, size = [], 0
     for number, one in islice(coming, BLOCK_LINES):
         lines.append(line_of(number, one))
@@ -181,12 +181,12 @@ def read_manifest(data: bytes) -> dict[str, Any]:
         raise Damaged("its checksum does not fit")
     if (document["format"], document["version"]) != (FORMAT, VERSION):
         raise Damaged(f"it is of format {document['format']} {document['version']}, not {FORMAT} {VERSION}")
-    if not all(map(_makes_sense, blocks_in(document))):
+    if not all(map(_is_valid_block, blocks_in(document))):
         raise Damaged("it names a block that makes no sense")
     return dict(document)
 
 
-def _makes_sense(block: Block) -> bool:
+def _is_valid_block(block: Block) -> bool:
     return min(block.offset, block.size) >= 0 and block.first_line >= 1 and 0 <= block.lines <= BLOCK_LINES_LIMIT
 
 

@@ -19,10 +19,10 @@ _MAY_HOLD = frozenset({dict, list, ExactNumber})
 def canonical(document: Any) -> str:
     """Return the canonical text of a JSON value: ASCII, with a double's shortest spelling where that is exact."""
     plain = dict(document) if isinstance(document, dict) else document
-    return _encode(_by_value(plain) if _is_respelt(plain) else document)
+    return _encode(_respelled(plain) if _has_other_spelling(plain) else document)
 
 
-def _is_respelt(value: Any) -> bool:
+def _has_other_spelling(value: Any) -> bool:
     """Whether a number within is not canonical as Python writes it."""
     kind = type(value)
     if kind is dict:
@@ -36,12 +36,12 @@ def _is_respelt(value: Any) -> bool:
         if kind is float:
             if one.is_integer():
                 return True
-        elif kind in _MAY_HOLD and _is_respelt(one):
+        elif kind in _MAY_HOLD and _has_other_spelling(one):
             return True
     return False
 
 
-def _by_value(value: Any) -> Any:
+def _respelled(value: Any) -> Any:
     """Return a copy of a value with each number as the canonical text spells it."""
     kind = type(value)
     if kind is dict:
@@ -56,7 +56,7 @@ def _by_value(value: Any) -> Any:
             if one.is_integer():
                 copied[name] = int(one) if -_SAFE < one < _SAFE else _number(one)
         elif kind in _MAY_HOLD:
-            copied[name] = _by_value(one)
+            copied[name] = _respelled(one)
     return copied
 
 

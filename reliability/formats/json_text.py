@@ -47,14 +47,14 @@ def show(text: str, *, limit: int = LIMIT) -> Shown:
     begin = text[:limit]
     pieces = _pieces(begin, limit * 12)
     if pieces is None:
-        return Shown(_seen(begin), len(text) > limit, is_json=False)
+        return Shown(_escape_unseen(begin), len(text) > limit, is_json=False)
     is_long = pieces[-1] == ""
     return Shown("".join(pieces), len(text) > limit or is_long, is_json=True)
 
 
 def plain(text: str) -> str:
     """Escape a text that is no JSON, with what could not be seen made visible."""
-    return _seen(text)
+    return _escape_unseen(text)
 
 
 def _pieces(text: str, most: int) -> list[str] | None:
@@ -78,7 +78,7 @@ def _piece(match: re.Match[str], depth: int) -> str:
     kind, token = match.lastgroup or "", match.group()
     line = "\n" + "  " * min(depth, DEEPEST)
     if kind in _CLASS:
-        return f'<bdi class="{_CLASS[kind]}">{_seen(_readable(token))}</bdi>'
+        return f'<bdi class="{_CLASS[kind]}">{_escape_unseen(_readable(token))}</bdi>'
     if kind == "empty":
         return token[0] + token[-1]
     return {"space": "", "open": token + line, "close": line + token, "colon": ": ", "comma": "," + line}[kind]
@@ -94,5 +94,5 @@ def _readable(token: str) -> str:
         return token
 
 
-def _seen(text: str) -> str:
+def _escape_unseen(text: str) -> str:
     return _UNSEEN.sub(lambda one: f'<span class="u">\\u{ord(one.group()):04x}</span>', escape(text))

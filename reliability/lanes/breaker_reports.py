@@ -61,7 +61,7 @@ def report_to_instance(*, breaker: Breaker, batch: Sequence[Sent], now: datetime
         for sent in batch
     ]
     reports = [report for _, report in results if report is not None]
-    if breaker.snapshot.is_quiet and all(report.signal is Signal.SUCCESS for report in reports):
+    if breaker.snapshot.ignores_success and all(report.signal is Signal.SUCCESS for report in reports):
         return breaker
     breaker = breakers.lock_instance_nowait()
     rules = instance_breaker_policy()

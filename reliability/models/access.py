@@ -67,18 +67,18 @@ class ApiKey(models.Model):
     def issue(cls, *, name: str, tenant: str | None = None, scopes: list[str] | None = None) -> "tuple[ApiKey, str]":
         """Create a key; return it with its plain text, which nothing can show again."""
         key = cls(name=name, tenant=tenant, scopes=scopes or [])
-        plain = key.cut()
+        plain = key.set_secret()
         key.full_clean()
         key.save()
         return key, plain
 
-    def cut(self) -> str:
+    def set_secret(self) -> str:
         """Give a key that is not saved yet its secret; return the plain text."""
         plain = make_key()
         self.prefix, self.hash = plain[:PREFIX_LENGTH], hash_key(plain)
         return plain
 
-    def fits(self, plain: str) -> bool:
+    def matches(self, plain: str) -> bool:
         """Compare in constant time."""
         return hmac.compare_digest(self.hash, hash_key(plain))
 

@@ -29,12 +29,12 @@ def authentication_variable(slug: str) -> str:
     return AUTHENTICATION + slug.upper().replace("-", "_")
 
 
-def unsound_authentication(*, auth_header: str, auth_value: str, signing_secret: str) -> dict[str, str]:
+def authentication_problems(*, auth_header: str, auth_value: str, signing_secret: str) -> dict[str, str]:
     """Return what of these nothing could be sent with, and why, by column. What is empty is not used."""
     found = {
-        "auth_header": headers.unsound_name(auth_header) if auth_header else "",
-        "auth_value": headers.unsound_value(auth_value),
-        "signing_secret": headers.unsound_signing_secret(signing_secret) if signing_secret else "",
+        "auth_header": headers.name_problem(auth_header) if auth_header else "",
+        "auth_value": headers.value_problem(auth_value),
+        "signing_secret": headers.signing_secret_problem(signing_secret) if signing_secret else "",
     }
     return {name: why for name, why in found.items() if why}
 
@@ -85,7 +85,7 @@ class Workflow(PolicyFields):
 
     def clean(self) -> None:
         super().clean()
-        if wrong := self.unsound_authentication:
+        if wrong := self.authentication_problems:
             raise ValidationError(wrong)
         if why := webhook_path.problem(self.path):
             raise ValidationError({"path": why})
@@ -110,9 +110,9 @@ class Workflow(PolicyFields):
         return authentication_variable(self.slug)
 
     @property
-    def unsound_authentication(self) -> dict[str, str]:
+    def authentication_problems(self) -> dict[str, str]:
         """What of the stored values nothing could be sent with, and why, by column."""
-        return unsound_authentication(
+        return authentication_problems(
             auth_header=self.auth_header, auth_value=self.auth_value, signing_secret=self.signing_secret
         )
 
@@ -122,10 +122,10 @@ class Workflow(PolicyFields):
 
         Values that are refused today may have been stored before they were.
         """
-        used = self.unsound_authentication
+        used = self.authentication_problems
         if value := os.environ.get(self.auth_variable):
             used.pop("auth_value", None)
-            if why := headers.unsound_value(value):
+            if why := headers.value_problem(value):
                 used[self.auth_variable] = why
         elif not self.auth_value:
             used.pop("auth_header", None)  # a name without a value is not sent

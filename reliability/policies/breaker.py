@@ -16,9 +16,9 @@ SLICES = 100
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 # The first recovery where the cause is not the workflow: whatever it is may be over at any moment.
-EARLY = timedelta(seconds=5)
+EARLY_RECOVERY = timedelta(seconds=5)
 # A probe that only casts suspicion keeps the next one back for this long, times how often its lane did so.
-INCONCLUSIVE = timedelta(seconds=1)
+INCONCLUSIVE_WAIT = timedelta(seconds=1)
 # So many requests refused in a row, and none let through: a gateway refuses the lane, not a payload.
 REFUSALS = 3
 
@@ -51,8 +51,8 @@ class Signal(enum.StrEnum):
 class Policy:
     """When to open, and how to come back. `recovery_cap` of `None` is four times `recovery`.
 
-    A breaker that opened for a cause which may end at any moment is probed after `EARLY`, then at growing distances up
-    to the longest recovery. Where n8n is not there (see `Report.early`), they grow up to `early_cap` only.
+    A breaker that opened for a cause which may end at any moment is probed after `EARLY_RECOVERY`, then at growing
+    intervals up to the longest recovery; where n8n is down (`Report.early`), only up to `early_cap`.
     """
 
     threshold: int
@@ -65,18 +65,18 @@ class Policy:
     early_cap: timedelta | None = None
 
     @property
-    def longest(self) -> timedelta:
+    def longest_recovery(self) -> timedelta:
         return self.recovery_cap if self.recovery_cap is not None else 4 * self.recovery
 
     @property
-    def share(self) -> int:
+    def suspect_limit(self) -> int:
         """How many of the failures that open a shared breaker one lane can supply at most."""
         return max(1, self.threshold // 2)
 
     def wait(self, *, openings: int, early: bool = False, capped: bool = False) -> timedelta:
         """Return how long to stay open the `openings`-th time (from 1) in a row; `capped`: never above `early_cap`."""
-        first = min(EARLY, self.recovery) if early else self.recovery
-        longest = max(self.longest, self.recovery)
+        first = min(EARLY_RECOVERY, self.recovery) if early else self.recovery
+        longest = max(self.longest_recovery, self.recovery)
         if capped and self.early_cap is not None:
             longest = max(first, min(longest, self.early_cap))
         factor = self.recovery_factor ** min(max(openings, 1) - 1, 32)
@@ -117,7 +117,7 @@ class Snapshot:
     passed_at: datetime | None = None
 
     @property
-    def is_quiet(self) -> bool:
+    def ignores_success(self) -> bool:
         """Whether a success would change nothing, as long as no minimum rate is set."""
         return self.state is State.CLOSED and self.ramp is None and not self.suspects and not self.refusals
 
@@ -172,13 +172,13 @@ def admit(*, snapshot: Snapshot, now: datetime) -> Admission:
         case State.CLOSED:
             return Admission(snapshot.ramp)
         case State.OPEN:
-            return _after(_first_probe(snapshot, now), now)
+            return _probe_after(_first_probe_at(snapshot, now), now)
         case State.HALF_OPEN:
-            return _after(snapshot.probe_until, now)
+            return _probe_after(snapshot.probe_until, now)
         case State.FORCED_OPEN if snapshot.forced_until is None:
             return Admission(0)
         case _:
-            return _after(snapshot.forced_until, now)
+            return _probe_after(snapshot.forced_until, now)
 
 
 def begin_probe(*, snapshot: Snapshot, now: datetime, lease: timedelta) -> Verdict:
@@ -200,7 +200,7 @@ def record(*, snapshot: Snapshot, policy: Policy, report: Report, now: datetime,
     becomes of a refused delivery depends on it.
     """
     if report.signal is Signal.SUCCESS:
-        snapshot = _passed(snapshot, report)
+        snapshot = _note_success_after_refusals(snapshot, report)
     elif report.signal is Signal.REFUSAL:
         snapshot = replace(snapshot, refusals=snapshot.refusals + 1, refused_at=now)
     if snapshot.state is State.CLOSED:
@@ -228,13 +228,13 @@ def failures_in_window(*, snapshot: Snapshot, policy: Policy, now: datetime) -> 
     return sum(failures for _, failures, _ in _recent(snapshot.buckets, policy, now))
 
 
-def _after(moment: datetime | None, now: datetime) -> Admission:
+def _probe_after(moment: datetime | None, now: datetime) -> Admission:
     if moment is not None and now < moment:
         return Admission(0, retry_at=moment)
     return Admission(1, probe=True)
 
 
-def _first_probe(snapshot: Snapshot, now: datetime) -> datetime | None:
+def _first_probe_at(snapshot: Snapshot, now: datetime) -> datetime | None:
     """Return when the first probe is due: at once if the breaker opened "later" than now, by a clock set back."""
     if snapshot.opened_at is not None and snapshot.opened_at > now:
         return None
@@ -250,16 +250,16 @@ def _record_closed(snapshot: Snapshot, policy: Policy, report: Report, now: date
             counted = _count(snapshot, policy, now, failed=False) if policy.minimum_failure_rate else snapshot
             return Verdict(replace(counted, ramp=ramp, suspects=()))
         case Signal.REFUSAL:
-            too_many = report.again or snapshot.refusals >= REFUSALS
-            return _open(snapshot, policy, report, now) if too_many else Verdict(snapshot)
+            opens = report.again or snapshot.refusals >= REFUSALS
+            return _open(snapshot, policy, report, now) if opens else Verdict(snapshot)
         case Signal.SUSPICION:
             suspected = _suspect(snapshot, policy, report, now)
-            too_many = _too_suspicious(suspected, policy, now)
-            return _open(suspected, policy, report, now) if too_many else Verdict(suspected)
+            opens = _suspects_exceed_threshold(suspected, policy, now)
+            return _open(suspected, policy, report, now) if opens else Verdict(suspected)
         case _:
             counted = _count(snapshot, policy, now, failed=True)
-            too_many = _too_many(counted, policy) or _too_suspicious(counted, policy, now)
-            return _open(counted, policy, report, now) if too_many else Verdict(counted)
+            opens = _failures_exceed_threshold(counted, policy) or _suspects_exceed_threshold(counted, policy, now)
+            return _open(counted, policy, report, now) if opens else Verdict(counted)
 
 
 def _record_probe(snapshot: Snapshot, policy: Policy, report: Report, now: datetime) -> Verdict:
@@ -278,7 +278,7 @@ def _record_suspicious_probe(snapshot: Snapshot, policy: Policy, report: Report,
     suspected = _suspect(snapshot, policy, report, now)
     if len(_recent_suspects(suspected, policy, now)) > 1:
         return _open(suspected, policy, report, now)
-    return Verdict(replace(suspected, probe_until=now + INCONCLUSIVE * suspected.suspects[-1][1]))
+    return Verdict(replace(suspected, probe_until=now + INCONCLUSIVE_WAIT * suspected.suspects[-1][1]))
 
 
 def _open(snapshot: Snapshot, policy: Policy, report: Report, now: datetime) -> Verdict:
@@ -331,7 +331,7 @@ def _count(snapshot: Snapshot, policy: Policy, now: datetime, *, failed: bool) -
     return replace(snapshot, buckets=tuple(kept[key] for key in sorted(kept)))
 
 
-def _too_many(snapshot: Snapshot, policy: Policy) -> bool:
+def _failures_exceed_threshold(snapshot: Snapshot, policy: Policy) -> bool:
     failures = sum(bucket[1] for bucket in snapshot.buckets)
     if failures < policy.threshold:
         return False
@@ -339,7 +339,7 @@ def _too_many(snapshot: Snapshot, policy: Policy) -> bool:
     return failures / total >= (policy.minimum_failure_rate or 0.0)
 
 
-def _passed(snapshot: Snapshot, report: Report) -> Snapshot:
+def _note_success_after_refusals(snapshot: Snapshot, report: Report) -> Snapshot:
     """Note a success after refusals. One that began before the last of them says nothing of what that one met."""
     if not snapshot.refusals or report.began is None:
         return snapshot
@@ -354,7 +354,7 @@ def _suspect(snapshot: Snapshot, policy: Policy, report: Report, now: datetime) 
     known = {lane: count for lane, count, _ in _recent_suspects(snapshot, policy, now)}
     present = (now - EPOCH) // MILLISECOND
     # No lane needs to be counted further than its share goes: the row stays small.
-    count = min(known.get(report.lane, 0) + 1, policy.share)
+    count = min(known.get(report.lane, 0) + 1, policy.suspect_limit)
     others = tuple(one for one in _recent_suspects(snapshot, policy, now) if one[0] != report.lane)
     return replace(snapshot, suspects=(*others, (report.lane, count, present)))
 
@@ -365,7 +365,7 @@ def _recent_suspects(snapshot: Snapshot, policy: Policy, now: datetime) -> tuple
     return tuple(one for one in snapshot.suspects if oldest < one[2] <= present)
 
 
-def _too_suspicious(snapshot: Snapshot, policy: Policy, now: datetime) -> bool:
+def _suspects_exceed_threshold(snapshot: Snapshot, policy: Policy, now: datetime) -> bool:
     """Whether several lanes fail, and none succeeds: that is no lane's own fault."""
     suspects = _recent_suspects(snapshot, policy, now)
     failures = sum(failures for _, failures, _ in _recent(snapshot.buckets, policy, now))

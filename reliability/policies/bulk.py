@@ -4,7 +4,7 @@ import enum
 from dataclasses import dataclass
 
 # One failure among the first few says little of a share: it counts as though this many had ended.
-FEW = 10
+MINIMUM_SAMPLE = 10
 
 
 class Step(enum.StrEnum):
@@ -49,7 +49,7 @@ class Next:
     note: str = ""
 
 
-def following(*, progress: Progress, rules: Rules) -> Next:
+def next_step(*, progress: Progress, rules: Rules) -> Next:
     """Decide what comes next. One that was withdrawn before it was sent proves nothing: another goes first then."""
     if progress.exhausted and not progress.under_way:
         return Next(Step.FINISH, summary(progress))
@@ -66,7 +66,7 @@ def _stopped(progress: Progress, rules: Rules) -> str:
         return "The one that went first failed again."
     ended = progress.recovered + progress.failed
     limit = rules.stop_failure_rate
-    if limit is None or progress.failed <= limit * max(ended, min(FEW, progress.matched)):
+    if limit is None or progress.failed <= limit * max(ended, min(MINIMUM_SAMPLE, progress.matched)):
         return ""
     return f"{progress.failed:,} of {ended:,} that ended failed again: more than {limit:.0%}."
 

@@ -140,27 +140,27 @@ def classify_reply(reply: Reply) -> Classified:
     """Return what a reply means."""
     document = _document(reply)
     is_json = document is not None or "json" in reply.headers.get("content-type", "").lower().partition(";")[0]
-    special = _not_there(reply) or _of_n8n(reply, document)
+    special = _not_ready(reply) or _n8n_answer(reply, document)
     if special is not None:
         return special
     if 200 <= reply.status < 300:
         return Classified(Outcome.DELIVERED, evidence=Evidence.PRESENT)
     if reply.status in _GATEWAY:
-        return _as(Outcome.INSTANCE_DOWN, reply, document, evidence=Evidence.SUSPECT)
+        return _classified(Outcome.INSTANCE_DOWN, reply, document, evidence=Evidence.SUSPECT)
     present = Evidence.PRESENT if is_json else Evidence.NONE
     if reply.status in _TRANSIENT or reply.status >= 500:
-        return _as(Outcome.TRANSIENT, reply, document, evidence=present)
+        return _classified(Outcome.TRANSIENT, reply, document, evidence=present)
     if reply.status in _REFUSED:
-        return _as(Outcome.REFUSED, reply, document)
+        return _classified(Outcome.REFUSED, reply, document)
     if reply.status in _ROUTE or reply.status < 400:
-        return _as(Outcome.MISCONFIGURED, reply, document, hint=_hint(reply.status))
+        return _classified(Outcome.MISCONFIGURED, reply, document, hint=_hint(reply.status))
     if not is_json:
         hint = "The body is not JSON: a proxy answered, or the path is wrong."
-        return _as(Outcome.MISCONFIGURED, reply, document, suffix="_not_json", hint=hint)
-    return _as(Outcome.REJECTED, reply, document, evidence=present)
+        return _classified(Outcome.MISCONFIGURED, reply, document, suffix="_not_json", hint=hint)
+    return _classified(Outcome.REJECTED, reply, document, evidence=present)
 
 
-def _not_there(reply: Reply) -> Classified | None:
+def _not_ready(reply: Reply) -> Classified | None:
     """Recognise the answers that n8n gives while it, its database or its routes are not ready."""
     start = reply.body[:500].lower()
     if reply.status == 200 and start.lstrip(' \t\r\n"').startswith("n8n is starting up"):
@@ -177,7 +177,7 @@ def _down(code: str, message: str) -> Classified:
     return Classified(Outcome.INSTANCE_DOWN, code, message, reached=False, evidence=Evidence.SUSPECT)
 
 
-def _of_n8n(reply: Reply, document: Any) -> Classified | None:
+def _n8n_answer(reply: Reply, document: Any) -> Classified | None:
     """Recognise n8n's own answers about a webhook, which its texts tell from a workflow's."""
     said = _message(document)
     if reply.status == 500 and said == _NO_OUTPUT:
@@ -200,7 +200,7 @@ def _hint(status: int) -> str:
     return "A proxy answered, or the path is wrong."
 
 
-def _as(
+def _classified(
     outcome: Outcome,
     reply: Reply,
     document: Any,
@@ -209,7 +209,9 @@ def _as(
     suffix: str = "",
     hint: str = "",
 ) -> Classified:
-    message = " ".join(filter(None, (_sentence(_said(reply, document)) if hint else _said(reply, document), hint)))
+    message = " ".join(
+        filter(None, (_sentence(_message_of(reply, document)) if hint else _message_of(reply, document), hint))
+    )
     return Classified(outcome, f"http_{reply.status}{suffix}", message, evidence=evidence)
 
 
@@ -231,7 +233,7 @@ def _message(document: Any) -> str:
     return message if isinstance(message, str) else ""
 
 
-def _said(reply: Reply, document: Any) -> str:
+def _message_of(reply: Reply, document: Any) -> str:
     """Return n8n's own message, or else what the status means."""
     if message := _message(document):
         return storable(message[:MESSAGE_LIMIT])

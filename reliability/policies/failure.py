@@ -25,7 +25,7 @@ CRASHED = frozenset({"WorkflowCrashedError"})
 SECRET = re.compile(r"authorization|cookie|passw|secret|token|api[-_]?key|signature", re.IGNORECASE)
 HIDDEN = "(left out)"
 # What an expression of n8n writes where it finds nothing.
-NOTHING = frozenset({"undefined", "null", "none", "nan", "[object object]"})
+EMPTY_EXPRESSIONS = frozenset({"undefined", "null", "none", "nan", "[object object]"})
 ERROR_NAMES = ("message", "description", "name")
 HEADERS = ("x-backstop-delivery", "x-backstop-attempt")
 
@@ -62,7 +62,7 @@ def read_body(body: Mapping[str, Any]) -> Failure:
     if not any(value not in (None, "", [], {}) for value in body.values()):
         needed = "One of 'execution' and 'trigger' is needed."
         raise InvalidInput("It reports no failure.", errors={"execution": [needed]})
-    workflow = _at(body, "workflow")
+    workflow = _object_at(body, "workflow")
     named = body.get("workflow")
     names = {
         "workflow_id": identifier(workflow.get("id")),
@@ -83,7 +83,7 @@ def _of_execution(said: Any, names: Mapping[str, str]) -> Failure:
         code="execution_crashed" if crashed else "execution_failed",
         message=describe(node, error),
         execution_id=identifier(execution.get("id")),
-        execution_url=_address(execution.get("url")),
+        execution_url=_link(execution.get("url")),
         retry_of=identifier(execution.get("retryOf")),
         status="crashed" if crashed else "error",
         mode=_text(execution.get("mode"), NAME_LENGTH),
@@ -109,7 +109,7 @@ def identifier(value: Any) -> str:
         return ""
     text = str(value).strip()
     sound = len(text) <= ID_LENGTH and text.isprintable() and REPLACEMENT not in text
-    return text if sound and text.casefold() not in NOTHING else ""
+    return text if sound and text.casefold() not in EMPTY_EXPRESSIONS else ""
 
 
 def error_text(value: Any) -> str:
@@ -134,12 +134,12 @@ def shorten(body: Mapping[str, Any]) -> str:
 
     n8n repeats the request that failed, with its headers: what authenticated it is left out.
     """
-    body = _discreet(body)
+    body = _without_secrets(body)
     text = _dump(body)
     if len(text) > REPORT_LENGTH:
         text = _dump(_cut(body))
     if len(text) > REPORT_LENGTH:
-        text = _dump(_bare(body))
+        text = _dump(_known_members(body))
     return text
 
 
@@ -166,22 +166,22 @@ def whole(value: Any) -> int | None:
 
 
 def _requests(execution: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    data = _at(execution, "data")
-    runs = _at(data, "resultData", "runData")
-    name = _at(data, "executionData", "runtimeData", "triggerNode").get("name")
-    named = [one.get("name") for one in _list(_at(execution, "workflowData").get("nodes")) if _is_webhook(one)]
+    data = _object_at(execution, "data")
+    runs = _object_at(data, "resultData", "runData")
+    name = _object_at(data, "executionData", "runtimeData", "triggerNode").get("name")
+    named = [one.get("name") for one in _list(_object_at(execution, "workflowData").get("nodes")) if _is_webhook(one)]
     for node in [name, *named]:
         for run in _list(runs.get(node))[:1]:
             yield from _headers(run)
-    for waiting in _list(_at(data, "executionData").get("nodeExecutionStack")):
+    for waiting in _list(_object_at(data, "executionData").get("nodeExecutionStack")):
         if isinstance(waiting, Mapping) and _is_webhook(waiting.get("node")):
             yield from _headers(waiting)
 
 
 def _headers(run: Any) -> Iterator[Mapping[str, Any]]:
-    for output in _list(_at(run, "data").get("main")):
+    for output in _list(_object_at(run, "data").get("main")):
         for item in _list(output)[:1]:
-            headers = _at(item, "json", "headers")
+            headers = _object_at(item, "json", "headers")
             if headers:
                 yield headers
 
@@ -190,7 +190,7 @@ def _is_webhook(node: Any) -> bool:
     return isinstance(node, Mapping) and node.get("type") == "n8n-nodes-base.webhook"
 
 
-def _at(value: Any, *names: str) -> Mapping[str, Any]:
+def _object_at(value: Any, *names: str) -> Mapping[str, Any]:
     """Follow members to an object; an empty one where there is none."""
     for name in names:
         value = value.get(name) if isinstance(value, Mapping) else None
@@ -201,7 +201,7 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _address(value: Any) -> str:
+def _link(value: Any) -> str:
     """Read a link. Only one that a browser may follow safely is kept."""
     return (
         value
@@ -215,7 +215,7 @@ def _name_of(error: Any) -> str:
 
 
 def _node_of(error: Any) -> str:
-    return _text(_at(error, "node").get("name"), NAME_LENGTH)
+    return _text(_object_at(error, "node").get("name"), NAME_LENGTH)
 
 
 def _text(value: Any, length: int) -> str:
@@ -226,13 +226,13 @@ def _dump(value: Any) -> str:
     return storable(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
-def _discreet(value: Any) -> Any:
+def _without_secrets(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {
-            name: HIDDEN if isinstance(one, str) and SECRET.search(str(name)) else _discreet(one)
+            name: HIDDEN if isinstance(one, str) and SECRET.search(str(name)) else _without_secrets(one)
             for name, one in value.items()
         }
-    return [_discreet(one) for one in value] if isinstance(value, list) else value
+    return [_without_secrets(one) for one in value] if isinstance(value, list) else value
 
 
 def _cut(value: Any) -> Any:
@@ -243,13 +243,13 @@ def _cut(value: Any) -> Any:
     return [_cut(one) for one in value] if isinstance(value, list) else value
 
 
-def _bare(body: Mapping[str, Any]) -> dict[str, Any]:
+def _known_members(body: Mapping[str, Any]) -> dict[str, Any]:
     """Keep of each known member what is plain, and of its error the words."""
     kept: dict[str, Any] = {}
     for name in KNOWN:
-        member = _at(body, name)
+        member = _object_at(body, name)
         kept[name] = _plain(member, ("id", "url", "name", "retryOf", "mode", "lastNodeExecuted"))
-        if error := _at(member, "error"):
+        if error := _object_at(member, "error"):
             kept[name]["error"] = _plain(error, ("message", "name", "httpCode"))
     return {name: member for name, member in kept.items() if member}
 

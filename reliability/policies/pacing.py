@@ -11,6 +11,6 @@ def next_size(*, size: int, seconds: float) -> int:
     return int(min(max(wanted, size / 2, SMALLEST), size * 2, LARGEST))
 
 
-def rest(*, seconds: float, load: float) -> float:
+def pause(*, seconds: float, load: float) -> float:
     """Return the seconds to rest after a batch of so many, so that work is the share `load` (0 to 1) of all time."""
     return seconds * (1 / load - 1)

@@ -94,11 +94,11 @@ def settle(
         return Settlement(Step.DEAD_LETTER, code=classified.code, message=message)
     if outcome is Outcome.UNKNOWN and rules.hold_unknown:
         return _bury(classified, "outcome_unknown")
-    free = outcome in _FREE
-    if not free and retries_used >= rules.max_retries:
+    spends_none = outcome in _SPENDS_NO_RETRY
+    if not spends_none and retries_used >= rules.max_retries:
         return _bury(classified, classified.code)
     wait = backoff.delay(
-        k=attempt - 1 if free else retries_used,
+        k=attempt - 1 if spends_none else retries_used,
         base_delay_ms=rules.base_delay_ms,
         max_delay_ms=rules.max_delay_ms,
         jitter_factor=rules.jitter_factor,
@@ -106,14 +106,16 @@ def settle(
     )
     wait = backoff.honour_retry_after(delay=wait, retry_after=retry_after, max_delay_ms=rules.max_delay_ms)
     refused = outcome is Outcome.REFUSED
-    return Settlement(Step.RETRY, wait, not free, classified.code, classified.message, refused=refused)
+    return Settlement(Step.RETRY, wait, not spends_none, classified.code, classified.message, refused=refused)
 
 
 def _bury(classified: Classified, code: str) -> Settlement:
     return Settlement(Step.DEAD_LETTER, code=code, message=classified.message)
 
 
-_FREE = frozenset({Outcome.INSTANCE_DOWN, Outcome.MISCONFIGURED, Outcome.MISCONFIGURED_LOCALLY, Outcome.REFUSED})
+_SPENDS_NO_RETRY = frozenset(
+    {Outcome.INSTANCE_DOWN, Outcome.MISCONFIGURED, Outcome.MISCONFIGURED_LOCALLY, Outcome.REFUSED}
+)
 _LANE = {
     Outcome.DELIVERED: Signal.SUCCESS,
     Outcome.TRANSIENT: Signal.FAILURE,

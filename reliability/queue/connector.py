@@ -17,7 +17,7 @@ class Connector(DjangoConnector):
 
         Raises `CommandError` for a database that cannot be used.
         """
-        roles.become(roles.WORKER)
+        roles.set_process_role(roles.WORKER)
         checks.must_be_usable()
         return PsycopgConnector(
             kwargs=connector_params(self.alias),

@@ -78,7 +78,7 @@ def run_worker(*, only: Iterable[str] = ()) -> int:
 
     Raises `CommandError` for a database that cannot be used.
     """
-    roles.become(roles.WORKER)
+    roles.set_process_role(roles.WORKER)
     checks.must_be_usable()
     names = set(only)
     loops = [one for one in LOOPS if not names or one.name in names]

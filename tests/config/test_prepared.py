@@ -60,7 +60,7 @@ def test_other_cursors_prepare_nothing():
 
 @pytest.mark.usefixtures("growing")
 def test_a_table_that_has_grown_is_planned_anew(monkeypatch):
-    monkeypatch.setattr(prepared, "PLANNED", 0.0)
+    monkeypatch.setattr(prepared, "PLAN_SECONDS", 0.0)
     for _ in range(10):
         run(1)  # from the sixth time on, a plan is kept
     with connection.cursor() as cursor:
