@@ -6,7 +6,7 @@ from django.conf import settings
 
 from . import wsgi  # everything is set up by it
 from .front import limits, sockets
-from .front.door import FrontApplication
+from .front.application import FrontApplication
 
 sockets.allow_connections()
 application = FrontApplication(

@@ -6,9 +6,9 @@ from functools import partial
 from typing import Any
 
 from .budget import Reservation
-from .ending import Shutdown
 from .limits import BLOCK, CONNECTION_BYTES, DRAIN_BYTES, DRAIN_SECONDS, DRAINS, Limits
 from .refusals import BODY_BROKEN, BODY_IDLE, BODY_SLOW, BUDGET_SPENT, ENDING, TOO_LARGE, Refusal, Refused
+from .shutdown import Shutdown
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 

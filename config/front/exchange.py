@@ -14,15 +14,15 @@ from config.database.roles import Role
 from reliability.api.stripe import webhook
 from reliability.core import request_context
 
-from . import bodies, environ, gateway, refusals, sending, sockets
+from . import bodies, environ, refusals, sending, sockets, wsgi_runner
 from .bodies import Receive
 from .budget import Budget
-from .ending import Shutdown
-from .gateway import Answer, File, Headers, Whole
 from .limits import PIECE, Limits
 from .pool import Full, Job, Kind, Pool, Sweeper
 from .refusals import Refusal, Refused
 from .sending import Send, Stream
+from .shutdown import Shutdown
+from .wsgi_runner import Answer, File, Headers, Whole
 
 Scope = Mapping[str, Any]
 
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 class Service:
     """What all requests of a process share."""
 
-    application: gateway.Application
+    application: wsgi_runner.Application
     pool: Pool
     sweeper: Sweeper
     budget: Budget
@@ -118,11 +118,11 @@ class Exchange:
                     raise
                 return self._oversized(max(length or 0, limit + 1))
         self._is_read = True
-        return environ.make(self._scope, path=self._path, body=body, wrapper=gateway.FileWrapper)
+        return environ.make(self._scope, path=self._path, body=body, wrapper=wsgi_runner.FileWrapper)
 
     def _oversized(self, length: int) -> dict[str, Any]:
         """Return an environment without its body: the application keeps a record of what it refuses by its length."""
-        made = environ.make(self._scope, path=self._path, body=b"", wrapper=gateway.FileWrapper)
+        made = environ.make(self._scope, path=self._path, body=b"", wrapper=wsgi_runner.FileWrapper)
         return {**made, "CONTENT_LENGTH": str(length)}
 
     async def _run_in_thread(self, environment: dict[str, Any]) -> Answer | None:
@@ -152,7 +152,7 @@ class Exchange:
         """Run the application; in a thread of the pool."""
         outcome: Answer | Refused | None
         try:
-            outcome = gateway.run(self._service.application, environment, self)
+            outcome = wsgi_runner.run(self._service.application, environment, self)
         except Refused as refused:
             outcome = refused
         except Exception:

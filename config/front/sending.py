@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from .budget import Reservation
-from .gateway import File, Headers, Whole
 from .limits import PIECE, Limits
 from .refusals import GONE, SLOW_READER, Refused
+from .wsgi_runner import File, Headers, Whole
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 END: dict[str, Any] = {"type": "http.response.body", "body": b""}

@@ -10,7 +10,7 @@ import django
 django.setup()
 
 from config.front import limits  # noqa: E402
-from config.front.door import FrontApplication  # noqa: E402
+from config.front.application import FrontApplication  # noqa: E402
 
 CLOSED = []
 

@@ -9,8 +9,8 @@ import pytest
 from config.front import limits
 from config.front.bodies import AROUND, BLOCK, Body, read
 from config.front.budget import Budget
-from config.front.ending import Shutdown
 from config.front.refusals import Refused
+from config.front.shutdown import Shutdown
 
 
 @pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 3 * BLOCK + 7])

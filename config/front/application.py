@@ -12,12 +12,12 @@ from scheduling import counting, light
 from . import environ, refusals, sending, sockets
 from .bodies import Drain, Receive
 from .budget import Budget
-from .ending import Shutdown
 from .exchange import Exchange, Service, context_of, log
-from .gateway import Application, Whole
 from .limits import Limits
 from .pool import Pool, Sweeper
 from .sending import Send
+from .shutdown import Shutdown
+from .wsgi_runner import Application, Whole
 
 Scope = Mapping[str, Any]
 
