@@ -1,4 +1,4 @@
-"""What the JSON files of workflows and of cron jobs have in common."""
+"""Shared parts of the importers of JSON files: of workflows and of cron jobs."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ Errors = dict[str, list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What became of one document: `created`, `updated` or `unchanged`."""
+    """The result of importing one document: `created`, `updated` or `unchanged`."""
 
     slug: str
     result: str
@@ -43,7 +43,7 @@ def parse(text: str) -> list[dict[str, Any]]:
 def load_one(
     load: "Callable[..., list[Imported]]", *, document: Mapping[str, Any], actor: Actor, now: datetime
 ) -> Imported:
-    """Bring one row in line with one document. Raises `InvalidInput`, its errors named as the document's own."""
+    """Import one document. Raises `InvalidInput` with its errors under the document's own names, and `Conflict`."""
     try:
         (done,) = load(documents=[document], actor=actor, now=now)
     except IntegrityError:
@@ -55,12 +55,14 @@ def load_one(
 
 
 def lock_rows(rows: "models.QuerySet[Any]", slugs: Iterable[str]) -> None:
-    """Lock the rows of these slugs, in that order (`core.lock_order`), whatever the order of the documents."""
+    """Lock the rows with these slugs, in the order of slugs (`core.lock_order`)."""
+    # The order of the documents is the sender's: two imports that name the same rows in another order would deadlock.
+    # Collation "C" compares by code point, as every other place that locks by text does.
     list(rows.filter(slug__in=set(slugs)).order_by(Collate("slug", "C")).select_for_update(no_key=True))
 
 
 def refuse_duplicates(done: Sequence[Imported], errors: Errors) -> None:
-    """Note an error for each document whose slug another before it had."""
+    """Add an error for each document whose slug an earlier one already has."""
     slugs = [one.slug for one in done]
     for i, slug in enumerate(slugs):
         if slug in slugs[:i]:
@@ -68,7 +70,7 @@ def refuse_duplicates(done: Sequence[Imported], errors: Errors) -> None:
 
 
 def save(row: models.Model, errors: Errors, *, prefix: str, exclude: Sequence[str] = ()) -> bool:
-    """Save a row that makes sense; note what does not, and return whether it did."""
+    """Validate and save a row; return whether it was valid. What is not valid is added to `errors` under `prefix`."""
     try:
         row.full_clean(exclude=exclude)
     except ValidationError as error:
@@ -80,7 +82,8 @@ def save(row: models.Model, errors: Errors, *, prefix: str, exclude: Sequence[st
 
 
 def type_error(value: Any, wanted: tuple[tuple[type, ...], str]) -> str:
-    """Return what is wrong with a value that should be of one of some types; nothing where it is."""
+    """Return an error text if a value is of none of the wanted types, else an empty string."""
     kinds, name = wanted
+    # A bool is an int to Python, but `true` is no number to whoever wrote the file.
     sound = bool in kinds if isinstance(value, bool) else isinstance(value, kinds)
     return "" if sound else f"{json.dumps(value)[:80]} is not {name}."

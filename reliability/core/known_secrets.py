@@ -1,4 +1,4 @@
-"""The secrets that Backstop itself knows, which must be in nothing that it stores of what others say."""
+"""The secrets that Backstop knows itself: they are removed from replies and error texts before those are stored."""
 
 import base64
 import os
@@ -24,7 +24,7 @@ SECRETS = f"SELECT auth_value, signing_secret {HAS_SECRET}"
 
 
 class Authenticated(Protocol):
-    """What goes out with a request: a workflow, or a delivery that was claimed."""
+    """The secrets that a request carries: those of a workflow, or of a claimed delivery."""
 
     @property
     def authentication(self) -> Mapping[str, str]: ...
@@ -35,12 +35,12 @@ class Authenticated(Protocol):
 
 
 def redactor_of(claim: Authenticated) -> Redactor:
-    """Return what hides the secrets that went out with an attempt, and those of the environment."""
+    """Return the redactor for an attempt: its own secrets and those of the environment."""
     return _redactor((*claim.authentication.values(), claim.signing_secret), claim.url, _setting_secrets())
 
 
 def redactor(workflow: Workflow | None = None) -> Redactor:
-    """Return what hides the secrets of the environment, and of `workflow`."""
+    """Return the redactor for the secrets of the environment and of `workflow`, if given."""
     if workflow is None:
         return _redactor((), "", _setting_secrets())
     secrets = (*workflow.authentication.values(), workflow.signing_secret)
@@ -48,9 +48,10 @@ def redactor(workflow: Workflow | None = None) -> Redactor:
 
 
 def redactor_of_all() -> Redactor:
-    """Return what hides the secrets of the environment and of every workflow, for what may come from any of them.
+    """Return the redactor for the secrets of the environment and of every workflow.
 
-    It is kept until one of them changes, which one statement tells without reading them.
+    For text that may come from any workflow. It is cached until a secret changes; one statement compares hashes, so the
+    secrets themselves are not read and decrypted each time.
     """
     with connection.cursor() as cursor:
         cursor.execute(VERSION)
@@ -62,11 +63,10 @@ def redactor_of_all() -> Redactor:
 
 @lru_cache(maxsize=1)
 def _redactor_of_all(_version: Any, environment: Any, url: str, common: tuple[str, ...]) -> Redactor:
-    """Read every workflow's secrets. One that no key decrypts goes out with no attempt, and is passed over.
-
-    The version was read before: what changed since is read here, and leads to another version the next time. An old
-    version does not come again, since no two encrypted texts are the same.
-    """
+    """Read every workflow's secrets. One that no key decrypts is never sent, so it is left out."""
+    # The version is read before the secrets. A secret that changes in between is read here already, and leads to
+    # another version at the next call; the other order could cache old secrets under a new version. An old version
+    # never comes back, since no two encrypted texts are equal.
     with connection.cursor() as cursor:
         cursor.execute(SECRETS)
         kept = {decrypted(value) or "" for row in cursor.fetchall() for value in row if value}
@@ -84,7 +84,7 @@ def _redactor(own: tuple[str, ...], url: str, common: tuple[str, ...]) -> Redact
 
 
 def _with_proxy_passwords(url: str, common: tuple[str, ...]) -> list[str]:
-    """Return the secrets of the environment."""
+    """Return `common` with the passwords in `url` and in the addresses of proxies."""
     found = [one for one in common if one]
     for address in (url, *(os.environ.get(name, "") for name in ADDRESSES)):
         found += _address_secrets(address)
@@ -92,7 +92,7 @@ def _with_proxy_passwords(url: str, common: tuple[str, ...]) -> list[str]:
 
 
 def _address_secrets(address: str) -> list[str]:
-    """Return the password in an address, and what Basic makes of it."""
+    """Return the password in an address, and the header value that Basic authentication makes of it."""
     try:
         parts = urlsplit(address)
     except ValueError:
