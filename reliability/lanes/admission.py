@@ -1,7 +1,7 @@
-"""How many deliveries of a lane may go now: the one place where every limit is asked.
+"""Decides how many deliveries of a lane may be sent now. The only place that asks every limit.
 
-The limits, in this order: the switch, the pause, faults of the setup, the lane's breaker and its concurrency limit,
-the instance's breaker, the rate limit.
+The limits, in this order: the dispatch switch, the workflow's pause, local faults, the lane's breaker and concurrency
+limit, the instance's breaker, the rate limit.
 """
 
 from dataclasses import dataclass
@@ -17,14 +17,18 @@ from reliability.policies.breaker import Admission
 from . import breakers, local_faults
 from .lane_snapshot import LaneSnapshot
 
+# When to ask again while the instance's breaker is locked, or its slow start is used up.
 RAMP_WAIT = timedelta(milliseconds=200)
-# How soon lanes that wait for the instance's probe look whether they may send the next one.
+# How often lanes that wait for the instance's probe check whether they may send the next one.
 PROBE_CHECK_INTERVAL = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """How many may go now, why not more, and when to ask again."""
+    """How many deliveries may be sent now, whether as a probe, and when to ask again (`None`: nothing to wait for).
+
+    `instance` is the instance's breaker as it was asked: locked if it was not simply closed.
+    """
 
     available: int
     lane_probe: bool = False
@@ -36,12 +40,12 @@ class Admitted:
 def admit(
     *, lane: Lane, policy: LanePolicy, snapshot: LaneSnapshot, capacity: int, instance_breaker: Breaker | None = None
 ) -> Admitted:
-    """Hold the lane against every limit: switch, pause, concurrency, both breakers, rate, this worker's capacity.
+    """Ask every limit of a locked lane, and return how many deliveries may be sent, up to `capacity`.
 
     `instance_breaker` is the instance's breaker, where this transaction has read it already.
     """
     if not snapshot.dispatch_enabled or lane.workflow.is_demo:
-        return Admitted(0)  # whoever switches it on again wakes every lane; what is made up is never sent
+        return Admitted(0)  # nothing to wait for: switching on wakes every lane, and demo data is never sent
     if lane.workflow.is_paused(now=snapshot.now):
         return Admitted(0, ask_at=lane.workflow.paused_until)
     if (blocker := local_faults.find_blocker(lane=lane, now=snapshot.now)) is not None:
@@ -58,7 +62,7 @@ def admit(
     if not available:
         ask_at = common.retry_at or snapshot.now + RAMP_WAIT
         if instance.state == BreakerState.HALF_OPEN:
-            # Another lane's probe may end without telling anything, long before its time is over.
+            # Another lane's probe may end without a verdict, long before its lease does, and wakes nobody then.
             ask_at = min(ask_at, snapshot.now + PROBE_CHECK_INTERVAL)
         return Admitted(0, ask_at=ask_at)
     granted = rate.grant(
@@ -74,7 +78,9 @@ def _available(admission: Admission, *, limit: int, in_flight: int) -> int:
 
 
 def _instance_admission(breaker: Breaker, now: datetime) -> tuple[Breaker, Admission]:
-    """Ask the instance's breaker; one that is not simply closed is asked under its lock."""
+    """Ask the instance's breaker. Raises `InstanceLocked`."""
+    # A closed breaker is read without its lock, so that lanes do not wait for each other. Only a probe or a slow start
+    # is a decision that two lanes must not both take. It is the last row in the lock order (`core.lock_order`).
     if breaker.state != BreakerState.CLOSED or breaker.ramp is not None:
         breaker = breakers.lock_instance_nowait()
     return breaker, breaker_policy.admit(snapshot=breaker.snapshot, now=now)
@@ -85,6 +91,7 @@ def _available_for_instance(admission: Admission, wanted: int) -> int:
         return wanted
     if admission.probe or not admission.allowed:
         return min(1, admission.allowed)
+    # During the slow start, all lanes together: counted under the breaker's lock, so no two lanes take the same place.
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM reliability_delivery WHERE state = 'sending'")
         return max(0, admission.allowed - int(cursor.fetchone()[0]))

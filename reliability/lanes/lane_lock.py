@@ -1,7 +1,4 @@
-"""A lane under its lock (`FOR NO KEY UPDATE`, which arrivals pass), and what was read once it was held.
-
-Two statements: one that has waited for the lock would read the rows beside the lane as they were before it waited.
-"""
+"""Locks a lane and reads it with its workflow and breakers. See `core.lock_order` for its place among other locks."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -21,13 +18,16 @@ LANES, WORKFLOWS, BREAKERS, INSTANCE = (
     Columns(Breaker, "b"),
     Columns(Breaker, "i"),
 )
+# FOR NO KEY UPDATE, not FOR UPDATE: new deliveries refer to the lane by a foreign key, whose check takes FOR KEY SHARE.
+# So the lock of a dispatcher does not stop arrivals.
 LOCK = f"SELECT 1 FROM {Lane._meta.db_table} WHERE id = %s FOR NO KEY UPDATE"  # noqa: S608  # names of our own models
-# The limit is set for the whole transaction, and before the row is locked: a condition holds rows back from that step.
-# One statement less per look, of which a busy dispatcher has hundreds a second.
+# The time limit is set by a condition of the same statement: a condition is evaluated before the row is locked. That
+# saves a round trip per check, of which a busy dispatcher makes hundreds a second.
 LOCK_WITH_TIMEOUT = LOCK.replace("FOR NO KEY", "AND set_config('lock_timeout', %s, true) <> '' FOR NO KEY")
 LOCK_PIPELINED = LOCK_WITH_TIMEOUT.replace("FOR NO KEY", f"AND {db_pipeline.SET_TRANSACTION_TIMEOUT} FOR NO KEY")
-# What a transaction under a lane's lock may take in all, where it is pipelined: rounds take milliseconds.
+# The longest transaction under a lane's lock, where it is pipelined (`core.db_pipeline`). Usual ones take milliseconds.
 TRANSACTION_LIMIT = timedelta(seconds=20)
+# A statement of its own: one that waited for the lock would still read the other rows as they were before its wait.
 READ = f"""
 SELECT clock_timestamp(), {LANES.sql}, {WORKFLOWS.sql}, {BREAKERS.sql}, {INSTANCE.sql}
 FROM {Lane._meta.db_table} l
@@ -51,12 +51,12 @@ class LockedLane:
 
 
 class LaneLocked(Exception):
-    """Another session holds the lane's lock."""
+    """Another session holds the lane's lock, or the wait for it timed out."""
 
 
 @dataclass(frozen=True, slots=True)
 class LockTimeout:
-    """How long a dispatcher waits for the lane's own lock, if at all, and for any other lock of its transaction."""
+    """Whether a dispatcher waits for the lane's own lock, and how long for that or any other lock of its transaction."""
 
     waits_for_lane: bool
     timeout: timedelta
@@ -68,9 +68,9 @@ SKIP_LOCKED = LockTimeout(waits_for_lane=False, timeout=timedelta(milliseconds=1
 
 
 def lock_lane(*, lane_id: int, lock_timeout: LockTimeout | None = None) -> LockedLane:
-    """Lock a lane; return it with its workflow and its breaker. Raises `Lane.DoesNotExist`.
+    """Lock a lane and return it with its workflow and its breaker. Raises `Lane.DoesNotExist`.
 
-    With `lock_timeout`, all waits of the transaction have a limit, and a lane that is locked raises `LaneLocked`.
+    With `lock_timeout`, all lock waits of the transaction are limited, and a locked lane raises `LaneLocked`.
     """
     statement, limits = _statement(lock_timeout)
     with prepared_cursor() as lock_cursor, prepared_cursor() as read_cursor:
@@ -82,6 +82,7 @@ def lock_lane(*, lane_id: int, lock_timeout: LockTimeout | None = None) -> Locke
             if lock_timeout is not None and lock_waits.is_conflict(error):
                 raise LaneLocked from error
             raise
+        # The row is read although SKIP LOCKED may have skipped it: its absence tells a deleted lane from a locked one.
         row = read_cursor.fetchone()
         if row is None:
             raise Lane.DoesNotExist
@@ -98,7 +99,7 @@ def lock_lane(*, lane_id: int, lock_timeout: LockTimeout | None = None) -> Locke
 
 
 def _statement(lock_timeout: LockTimeout | None) -> tuple[str, list[str]]:
-    """Return the statement that locks a lane, and the values of its limits."""
+    """Return the statement that locks a lane, and its time limits as parameters."""
     if lock_timeout is None:
         return LOCK, []
     statement, limits = LOCK_WITH_TIMEOUT, [lock_waits.milliseconds(lock_timeout.timeout)]
@@ -108,5 +109,5 @@ def _statement(lock_timeout: LockTimeout | None) -> tuple[str, list[str]]:
 
 
 def lock(*, lane_id: int) -> Lane:
-    """Return the lane, its workflow and its breaker, under the lane's lock. Raises `Lane.DoesNotExist`."""
+    """Lock a lane, waiting as long as the session allows; return it as `lock_lane`. Raises `Lane.DoesNotExist`."""
     return lock_lane(lane_id=lane_id).lane

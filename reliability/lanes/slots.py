@@ -1,6 +1,6 @@
-"""Places of a lane's concurrency limit, for workflows that others than the dispatcher start.
+"""Slots: places of a lane's concurrency limit for workflows that something other than the dispatcher starts.
 
-A place is taken under the lane's lock, where the dispatcher counts too: both together never exceed the limit.
+A slot is taken under the lane's lock, where the dispatcher counts too, so that both together never exceed the limit.
 """
 
 import math
@@ -17,13 +17,13 @@ from reliability.models import DEFAULT_TENANT, Lane, Slot, Workflow
 
 from . import lane_lock, lane_snapshot, opening
 
-# How long to wait where nothing says when a place will be free.
+# When to try again if nothing says when a slot will be free.
 RETRY_AFTER = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
 class SlotRequest:
-    """A place in the lane of (workflow, tenant), by whom, for how long at the most."""
+    """A request for a slot in the lane of (workflow, tenant): who asks, and the lease."""
 
     workflow: str
     tenant: str = DEFAULT_TENANT
@@ -33,13 +33,14 @@ class SlotRequest:
 
 @deadlocks_retried
 def acquire(*, request: SlotRequest) -> Slot:
-    """Take a place; its lease begins now, by the database's clock. Raises `UnknownWorkflow`, and `LimitReached`."""
+    """Take a slot; its lease begins now by the database's clock. Raises `UnknownWorkflow` and `LimitReached`."""
     workflow_id = Workflow.objects.filter(slug=request.workflow).values_list("pk", flat=True).first()
     if workflow_id is None:
         raise UnknownWorkflow(errors={"workflow": [f"There is no workflow '{request.workflow}'."]})
     found = Lane.objects.filter(workflow_id=workflow_id, tenant=request.tenant).values_list("pk", flat=True).first()
     with transaction.atomic():
         lane_id = found or opening.open_lane(workflow_id=workflow_id, tenant=request.tenant).pk
+        # The lane's lock (`core.lock_order`) comes before the count: else a dispatcher could claim in between.
         lane = lane_lock.lock(lane_id=lane_id)
         snapshot = lane_snapshot.take_snapshot(lane_id=lane_id)
         limit = lane.policy.concurrency_limit
@@ -53,15 +54,17 @@ def acquire(*, request: SlotRequest) -> Slot:
 
 
 def _retry_after(slot_free_at: datetime | None, now: datetime) -> timedelta:
-    """Return how long to wait for a place: until the next lease ends, but look again soon, for most end early."""
+    """Return how long to wait for a slot: until the next lease ends, at most `RETRY_AFTER`, since most end early."""
     if slot_free_at is None:
         return RETRY_AFTER
     return timedelta(seconds=max(1, min(RETRY_AFTER.total_seconds(), math.ceil((slot_free_at - now).total_seconds()))))
 
 
 def release(*, slot_id: UUID, tenant: str | None = None) -> None:
-    """Give a place back, and let what waits for one go. Raises `NotFound`, also where its lease had ended and it
-    was cleared away; `tenant` narrows it to that tenant's."""
+    """Release a slot and wake its lane; `tenant` restricts it to that tenant's slots.
+
+    Raises `NotFound`, also if its lease had ended and it was deleted.
+    """
     rows = Slot.objects.filter(pk=slot_id)
     with transaction.atomic():
         slot = (rows.filter(lane__tenant=tenant) if tenant else rows).first()

@@ -1,4 +1,4 @@
-"""What pending deliveries wait for. It asks what the dispatcher asks (`admission.admit`), and takes nothing."""
+"""Explains what pending deliveries wait for. Asks the same limits as `admission.admit`, and takes nothing."""
 
 import enum
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ FROM unnest(%s::int[]) AS lane(id)
 
 
 class Cause(enum.StrEnum):
-    """The kinds of reasons, in the order in which they are looked for."""
+    """The kinds of reasons, in the order in which they are checked."""
 
     HELD = "held"
     DUE = "due"
@@ -40,9 +40,10 @@ class Cause(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Why a delivery is not on its way. `until` is when that may change by itself; `on` is what it waits for.
+    """Why a delivery is not being sent. `until` is when that may change by itself.
 
-    `detail` is a person's or a breaker's own reason; `count` of `limit` are in flight.
+    `on` is the id of the delivery or breaker that it waits for. `detail` is an operator's or a breaker's reason;
+    `count` of `limit` deliveries are in flight.
     """
 
     cause: Cause
@@ -55,7 +56,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """What the lanes of a call have in common: the switch, the instance's breaker, and what each lane has in flight."""
+    """Read once per call: the switch, the instance's breaker, and the number in flight per lane."""
 
     now: datetime
     dispatching: bool
@@ -64,9 +65,9 @@ class _Context:
 
 
 def of(*, deliveries: Iterable[Delivery], now: datetime) -> dict[UUID, Wait]:
-    """Return what each pending delivery waits for; three queries, however many there are.
+    """Return the reason for each pending delivery, by its id. Three queries, however many there are.
 
-    They are read with their lanes, workflows and the lanes' breakers.
+    The deliveries must have been read with their lanes, workflows and the lanes' breakers (`select_related`).
     """
     pending = [one for one in deliveries if one.state == DeliveryState.PENDING]
     if not pending:
@@ -92,7 +93,8 @@ def _wait(one: Delivery, context: _Context) -> Wait:
 
 
 def _lane_wait(lane: Lane, context: _Context) -> Wait:
-    """Return what holds a lane's due deliveries back."""
+    """Return why a lane's due deliveries wait."""
+    # In the order of `admission.admit`, so that the console names the limit that the dispatcher runs into.
     now, workflow = context.now, lane.workflow
     if not context.dispatching:
         return Wait(Cause.SWITCHED_OFF)
@@ -117,11 +119,11 @@ def _lane_wait(lane: Lane, context: _Context) -> Wait:
 
 
 def _if_blocking(admitted: policy.Admission) -> policy.Admission | None:
-    """Return what a breaker admits, where that is nothing but, at the most, its next probe."""
+    """Return the admission if it allows nothing, or only a probe; else `None`."""
     return admitted if admitted.allowed == 0 or admitted.probe else None
 
 
 def _limit(lane: Lane) -> int:
-    """Return the lane's limit, narrowed while its breaker's slow start lasts."""
+    """Return the lane's concurrency limit, lowered during its breaker's slow start."""
     limit, ramp = lane.policy.concurrency_limit, lane.breaker.ramp
     return limit if ramp is None else min(limit, ramp)

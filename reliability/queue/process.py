@@ -1,6 +1,6 @@
-"""A worker process as a whole: its row among the workers, its signs of life, and what it looks after at its start.
+"""The worker process as a whole: its row in `procrastinate_workers`, its heartbeats, and the sweep at its start.
 
-All loops of a process share one row, so that workers are counted by process, and one sign of life in ten seconds.
+All loops of a process share one row, so that workers are counted by process, and one heartbeat in ten seconds.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from . import lost_jobs
 from .database_time import DATABASE_TIME
 from .sweep import sweep
 
-# A sign of life that is younger than this, in seconds, serves for the other loops too.
+# Seconds for which a heartbeat of one loop serves the other loops too.
 HEARTBEAT_SHARED_SECONDS = 5.0
 SWEEP_RETRY_FIRST, SWEEP_RETRY_LAST = 1.0, 30.0
 
-# The row may be gone: whoever was silent for too long is taken for dead.
+# An upsert: the row may be gone, since another worker deletes it after a minute without heartbeats.
 HEARTBEAT: LiteralString = """
 INSERT INTO procrastinate_workers (id, last_heartbeat) OVERRIDING SYSTEM VALUE VALUES (%(worker)s, now())
 ON CONFLICT (id) DO UPDATE SET last_heartbeat = excluded.last_heartbeat
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 class WorkerProcess:
-    """The worker of this process. `unfinished` are jobs whose end could not be written down."""
+    """The worker of this process. `unfinished` are ids of jobs whose end could not be recorded."""
 
     def __init__(self) -> None:
         self.unfinished: set[int] = set()
@@ -62,11 +62,12 @@ class WorkerProcess:
         self._stopping.set()
 
     async def register(self, manager: JobManager, register: Callable[[], Awaitable[int]]) -> int:
-        """Return the process's id. The first loop makes its row, and begins the sweep."""
+        """Return the process's worker id. The first loop creates its row and starts the sweep."""
         if not self._loops:
             self._lock = asyncio.Lock()
         self._loops += 1
         assert self._lock is not None  # noqa: S101  # made above
+        # The loops start at once. Without the lock each would find no id yet and create a row of its own.
         async with self._lock:
             try:
                 if self._worker_id is None:
@@ -81,7 +82,7 @@ class WorkerProcess:
         return self._worker_id
 
     async def unregister(self, unregister: Callable[[], Awaitable[None]]) -> None:
-        """Take the row away with the last loop."""
+        """Delete the row when the last loop ends."""
         self._loops -= 1
         if self._loops:
             return
@@ -92,17 +93,17 @@ class WorkerProcess:
         await unregister()
 
     async def restore_row(self, manager: JobManager) -> None:
-        """Make the process's row anew, which another worker has deleted."""
+        """Create the process's row again, which another worker has deleted."""
         self._last_heartbeat = 0.0
         await self.heartbeat(manager)
 
     async def heartbeat(self, manager: JobManager) -> None:
-        """Give a sign of life, read the database's time, and look for lost jobs. Raises nothing of the database."""
+        """Send a heartbeat, read the database's time, and look for lost jobs. Raises no error of the database."""
         asked = time.monotonic()
         if self._worker_id is None or asked - self._last_heartbeat < HEARTBEAT_SHARED_SECONDS:
             return
         connector = _connector(manager)
-        self._last_heartbeat = asked
+        self._last_heartbeat = asked  # before the wait below, in which another loop may come by
         try:
             row = await connector.execute_query_one_async(HEARTBEAT, worker=self._worker_id)
             DATABASE_TIME.read(at=row["at"], asked=asked, answered=time.monotonic())
@@ -118,12 +119,12 @@ class WorkerProcess:
 
     def _start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
-        self._tasks.add(task)
+        self._tasks.add(task)  # the event loop keeps weak references only: an unreferenced task may be collected
         task.add_done_callback(self._tasks.discard)
         return task
 
     async def _sweep(self, connector: BaseAsyncConnector) -> None:
-        """Sweep until that has succeeded for every lane and operation."""
+        """Repeat the sweep until it has succeeded for every lane and operation."""
         wait = SWEEP_RETRY_FIRST
         while not self.is_stopping:
             try:

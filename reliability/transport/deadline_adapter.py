@@ -1,9 +1,9 @@
-"""The connections of `requests`, with a deadline for the whole exchange and no reuse in an unknown state.
+"""Connections for `requests` with a deadline for the whole exchange, and no reuse of a connection in an unknown state.
 
-The timeouts of `requests` are for each read of the socket: a server that sends its headers a byte at a time would be
-waited for without end, and longer than the delivery's lease. Here each step has no more time than is left in all.
-A connection goes back to its pool only if the response on it was framed soundly and read to its end, with nothing
-after it: everything else is closed, so that no answer can be taken for another request's.
+The timeouts of `requests` apply to each read of the socket: a server that sends its headers a byte at a time would be
+waited for without end, longer than the delivery's lease. Here each step gets only the time that is left in all. A
+connection returns to its pool only if the response was framed correctly and read to its end, with nothing after it.
+Every other connection is closed, so that no answer can be taken for another request's.
 """
 
 import socket
@@ -21,15 +21,16 @@ from . import exchange as exchanges
 from . import response, tls
 from .exchange import Exchange, Stage
 
-# Seconds for each step before the request is sent: to resolve the name, to connect, for a proxy's answer to CONNECT.
+# Seconds for each of: resolving the name, connecting, a proxy's answer to CONNECT.
 CONNECT_TIMEOUT = 5.0
 HANDSHAKE_TIMEOUT = 10.0
-# Node closes a connection that was idle for 5 s. One that is about to be closed is not used.
+# Seconds. Node (n8n) closes a connection that was idle for 5 s. One that may be closing is not used: the request could
+# arrive, or not, and nobody would know.
 IDLE_LIMIT = 4.0
 
 
 class _Bounded(HTTPConnection):
-    """A connection whose steps keep to the deadlines of the exchange that is under way in its thread."""
+    """A connection whose steps obey the deadlines of the current exchange of its thread."""
 
     response_class = response.Response
     tls = False
@@ -42,7 +43,7 @@ class _Bounded(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        """Whether it may carry another request: nothing came on it since, and it was not idle for long."""
+        """Whether it may carry another request: it was not idle for long, and nothing was received meanwhile."""
         if self.sock is None or exchanges.now() - self._used_at > IDLE_LIMIT:
             return False
         pending = getattr(self.sock, "pending", None)  # what TLS has read already, `select` cannot see
@@ -63,7 +64,8 @@ class _Bounded(HTTPConnection):
         return connected
 
     def _connect_to(self, addresses: list[resolver.Address], exchange: Exchange) -> socket.socket:
-        """Connect to the first address that takes it, each within an even share of the time that is left."""
+        """Connect to the first address that accepts, each within an even share of the remaining time."""
+        # Without shares, a first address that drops packets would use up the time of all others.
         failed: OSError = OSError("The name has no address.")
         for index, (family, kind, protocol, _, address) in enumerate(addresses):
             try:
@@ -94,11 +96,13 @@ class _Bounded(HTTPConnection):
         exchange.enter(Stage.PROXY, limit=CONNECT_TIMEOUT)
         self.sock.settimeout(exchange.remaining())
         super()._tunnel()
-        exchange.received = False  # that was the proxy's answer
+        exchange.received = False  # what was received so far was the proxy's answer to CONNECT
         self._enter_handshake(self.sock)
 
     def request(self, *arguments: Any, **options: Any) -> None:
-        """Put the request together, then write all of it at once."""
+        """Build the whole request, then write it in one call."""
+        # `send` below collects the parts. Written part by part, the deadlines could not be checked before each write,
+        # and it would be unknown how much of the request the other side has.
         exchange = self._exchange = exchanges.current()
         exchange.reused = self.sock is not None and self._used_at > 0
         parts: list[bytes] = []
@@ -112,7 +116,7 @@ class _Bounded(HTTPConnection):
         exchange.write(self.sock, parts)
 
     def putheader(self, header: Any, *values: Any) -> None:
-        """Add a header. Names and values were held to HTTP's rules before; only what would begin a line is left."""
+        """Add a header. Names and values were validated before; only line breaks are checked again."""
         value = values[0]
         if len(values) != 1 or not isinstance(header, str) or not isinstance(value, str) or value.startswith("@@"):
             super().putheader(header, *values)  # a value of urllib3's own, or one that is encoded already
@@ -178,25 +182,25 @@ class Adapter(HTTPAdapter):
         return found
 
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
-        """Give all connections that trust the same authorities one TLS context: loading one costs milliseconds."""
+        """Use one TLS context for all connections with the same CA bundle: loading one takes milliseconds."""
         host, options = super().build_connection_pool_key_attributes(request, verify, cert)
         if host["scheme"] == "https":
             options = {"cert_reqs": "CERT_REQUIRED", "ssl_context": tls.context(verify if verify is not True else "")}
         return host, options
 
     def request_url(self, request: Any, proxies: Any) -> Any:
-        """Return what goes into the request line; without a proxy, the path is all of it."""
+        """Return the target of the request line: the path, or what a proxy needs."""
         return super().request_url(request, proxies) if proxies else request.path_url
 
     def build_response(self, req: Any, resp: Any) -> Response:
-        """Return what is read of a response here: its cookies are kept by nobody, and its encoding is not guessed."""
+        """Return a response without what `requests` adds and nobody reads here: cookies and a guessed encoding."""
         made = Response()
         made.status_code, made.reason, made.headers = resp.status, resp.reason, CaseInsensitiveDict(resp.headers)
         made.raw, made.url, made.request = resp, req.url, req
         return made
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Nothing is left to set: the pool's TLS context holds the authorities."""
+        """Do nothing: the pool's TLS context has the CA bundle."""
 
 
 def _prepare(manager: PoolManager) -> None:

@@ -1,4 +1,4 @@
-"""Says why no reply came: which failure it is, by how far the exchange came, and in words that name the setting."""
+"""Explains why no reply came: the kind of failure, from how far the exchange got, and a text that names the setting."""
 
 import errno
 import http.client
@@ -19,7 +19,7 @@ from .exchange import Exchange, LeaseExpired, Stage
 from .local_fault import LocalFault
 
 DETAIL_LIMIT = 300
-# What this machine has run out of, or forbids itself.
+# Errors of this machine itself: out of descriptors, memory or ports, or forbidden by a local firewall.
 LOCAL_ERRNOS = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM}
 )
@@ -31,7 +31,7 @@ BAD_ADDRESS = (
     http.client.InvalidURL,
     UnicodeError,
 )
-# What OpenSSL says where the other side does not speak TLS at all.
+# OpenSSL's reasons when the other side does not speak TLS at all.
 NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
 _OPENSSL_PREFIX_AND_SUFFIX = re.compile(r"^\[[^\]]*\] |\s*\(_ssl\.c:\d+\)$")
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
@@ -39,7 +39,7 @@ _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
 
 @dataclass(frozen=True, slots=True)
 class NoReply:
-    """Why no reply came. `code` is empty where the failure's own says enough."""
+    """Why no reply came. `code` is more exact than `failure`, or empty."""
 
     failure: Failure
     detail: str
@@ -47,7 +47,8 @@ class NoReply:
 
 
 def explain(error: BaseException, exchange: Exchange, *, url_from: str, proxy_from: str) -> NoReply:
-    """Say why no reply came to `exchange`; `url_from` and `proxy_from` name the settings of its addresses."""
+    """Return why `exchange` got no reply; `url_from` and `proxy_from` name the settings of its addresses."""
+    # The order matters: our own faults first, which must charge no breaker; then a proxy's, which hides what is behind.
     cause = _cause(error)
     if isinstance(cause, LocalFault):
         return NoReply(Failure.LOCAL_FAULT, str(cause), cause.code)
@@ -75,7 +76,8 @@ def explain(error: BaseException, exchange: Exchange, *, url_from: str, proxy_fr
 
 
 def _proxy_failure(cause: BaseException, stage: Stage, detail: str, proxy_from: str) -> NoReply | None:
-    """Tell a proxy that is not there, or refuses, from one that cannot reach n8n."""
+    """Distinguish a proxy that is down or refuses from one that cannot reach n8n; `None` for anything else."""
+    # A 5xx to CONNECT is about what is behind the proxy, a 4xx about us.
     refusal = _TUNNEL.search(str(cause))
     if refusal is not None and int(refusal[1]) < 500:
         text = f"The proxy of {proxy_from} refused the connection ({refusal[1]})."
@@ -92,9 +94,9 @@ def _proxy_failure(cause: BaseException, stage: Stage, detail: str, proxy_from: 
 
 
 def failure_of(error: BaseException, stage: Stage = Stage.START) -> Failure:
-    """Name the way in which no reply came, from the cause of `requests`' exception and how far the exchange came.
+    """Return the kind of failure, from the cause of the exception and the stage that the exchange reached.
 
-    At `Stage.START` the exception alone decides, and a connection that broke counts as one that broke too late.
+    At `Stage.START` only the exception decides, and a broken connection counts as broken after sending.
     """
     cause = _cause(error)
     if isinstance(cause, LocalFault | LeaseExpired) or (isinstance(cause, BAD_ADDRESS) and stage <= Stage.RESOLVE):
@@ -140,7 +142,7 @@ def _by_type(error: BaseException, cause: BaseException, timed_out: bool) -> Fai
 
 
 def _is_tls_alert(cause: BaseException) -> bool:
-    """Whether a server turned our side of the handshake down, which in TLS 1.3 comes after the request was written."""
+    """Whether the server rejected our handshake. In TLS 1.3 its alert arrives after the request was written."""
     return isinstance(cause, ssl.SSLError) and "ALERT" in (getattr(cause, "reason", "") or "")
 
 
@@ -149,7 +151,8 @@ def _has_own_codes(cause: BaseException) -> bool:
 
 
 def describe(cause: BaseException) -> str:
-    """Say what broke. The codes of TLS and of the resolver are not the operating system's."""
+    """Return an error as text for a person."""
+    # The errno of TLS and resolver errors is not one of the operating system: strerror would name an unrelated error.
     if isinstance(cause, ssl.SSLCertVerificationError):
         text = f"certificate verify failed: {cause.verify_message}"
     elif isinstance(cause, ssl.SSLError):
@@ -173,7 +176,8 @@ def describe(cause: BaseException) -> str:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Find what happened below `requests` and urllib3: the deepest of the causes that is theirs no more."""
+    """Return the error below `requests` and urllib3: the first cause that is not one of their wrappers."""
+    # They wrap errors in several ways: `reason`, arguments, __cause__ and __context__. The limit guards against cycles.
     found: list[BaseException] = []
     waiting = [error]
     while waiting and len(found) < 20:
