@@ -1,4 +1,4 @@
-"""One wide line for each attempt: which, how, and what then; never what was sent or answered."""
+"""One log line with all fields for each attempt; never with what was sent or answered."""
 
 import logging
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ logger = logging.getLogger("reliability.attempt")
 
 @dataclass(frozen=True, slots=True)
 class ExpiredLease:
-    """A lease that ran out: a worker died while sending, or a report never came."""
+    """An expired lease: a worker died while sending, or (`awaiting`) the workflow's report never came."""
 
     delivery_id: UUID
     number: int
@@ -24,7 +24,7 @@ class ExpiredLease:
 
 
 def log_attempt(*, sent: Sent, then: str, worker: str) -> None:
-    """Write down an attempt that has come back; `then` is what becomes of its delivery."""
+    """Log a finished attempt; `then` is what happens to its delivery."""
     claim = sent.claim
     logger.info(
         "attempt",
@@ -46,7 +46,7 @@ def log_attempt(*, sent: Sent, then: str, worker: str) -> None:
 
 
 def log_expired_lease(*, lane_id: int, lease: ExpiredLease, result: str, verdict: Settlement) -> None:
-    """Write down an attempt whose worker went away, or of which no report came in time."""
+    """Log an attempt whose worker died, or whose report did not come in time."""
     logger.warning(
         "attempt",
         extra={

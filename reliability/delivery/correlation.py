@@ -1,7 +1,7 @@
-"""What n8n says of a delivery's execution, by its own report or the workflow's, held against the delivery.
+"""Applies what n8n, or the workflow itself, reports about a delivery's execution.
 
-All of it happens under the lane's lock. One failure is one entry: what is heard twice changes nothing, and what is
-said of an earlier attempt than the present one is only kept.
+Everything happens under the lane's lock. One failure is one dead letter: a repeated report changes nothing, and a
+report about an earlier attempt than the current one is only recorded.
 """
 
 import random
@@ -36,9 +36,9 @@ from . import executions, lease_expiry, rollups
 from . import settle as outcome
 from .rollups import Tally
 
-# The attempts of which n8n itself may have had something to report.
+# Results of attempts that n8n may have run, so that n8n may report them.
 MAY_HAVE_RUN = Q(result__in=(AttemptResult.TRANSIENT, AttemptResult.UNKNOWN, AttemptResult.INTERRUPTED)) | Q(
-    # A gateway that gave up waiting: n8n may have run it all the same.
+    # A gateway that timed out: n8n may have run the workflow all the same.
     result=AttemptResult.INSTANCE_DOWN,
     code__startswith="http_5",
 )
@@ -46,7 +46,7 @@ MAY_HAVE_RUN = Q(result__in=(AttemptResult.TRANSIENT, AttemptResult.UNKNOWN, Att
 
 @dataclass(frozen=True, slots=True)
 class ExecutionResult:
-    """How an execution ended. `attempt` is the delivery's attempt that ran it, where that is known."""
+    """How an execution ended. `attempt` is the number of the delivery's attempt that started it, if known."""
 
     failed: bool
     code: str = ""
@@ -64,13 +64,14 @@ class ExecutionResult:
 
 
 def record_results(*, lane: Lane, delivery: Delivery, result: ExecutionResult, now: datetime) -> None:
-    """Hold a result against its delivery; both were read under the lane's lock (`lane_lock.lock`)."""
+    """Apply an execution's result to its delivery. Lane and delivery were read under the lane's lock."""
     if result.execution_id:
         names: dict[str, Any] = {
             "lane_id": lane.pk,
             "delivery_id": delivery.pk,
             "execution_id": result.execution_id,
         }
+        # False: this result was applied before. A later report may still have the better error text.
         if not executions.settle(**names, status=result.status, now=now):
             if result.failed and delivery.state == DeliveryState.DEAD:
                 _explain(delivery, result)
@@ -79,9 +80,10 @@ def record_results(*, lane: Lane, delivery: Delivery, result: ExecutionResult, n
 
 
 def apply_early_results(*, lane: Lane, delivery_ids: Sequence[UUID], now: datetime) -> None:
-    """Hear what was reported of deliveries while their answers were still out; those are settled now."""
+    """Apply results that n8n reported before the attempts' replies were settled. Called after the settling."""
     if not delivery_ids:
         return
+    # Only those: a report that comes before the reply must not change a delivery whose attempt is still being sent.
     early = Delivery.objects.select_for_update(no_key=True).filter(pk__in=delivery_ids, reported__isnull=False)
     for delivery in early.exclude(state=DeliveryState.SENDING):
         result = ExecutionResult(**(delivery.reported or {}))
@@ -90,12 +92,12 @@ def apply_early_results(*, lane: Lane, delivery_ids: Sequence[UUID], now: dateti
 
 
 def is_stale(delivery: Delivery, result: ExecutionResult) -> bool:
-    """Whether a result is about an earlier attempt than the present one."""
+    """Whether a result is about an earlier attempt than the current one."""
     return result.attempt is not None and result.attempt < delivery.attempt_count
 
 
 def dead_letter_of(delivery: Delivery) -> DeadLetter | None:
-    """Return the entry that a delivery's failure is, or would be, kept in."""
+    """Return the dead letter of a delivery: the one that it replays, or its own; `None` if there is none."""
     if delivery.dead_letter_id is not None:
         return DeadLetter.objects.filter(pk=delivery.dead_letter_id).first()
     return DeadLetter.objects.filter(delivery=delivery).first()
@@ -111,7 +113,7 @@ def _apply(lane: Lane, delivery: Delivery, result: ExecutionResult, now: datetim
 
 
 def _store_early_result(delivery: Delivery, result: ExecutionResult) -> None:
-    """Keep what is said before the answer was settled; the settling hears it (`apply_early_results`)."""
+    """Store a result that came before the reply was settled, for `apply_early_results`."""
     if not result.failed or _is_current_attempt(delivery, result):
         Delivery.objects.filter(pk=delivery.pk, state=DeliveryState.SENDING).update(reported=asdict(result))
 
@@ -129,7 +131,8 @@ def _fail(lane: Lane, delivery: Delivery, result: ExecutionResult, now: datetime
             )
             _settle(lane, delivery, result, verdict, now)
         case DeliveryState.DELIVERED if _is_current_attempt(delivery, result):
-            # n8n answered before its work was done: whether that may run again is a person's to decide.
+            # n8n answered before the workflow had ended. It may have had effects, so an operator decides about a
+            # replay.
             _settle(lane, delivery, result, Settlement(Step.DEAD_LETTER, code=result.code, message=result.message), now)
         case DeliveryState.PENDING if delivery.attempt_count and not is_stale(delivery, result):
             said = outcome.describe(delivery.last_error.partition(": ")[0] or result.code, result.message)
@@ -150,7 +153,7 @@ def _settle(lane: Lane, delivery: Delivery, result: ExecutionResult, verdict: Se
         states=(*IN_FLIGHT, DeliveryState.DELIVERED),
     )
     if settled:
-        # The attempt itself was counted when its answer came, and as a retry unless it was to be reported on.
+        # The attempt was counted when its reply came; as a retry, only if no report was to follow.
         retries = int(delivery.attempt_count > 1 and delivery.state == DeliveryState.AWAITING_CALLBACK)
         results = {str(AttemptResult.REPORTED_FAILED): 1}
         tally = Tally(dead=int(verdict.step is Step.DEAD_LETTER), failures=1, retries=retries, results=results)
@@ -163,7 +166,7 @@ def _settle(lane: Lane, delivery: Delivery, result: ExecutionResult, verdict: Se
 
 
 def _explain(delivery: Delivery, result: ExecutionResult) -> None:
-    """Let a dead delivery's entry say what n8n says, unless that is about an earlier attempt."""
+    """Update a dead letter's error with n8n's own, unless that is about an earlier attempt."""
     letter = dead_letter_of(delivery)
     if letter is None or (letter.execution_id and is_stale(delivery, result)):
         return
@@ -176,7 +179,8 @@ def _explain(delivery: Delivery, result: ExecutionResult) -> None:
 
 
 def _succeed(lane: Lane, delivery: Delivery, now: datetime) -> None:
-    """Take the work as done, whatever was made of it before: it must not run a second time."""
+    """Mark the delivery as delivered, whatever state it is in: it must not run a second time."""
+    # Also if it is pending again, or dead: n8n's own record decides.
     undone = (DeliveryState.AWAITING_CALLBACK, DeliveryState.PENDING, DeliveryState.DEAD)
     waiting = Delivery.objects.filter(pk=delivery.pk, state__in=undone, attempt_count__gt=0)
     done = {"state": DeliveryState.DELIVERED, "finished_at": now, "last_error": ""}
@@ -190,7 +194,7 @@ def _succeed(lane: Lane, delivery: Delivery, now: datetime) -> None:
 
 
 def _recover(delivery: Delivery, now: datetime) -> None:
-    """Close the entry along with its delivery, and call off a replay of it that has not begun."""
+    """Mark the dead letter as recovered, and cancel its replay if that has not been sent."""
     letter = dead_letter_of(delivery)
     if letter is None:
         return
@@ -199,17 +203,15 @@ def _recover(delivery: Delivery, now: datetime) -> None:
         begun.pending().filter(attempt_count=0).update(state=DeliveryState.CANCELLED, finished_at=now)
         others = begun.filter(state__in=(DeliveryState.PENDING, *IN_FLIGHT)).exists()
         if others or letter.execution_retries.filter(finished_at=None).exists():
-            return  # under way already: its own end moves the entry on
+            return  # a replay is in flight: its own end decides
     movable = Q(status__in=(DeadLetterStatus.DEAD, DeadLetterStatus.REPLAYING))
     DeadLetter.objects.filter(movable, pk=letter.pk).update(status=DeadLetterStatus.RECOVERED, closed_at=now)
 
 
 def _is_current_attempt(delivery: Delivery, result: ExecutionResult) -> bool:
-    """Whether a failure is the present attempt's. Where nobody says, an earlier one may have its report still to come.
-
-    Where n8n answers when all is done, an earlier attempt's failure was an answer first, and its report follows: as
-    long as fewer reports than such failures came in, one more is taken for one of those.
-    """
+    """Whether a failure report is about the current attempt. A report without a number may be an earlier one's."""
+    # Where n8n replies at the end, an earlier attempt's failure arrived as a reply first, and its report comes later.
+    # So while there are fewer reports than such failed attempts, one more report is taken for one of theirs.
     if result.attempt is not None:
         return not is_stale(delivery, result)
     if delivery.attempt_count <= 1 or delivery.lane.policy.completion == Completion.CALLBACK:

@@ -1,10 +1,10 @@
-"""One look at a lane: settle what came back, take back what was lost, claim what is due under every limit.
+"""One check of a lane: settle finished attempts, settle expired leases, claim what is due under every limit.
 
-Each function is one short transaction under the lane's lock (`FOR NO KEY UPDATE`, which arrivals pass). No
-transaction is open while a request is on its way.
+Each function is one short transaction under the lane's lock (`core.lock_order`). No transaction is open while a request
+is being sent.
 
-One thread works for all lanes, so it waits for no lock of one lane beyond its `LockTimeout`; `LaneLocked`, or a
-`DatabaseError` of which `lock_waits.is_conflict` is true, then says that nothing was changed.
+One thread works for all lanes, so it never waits for a lock of one lane longer than its `LockTimeout`. `LaneLocked`, or
+a `DatabaseError` for which `lock_waits.is_conflict` is true, means that nothing was changed.
 """
 
 import enum
@@ -29,13 +29,17 @@ from reliability.policies import rate
 
 from . import correlation, lane_expiry, settle
 
+# Added to the time of a request and of its body: for waiting in the pool and for settling.
 LEASE_MARGIN = timedelta(seconds=10)
-# What a lease has left when the last request that it allows is over.
+# What is left of a lease, at least, when the last request that it allows has ended.
 SETTLE_MARGIN = timedelta(seconds=5)
+# For how long a dispatcher promises to check a busy lane by itself, so that arrivals write no wake-ups.
 ATTENDED_FOR = timedelta(seconds=5)
-# When a lease that ran out is looked at again, where a lock keeps it from being taken back.
+# When an expired lease is tried again if a lock kept it from being settled.
 BLOCKED_WAIT = timedelta(seconds=1)
 
+# SKIP LOCKED: a delivery that an operator is cancelling does not hold up the others. The deliveries come after their
+# lane in the lock order. `reported` belongs to the attempt before.
 CLAIM = """
 WITH due AS (
     SELECT id FROM reliability_delivery WHERE lane_id = %(lane)s AND state = 'pending' AND due_at <= %(now)s
@@ -53,7 +57,9 @@ RETURNING d.id, d.attempt_count, d.retries_used, d.payload, d.idempotency_key, d
 
 @dataclass(frozen=True, slots=True)
 class DispatchResult:
-    """What one look brought. `full`: the lane is at its concurrency limit.
+    """The result of one check. `full`: the lane is at its concurrency limit.
+
+    `fallback_at`: when a wake-up will check the lane if this worker dies.
 
     `blocked`: a lock kept an expired lease or delivery from being settled. `unreported`: attempts that the instance's
     breaker, locked by another session, has not recorded yet.
@@ -67,7 +73,7 @@ class DispatchResult:
 
 
 class LaneRelease(enum.Enum):
-    """Whether a lane was left; if not, because something is due, or because its barrier has yet to be passed."""
+    """Whether a lane was released; if not, because something is due, or its barrier could not be passed yet."""
 
     RELEASED = enum.auto()
     DUE = enum.auto()
@@ -86,9 +92,9 @@ def run(
 ) -> DispatchResult:
     """Settle `sent`, then claim up to `capacity` of the lane's due deliveries.
 
-    `fallback_at` is when a wake-up is known to look at the lane if this worker dies; the result's is the one
-    known then. With `attend`, or at the lane's limit, arrivals need no wake-up for the next seconds: the caller
-    will look again. Raises `LaneLocked` and `Lane.DoesNotExist`.
+    `fallback_at` is when a wake-up will check the lane if this worker dies, as the last check returned it. With
+    `attend`, or at the lane's limit, arrivals need no wake-up for the next seconds, since the caller promises to check
+    the lane again. Raises `LaneLocked` and `Lane.DoesNotExist`.
     """
     with transaction.atomic():
         locked = lock_lane(lane_id=lane_id, lock_timeout=lock_timeout)
@@ -100,7 +106,7 @@ def run(
         if expired:
             blocked = not lane_expiry.settle_expired(lane=lane, policy=policy, now=snapshot.now)
             snapshot = take_snapshot(lane_id=lane_id)
-        # Last: whoever holds the instance's breaker waits for no row of a lane (`reliability.core.lock_order`).
+        # After everything else: the instance's breaker is the last row in the lock order (`core.lock_order`).
         instance, unreported = _report_to_instance(locked, sent) if sent else (locked.instance_breaker, ())
         admitted = Admitted(0)
         if capacity:
@@ -120,16 +126,17 @@ def release_lane(
 ) -> LaneRelease:
     """Leave the lane, with a wake-up planned for whatever it waits for.
 
-    Where something is due that may go, nothing was left, and the caller has to look again. Likewise where others may
-    still rely on this worker (`needs_barrier`, or a promise to look by itself): any promise is withdrawn, and the
-    barrier has to be passed before the next look. `blocked`: what ran out was found locked just now. Raises as `run`
-    does.
+    If something is due that may be sent, the lane is not released, and the caller has to check it again. The same if
+    other transactions may still rely on this worker (`needs_barrier`, or a promise to check): the promise is withdrawn,
+    and the barrier has to be passed before the next check. `blocked`: what has expired was locked just now. Raises as
+    `run` does.
     """
     with transaction.atomic():
         locked = lock_lane(lane_id=lane_id, lock_timeout=lock_timeout)
         lane = locked.lane
         if lane.attended_until is not None:
-            # Whoever read the promise holds the advisory lock, shared: so the barrier comes after its withdrawal.
+            # First withdraw the promise, then pass the barrier: a transaction that read the promise holds the advisory
+            # lock (shared) until it has committed. In the other order one could rely on a promise that nobody keeps.
             Lane.objects.filter(pk=lane_id).update(attended_until=None)
             needs_barrier = True
         if needs_barrier and not queue.try_barrier(lane_id=lane_id):
@@ -151,7 +158,7 @@ def release_lane(
 
 
 def report_to_instance(*, batch: Sequence[Sent]) -> bool:
-    """Tell the instance's breaker of attempts that are settled; return whether it could be locked."""
+    """Report settled attempts to the instance's breaker; return whether its row could be locked."""
     try:
         with lock_waits.transaction_with_lock_timeout(SKIP_LOCKED.timeout):
             breaker_reports.report_to_instance(breaker=breakers.instance(), batch=batch, now=clock.now())
@@ -161,38 +168,38 @@ def report_to_instance(*, batch: Sequence[Sent]) -> bool:
 
 
 def _has_expired(snapshot: LaneSnapshot) -> bool:
-    """Whether a lease, or a delivery's time to be sent at all, is over."""
+    """Whether a lease or a delivery has expired."""
     return any(at is not None and at <= snapshot.now for at in (snapshot.first_lease_end, snapshot.first_expiry))
 
 
 def _attend(lane: Lane, now: datetime) -> None:
-    """Promise to look again; renewed when half of it is over. A wake-up stands by at its end."""
+    """Promise to check the lane again, with a wake-up at its end as the fallback."""
+    # Renewed when half of it is over, not each time: an UPDATE and a wake-up per check would cost more than they save.
     if lane.attended_until is None or lane.attended_until - now < ATTENDED_FOR / 2:
         Lane.objects.filter(pk=lane.pk).update(attended_until=now + ATTENDED_FOR)
         queue.wake_at(lane_id=lane.pk, at=now + ATTENDED_FOR)
 
 
 def _plan_fallback(lane: Lane, policy: LanePolicy, snapshot: LaneSnapshot, fallback_at: datetime | None) -> datetime:
-    """Plan a look for when the first lease ends, unless one is still to come."""
+    """Plan a check for when the first lease ends, unless one is planned already; return its time."""
     if fallback_at is not None and fallback_at > snapshot.now:
         return fallback_at
-    # A lease that has ended, and whose row another session has locked, would have it looked at without a pause.
+    # At least `BLOCKED_WAIT` ahead: an expired lease whose row is locked would make the worker check without a pause.
     ends = max(snapshot.first_lease_end or lease_end(policy, snapshot.now), snapshot.now + BLOCKED_WAIT)
     queue.wake_at(lane_id=lane.pk, at=ends)
     return ends
 
 
 def lease_end(policy: LanePolicy, now: datetime) -> datetime:
-    """Return the end of a lease taken at `now`: the request's time, its body's, and a margin to settle in."""
+    """Return the end of a lease taken at `now`: twice the policy's timeout, and a margin."""
     return now + 2 * policy.timeout + LEASE_MARGIN
 
 
 def send_by(policy: LanePolicy, *, since: float) -> float:
-    """Return the last moment to send under a lease taken at `since`; both are moments of `exchange.now()`.
-
-    The lease ends by the database's clock, in another machine perhaps. This moment is this machine's own, so that a
-    worker which was stopped, or whose machine slept, knows without asking anybody that it may not send any more.
-    """
+    """Return the last moment to send under a lease taken at `since`; both are moments of `exchange.now()`."""
+    # The lease ends by the database's clock, possibly on another machine. This moment is by this machine's own clock,
+    # so a worker that was stopped, or whose machine was suspended, knows without a query that it must not send any
+    # more.
     return since + (policy.timeout + LEASE_MARGIN - SETTLE_MARGIN).total_seconds()
 
 
@@ -218,7 +225,7 @@ def _claim(lane: Lane, policy: LanePolicy, admitted: Admitted, snapshot: LaneSna
 def _record_usage(
     lane: Lane, policy: LanePolicy, admitted: Admitted, count: int, now: datetime, until: datetime
 ) -> None:
-    """Write down what the claims use up: probes and the rate."""
+    """Record what the claims use: probes and the rate limit."""
     if admitted.lane_probe:
         breakers.begin_probe(breaker=lane.breaker, now=now, until=until)
     if admitted.instance_probe and admitted.instance is not None:
@@ -267,7 +274,8 @@ def _claim_of(
 
 
 def _settle(locked: LockedLane, policy: LanePolicy, batch: Sequence[Sent], worker: str) -> None:
-    """Write down what came back, and tell the lane's breaker."""
+    """Record finished attempts, and report them to the lane's breaker."""
+    # Results of n8n that came before the replies are applied last: they correct what the replies said.
     lane, now = locked.lane, locked.now
     passed_at = breaker_reports.passed_at(lane=lane, batch=batch)
     early = settle.settle_sent(batch=batch, now=now, worker=worker, passed_at=passed_at)
@@ -277,7 +285,7 @@ def _settle(locked: LockedLane, policy: LanePolicy, batch: Sequence[Sent], worke
 
 
 def _report_to_instance(locked: LockedLane, batch: Sequence[Sent]) -> tuple[Breaker | None, Sequence[Sent]]:
-    """Return the instance's breaker once it was told of a batch, and what it has yet to be told for it was locked."""
+    """Report a batch to the instance's breaker; return the breaker, and the attempts that it could not record yet."""
     try:
         breaker = locked.instance_breaker or breakers.instance()
         return breaker_reports.report_to_instance(breaker=breaker, batch=batch, now=locked.now), ()

@@ -1,7 +1,4 @@
-"""Takes back what ran out in a lane, under its lock: leases whose worker or report never came, and expired deliveries.
-
-What another session holds locked is passed by, and left to a later look.
-"""
+"""Settles what has expired in a lane, under its lock: leases without a result, and expired deliveries."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -21,6 +18,7 @@ from .settle import FinalFailure
 
 T = TypeVar("T")
 
+# SKIP LOCKED in both: rows that another session has locked are left to a later check.
 EXPIRED_LEASES = """
 SELECT id, attempt_count, retries_used, sent_at, state = 'awaiting_callback', coalesce(nullif(request_id, ''), id::text)
 FROM reliability_delivery
@@ -35,18 +33,18 @@ EXPIRE_DELIVERIES = """
 UPDATE reliability_delivery SET state = 'dead', finished_at = %s, last_error = %s WHERE id = ANY(%s)
 """
 EXPIRED_ERROR = "expired: It outlived its expiry before it could be delivered."
-# How many locks of others a look runs into before it leaves the rest to the next one.
+# How many lock conflicts a check meets before it leaves the rest to the next one: each costs a lock time-out.
 CONFLICTS = 10
 
 
 def settle_expired(*, lane: Lane, policy: LanePolicy, now: datetime) -> bool:
-    """Take back up to 500 lapsed leases, and bury as many expired deliveries. Return whether no lock was in the way."""
+    """Settle up to 500 expired leases and as many expired deliveries; return whether no lock was in the way."""
     with connection.cursor() as cursor:
         cursor.execute(EXPIRED_LEASES, [lane.pk, now])
         leases = [ExpiredLease(*row) for row in cursor.fetchall()]
         cursor.execute(EXPIRED_DELIVERIES, [lane.pk, now])
         expired = [row[0] for row in cursor.fetchall()]
-    # Nothing found, though something has run out: all of it is locked.
+    # Nothing found, although something has expired: all of it is locked.
     free = bool(leases or expired)
     free &= _isolate_conflicts(leases, lambda some: _settle_leases(lane, policy, some, now))
     free &= _isolate_conflicts(expired, lambda some: _expire(lane, some, now))
@@ -54,10 +52,9 @@ def settle_expired(*, lane: Lane, policy: LanePolicy, now: datetime) -> bool:
 
 
 def _isolate_conflicts(items: Sequence[T], work: Callable[[Sequence[T]], None]) -> bool:
-    """Do `work` with the items, but for those that a lock of others keeps back; return whether none was.
-
-    They are halved until those are alone: a dead letter that somebody holds does not keep its whole lane from going on.
-    """
+    """Call `work` with the items, except those whose rows are locked; return whether none was locked."""
+    # A group that meets a lock is halved until the locked rows are alone. So one locked dead letter does not stop its
+    # whole lane. The savepoint undoes only the group.
     groups, conflicts = [items] if items else [], 0
     while groups and conflicts < CONFLICTS:
         group = groups.pop()
@@ -70,6 +67,8 @@ def _isolate_conflicts(items: Sequence[T], work: Callable[[Sequence[T]], None]) 
             conflicts += 1
             if half := len(group) // 2:
                 groups += [group[:half], group[half:]]
+            # From the first conflict on, wait as briefly as possible: all other lanes wait too. The setting made within
+            # the savepoint would be rolled back, so it is made here.
             with connection.cursor() as cursor:
                 cursor.execute(lock_waits.SET_LOCK_TIMEOUT, [lock_waits.milliseconds(SKIP_LOCKED.timeout)])
     return not conflicts

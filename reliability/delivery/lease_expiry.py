@@ -1,4 +1,4 @@
-"""Writes down failures that no reply told of: a lease that ran out, an end that was reported or never came."""
+"""Records failures that no reply reported: an expired lease, or an end that was reported or never came."""
 
 import random
 from collections import Counter
@@ -17,9 +17,10 @@ from .attempt_log import ExpiredLease
 from .rollups import Tally
 from .settle import RECORD, FinalFailure, describe, finish, rows_json, rules_of
 
-# The column's largest: what ran out while nobody looked may be older than that.
+# The largest value of the column (int4, 24.8 days): a lease may have expired long before a worker ran again.
 LONGEST_MS = 2**31 - 1
 
+# The attempt's number is the fence: an attempt that was settled meanwhile, or sent again, is not touched.
 RECORD_FAILURE = """
 UPDATE reliability_delivery SET state = %s, due_at = coalesce(%s, due_at), finished_at = %s,
     retries_used = retries_used + %s, last_error = %s, lease_token = NULL, lease_until = NULL
@@ -28,7 +29,7 @@ WHERE id = %s AND attempt_count = %s AND state = ANY(%s)
 
 
 def settle_expired(*, lane_id: int, leases: Sequence[ExpiredLease], policy: LanePolicy, now: datetime) -> None:
-    """Take back deliveries whose lease ran out, under their lane's lock; each leaves an attempt on record."""
+    """Settle deliveries with expired leases, under their lane's lock; each gets an attempt on record."""
     attempts, failures, dead, retries = 0, 0, 0, 0
     results: Counter[str] = Counter()
     for lease in leases:
@@ -51,7 +52,7 @@ def settle_expired(*, lane_id: int, leases: Sequence[ExpiredLease], policy: Lane
         failures += settled
         retries += settled and lease.number > 1
         results[str(result)] += settled
-        attempts += settled and not lease.awaiting  # of those that did answer, the attempt was counted then
+        attempts += settled and not lease.awaiting  # one that awaits a report was counted with its reply
         dead += settled and verdict.step is Step.DEAD_LETTER
         if settled:
             attempt_log.log_expired_lease(lane_id=lane_id, lease=lease, result=str(result), verdict=verdict)
@@ -78,9 +79,9 @@ def record_failure(  # noqa: PLR0913  # one failure, with all that its record ho
     execution: tuple[str, str] = ("", ""),
     states: Sequence[str] = IN_FLIGHT,
 ) -> bool:
-    """Apply a failure that no reply told us of to a delivery in one of `states`; return whether it was.
+    """Record a failure without a reply on a delivery in one of `states`; return whether it was in one.
 
-    The caller counts it (`rollups`). `execution` is the id and the address of n8n's execution.
+    The caller counts it (`rollups`). `execution` is the id and URL of n8n's execution.
     """
     retry = verdict.step is Step.RETRY
     error = describe(verdict.code, verdict.message)

@@ -56,7 +56,7 @@ class LaneLocked(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LockTimeout:
-    """Whether a dispatcher waits for the lane's own lock, and how long for that or any other lock of its transaction."""
+    """Whether a dispatcher waits for the lane's lock, and the time limit of every lock wait of its transaction."""
 
     waits_for_lane: bool
     timeout: timedelta
