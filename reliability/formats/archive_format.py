@@ -1,9 +1,9 @@
 """The archive's file format: JSON Lines in gzip members, and a manifest. Bytes in, bytes out.
 
-A line is `{"sha256": "…", "letter": {…}}`: the digest is that of the bytes between `"letter":` and the last brace, and
-the letter's `line` is its number, so that a line is known for what it is whatever is left around it. Some lines
-together make a block, a gzip member of its own, so that what is damaged in one spares the others; `zcat` reads the file
-as one. The manifest names each block's place and digest, and carries a digest of itself.
+A line is `{"sha256": "…", "letter": {…}}`. The digest is of the bytes between `"letter":` and the last brace, and the
+letter's `line` is its number, so that a line can be identified whatever is left around it. Lines are grouped in blocks,
+each a gzip member of its own, so that damage in one block spares the others; `zcat` reads the file as one. The manifest
+has each block's offset and digest, and a digest of itself.
 """
 
 import gzip
@@ -20,16 +20,17 @@ FORMAT, VERSION = "backstop-dead-letters", 1
 BLOCK_LINES = 50
 BLOCK_LINES_LIMIT = 10_000
 BLOCK_BYTES = 8 * 1024 * 1024
-# A line that is longer was not written by us, unless MAX_BODY_BYTES was larger then.
+# Bytes. A longer line was not written by Backstop, unless MAX_BODY_BYTES was larger then.
 LINE_LIMIT = 64 * 1024 * 1024
-# A piece of this many bytes unpacks to four megabytes at most.
+# Bytes of compressed data that are unpacked at once. At deflate's highest ratio (about 1000:1) that is four megabytes,
+# so that a crafted file cannot fill the memory.
 STEP = 4096
 HEAD, MIDDLE = b'{"sha256":"', b'","letter":'
 DIGEST = 64
 
 
 class Damaged(Exception):
-    """What was read is not what was written."""
+    """The data is damaged: its checksum or its structure is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line as read: its letter, or `None` where it is damaged, and how."""
+    """A line as read: its letter, or `None` and the problem if it is damaged."""
 
     number: int
     letter: Mapping[str, Any] | None
@@ -69,7 +70,7 @@ def read_line(raw: bytes) -> Mapping[str, Any]:
 
 
 def blocks_of(letters: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Block, bytes]]:
-    """Yield the file, block by block: so many lines each, or fewer that are large."""
+    """Yield the file block by block: `BLOCK_LINES` lines each, or fewer where they reach `BLOCK_BYTES`."""
     coming, offset, line = enumerate(letters, start=1), 0, 1
     while lines := _next_lines(coming):
         data = gzip.compress(b"".join(lines), compresslevel=6, mtime=0)
@@ -88,9 +89,9 @@ def _next_lines(coming: Iterator[tuple[int, Mapping[str, Any]]]) -> list[bytes]:
 
 
 def read_block(block: Block, data: bytes, *, line_limit: int = LINE_LIMIT) -> Iterator[Line]:
-    """Yield each line of a block in its order, whole or not, as far as its bytes still tell.
+    """Yield each line of a block in order, damaged ones included.
 
-    One line at a time is in memory, and of none more than `line_limit` bytes, whatever the data unpack to.
+    Only one line is in memory at a time, and never more than `line_limit` bytes of it.
     """
     coming, end = block.first_line, block.first_line + block.lines
     for raw in _lines(_unpacked(data, line_limit * (block.lines + 1)), line_limit):
@@ -132,10 +133,9 @@ def _lines(pieces: Iterable[bytes], limit: int) -> Iterator[bytes | None]:
 
 
 def _unpacked(data: bytes, limit: int) -> Iterator[bytes]:
-    """Yield what a gzip member unpacks to, in pieces of a few megabytes at most, up to about `limit` bytes in all.
-
-    Where it breaks off, the last piece goes byte by byte, so that nothing before the damage is lost.
-    """
+    """Unpack a gzip member in pieces of a few megabytes at most, up to about `limit` bytes in all."""
+    # `spare` is the state before each piece: a damaged piece is unpacked again byte by byte, so that nothing before the
+    # damage is lost.
     machine, size = zlib.decompressobj(wbits=31), 0
     for place in range(0, len(data), STEP):
         if machine.eof or size > limit:
@@ -157,7 +157,7 @@ def _bytewise(machine: Any, part: bytes) -> Iterator[bytes]:
 
 
 def manifest_of(*, blocks: list[Block], facts: Mapping[str, Any], sha256: str) -> bytes:
-    """Return the manifest file. `sha256` is the data file's; `facts` come beside what the format itself says."""
+    """Return the manifest file. `sha256` is the data file's; `facts` are added to the format's own members."""
     document = {
         "format": FORMAT,
         "version": VERSION,
@@ -171,7 +171,7 @@ def manifest_of(*, blocks: list[Block], facts: Mapping[str, Any], sha256: str) -
 
 
 def read_manifest(data: bytes) -> dict[str, Any]:
-    """Return what a manifest says. Raises `Damaged`, also for a format that this version cannot read."""
+    """Read a manifest. Raises `Damaged`, also for a format or version that cannot be read."""
     try:
         document = json.loads(data)
         given = document.pop("checksum")

@@ -1,7 +1,6 @@
-"""Reads what n8n says of a failure: its Error Trigger's body, and what its REST API keeps of an execution.
+"""Reads n8n's failure reports: the body of its Error Trigger, and executions from its REST API.
 
-The shapes are those of n8n 2.x. Unknown members are left alone; what is long is cut, so that no failure is lost
-for being large.
+The shapes are those of n8n 2.x. Unknown members are kept; long values are cut, so that no report is lost for its size.
 """
 
 import json
@@ -21,10 +20,10 @@ MESSAGE_LENGTH = 10_000
 REPORT_LENGTH = 256 * 1024
 KNOWN = ("execution", "trigger", "workflow")
 CRASHED = frozenset({"WorkflowCrashedError"})
-# Names of headers and fields whose values are nobody's business here.
+# Names of headers and fields whose values may be secrets: they are not stored.
 SECRET = re.compile(r"authorization|cookie|passw|secret|token|api[-_]?key|signature", re.IGNORECASE)
 HIDDEN = "(left out)"
-# What an expression of n8n writes where it finds nothing.
+# What an n8n expression evaluates to where it finds nothing: taken as an id, it would make one failure of many.
 EMPTY_EXPRESSIONS = frozenset({"undefined", "null", "none", "nan", "[object object]"})
 ERROR_NAMES = ("message", "description", "name")
 HEADERS = ("x-backstop-delivery", "x-backstop-attempt")
@@ -32,7 +31,7 @@ HEADERS = ("x-backstop-delivery", "x-backstop-attempt")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What failed, where, and why. `execution_id` is empty where n8n keeps no executions, or a trigger failed."""
+    """What failed, where and why. `execution_id` is empty if n8n stores no executions, or a trigger failed."""
 
     workflow_id: str
     workflow_name: str
@@ -48,16 +47,16 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The delivery, and its attempt, whose request an execution began with."""
+    """The delivery, and the number of its attempt, whose request started an execution."""
 
     delivery_id: UUID
     attempt: int | None
 
 
 def read_body(body: Mapping[str, Any]) -> Failure:
-    """Read an Error Trigger's body, of either shape, as far as it can be read: what is unusable counts as missing.
+    """Read an Error Trigger's body, of an execution or of a trigger. Unusable values count as missing.
 
-    Raises `InvalidInput` where there is nothing in it.
+    Raises `InvalidInput` for an empty body.
     """
     if not any(value not in (None, "", [], {}) for value in body.values()):
         needed = "One of 'execution' and 'trigger' is needed."
@@ -100,11 +99,8 @@ def _of_trigger(said: Any, names: Mapping[str, str]) -> Failure:
 
 
 def identifier(value: Any) -> str:
-    """Read an id, which n8n has as text, and other versions as a number; empty where it is missing or unusable.
-
-    What many ids could have come to be (cut, or with characters replaced), or what an expression writes where it finds
-    nothing, is unusable: it would make one failure of many.
-    """
+    """Read an id: text, or a number in other versions of n8n. Empty if it is missing or unusable."""
+    # Ids that were cut or had characters replaced may be equal for different executions, which would be taken for one.
     if isinstance(value, bool) or not isinstance(value, str | int):
         return ""
     text = str(value).strip()
@@ -113,7 +109,7 @@ def identifier(value: Any) -> str:
 
 
 def error_text(value: Any) -> str:
-    """Return an error as text, whatever it is: a string as it is, n8n's error by its words, another value as JSON."""
+    """Return an error as text: a string itself, an n8n error by its message, any other value as JSON."""
     if isinstance(value, str):
         return _text(value, MESSAGE_LENGTH)
     if isinstance(value, Mapping) and any(isinstance(value.get(name), str) for name in ERROR_NAMES):
@@ -122,7 +118,7 @@ def error_text(value: Any) -> str:
 
 
 def describe(node: str, error: Any) -> str:
-    """Return an error as "<node>: <message>". One without a message has a description or a name."""
+    """Return an error as "<node>: <message>"; its description or name if it has no message."""
     said = error if isinstance(error, Mapping) else {"message": error}
     found = next((said[name] for name in ERROR_NAMES if isinstance(said.get(name), str) and said[name].strip()), "")
     message = found or "n8n gave no reason."
@@ -130,10 +126,8 @@ def describe(node: str, error: Any) -> str:
 
 
 def shorten(body: Mapping[str, Any]) -> str:
-    """Return a report's JSON text for keeping: whole, or its long strings cut, or only its known members.
-
-    n8n repeats the request that failed, with its headers: what authenticated it is left out.
-    """
+    """Return a report as JSON text to store: whole, or with long strings cut, or only its known members."""
+    # n8n's report repeats the failed request with its headers, so secrets are removed first.
     body = _without_secrets(body)
     text = _dump(body)
     if len(text) > REPORT_LENGTH:
@@ -144,10 +138,10 @@ def shorten(body: Mapping[str, Any]) -> str:
 
 
 def origin_of(execution: Mapping[str, Any]) -> Origin | None:
-    """Find the delivery in an execution that n8n returned with its data: it is in the webhook's request headers.
+    """Find the delivery in the webhook request's headers, in an execution that n8n returned with its data.
 
-    They are in the trigger node's output. An execution that runs or crashed has none yet; there they are with the
-    node that waits to run.
+    They are in the output of the trigger node. A running or crashed execution has no output yet: there they are in the
+    data of the node that waits to run.
     """
     for headers in _requests(execution):
         given = {str(name).lower(): value for name, value in headers.items()}
@@ -160,7 +154,7 @@ def origin_of(execution: Mapping[str, Any]) -> Origin | None:
 
 
 def whole(value: Any) -> int | None:
-    """Return an attempt's number, if `value` is one."""
+    """Return `value` as an attempt's number, or `None` if it is none."""
     text = str(value)
     return int(text) if text.isascii() and text.isdigit() and 0 < int(text[:9]) < 1_000_000 else None
 
@@ -191,7 +185,7 @@ def _is_webhook(node: Any) -> bool:
 
 
 def _object_at(value: Any, *names: str) -> Mapping[str, Any]:
-    """Follow members to an object; an empty one where there is none."""
+    """Return the object at the path `names`; an empty one if there is none."""
     for name in names:
         value = value.get(name) if isinstance(value, Mapping) else None
     return value if isinstance(value, Mapping) else {}
@@ -202,7 +196,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _link(value: Any) -> str:
-    """Read a link. Only one that a browser may follow safely is kept."""
+    """Read a link; empty unless it is http or https, which a browser may follow safely."""
     return (
         value
         if isinstance(value, str) and value.startswith(("https://", "http://")) and len(value) < URL_LENGTH
@@ -244,7 +238,7 @@ def _cut(value: Any) -> Any:
 
 
 def _known_members(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep of each known member what is plain, and of its error the words."""
+    """Return the short text values of each known member, and the texts of its error."""
     kept: dict[str, Any] = {}
     for name in KNOWN:
         member = _object_at(body, name)

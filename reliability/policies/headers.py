@@ -1,7 +1,7 @@
-"""Which header a workflow may be given to authenticate by, and which value can be sent in it.
+"""Which header a workflow may use for authentication, and which values can be sent in it.
 
-A header's name is a token (RFC 9110, 5.6.2). The names that Backstop sets, those that belong to one connection and
-those that say how the body is framed are not a workflow's to set: they would change what the receiver reads.
+A header's name is a token (RFC 9110, 5.6.2). Headers that Backstop sets, that belong to the connection, or that frame
+the body are not allowed: they would change what the receiver reads.
 """
 
 import re

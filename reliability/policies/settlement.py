@@ -1,4 +1,4 @@
-"""What becomes of a delivery after an attempt: the classification, held against the lane's policy."""
+"""Decides what follows from an attempt for its delivery and for the breakers, under the lane's policy."""
 
 import enum
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from .classification import Classified, Evidence, Outcome
 
 
 class Step(enum.StrEnum):
-    """Where a delivery goes from an attempt."""
+    """What follows for a delivery. The values are in log lines, so they stay."""
 
     DELIVERED = "delivered"
     AWAIT_CALLBACK = "await_callback"
@@ -32,10 +32,10 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Refusals:
-    """What is known where a gateway refuses a request.
+    """What is known about refusals by a gateway.
 
-    `refused_at` is when it first refused this delivery, `passed_at` when the lane's last attempt began that got through
-    after a refusal.
+    `refused_at` is when it first refused this delivery; `passed_at` is when the lane's last attempt began that got
+    through after a refusal.
     """
 
     refused_at: datetime | None = None
@@ -47,7 +47,7 @@ class Refusals:
 
     @property
     def is_particular(self) -> bool:
-        """Whether others got through since this delivery was first refused: then it is about this one."""
+        """Whether others got through since this delivery was first refused, so that only this one is refused."""
         return self.refused_at is not None and self.passed_at is not None and self.passed_at > self.refused_at
 
 
@@ -56,9 +56,9 @@ NO_REFUSALS = Refusals()
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The verdict. `wait` and `spends_retry` are about a retry only; `code` and `message` say what failed.
+    """The verdict. `wait` and `spends_retry` apply to a retry only; `code` and `message` say what failed.
 
-    With `refused`, the delivery remembers when a gateway first refused it.
+    `refused`: store on the delivery that a gateway refused it.
     """
 
     step: Step
@@ -79,11 +79,9 @@ def settle(
     retry_after: timedelta | None = None,
     refusals: Refusals = NO_REFUSALS,
 ) -> Settlement:
-    """Decide on attempt number `attempt` (from 1); `jitter` is a sample in [0, 1).
-
-    An attempt that the payload is not to blame for spends no retry: the breakers keep such attempts few, and the
-    delivery waits for what is broken to be put right.
-    """
+    """Decide about attempt number `attempt` (from 1); `jitter` is a sample in [0, 1)."""
+    # An attempt that failed for another reason than the payload spends no retry. Breakers keep such attempts few, and
+    # the delivery waits until the cause is fixed.
     outcome = classified.outcome
     if outcome is Outcome.DELIVERED:
         return Settlement(Step.AWAIT_CALLBACK if rules.awaits_callback else Step.DELIVERED)
@@ -132,20 +130,20 @@ _INSTANCE = {
 def lane_report(
     classified: Classified, *, probe: bool, began: datetime | None = None, refusals: Refusals = NO_REFUSALS
 ) -> Report | None:
-    """Return what an attempt, claimed at `began`, tells the lane's breaker; `None`: it says nothing about the lane."""
+    """Return the report for the lane's breaker of an attempt claimed at `began`; `None` if it means nothing for it."""
     again = not refusals.is_first
     return _report(_lane_signal(classified, refusals), classified, probe=probe, began=began, again=again)
 
 
 def instance_report(classified: Classified, *, probe: bool, lane: int = 0) -> Report | None:
-    """Return what an attempt of `lane` tells the instance's breaker; `None`: it says nothing about the instance."""
+    """Return the report for the instance's breaker of an attempt of `lane`; `None` if it means nothing for it."""
     return _report(_INSTANCE.get(classified.evidence), classified, probe=probe, lane=lane)
 
 
 def _lane_signal(classified: Classified, refusals: Refusals) -> Signal | None:
     match classified.outcome:
         case Outcome.INSTANCE_DOWN:
-            # What this lane alone may suffer from is held by its own breaker; the rest is the instance's alone.
+            # What this lane alone may cause counts for its own breaker too; the rest only for the instance's.
             return Signal.FAILURE if classified.evidence is Evidence.SUSPECT else None
         case Outcome.REFUSED:
             return None if refusals.is_particular else Signal.REFUSAL
