@@ -1,10 +1,10 @@
-"""psycopg's connections, whose every wait has an end.
+"""psycopg connections with a limit for every wait.
 
-Where the time is over, the connection is closed and the wait raises `NoAnswer`: what the server would still say to the
-statement could otherwise be taken for the answer to the next one. Closing does not wait for the server.
+When the limit is reached, the connection is closed and the wait raises `NoAnswer`: a late answer could otherwise be
+taken for the answer to the next statement. Closing does not wait for the server.
 
-A session that takes no writes (SQLSTATE 25006: the server became a standby, or was one while a failover went on) stays
-like that for as long as it lasts, so it is closed as well: the next connection leads to the new primary.
+A session that takes no writes (SQLSTATE 25006: the server became a standby) stays like that, so it is closed as well:
+the next connection leads to the new primary.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ from psycopg.abc import PQGen, PQGenConn
 
 from . import names, roles, sessions
 
-# Seconds after which psycopg looks whether somebody pressed Ctrl-C.
+# Seconds after which psycopg checks for signals, such as Ctrl-C.
 SIGNAL_CHECK_INTERVAL = 0.1
-# Seconds that the request to cancel a statement may take.
+# Seconds that a cancel request may take: it opens a connection of its own.
 CANCEL_SECONDS = 1.0
 
 Value = TypeVar("Value")
@@ -35,9 +35,10 @@ class NoAnswer(psycopg.OperationalError):
 
 
 class Connection(psycopg.Connection[Any]):
-    """A connection whose waits end by the deadline of what this thread does (`roles`)."""
+    """A connection whose waits end by the deadline of this thread's current role (`roles`)."""
 
-    # Whether the server has no limits of its own for this session, so that a statement given up here would run on.
+    # Whether the session has no limits on the server (behind a pooler), so that an abandoned statement would run on and
+    # has to be cancelled.
     cancels = False
 
     @classmethod
@@ -54,7 +55,8 @@ class Connection(psycopg.Connection[Any]):
 
     @classmethod
     def _connect_gen(cls, conninfo: str = "") -> PQGenConn[Self]:
-        """Connect as psycopg does, to one address, until the moment by which all of them have had their turn."""
+        """Connect as psycopg does, but stop at the deadline for all addresses."""
+        # psycopg tries one address after the other, each with the whole `connect_timeout`.
         by = _connect_by.get()
         if by is None:
             return (yield from super()._connect_gen(conninfo))
@@ -92,7 +94,7 @@ class Connection(psycopg.Connection[Any]):
 
 
 class AsyncConnection(psycopg.AsyncConnection[Any]):
-    """A connection of the worker's event loop: each wait has the process's limit."""
+    """A connection of the worker's event loop: each wait has the limit of the process's role."""
 
     @classmethod
     async def connect(cls, conninfo: str = "", **options: Any) -> Self:
@@ -104,7 +106,7 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
     async def wait(
         self, gen: PQGen[Value], interval: float = SIGNAL_CHECK_INTERVAL, timeout: float | None = None
     ) -> Value:
-        # Who listens waits for as long as nothing is said; every statement on that connection is bounded.
+        # LISTEN waits without a limit until a notification comes; every other statement on that connection has one.
         listens = getattr(gen, "__name__", "") == "notifies"
         limit = roles.remaining() if timeout is None and not listens else timeout
         try:

@@ -1,7 +1,7 @@
-"""Statements that are executed many times a second: the server parses and plans them once in a while, not each time.
+"""Prepared statements for what is executed many times a second: the server parses once and plans once in a while.
 
-Behind a pooler in transaction mode the next transaction has another session, which knows nothing of what was prepared.
-So nothing is prepared where the session may not be the server's own, as nothing is set there (`sessions`).
+Behind a pooler in transaction mode the next transaction has another session, which does not know the statement. So
+nothing is prepared where the session may not be the server's own (`sessions`).
 """
 
 import time
@@ -13,8 +13,8 @@ from django.db.backends.utils import CursorWrapper
 
 from .base import DatabaseWrapper
 
-# Seconds for which plans are kept. The best one depends on how many rows a table has: one that was made when the table
-# was empty would read all of it once it has grown.
+# Seconds for which plans are kept. A plan that was made while a table was empty reads the whole table once it has
+# grown, and the server would keep it for the life of the session.
 PLAN_SECONDS = 1.0
 
 
@@ -22,7 +22,8 @@ class PreparedCursor(psycopg.Cursor[Any]):
     """A cursor that prepares what it executes."""
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
-        # Set for this statement alone: with a threshold, psycopg would keep the texts of other cursors' statements.
+        # Set for this statement only: with a threshold set, psycopg would count, and keep, the texts of all cursors'
+        # statements.
         self.connection.prepare_threshold = 0
         try:
             return super().execute(query, params, **{**options, "prepare": True})

@@ -1,4 +1,4 @@
-"""The ASGI application: light answers in the event loop, everything else in a thread once it was read."""
+"""The ASGI application: answers the light endpoint and /healthz itself, any other request in a thread."""
 
 import hmac
 import time
@@ -23,7 +23,7 @@ Scope = Mapping[str, Any]
 
 HEALTHZ, HEALTHY = "/healthz", b'{"ok": true}'
 
-# What Django's middleware adds to every answer.
+# The headers that Django's middleware adds to every answer; /healthz does not pass through it.
 _SECURITY_HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
@@ -33,7 +33,7 @@ _SECURITY_HEADERS = [
 
 
 class FrontApplication:
-    """Takes the requests of one server process."""
+    """The requests of one server process."""
 
     def __init__(self, application: Application, *, secret: str, limits: Limits, logs: bool) -> None:
         pool = Pool(limits)
@@ -48,10 +48,14 @@ class FrontApplication:
         if scope["type"] != "http":
             await self._lifespan(receive, send)
             return
+        # The light endpoint's fast path: no parsing, no await, prebuilt messages. It must answer whatever else is
+        # stuck.
         if not self._service.logs and self._light.try_usual(scope):
             send(self._light.start)
             send(self._light.body)
             return
+        # Not at start-up: the server listens only after that, and accepted sockets inherit the option from the
+        # listening one.
         if not self._began:
             self._began = True
             sockets.limit_unread(2 * self._service.limits.send_seconds)
@@ -63,7 +67,7 @@ class FrontApplication:
         await Exchange(self._service, scope, receive, send, path).run()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
-        """Follow the server's start and end."""
+        """Handle the ASGI lifespan: the server's start and end."""
         while True:
             message = await receive()
             if message["type"] not in ("lifespan.startup", "lifespan.shutdown"):
@@ -75,7 +79,7 @@ class FrontApplication:
                 return
 
     def _answer_in_loop(self, scope: Scope, path: str) -> Whole | None:
-        """Return what needs no thread: a reachability check, or whether this process lives."""
+        """Return the answer to a request that needs no thread (light endpoint, /healthz), else `None`."""
         method, began = scope["method"], time.perf_counter()
         if light.is_light(method=method, path=path):
             answer = self._light.answer(scope, path)
@@ -96,7 +100,7 @@ def _healthz(scope: Scope, began: float) -> Whole:
 
 
 class _LightEndpoint:
-    """The reachability check."""
+    """The light endpoint: reachability checks by external crons."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
@@ -105,10 +109,11 @@ class _LightEndpoint:
         self.body = {"type": "http.response.body", "body": light.REACHABLE.body}
 
     def try_usual(self, scope: Scope) -> bool:
-        """Say whether this is a `GET` of a job reached before, its secret in the usual place; then it is counted."""
+        """Count the request and return `True` if it is a `GET` of a known job with the secret as a bearer token."""
         count = counting.reached.get(scope["path"])
         if count is None or not self._usual or scope["method"] != "GET":
             return False
+        # Exactly one header: with two, it would depend on the server which one counts.
         given = [value for name, value in scope["headers"] if name == b"authorization"]
         if len(given) != 1 or not hmac.compare_digest(given[0], self._usual):
             return False
@@ -116,7 +121,7 @@ class _LightEndpoint:
         return True
 
     def answer(self, scope: Scope, path: str) -> Whole:
-        """Answer any check."""
+        """Answer any request to the light endpoint."""
         shown = {"QUERY_STRING": scope["query_string"].decode("latin-1")}
         for key, name in (("HTTP_AUTHORIZATION", b"authorization"), ("HTTP_X_CRON_SECRET", b"x-cron-secret")):
             if (value := environ.header(scope, name)) is not None:

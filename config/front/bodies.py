@@ -1,4 +1,4 @@
-"""Reads request bodies in the event loop: within a size, a time, and what all of them together may use."""
+"""Reads request bodies in the event loop, within limits of size, time and memory."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,7 +14,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 
 class Body:
-    """What has come of a body."""
+    """The received part of a body."""
 
     def __init__(self, reservation: Reservation) -> None:
         self.size = 0
@@ -23,13 +23,15 @@ class Body:
         self._blocks: list[bytearray] = []
 
     def add(self, piece: bytes) -> None:
-        """Keep a piece, unless there is no room for it: then the reservation is evicted."""
+        """Store a piece. If the memory budget is used up, the reservation is evicted instead."""
         at = self.size
         self.size += len(piece)
         if self.size <= BLOCK:
             self._reservation.take(len(piece))
             self._pieces.append(piece)
             return
+        # A large body goes into blocks, so that the allocator returns its memory to the system as a whole
+        # (`limits.BLOCK`).
         left = memoryview(piece)
         if not self._blocks:
             self._reservation.take(CONNECTION_BYTES)
@@ -48,7 +50,7 @@ class Body:
             at, left = at + len(part), left[len(part) :]
 
     def whole(self) -> bytes:
-        """Return it, and keep nothing."""
+        """Return the body, and release its memory here."""
         if not self._blocks:
             found = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         else:
@@ -58,7 +60,7 @@ class Body:
         return found
 
     def clear(self) -> None:
-        """Let go of everything."""
+        """Release the memory."""
         self._pieces.clear()
         self._blocks.clear()
 
@@ -66,13 +68,13 @@ class Body:
 async def read(
     receive: Receive, *, length: int | None, limit: int, reservation: Reservation, limits: Limits, shutdown: Shutdown
 ) -> bytes:
-    """Return a body of `length` bytes, or one in chunks where that is unknown.
+    """Return a body of `length` bytes, or a chunked one if the length is `None`.
 
-    Raises `Refused` where it is larger than `limit`, comes too slowly, breaks off, has no room in memory, or is
-    unfinished when the process ends.
+    Raises `Refused` if it is larger than `limit`, too slow, incomplete, over the memory budget, or unfinished when the
+    process ends.
     """
     if length is not None and length > limit:
-        raise Refused(TOO_LARGE)  # nothing was read: who waits for `100 Continue` is told before sending anything
+        raise Refused(TOO_LARGE)  # before reading: a client that waits for `100 Continue` then sends nothing
     loop = asyncio.get_running_loop()
     end = loop.time() + limits.body_seconds
     body, stopped = Body(reservation), list[Refusal]()
@@ -82,8 +84,8 @@ async def read(
             def stop(refusal: Refusal) -> None:
                 stopped.append(refusal)
                 body.clear()
-                if not timer.expired():  # one that fired in this very turn of the loop cannot be set again
-                    timer.reschedule(loop.time())  # a timer that is due wakes whoever waits below
+                if not timer.expired():  # one that fired in this turn of the loop cannot be rescheduled
+                    timer.reschedule(loop.time())  # now: the timer wakes the `receive` below
 
             reservation.on_evict = partial(stop, BUDGET_SPENT)
             with shutdown.unfinished(partial(stop, ENDING)):
@@ -102,7 +104,7 @@ async def read(
 
 
 async def _take(receive: Receive, body: Body, limit: int) -> bool:
-    """Take what comes next; say whether there may be more."""
+    """Receive the next piece; return whether there may be more."""
     message = await receive()
     if message["type"] == "http.disconnect":
         raise Refused(BODY_BROKEN)
@@ -115,17 +117,16 @@ async def _take(receive: Receive, body: Body, limit: int) -> bool:
 
 
 class Drain:
-    """Reads what is left of refused bodies and throws it away, so that their senders come to read the answer.
+    """Reads and discards the rest of refused bodies, so that their senders read the answer."""
 
-    A connection that is closed over unread bytes is reset, and its sender may lose the answer that it was sent.
-    """
+    # Closing a connection with unread bytes resets it (RFC 9112, 9.6), and the sender may lose the answer.
 
     def __init__(self, limits: Limits) -> None:
         self._idle = limits.body_idle_seconds
         self._running = 0
 
     async def run(self, receive: Receive) -> None:
-        """Read one body, for as long and as much as may be."""
+        """Read the rest of one body, within the limits."""
         if self._running >= DRAINS:
             return
         self._running += 1

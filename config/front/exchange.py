@@ -1,4 +1,4 @@
-"""One request that needs a thread: its body is read first, then it waits for a thread, then its answer is sent."""
+"""One request that needs a thread: reads its body, waits for a thread, runs the application, sends its answer."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What all requests of a process share."""
+    """What all requests of a process have in common."""
 
     application: wsgi_runner.Application
     pool: Pool
@@ -44,23 +44,23 @@ class Service:
 
 
 def context_of(scope: Scope) -> request_context.RequestContext:
-    """Return the id of a request, as `config.entrance` gives it."""
+    """Return the context of a request, as `config.entrance` makes it."""
     given, trace = environ.header(scope, b"x-request-id"), environ.header(scope, b"traceparent")
     return request_context.from_headers(given=given, traceparent=trace)
 
 
 def kind_of(role: Role) -> Kind:
-    """Return whether requests of a role are intake, which may take the last thread: those with a short limit."""
+    """Return the kind of requests of a role. Intake, with its short limits, may take the last thread."""
     return Kind.INTAKE if role in (roles.INTAKE, roles.READINESS) else Kind.OTHER
 
 
 def max_wait_of(role: Role) -> float:
-    """Return how many seconds a request may wait for a thread, so that of its limit there is some left for its work."""
+    """Return how many seconds a request may wait for a thread, so that part of its limit is left for its work."""
     return role.limit * (1 - roles.LEAST_SHARE) or roles.FOREVER
 
 
 class Exchange:
-    """A request and its answer. Everything but `_work` and what it calls happens in the event loop."""
+    """A request and its answer. Everything except `_work` and what it calls runs in the event loop."""
 
     def __init__(self, service: Service, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         self._service, self._scope, self._receive, self._send, self._path = service, scope, receive, send, path
@@ -77,7 +77,8 @@ class Exchange:
         running[id(self)] = self._scope["client"]
         try:
             refused = await self._serve()
-            # By now no exception holds frames, and with them a body, while its sender is still being drained.
+            # Refused here and not in the `except` below: an exception keeps frames alive, and with them the body, while
+            # the sender is still being drained.
             self._reservation.close()
             if refused is not None:
                 await self._refuse(*refused)
@@ -88,7 +89,7 @@ class Exchange:
                 self._watching.cancel()
 
     async def _serve(self) -> "tuple[Refusal, str] | None":
-        """Answer the request, or say why it is refused."""
+        """Answer the request; return the refusal if it is refused."""
         try:
             answer = await self._run_in_thread(await self._read())
             if answer is not None:
@@ -98,7 +99,7 @@ class Exchange:
         return None
 
     async def _read(self) -> dict[str, Any]:
-        """Return the environment of the request, its body read. Raises `Refused`."""
+        """Read the body and return the WSGI environment. Raises `Refused`."""
         length = environ.length_of(self._scope["headers"])
         limit = self._service.limits.body_of(self._path)
         body = b""
@@ -121,12 +122,13 @@ class Exchange:
         return environ.make(self._scope, path=self._path, body=body, wrapper=wsgi_runner.FileWrapper)
 
     def _oversized(self, length: int) -> dict[str, Any]:
-        """Return an environment without its body: the application keeps a record of what it refuses by its length."""
+        """Return an environment with the length but without the body of an oversized request."""
+        # The Stripe webhook records each refusal, this one by its Content-Length.
         made = environ.make(self._scope, path=self._path, body=b"", wrapper=wsgi_runner.FileWrapper)
         return {**made, "CONTENT_LENGTH": str(length)}
 
     async def _run_in_thread(self, environment: dict[str, Any]) -> Answer | None:
-        """Have a thread answer; return what is left to be sent. Raises `Refused`."""
+        """Run the application in a thread; return what is left to be sent. Raises `Refused`."""
         self._settled: asyncio.Future[Answer | None] = self._loop.create_future()
         role = roles.of(method=self._scope["method"], path=self._path)
         environment[roles.ARRIVED] = time.monotonic()
@@ -137,7 +139,7 @@ class Exchange:
             on_wait=self._watch_client,
             expire=lambda: self._settle(Refused(refusals.QUEUE_SLOW)),
         )
-        del environment
+        del environment  # the job has it: the body must not be kept here while the answer is sent
         try:
             self._service.pool.submit(self._job)
             self._service.sweeper.begin()
@@ -146,10 +148,10 @@ class Exchange:
         try:
             return await self._settled
         finally:
-            del self._job  # and with it the body
+            del self._job  # and with it the body: an answer may take minutes to send
 
     def _work(self, environment: dict[str, Any]) -> None:
-        """Run the application; in a thread of the pool."""
+        """Run the application; called in a thread of the pool."""
         outcome: Answer | Refused | None
         try:
             outcome = wsgi_runner.run(self._service.application, environment, self)
@@ -161,7 +163,8 @@ class Exchange:
         self._loop.call_soon_threadsafe(self._settle, outcome)
 
     def send_small(self, answer: Whole) -> bool:
-        """Send an answer if that needs no waiting; from the thread that made it, which spares a way to the loop."""
+        """Send an answer that needs no waiting; called in the thread that made it. Return whether it was sent."""
+        # From the thread: a way through the event loop costs more than the rest of a small answer.
         if len(answer.body) > PIECE or not self._is_read:
             return False
         self._is_begun = True
@@ -169,7 +172,7 @@ class Exchange:
         return True
 
     def stream(self, status: int, headers: Headers, pieces: Iterator[bytes]) -> None:
-        """Send an answer while it is made; in the thread that makes it. Raises `Refused`."""
+        """Send an answer while it is made; called in the thread that makes it. Raises `Refused`."""
         self._is_begun = True
         limits = self._service.limits
         self._stream = Stream(self._send, loop=self._loop, reservation=self._reservation, limits=limits)
@@ -177,6 +180,7 @@ class Exchange:
         self._stream.run(status, headers, pieces)
 
     def _settle(self, outcome: "Answer | Refused | None") -> None:
+        # The thread, the queue's limit and the client's disconnect may all end a request: the first one counts.
         if self._settled.done():
             return
         if isinstance(outcome, Refused):
@@ -185,16 +189,16 @@ class Exchange:
             self._settled.set_result(outcome)
 
     def _watch_client(self) -> None:
-        """Notice when the client leaves, from now on."""
+        """Start watching for the client's disconnect."""
         if self._watching is None:
             self._watching = self._loop.create_task(self._wait_for_disconnect())
 
     async def _wait_for_disconnect(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
-            pass  # the end of a body that was read by its length
+            pass  # the end message of a body that was read by its length
         if self._stream is not None:
             self._stream.gone = True
-        # The job is gone once it was answered, while the answer may still be on its way.
+        # Without a job the request was answered, and the answer may still be being sent.
         elif (job := getattr(self, "_job", None)) is not None and self._service.pool.withdraw(job):
             self._settle(Refused(refusals.GONE))
 
@@ -209,7 +213,7 @@ class Exchange:
         await send(self._send, answer, reservation=self._reservation, limits=self._service.limits)  # type: ignore[arg-type]
 
     async def _end(self, answer: Answer, *, drains: bool = True) -> None:
-        """Send the answer to a body that was not read to its end, and let its sender come to read it."""
+        """Answer a request whose body was not read completely, and drain the body."""
         if not isinstance(answer, Whole):
             raise Refused(refusals.FAILED)
         sending.now(self._send, Whole(answer.status, [*answer.headers, ("Connection", "close")], answer.body))
@@ -235,7 +239,7 @@ class Exchange:
 
 
 def log(service: Service, scope: Scope, path: str, answer: Whole, began: float) -> None:
-    """Write the line of a request that the application does not see, where there is an access log."""
+    """Write the access log line of a request that the application does not see, if there is an access log."""
     if service.logs:
         about = {"REQUEST_METHOD": scope["method"], "PATH_INFO": path, "REMOTE_ADDR": scope["client"][0]}
         entrance.log(about, str(answer.status), answer.headers, time.perf_counter() - began)

@@ -1,4 +1,4 @@
-"""What the front door refuses, how it answers that, and how often it did."""
+"""Refusals of the front end: reasons, answers and counts."""
 
 from dataclasses import dataclass
 
@@ -14,14 +14,14 @@ REFUSED = Counter("backstop_http_refused_total", "Requests that were refused or 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A reason, and the answer to it; 0 where nobody is there to be answered."""
+    """A reason and its answer. Status 0: there is no client to answer."""
 
     reason: str
     status: int
     detail: str
     code: str = ""
     retry_after: int = 0
-    # Whether its sender may still be sending, and reads no answer before it has sent all.
+    # Whether the sender may still be sending, and reads the answer only after it has sent everything.
     drains: bool = False
 
 
@@ -61,15 +61,15 @@ def count(refusal: Refusal) -> None:
 
 
 def begin() -> None:
-    """Tell of every reason as 0: else the first time would not be seen to rise."""
+    """Create a series with 0 for every reason."""
+    # Prometheus' `rate` needs a value before the first count.
     with harmless():
         for one in ALL:
             REFUSED.labels(one.reason)
 
 
 def answer(refusal: Refusal, *, path: str, detail: str = "") -> tuple[int, list[tuple[str, str]], bytes]:
-    """Return the answer as status, headers and body: the console's is a page. The connection ends with it where the
-    body was not read."""
+    """Return the answer as status, headers and body: a page for the console, else problem details."""
     headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after else {}
     detail = detail or refusal.detail
     found: HttpResponse

@@ -1,4 +1,4 @@
-"""Sends answers from the event loop, within limits: who does not read one is cut off."""
+"""Sends answers within limits: a client that does not read is disconnected."""
 
 import asyncio
 import os
@@ -22,16 +22,15 @@ def start(status: int, headers: Headers) -> dict[str, Any]:
 
 
 def now(send: Send, answer: Whole) -> None:
-    """Send a small answer without waiting for anything; any thread may do so.
-
-    The server takes both messages before `send` returns, and there is nothing to wait for: see docs/decisions.
-    """
+    """Send a small answer without waiting; from any thread."""
+    # Relies on Granian: it takes both messages before `send` returns, although `send` is declared as a coroutine
+    # (docs/decisions/0002-web-server.md).
     send(start(answer.status, answer.headers))
     send({"type": "http.response.body", "body": answer.body})
 
 
 async def whole(send: Send, answer: Whole, *, reservation: Reservation, limits: Limits) -> None:
-    """Send an answer in pieces. Raises `Refused` where its reader takes too long, or its room is needed."""
+    """Send an answer in pieces. Raises `Refused` if the client reads too slowly, or the memory is needed."""
     await _limited(send, start(answer.status, answer.headers), reservation=reservation, limits=limits)
     reservation.take(len(answer.body))
     for at in range(0, len(answer.body), PIECE):
@@ -57,10 +56,11 @@ def _piece(data: bytes) -> dict[str, Any]:
 
 
 async def _limited(send: Send, message: dict[str, Any], *, reservation: Reservation, limits: Limits) -> None:
-    """Send one message of an answer, its end included: whoever reads nothing may keep the server from taking any."""
+    """Send one message of an answer. The server may not take it while the client reads nothing, so it has a limit."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(limits.send_seconds) as timer:
+            # Eviction ends the wait like a time-out; an expired timer cannot be rescheduled.
             reservation.on_evict = lambda: None if timer.expired() else timer.reschedule(loop.time())
             await send(message)
     except TimeoutError:
@@ -70,7 +70,7 @@ async def _limited(send: Send, message: dict[str, Any], *, reservation: Reservat
 
 
 class Stream:
-    """An answer that a thread makes while the event loop sends it. The thread waits for whoever reads it, in bounds."""
+    """An answer that a thread makes while the event loop sends it. The thread waits for the client, within limits."""
 
     def __init__(
         self, send: Send, *, loop: asyncio.AbstractEventLoop, reservation: Reservation, limits: Limits
@@ -79,12 +79,13 @@ class Stream:
         self.gone = False
 
     def run(self, status: int, headers: Headers, pieces: Iterator[bytes]) -> None:
-        """Send all pieces; in the thread that makes them. Raises `Refused`."""
+        """Send all pieces; called in the thread that makes them. Raises `Refused`."""
         self._wait(self._begin(status, headers))
         waited = 0.0
         for piece in pieces:
             began = time.monotonic()
             self._wait(self._put(piece))
+            # In all, not per piece: a client that reads slowly enough would hold the thread for hours.
             waited += time.monotonic() - began
             if waited > self._limits.stream_seconds:
                 raise Refused(SLOW_READER)
