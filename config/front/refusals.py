@@ -35,16 +35,16 @@ class Refused(Exception):
 
 
 TOO_LARGE = Refusal("too_large", 413, "The body is too large.", "too_large", drains=True)
-BODY_IDLE = Refusal("body_idle", 408, "The body stopped coming: nothing came for too long.", "timeout")
-BODY_SLOW = Refusal("body_slow", 408, "The body came too slowly.", "timeout", drains=True)
-BODY_BROKEN = Refusal("body_broken", 400, "The body broke off.", "invalid")
+BODY_IDLE = Refusal("body_idle", 408, "The body stopped arriving.", "timeout")
+BODY_SLOW = Refusal("body_slow", 408, "The body arrived too slowly.", "timeout", drains=True)
+BODY_BROKEN = Refusal("body_broken", 400, "The body is incomplete.", "invalid")
 BUDGET_SPENT = Refusal(
-    "buffer_full", 503, "Too many large bodies are on their way: send this one again.", "unavailable", 5, drains=True
+    "buffer_full", 503, "Too many large bodies are being received: send this one again.", "unavailable", 5, drains=True
 )
-QUEUE_FULL = Refusal("queue_full", 503, "Too many requests wait: send this one again.", "unavailable", 2)
-QUEUE_SLOW = Refusal("queue_timeout", 503, "No thread came free in time: send this again.", "unavailable", 2)
+QUEUE_FULL = Refusal("queue_full", 503, "Too many requests are waiting: send this one again.", "unavailable", 2)
+QUEUE_SLOW = Refusal("queue_timeout", 503, "No thread became free in time: send this one again.", "unavailable", 2)
 ENDING = Refusal("ending", 503, "The server is shutting down: send this one again.", "unavailable", 2)
-DUPLICATE = Refusal("duplicate_header", 400, "A header that may come once came twice.", "invalid", drains=True)
+DUPLICATE = Refusal("duplicate_header", 400, "A header that may occur only once is repeated.", "invalid", drains=True)
 GONE = Refusal("client_gone", 0, "")
 SLOW_READER = Refusal("slow_reader", 0, "")
 FAILED = Refusal("failed", 500, "Something went wrong on our side.", "internal")

@@ -32,7 +32,7 @@ def parse(text: str) -> list[dict[str, Any]]:
         document = strict_json.load(text)
         found = document if isinstance(document, list) else [document]
         if not all(isinstance(one, dict) for one in found):
-            raise InvalidInput("Such a file is a JSON object, or a list of them.")
+            raise InvalidInput("The file must be a JSON object, or a list of objects.")
         for one in strict_json.items(text) if isinstance(document, list) else [text]:
             strict_json.members(one)
     except InvalidInput as error:
@@ -47,7 +47,9 @@ def load_one(
     try:
         (done,) = load(documents=[document], actor=actor, now=now)
     except IntegrityError:
-        raise Conflict("Somebody else made it at the same moment. Nothing was changed: look again.") from None
+        raise Conflict(
+            "Another request created it at the same moment. Nothing was changed: reload and try again."
+        ) from None
     except InvalidInput as refusal:
         errors = {name.partition(".")[2] or "non_field_errors": said for name, said in refusal.errors.items()}
         raise InvalidInput(errors=errors) from None
@@ -66,7 +68,7 @@ def refuse_duplicates(done: Sequence[Imported], errors: Errors) -> None:
     slugs = [one.slug for one in done]
     for i, slug in enumerate(slugs):
         if slug in slugs[:i]:
-            errors[f"{i}.slug"] = [f"'{slug}' is there twice."]
+            errors[f"{i}.slug"] = [f"The slug '{slug}' is used twice."]
 
 
 def save(row: models.Model, errors: Errors, *, prefix: str, exclude: Sequence[str] = ()) -> bool:

@@ -32,7 +32,7 @@ ORDER BY expires_at LIMIT 500 FOR NO KEY UPDATE SKIP LOCKED
 EXPIRE_DELIVERIES = """
 UPDATE reliability_delivery SET state = 'dead', finished_at = %s, last_error = %s WHERE id = ANY(%s)
 """
-EXPIRED_ERROR = "expired: It outlived its expiry before it could be delivered."
+EXPIRED_ERROR = "expired: The delivery expired before it could be sent."
 # How many lock conflicts a check meets before it leaves the rest to the next one: each costs a lock time-out.
 CONFLICTS = 10
 

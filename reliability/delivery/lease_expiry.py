@@ -64,7 +64,7 @@ def _classify(lease: ExpiredLease) -> Classified:
     if lease.awaiting:
         message = "The workflow did not report its end in time."
         return Classified(Outcome.UNKNOWN, "callback_timeout", message, reached=True)
-    message = "The worker that was sending went away."
+    message = "The worker stopped while it was sending."
     return Classified(Outcome.UNKNOWN, "worker_lost", message, reached=True)
 
 

@@ -50,7 +50,7 @@ class Line:
 
     number: int
     letter: Mapping[str, Any] | None
-    problem: str = "its checksum does not fit"
+    problem: str = "its checksum does not match"
 
 
 def line_of(number: int, letter: Mapping[str, Any]) -> bytes:
@@ -64,7 +64,7 @@ def read_line(raw: bytes) -> Mapping[str, Any]:
     text = raw[begin + len(MIDDLE) : -1]
     framed = raw.startswith(HEAD) and raw[begin : begin + len(MIDDLE)] == MIDDLE and raw.endswith(b"}")
     if not framed or _digest(text).encode() != raw[len(HEAD) : begin]:
-        raise Damaged("its checksum does not fit")
+        raise Damaged("its checksum does not match")
     letter: dict[str, Any] = json.loads(text)
     return letter
 
@@ -176,13 +176,13 @@ def read_manifest(data: bytes) -> dict[str, Any]:
         document = json.loads(data)
         given = document.pop("checksum")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        raise Damaged("it is no manifest, or cannot be read") from None
+        raise Damaged("it is not a manifest, or cannot be read") from None
     if given != _digest(_json(document)):
-        raise Damaged("its checksum does not fit")
+        raise Damaged("its checksum does not match")
     if (document["format"], document["version"]) != (FORMAT, VERSION):
         raise Damaged(f"it is of format {document['format']} {document['version']}, not {FORMAT} {VERSION}")
     if not all(map(_is_valid_block, blocks_in(document))):
-        raise Damaged("it names a block that makes no sense")
+        raise Damaged("it has an invalid block")
     return dict(document)
 
 

@@ -41,10 +41,10 @@ def _float(text: str) -> float:
     if len(text) <= EXACT_LENGTH and "e" not in text and "E" not in text:
         return float(text)
     if len(text) > NUMBER_LENGTH:
-        raise InvalidInput("The body holds a number that is too long.")
+        raise InvalidInput("The body contains a number that is too long.")
     value = float(text)
     if math.isinf(value):
-        raise InvalidInput("The body holds a number that is too large.")
+        raise InvalidInput("The body contains a number that is too large.")
     return value if parts_of(text) == parts_of(repr(value)) else ExactNumber(text)
 
 
@@ -86,7 +86,7 @@ def load(text: str, *, with_nul: bool = False, unsound: bool = False) -> Any:
     value, end = _scan(text, _skip(text, 0))
     if _skip(text, end) != len(text):
         at = _where(text, _skip(text, end))
-        raise InvalidInput(f"The body is not JSON: there is something behind its end ({at}).")
+        raise InvalidInput(f"The body is not JSON: there is text after its end ({at}).")
     _check(value, text, with_nul=with_nul, unsound=unsound)
     return value
 
@@ -140,7 +140,7 @@ def _scan(text: str, at: int) -> tuple[Any, int]:
     except RecursionError:
         raise InvalidInput(f"The body is nested more than {DEPTH} levels deep.") from None
     except ValueError:
-        raise InvalidInput("The body holds a number that is too long.") from None
+        raise InvalidInput("The body contains a number that is too long.") from None
 
 
 def _where(text: str, at: int) -> str:
@@ -159,11 +159,11 @@ def _check(value: Any, text: str, *, with_nul: bool, unsound: bool) -> None:
 
 def _check_string(string: str, *, with_nul: bool) -> None:
     if "\x00" in string and not with_nul:
-        raise InvalidInput("A string holds a NUL, which cannot be stored.")
+        raise InvalidInput("A string contains a NUL, which cannot be stored.")
     try:
         string.encode()
     except UnicodeEncodeError:
-        raise InvalidInput("A string holds half of a surrogate pair, which cannot be stored.") from None
+        raise InvalidInput("A string contains half of a surrogate pair, which cannot be stored.") from None
 
 
 def _depth(value: Any) -> int:

@@ -46,7 +46,7 @@ def acquire(*, request: SlotRequest) -> Slot:
         limit = lane.policy.concurrency_limit
         if snapshot.in_flight >= limit:
             wait = _retry_after(snapshot.slot_free_at, snapshot.now)
-            raise LimitReached(f"All {limit} places of the lane are taken.", retry_after=wait)
+            raise LimitReached(f"All {limit} slots of the lane are in use.", retry_after=wait)
         Slot.objects.filter(lane_id=lane_id, expires_at__lte=snapshot.now).delete()
         slot = Slot(lane=lane, holder=request.holder, taken_at=snapshot.now, expires_at=snapshot.now + request.lease)
         slot.save(force_insert=True)
@@ -69,5 +69,5 @@ def release(*, slot_id: UUID, tenant: str | None = None) -> None:
     with transaction.atomic():
         slot = (rows.filter(lane__tenant=tenant) if tenant else rows).first()
         if slot is None or not rows.delete()[0]:
-            raise NotFound("There is no such slot: it was given back, or its lease has ended.")
+            raise NotFound("There is no such slot: it was released, or its lease has ended.")
         queue.wake(lane_ids=[slot.lane_id])

@@ -64,7 +64,7 @@ def next_step(*, progress: Progress, rules: Rules) -> Next:
 def _stopped(progress: Progress, rules: Rules) -> str:
     """Return why the operation must stop; empty if it need not."""
     if rules.canary and progress.failed and not progress.recovered:
-        return "The one that went first failed again."
+        return "The canary failed; the rest were not sent."
     ended = progress.recovered + progress.failed
     limit = rules.stop_failure_rate
     if limit is None or progress.failed <= limit * max(ended, min(MINIMUM_SAMPLE, progress.matched)):

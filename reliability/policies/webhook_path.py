@@ -35,15 +35,15 @@ def problem(path: str) -> str:
     """Return what is wrong with a path; empty if nothing is."""
     seen = decode(path)
     if not path.strip("/"):
-        return "The webhook's path is needed."
+        return "The webhook path is required."
     if re.search(r"[\s?#\\]", path):
         return "It holds white space, '?', '#' or '\\': percent-encode them where they belong to the path."
     if "//" in path:
-        return "It holds '//'."
+        return "It contains '//'."
     if "\ufffd" in seen:
         return "Its percent-encoded part is not text in UTF-8."
     if not seen.isprintable():
-        return "It holds a control character."
+        return "It contains a control character."
     if {".", ".."} & {*re.split(r"[/\\]", seen)}:  # they would lead out of n8n's webhooks
         return "A path has no part that is '.' or '..', percent-encoded or not."
     return ""

@@ -205,7 +205,7 @@ def _check_proxy(proxy: str, variable: str) -> None:
     except urllib3.exceptions.LocationParseError:
         host = None
     if not host:
-        raise LocalFault("proxy_unusable", f"{variable} holds an address that cannot be used.")
+        raise LocalFault("proxy_unusable", f"{variable} has an address that cannot be used.")
 
 
 def _proxy_variable(url: str) -> str:

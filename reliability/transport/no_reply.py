@@ -53,13 +53,13 @@ def explain(error: BaseException, exchange: Exchange, *, url_from: str, proxy_fr
     if isinstance(cause, LocalFault):
         return NoReply(Failure.LOCAL_FAULT, str(cause), cause.code)
     if isinstance(cause, LeaseExpired):
-        text = "The worker was held up until its lease on the delivery was about to end, so it did not send."
+        text = "The worker was too slow: its lease on the delivery was about to end, so it did not send."
         return NoReply(Failure.LOCAL_FAULT, text, "lease_ran_out")
     detail = describe(cause)
     if isinstance(cause, BAD_ADDRESS) and exchange.stage <= Stage.RESOLVE:
-        return NoReply(Failure.LOCAL_FAULT, f"{url_from} holds an address that cannot be used.", "url_unusable")
+        return NoReply(Failure.LOCAL_FAULT, f"{url_from} has an address that cannot be used.", "url_unusable")
     if exchange.stage is Stage.START and isinstance(cause, ValueError):
-        return NoReply(Failure.LOCAL_FAULT, "The request cannot be put together.")
+        return NoReply(Failure.LOCAL_FAULT, "The request cannot be built.")
     if exchange.via_proxy and exchange.stage < Stage.READY:
         found = _proxy_failure(cause, exchange.stage, detail, proxy_from)
         if found is not None:
@@ -88,7 +88,7 @@ def _proxy_failure(cause: BaseException, stage: Stage, detail: str, proxy_from: 
         text = f"The proxy of {proxy_from} cannot be reached: {detail}."
         return NoReply(Failure.LOCAL_FAULT, text, "proxy_unreachable")
     if stage is Stage.PROXY and not isinstance(cause, TimeoutError):
-        text = f"The proxy of {proxy_from} did not answer as a proxy does: {detail}."
+        text = f"The proxy of {proxy_from} did not answer like a proxy: {detail}."
         return NoReply(Failure.LOCAL_FAULT, text, "proxy_refused")
     return None
 
@@ -167,7 +167,7 @@ def describe(cause: BaseException) -> str:
     elif isinstance(cause, OSError) and cause.errno:
         text = os.strerror(cause.errno)
     elif isinstance(cause, http.client.IncompleteRead):
-        text = "it closed within the headers of its answer"
+        text = "the connection closed within the headers of the response"
     elif isinstance(cause, requests.RequestException | urllib3.exceptions.HTTPError):
         text = type(cause).__name__  # its text repeats the address, whose query may be a secret
     else:

@@ -244,7 +244,7 @@ def test_what_is_wrong_with_an_archive_is_told(expired, folder, capsys):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(CommandError, match=r"line \d: its checksum does not fit") as told:
+    with pytest.raises(CommandError, match=r"line \d: its checksum does not match") as told:
         call_command("restore_archive", one.name)
     assert "--skip-damaged restores the rest" in str(told.value)
     assert not DeadLetter.objects.filter(status="dead").exists()

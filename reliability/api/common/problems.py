@@ -88,7 +88,7 @@ def _answer(exception: Exception) -> HttpResponse | None:
         case SuspiciousOperation() | BadRequest():  # its message may quote what was sent
             return problem(status=400, detail="The request is not valid.", code="invalid")
         case UnreadablePostError():
-            return problem(status=400, detail="The body broke off.", code="invalid")
+            return problem(status=400, detail="The body is incomplete.", code="invalid")
         case Http404():
             return problem(status=404)
         case PermissionDenied():
