@@ -84,13 +84,10 @@ class Connection(psycopg.Connection[Any]):
         except errors.ReadOnlySqlTransaction:
             self.pgconn.finish()
             raise
-        self._abandon()
-        raise NoAnswer
-
-    def _abandon(self) -> None:
         if self.cancels:
             self._try_cancel(timeout=CANCEL_SECONDS)
         self.pgconn.finish()
+        raise NoAnswer
 
 
 class AsyncConnection(psycopg.AsyncConnection[Any]):

@@ -117,15 +117,11 @@ class Exchange:
             except Refused as refused:
                 if refused.refusal is not refusals.TOO_LARGE or webhook.slug_of(self._path) is None:
                     raise
-                return self._oversized(max(length or 0, limit + 1))
+                # The Stripe webhook records each refusal, this one by its Content-Length: it gets no body.
+                made = environ.make(self._scope, path=self._path, body=b"", wrapper=wsgi_runner.FileWrapper)
+                return {**made, "CONTENT_LENGTH": str(max(length or 0, limit + 1))}
         self._is_read = True
         return environ.make(self._scope, path=self._path, body=body, wrapper=wsgi_runner.FileWrapper)
-
-    def _oversized(self, length: int) -> dict[str, Any]:
-        """Return an environment with the length but without the body of an oversized request."""
-        # The Stripe webhook records each refusal, this one by its Content-Length.
-        made = environ.make(self._scope, path=self._path, body=b"", wrapper=wsgi_runner.FileWrapper)
-        return {**made, "CONTENT_LENGTH": str(length)}
 
     async def _run_in_thread(self, environment: dict[str, Any]) -> Answer | None:
         """Run the application in a thread; return what is left to be sent. Raises `Refused`."""

@@ -80,7 +80,7 @@ class Stream:
 
     def run(self, status: int, headers: Headers, pieces: Iterator[bytes]) -> None:
         """Send all pieces; called in the thread that makes them. Raises `Refused`."""
-        self._wait(self._begin(status, headers))
+        self._wait(self._message(start(status, headers)))
         waited = 0.0
         for piece in pieces:
             began = time.monotonic()
@@ -89,22 +89,16 @@ class Stream:
             waited += time.monotonic() - began
             if waited > self._limits.stream_seconds:
                 raise Refused(SLOW_READER)
-        self._wait(self._end())
+        self._wait(self._message(END))
 
     def _wait(self, coroutine: Any) -> None:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-    async def _begin(self, status: int, headers: Headers) -> None:
-        await self._message(start(status, headers))
 
     async def _put(self, data: bytes) -> None:
         if self.gone:
             raise Refused(GONE)
         for at in range(0, len(data), PIECE):
             await self._message(_piece(data[at : at + PIECE]))
-
-    async def _end(self) -> None:
-        await self._message(END)
 
     async def _message(self, message: dict[str, Any]) -> None:
         await _limited(self._send, message, reservation=self._reservation, limits=self._limits)

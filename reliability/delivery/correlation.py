@@ -105,17 +105,13 @@ def dead_letter_of(delivery: Delivery) -> DeadLetter | None:
 
 def _apply(lane: Lane, delivery: Delivery, result: ExecutionResult, now: datetime) -> None:
     if delivery.state == DeliveryState.SENDING:
-        _store_early_result(delivery, result)
+        # Its reply has not been settled yet: store the result for `apply_early_results`.
+        if not result.failed or _is_current_attempt(delivery, result):
+            Delivery.objects.filter(pk=delivery.pk, state=DeliveryState.SENDING).update(reported=asdict(result))
     elif result.failed:
         _fail(lane, delivery, result, now)
     else:
         _succeed(lane, delivery, now)
-
-
-def _store_early_result(delivery: Delivery, result: ExecutionResult) -> None:
-    """Store a result that came before the reply was settled, for `apply_early_results`."""
-    if not result.failed or _is_current_attempt(delivery, result):
-        Delivery.objects.filter(pk=delivery.pk, state=DeliveryState.SENDING).update(reported=asdict(result))
 
 
 def _fail(lane: Lane, delivery: Delivery, result: ExecutionResult, now: datetime) -> None:

@@ -322,10 +322,7 @@ class Dispatcher:
         if turn.busy >= BUSY_ROUNDS and not turn.rechecked:
             turn.rechecked = True
             self._schedule(turn.lane_id, RECHECK_FIRST)
-        else:
-            self._release(turn, lock_timeout)
-
-    def _release(self, turn: Turn, lock_timeout: LockTimeout) -> None:
+            return
         turn.busy, turn.rechecked = 0, False
         left = dispatch.release_lane(
             lane_id=turn.lane_id, needs_barrier=turn.needs_barrier, blocked=turn.blocked, lock_timeout=lock_timeout

@@ -150,7 +150,10 @@ def _insert(lines: Sequence[_NewDelivery], *, now: datetime, skipping: bool) -> 
     """Insert the deliveries; return the results by id, without those whose lane does not exist."""
     # Sorted by workflow, tenant and key (`core.lock_order`): of two requests that insert the same keys in another
     # order, each would wait for the other's first key.
-    rows = [_row(line, now=now, skipping=skipping) for line in sorted(lines, key=_key_order)]
+    rows = [
+        _row(line, now=now, skipping=skipping)
+        for line in sorted(lines, key=lambda line: (line.trigger.workflow, line.trigger.tenant, line.key))
+    ]
     request_ids = _request_ids(lines)
     with connection.cursor() as cursor:
         if len(rows) == 1:
@@ -165,10 +168,6 @@ def _request_ids(lines: Sequence[_NewDelivery]) -> tuple[str, str]:
     """Return the request id and `traceparent` to store. The id is left out where a delivery has it as its own id."""
     request_id, traceparent = request_context.stored_ids()
     return "" if any(str(line.id) == request_id for line in lines) else request_id, traceparent
-
-
-def _key_order(line: _NewDelivery) -> tuple[str, str, str]:
-    return line.trigger.workflow, line.trigger.tenant, line.key
 
 
 def _row(line: _NewDelivery, *, now: datetime, skipping: bool) -> tuple[Any, ...]:

@@ -157,11 +157,13 @@ def settle_sent(
     settled.
     """
     decided = [(sent, decide(sent, now=now, passed_at=passed_at)) for sent in batch]
-    won = _settle(decided, now=now)
+    with prepared_cursor() as cursor:
+        cursor.execute(SETTLE, [rows_json(_new_values(sent, verdict, now) for sent, verdict in decided)])
+        won: dict[UUID, bool] = dict(cursor.fetchall())
     kept = [(sent, verdict) for sent, verdict in decided if sent.claim.delivery_id in won]
     if kept:
-        with pipelined():
-            _record(kept, worker=worker)
+        with pipelined(), prepared_cursor() as cursor:
+            cursor.execute(RECORD, [rows_json(_attempt_row(sent, worker) for sent, _ in kept)])
             rollups.count(lane_id=kept[0][0].claim.lane_id, tally=_tally(kept, now), now=now)
     finish(
         delivered=[
@@ -244,12 +246,6 @@ def _tally(kept: "Sequence[tuple[Sent, Settlement]]", now: datetime) -> Tally:
     )
 
 
-def _settle(decided: "Sequence[tuple[Sent, Settlement]]", *, now: datetime) -> dict[UUID, bool]:
-    with prepared_cursor() as cursor:
-        cursor.execute(SETTLE, [rows_json(_new_values(sent, verdict, now) for sent, verdict in decided)])
-        return dict(cursor.fetchall())
-
-
 def rows_json(values: "Iterable[dict[str, object]]") -> str:
     """Return rows as one JSON text for `json_to_recordset`."""
     # One parameter to quote: with arrays, each value of each row would be quoted by itself.
@@ -281,11 +277,6 @@ def _new_values(sent: Sent, verdict: Settlement, now: datetime) -> dict[str, obj
 def describe(code: str, message: str) -> str:
     """Return an error as one line: `code: message`."""
     return f"{code}: {message}" if code and message else code or message
-
-
-def _record(kept: "Iterable[tuple[Sent, Settlement]]", *, worker: str) -> None:
-    with prepared_cursor() as cursor:
-        cursor.execute(RECORD, [rows_json(_attempt_row(sent, worker) for sent, _ in kept)])
 
 
 def _attempt_row(sent: Sent, worker: str) -> dict[str, object]:

@@ -105,7 +105,9 @@ def _lane_wait(lane: Lane, context: _Context) -> Wait:
     own = _if_blocking(breakers.lane_admission(lane=lane, now=now))
     if own is not None:
         return Wait(Cause.BREAKER, until=own.retry_at, detail=lane.breaker.reason, on=lane.breaker.pk)
-    limit, count = _limit(lane), context.in_flight.get(lane.pk, 0)
+    limit, ramp = lane.policy.concurrency_limit, lane.breaker.ramp
+    limit = limit if ramp is None else min(limit, ramp)  # lowered during the breaker's slow start
+    count = context.in_flight.get(lane.pk, 0)
     if count >= limit:
         return Wait(Cause.LIMIT, count=count, limit=limit)
     shared = _if_blocking(policy.admit(snapshot=context.instance.snapshot, now=now))
@@ -121,9 +123,3 @@ def _lane_wait(lane: Lane, context: _Context) -> Wait:
 def _if_blocking(admitted: policy.Admission) -> policy.Admission | None:
     """Return the admission if it allows nothing, or only a probe; else `None`."""
     return admitted if admitted.allowed == 0 or admitted.probe else None
-
-
-def _limit(lane: Lane) -> int:
-    """Return the lane's concurrency limit, lowered during its breaker's slow start."""
-    limit, ramp = lane.policy.concurrency_limit, lane.breaker.ramp
-    return limit if ramp is None else min(limit, ramp)

@@ -313,10 +313,6 @@ def _verdict(before: Snapshot, after: Snapshot, reason: str) -> Verdict:
     return Verdict(after, Transition(before.state, after.state, reason))
 
 
-def _slice(policy: Policy) -> int:
-    return max(1, policy.window // MILLISECOND // SLICES)
-
-
 def _recent(buckets: tuple[Bucket, ...], policy: Policy, now: datetime) -> tuple[Bucket, ...]:
     """Return the slices within the window; those in the future were written before the clock was set back."""
     present = (now - EPOCH) // MILLISECOND
@@ -325,7 +321,7 @@ def _recent(buckets: tuple[Bucket, ...], policy: Policy, now: datetime) -> tuple
 
 
 def _count(snapshot: Snapshot, policy: Policy, now: datetime, *, failed: bool) -> Snapshot:
-    size = _slice(policy)
+    size = max(1, policy.window // MILLISECOND // SLICES)
     start = (now - EPOCH) // MILLISECOND // size * size
     kept = {bucket[0]: bucket for bucket in _recent(snapshot.buckets, policy, now)}
     _, failures, successes = kept.get(start, (start, 0, 0))

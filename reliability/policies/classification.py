@@ -211,14 +211,10 @@ def _classified(
     suffix: str = "",
     hint: str = "",
 ) -> Classified:
-    message = " ".join(
-        filter(None, (_sentence(_message_of(reply, document)) if hint else _message_of(reply, document), hint))
-    )
+    message = _message_of(reply, document)
+    if hint:
+        message = f"{message if message.endswith(('.', '!', '?')) else f'{message}.'} {hint}"
     return Classified(outcome, f"http_{reply.status}{suffix}", message, evidence=evidence)
-
-
-def _sentence(text: str) -> str:
-    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _document(reply: Reply) -> Any:

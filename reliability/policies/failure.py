@@ -76,7 +76,7 @@ def _of_execution(said: Any, names: Mapping[str, str]) -> Failure:
     execution = said if isinstance(said, Mapping) else {"error": said}
     error = execution.get("error")
     node = _text(execution.get("lastNodeExecuted"), NAME_LENGTH) or _node_of(error)
-    crashed = _name_of(error) in CRASHED
+    crashed = isinstance(error, Mapping) and str(error.get("name")) in CRASHED
     return Failure(
         **names,
         code="execution_crashed" if crashed else "execution_failed",
@@ -202,10 +202,6 @@ def _link(value: Any) -> str:
         if isinstance(value, str) and value.startswith(("https://", "http://")) and len(value) < URL_LENGTH
         else ""
     )
-
-
-def _name_of(error: Any) -> str:
-    return str(error.get("name")) if isinstance(error, Mapping) else ""
 
 
 def _node_of(error: Any) -> str:

@@ -14,7 +14,6 @@ from urllib.request import getproxies
 
 import requests
 import urllib3
-from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 from standardwebhooks.webhooks import Webhook
 
@@ -217,23 +216,23 @@ def _proxy_variable(url: str) -> str:
 def _post(request: Request) -> Reply:
     """Send one attempt and read the start of its reply."""
     # Through the adapter, not a session: that would merge and prepare the same settings for every attempt.
-    with _adapter(request.url).send(
-        _prepare(request),
-        stream=True,
-        timeout=(deadline_adapter.CONNECT_TIMEOUT, request.timeout),
-        verify=_verify(request.url),
-        proxies=_proxies(request.url),
-    ) as response:
+    with (
+        session()
+        .get_adapter(request.url)
+        .send(
+            _prepare(request),
+            stream=True,
+            timeout=(deadline_adapter.CONNECT_TIMEOUT, request.timeout),
+            verify=_verify(request.url),
+            proxies=_proxies(request.url),
+        ) as response
+    ):
         body = _read(response)
         return Reply(
             status=response.status_code,
             headers=_stored_headers(response.headers),
             body=storable(body.decode("utf-8", "replace")),
         )
-
-
-def _adapter(url: str) -> BaseAdapter:
-    return session().get_adapter(url)
 
 
 def _verify(url: str) -> bool | str:

@@ -117,7 +117,9 @@ class Exchange:
             sock.settimeout(0)
         with memoryview(data) as view:
             while self.written < self.total:
-                self._check_deadlines()
+                if self.send_by is not None and now() >= self.send_by:
+                    raise LeaseExpired
+                self.remaining()  # raises `TimeoutError`
                 if not plain:  # TLS within TLS, which urllib3 offers as a blocking socket only
                     sock.settimeout(self.remaining())
                 try:
@@ -131,11 +133,6 @@ class Exchange:
                     # The same error as of a plain socket: what the server sent before it closed can still be read.
                     raise ConnectionResetError(errno.ECONNRESET, "closed while the request was being sent") from error
         self.enter(Stage.WAIT)
-
-    def _check_deadlines(self) -> None:
-        if self.send_by is not None and now() >= self.send_by:
-            raise LeaseExpired
-        self.remaining()
 
     def _wait(self, sock: Any, *, writing: bool) -> None:
         """Wait until the socket is writable. An answer that arrives first is kept as `early_data`."""

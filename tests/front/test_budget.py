@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from config.front import limits
-from config.front.bodies import AROUND, BLOCK, Body, read
+from config.front.bodies import BLOCK, CONNECTION_BYTES, Body, read
 from config.front.budget import Budget
 from config.front.refusals import Refused
 from config.front.shutdown import Shutdown
@@ -22,7 +22,7 @@ def test_a_body_is_what_came(size, piece):
     for at in range(0, size, piece):
         body.add(data[at : at + piece])
     assert body.size == size
-    assert size <= budget.used <= size + 2 * BLOCK + AROUND
+    assert size <= budget.used <= size + 2 * BLOCK + CONNECTION_BYTES
     assert body.whole() == data
     reservation.close()
     assert budget.used == 0
