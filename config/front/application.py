@@ -54,8 +54,8 @@ class FrontApplication:
             send(self._light.start)
             send(self._light.body)
             return
-        # Not at start-up: the server listens only after that, and accepted sockets inherit the option from the
-        # listening one.
+        # With the first request, when the listening socket certainly exists: accepted sockets inherit the option from
+        # it.
         if not self._began:
             self._began = True
             sockets.limit_unread(2 * self._service.limits.send_seconds)

@@ -41,7 +41,7 @@ SNAPSHOT_FIELDS = (
     "refused_at",
     "passed_at",
 )
-# Stored as JSON lists of lists; tuples of tuples in the snapshot, which has to be hashable and immutable.
+# Stored as JSON lists of lists; in the snapshot, which is immutable, they are tuples of tuples.
 LISTS = ("buckets", "suspects")
 
 
