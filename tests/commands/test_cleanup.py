@@ -251,7 +251,7 @@ def test_what_is_wrong_with_an_archive_is_told(expired, folder, capsys):
     with pytest.raises(CommandError, match="The archive is damaged"):
         call_command("restore_archive", one.name, "--skip-damaged")
     captured = capsys.readouterr()
-    assert "checksum does not fit" in captured.err
+    assert "checksum does not match" in captured.err
     restored = DeadLetter.objects.filter(status="dead").count()
     assert f"{restored} of {restored} restored." in captured.out
 
