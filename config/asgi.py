@@ -6,9 +6,11 @@ from django.conf import settings
 
 from . import wsgi  # everything is set up by it
 from .front import limits, sockets
-from .front.door import Door
+from .front.application import FrontApplication
 
 sockets.allow_connections()
-application = Door(wsgi.application, secret=settings.CRON_SECRET, limits=limits.configured(), logs=settings.ACCESS_LOG)
+application = FrontApplication(
+    wsgi.application, secret=settings.CRON_SECRET, limits=limits.configured(), logs=settings.ACCESS_LOG
+)
 gc.collect()
 gc.freeze()  # as at the end of `config.wsgi`, for what was loaded since

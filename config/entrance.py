@@ -17,7 +17,7 @@ def identified(application: Application) -> Application:
     """Give each request its id; the answer's header `X-Request-Id` names it."""
 
     def answer(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
-        found = request_context.read(
+        found = request_context.from_headers(
             given=environ.get("HTTP_X_REQUEST_ID"), traceparent=environ.get("HTTP_TRACEPARENT")
         )
 

@@ -1,8 +1,8 @@
-"""Requests by view and queries by connection, under django-prometheus's names; loaded by web processes alone.
+"""Requests by view and queries by connection, under django-prometheus's names, in web processes only.
 
-Of its many metrics those are kept that tell something of a service without pages for strangers, and each request finds
-its own at once: the API's hot path pays for a handful of additions. Queries are measured by a wrapper that Django
-itself calls, so that the database's engine stays what it is, and workers measure nothing that nobody would read.
+Of its many metrics only those are kept that are useful for a service without public pages, and each request finds its
+own at once: the API's hot path pays for a handful of additions. Queries are measured by a wrapper that Django itself
+calls, so the database engine needs no subclass for it.
 """
 
 import time
@@ -61,10 +61,13 @@ def count(*, view: str, method: str, status: int, seconds: float) -> None:
 
 
 class MeasuringMiddleware:
-    """Counts and times requests by view."""
+    """Counts and times requests by view, and starts the measuring of queries."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
+        # Connected here, not when the module is imported: Django's checks import every middleware in every process,
+        # and a worker, whose metrics nobody reads, would pay for measuring each statement.
+        connection_created.connect(measure, dispatch_uid="backstop.measuring")
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         began = time.perf_counter()
@@ -84,7 +87,7 @@ def _view(request: HttpRequest) -> str:
 
 
 class Queries:
-    """What Django calls around each statement of a connection."""
+    """The wrapper that Django calls around each statement of a connection."""
 
     def __init__(self, alias: str, vendor: str) -> None:
         self.labels = {"alias": alias, "vendor": vendor}
@@ -107,6 +110,3 @@ def measure(connection: BaseDatabaseWrapper, **_: Any) -> None:
     connections_total.labels(connection.alias, connection.vendor).inc()
     if not any(isinstance(one, Queries) for one in connection.execute_wrappers):
         connection.execute_wrappers.append(Queries(connection.alias, connection.vendor))
-
-
-connection_created.connect(measure, dispatch_uid="backstop.measuring")

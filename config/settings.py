@@ -151,7 +151,7 @@ CONFIGURATION_PROBLEMS = env.problems
 
 # --- The engine -------------------------------------------------------------------------------------------
 PROCRASTINATE_IMPORT_PATHS = ["reliability.queue"]
-PROCRASTINATE_ON_APP_READY = "reliability.queue.connector.bound_waits"
+PROCRASTINATE_ON_APP_READY = "reliability.queue.connector.install_connector"
 PROCRASTINATE_WORKER_DEFAULTS = {
     "concurrency": 200,
     "fetch_job_polling_interval": 2.0,

@@ -54,8 +54,8 @@ def _measured(environ: dict[str, Any], slug: str, start_response: Callable[..., 
     return webhook.send(response=response, start_response=start_response)
 
 
-_heavy = entrance.identified(roles.bounded(tracing.served(_known) if settings.TRACES else _known))
-roles.become(roles.CONSOLE)  # for what is read once the application has returned: an answer that streams
+_heavy = entrance.identified(roles.with_deadline(tracing.served(_known) if settings.TRACES else _known))
+roles.set_process_role(roles.CONSOLE)  # for what is read once the application has returned: an answer that streams
 
 
 def _answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

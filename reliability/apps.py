@@ -29,7 +29,7 @@ class ReliabilityConfig(AppConfig):
         for task, path in HANDLERS.items():
             queue.register(task=task, path=path)
         rules.register()
-        post_migrate.connect(flags.complete, sender=self)
+        post_migrate.connect(flags.create_missing, sender=self)
         alert_retention.register()
         if settings.TRACES:
             from config import tracing  # what it imports takes memory, and is wanted by few

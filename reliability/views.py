@@ -15,7 +15,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views import defaults
 
-from config.database.sqlstates import code_of, is_away
+from config.database.sqlstates import code_of, is_unavailable
 from reliability.models import Delivery
 
 from .api.common.problems import not_kept, problem
@@ -103,7 +103,7 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 def server_error(request: HttpRequest) -> HttpResponse:
     """Answer what no view caught; where the database was away, by 503 and when to come again."""
     error = sys.exception()
-    gone = not_kept(error=error, doing=request.path) if isinstance(error, Error) and is_away(error) else None
+    gone = not_kept(error=error, doing=request.path) if isinstance(error, Error) and is_unavailable(error) else None
     if request.path.startswith("/admin"):
         page = defaults.server_error(request)
         if gone is not None:

@@ -45,7 +45,7 @@ def register() -> None:
     for rule in (PINGS, RUNS):
         runner.register(rule=rule)
     for name, work in WORK.items():
-        queue.on_routine(name=name, work=_recorded(name, work))
+        queue.register_routine(name=name, work=_recorded(name, work))
 
 
 class Unfinished(BackstopError):

@@ -38,9 +38,9 @@ def load(*, documents: Sequence[Mapping[str, Any]], actor: Actor, now: datetime)
     """Bring the jobs in line with the documents, all or none. Raises `InvalidInput` with every error."""
     errors: Errors = {}
     with transaction.atomic():
-        json_files.lock(CronJob.objects.all(), [str(one.get("slug")) for one in documents])
+        json_files.lock_rows(CronJob.objects.all(), [str(one.get("slug")) for one in documents])
         done = [_load_one(i, document, errors, actor, now) for i, document in enumerate(documents)]
-        json_files.refuse_twins(done, errors)
+        json_files.refuse_duplicates(done, errors)
         if errors:
             raise InvalidInput("The file of cron jobs does not make sense.", errors=errors)
     return done
@@ -113,7 +113,7 @@ def _problems(document: Mapping[str, Any]) -> Errors:
     """Return what is wrong with a document's shape; its values are checked by the model."""
     wrong: Errors = {name: ["Unknown field."] for name in document if name not in {*KINDS, "workflows"}}
     for name, kind in KINDS.items():
-        if document.get(name) is not None and (message := json_files.mistyped(document[name], kind)):
+        if document.get(name) is not None and (message := json_files.type_error(document[name], kind)):
             wrong[name] = [message]
     workflows = document.get("workflows")
     if workflows is not None and not (isinstance(workflows, list) and all(isinstance(one, str) for one in workflows)):

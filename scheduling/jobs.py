@@ -324,7 +324,7 @@ def _arguments(found: _Found, planned: Sequence[_Planned], *, keyed: bool, calle
     job, workflows = found.job, [] if found.job.builtin else found.workflows
     return [
         job.pk,
-        *request_context.kept(),
+        *request_context.stored_ids(),
         workflows,
         job.tenant,
         None if keyed else job.expected.period,

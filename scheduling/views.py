@@ -7,7 +7,7 @@ from django.db import Error
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from config.database.sqlstates import is_away
+from config.database.sqlstates import is_unavailable
 from reliability.api.common import problems
 from reliability.api.common.addresses import address_of
 from reliability.api.common.serializers import KEY_LENGTH
@@ -47,7 +47,7 @@ def _run(request: HttpRequest, job: str, began: float) -> HttpResponse:
         result = _refused(refusal)
         return problems.handle(refusal, {}) or problems.problem(status=500)
     except Error as error:
-        if not is_away(error):
+        if not is_unavailable(error):
             raise
         return problems.not_kept(error=error, doing="cron")  # a slot or a key makes a repeat the same run
     finally:

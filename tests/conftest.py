@@ -20,7 +20,7 @@ from .support.workers import Workers
 @pytest.fixture(autouse=True)
 def _no_limit_of_the_database():
     """Tests may ask the database for as long as they like, though some load the web's application and its limits."""
-    roles.become(roles.COMMAND)
+    roles.set_process_role(roles.COMMAND)
 
 
 @pytest.fixture(autouse=True)

@@ -1,14 +1,7 @@
-"""Django's PostgreSQL engine, but for the check that a kept connection still works, and for what errors say.
+"""Django's PostgreSQL backend, except for the check of a kept connection and the text of errors.
 
-Django asks the server (`SELECT 1`) before each request's first statement. A server that has gone, or has ended the
-connection, leaves something to read on the socket: its last message, or the end of the stream. So one look at the
-socket tells, and the server is asked only where there is something to read, where a statement failed before, or where
-nobody has looked for a while: a firewall may have dropped the connection without a word to either end.
-
-The server's account of an error quotes the row or the statement (`DETAIL: Failing row contains …`), and with it a
-payload. Errors go to logs, so that ours say only what happened, and to which constraint; `diag` has the rest.
-
-Every wait for the server has an end (`roles`, `connections`), and every session is what the code expects (`sessions`).
+Every wait for the server has a limit (`roles`, `connections`), and every session is set up as the code expects
+(`sessions`).
 """
 
 import select
@@ -28,22 +21,23 @@ from psycopg.pq.abc import PGconn
 from . import roles, sessions
 from .connections import Connection
 
-# Seconds for which a silent connection is believed.
-BELIEVED = 30.0
+# Seconds for which an idle connection is trusted without asking the server: a firewall may drop it without telling
+# either end.
+TRUSTED_SECONDS = 30.0
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """A connection of the main engine."""
+    """A connection of the backend."""
 
-    looked_at = 0.0
-    # When the plans of prepared statements were last thrown away (`prepared`).
+    checked_at = 0.0
+    # When the plans of prepared statements were last discarded (`prepared`), by the monotonic clock.
     planned_at = 0.0
-    # The role whose limits the session has, and whether the session takes any: behind a pooler it does not.
+    # The role whose limits the session has, and whether it takes any: behind a pooler it does not (`sessions`).
     limited_for: roles.Role | None = None
     takes_limits = False
 
     def get_connection_params(self) -> dict[str, Any]:
-        """Return psycopg's arguments; what `DATABASE_URL` says goes before our own limits."""
+        """Return psycopg's arguments. Options in `DATABASE_URL` override our own limits."""
         return {**dict(sessions.options()), **super().get_connection_params()}
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Connection:
@@ -55,7 +49,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return made
 
     def connect(self) -> None:
-        """Connect; a session that could not be made what it has to be is not kept."""
+        """Connect; raises what the set-up of the session raises."""
+        # A session that could not be set up is closed, or Django would use it for the next statement.
         try:
             super().connect()
         except BaseException:
@@ -65,25 +60,25 @@ class DatabaseWrapper(base.DatabaseWrapper):
             raise
 
     def check_database_version_supported(self) -> None:
-        """Leave it to `sessions.refusal`: Django itself takes older versions."""
+        """Do nothing: `sessions.refusal` checks it, since Django accepts older versions."""
 
     def _configure_connection(self, connection: Connection) -> bool:
-        """Make a new session what it has to be. Raises `NotSupportedError` for a database that cannot be used."""
+        """Set up a new session. Raises `NotSupportedError` for a database that cannot be used."""
         self.limited_for, self.takes_limits, connection.cancels = None, True, True
         if self.alias != NO_DB_ALIAS and (reason := sessions.refusal(connection)):
             raise NotSupportedError(reason)
-        if values := sessions.formats(connection):
-            connection.execute(*sessions.setting(values))
+        if values := sessions.wrong_formats(connection):
+            connection.execute(*sessions.set_statement(values))
         super()._configure_connection(connection)  # type: ignore[misc]  # its types do not know it
         self._limit(connection)
         return True
 
     def _limit(self, connection: Connection) -> None:
-        """Have the server end what takes longer than this thread's role allows."""
+        """Set the server's time limits to those of this thread's current role."""
         role = roles.current()
         if role is self.limited_for or not connection.autocommit:
-            return  # what is set within a transaction would be undone with it
-        statement = sessions.limiting(connection, role) if self.takes_limits else None
+            return  # within a transaction, a rollback would undo the setting
+        statement = sessions.limits_statement(connection, role) if self.takes_limits else None
         self.takes_limits = statement is not None and connection.execute(*statement).fetchone() is not None
         self.limited_for, connection.cancels = role, not self.takes_limits
 
@@ -93,27 +88,33 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return super().create_cursor(name)
 
     def _set_autocommit(self, autocommit: bool) -> None:
-        """Begin or end a transaction; the role's limits are set before it begins."""
+        """Begin or end a transaction; sets the role's limits before it begins."""
         if not autocommit and self.limited_for is not roles.current():
             with self.wrap_database_errors:
                 self._limit(self.connection)
         super()._set_autocommit(autocommit)  # type: ignore[misc]  # as above
 
     @cached_property
-    def wrap_database_errors(self) -> "Terse":
-        return Terse(self)
+    def wrap_database_errors(self) -> "TerseErrors":
+        return TerseErrors(self)
 
     def is_usable(self) -> bool:
-        """Say whether the connection works, without a word to the server as long as it is in use and silent itself."""
+        """Return whether the connection works. Asks the server only if there is a reason to."""
+        # Django sends `SELECT 1` before each request's first statement. A server that has gone, or has ended the
+        # connection, leaves something to read on the socket: its last message, or the end of the stream. So looking at
+        # the socket is enough, unless a statement failed before, or nobody has looked for `TRUSTED_SECONDS`.
         now = time.monotonic()
-        is_in_use, self.looked_at = now - self.looked_at < BELIEVED, now
+        is_in_use, self.checked_at = now - self.checked_at < TRUSTED_SECONDS, now
         if is_in_use and self.connection is not None and not self.errors_occurred:
             return _is_silent(self.connection.pgconn) or super().is_usable()
         return super().is_usable()
 
 
-class Terse(DatabaseErrorWrapper):
-    """Turns psycopg's errors into Django's, and leaves in both the first line alone: the one without values."""
+class TerseErrors(DatabaseErrorWrapper):
+    """Converts psycopg's errors into Django's, both with their first line only."""
+
+    # The server's details quote the row or the statement (`DETAIL: Failing row contains …`), and with it a payload or a
+    # secret, and errors go to logs. `diag` still has everything.
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -122,7 +123,7 @@ class Terse(DatabaseErrorWrapper):
             return
         if isinstance(error, psycopg.Error) and error.diag.message_primary:
             said = error.diag.message_primary
-            # Of a value that is none of its type, the line ends in it.
+            # Class 22 (data exception): the first line ends with the value that is not of its type.
             error.args = (said.partition(": ")[0] if (error.sqlstate or "").startswith("22") else said,)
         try:
             super().__exit__(kind, error, traceback)
@@ -130,14 +131,15 @@ class Terse(DatabaseErrorWrapper):
             self._drop_closed()
 
     def _drop_closed(self) -> None:
-        """Have the next statement connect anew where the connection ended: some threads never look at theirs."""
+        """Close a connection that has ended, so that the next statement connects again."""
+        # Django does so only around requests, which the worker's threads do not have.
         wrapper: DatabaseWrapper = self.wrapper  # type: ignore[attr-defined]  # as above
         if wrapper.connection is not None and wrapper.connection.closed and not wrapper.in_atomic_block:
             wrapper.close()
 
 
 def _is_silent(pgconn: PGconn) -> bool:
-    """Say whether a connection is idle, and its server has said nothing since its last answer."""
+    """Return whether a connection is idle and has nothing to read."""
     if pgconn.transaction_status != TransactionStatus.IDLE:
         return False
     poll = select.poll()

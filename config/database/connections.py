@@ -1,10 +1,10 @@
-"""psycopg's connections, whose every wait has an end.
+"""psycopg connections with a limit for every wait.
 
-Where the time is over, the connection is closed and the wait raises `NoAnswer`: what the server would still say to the
-statement could otherwise be taken for the answer to the next one. Closing does not wait for the server.
+When the limit is reached, the connection is closed and the wait raises `NoAnswer`: a late answer could otherwise be
+taken for the answer to the next statement. Closing does not wait for the server.
 
-A session that takes no writes (SQLSTATE 25006: the server became a standby, or was one while a failover went on) stays
-like that for as long as it lasts, so it is closed as well: the next connection leads to the new primary.
+A session that takes no writes (SQLSTATE 25006: the server became a standby) stays like that, so it is closed as well:
+the next connection leads to the new primary.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ from psycopg.abc import PQGen, PQGenConn
 
 from . import names, roles, sessions
 
-# Seconds after which psycopg looks whether somebody pressed Ctrl-C.
-INTERVAL = 0.1
-# Seconds that the request to cancel a statement may take.
-CANCEL = 1.0
+# Seconds after which psycopg checks for signals, such as Ctrl-C.
+SIGNAL_CHECK_INTERVAL = 0.1
+# Seconds that a cancel request may take: it opens a connection of its own.
+CANCEL_SECONDS = 1.0
 
 Value = TypeVar("Value")
 _connect_by: ContextVar[float | None] = ContextVar("connect_by", default=None)
@@ -35,14 +35,15 @@ class NoAnswer(psycopg.OperationalError):
 
 
 class Connection(psycopg.Connection[Any]):
-    """A connection whose waits end by the deadline of what this thread does (`roles`)."""
+    """A connection whose waits end by the deadline of this thread's current role (`roles`)."""
 
-    # Whether the server has no limits of its own for this session, so that a statement given up here would run on.
+    # Whether the session has no limits on the server (behind a pooler), so that an abandoned statement would run on and
+    # has to be cancelled.
     cancels = False
 
     @classmethod
     def connect(cls, conninfo: str = "", **options: Any) -> Self:
-        seconds = roles.left()
+        seconds = roles.remaining()
         if seconds is None:
             return super().connect(conninfo, **options)
         by = time.monotonic() + seconds
@@ -54,7 +55,8 @@ class Connection(psycopg.Connection[Any]):
 
     @classmethod
     def _connect_gen(cls, conninfo: str = "") -> PQGenConn[Self]:
-        """Connect as psycopg does, to one address, until the moment by which all of them have had their turn."""
+        """Connect as psycopg does, but stop at the deadline for all addresses."""
+        # psycopg tries one address after the other, each with the whole `connect_timeout`.
         by = _connect_by.get()
         if by is None:
             return (yield from super()._connect_gen(conninfo))
@@ -69,8 +71,8 @@ class Connection(psycopg.Connection[Any]):
         steps.close()
         raise NoAnswer
 
-    def wait(self, gen: PQGen[Value], interval: float = INTERVAL, timeout: float | None = None) -> Value:
-        seconds = roles.left()
+    def wait(self, gen: PQGen[Value], interval: float = SIGNAL_CHECK_INTERVAL, timeout: float | None = None) -> Value:
+        seconds = roles.remaining()
         try:
             if seconds is None or (timeout is not None and timeout < seconds):
                 return super().wait(gen, interval, timeout)
@@ -82,29 +84,28 @@ class Connection(psycopg.Connection[Any]):
         except errors.ReadOnlySqlTransaction:
             self.pgconn.finish()
             raise
-        self._give_up()
-        raise NoAnswer
-
-    def _give_up(self) -> None:
         if self.cancels:
-            self._try_cancel(timeout=CANCEL)
+            self._try_cancel(timeout=CANCEL_SECONDS)
         self.pgconn.finish()
+        raise NoAnswer
 
 
 class AsyncConnection(psycopg.AsyncConnection[Any]):
-    """A connection of the worker's event loop: each wait has the process's limit."""
+    """A connection of the worker's event loop: each wait has the limit of the process's role."""
 
     @classmethod
     async def connect(cls, conninfo: str = "", **options: Any) -> Self:
         try:
-            return await asyncio.wait_for(super().connect(conninfo, **options), roles.left())
+            return await asyncio.wait_for(super().connect(conninfo, **options), roles.remaining())
         except TimeoutError:
             raise NoAnswer from None
 
-    async def wait(self, gen: PQGen[Value], interval: float = INTERVAL, timeout: float | None = None) -> Value:
-        # Who listens waits for as long as nothing is said; every statement on that connection is bounded.
+    async def wait(
+        self, gen: PQGen[Value], interval: float = SIGNAL_CHECK_INTERVAL, timeout: float | None = None
+    ) -> Value:
+        # LISTEN waits without a limit until a notification comes; every other statement on that connection has one.
         listens = getattr(gen, "__name__", "") == "notifies"
-        limit = roles.left() if timeout is None and not listens else timeout
+        limit = roles.remaining() if timeout is None and not listens else timeout
         try:
             return await super().wait(gen, interval, limit)
         except errors._WaitTimeout:
@@ -118,13 +119,13 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
 
 
 async def configure(connection: "psycopg.AsyncConnection[Any]", **others: str) -> None:
-    """Make a connection of the worker's pool what each session has to be (`sessions`); `others` as in `limiting`."""
+    """Set up a connection of the worker's pool (`sessions`); `others` as in `sessions.limits_statement`."""
     if reason := sessions.refusal(connection):
         raise psycopg.NotSupportedError(reason)
     statements = []
-    if values := sessions.formats(connection):
-        statements.append(sessions.setting(values))
-    if limits := sessions.limiting(connection, roles.current(), **others):
+    if values := sessions.wrong_formats(connection):
+        statements.append(sessions.set_statement(values))
+    if limits := sessions.limits_statement(connection, roles.current(), **others):
         statements.append(limits)
     for statement, arguments in statements:
         await psycopg.AsyncClientCursor(connection).execute(statement, arguments)

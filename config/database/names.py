@@ -1,4 +1,4 @@
-"""Looks up the addresses of database hosts within a time limit, which the C library's resolver does not have."""
+"""Resolves database host names within a time limit, which the C library's resolver does not have."""
 
 import ipaddress
 import time
@@ -11,9 +11,9 @@ from config import resolver
 
 
 def resolved(options: dict[str, Any], *, by: float) -> dict[str, Any]:
-    """Return connection options with the addresses of their hosts, looked up by the moment `by` (monotonic).
+    """Return connection options with the addresses of their hosts, resolved by the deadline `by` (monotonic).
 
-    Raises `OperationalError` where no host is known by then.
+    Raises `OperationalError` if no host could be resolved.
     """
     hosts = str(options.get("host") or "").split(",")
     if options.get("hostaddr") or not any(map(_is_name, hosts)):
@@ -22,7 +22,7 @@ def resolved(options: dict[str, Any], *, by: float) -> dict[str, Any]:
     ports = ports if len(ports) == len(hosts) else [ports[0]] * len(hosts)
     found: list[tuple[str, str, str]] = []
     for index, (name, number) in enumerate(zip(hosts, ports, strict=True)):
-        # An even share of the time for each, so that one name that is never answered leaves the others theirs.
+        # An even share of the time for each, so that a name without an answer leaves time for the others.
         found += _rows(name, number, max(0.0, by - time.monotonic()) / (len(hosts) - index))
     if not found:
         raise OperationalError("The address of the database's host could not be looked up.")
@@ -38,7 +38,7 @@ def _rows(host: str, port: str, within: float) -> Iterator[tuple[str, str, str]]
     try:
         addresses = resolver.resolve(host, int(port or 5432), within=within)
     except (OSError, UnicodeError):
-        return  # libpq tries the next host likewise
+        return  # as libpq, which goes on to the next host
     yield from ((host, str(address[0]), port) for *_, address in addresses)
 
 

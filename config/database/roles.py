@@ -1,12 +1,12 @@
 """How long each kind of work may wait for PostgreSQL.
 
-Two clocks bound a wait. The server's own (`statement_timeout`, `lock_timeout`, `idle_in_transaction_session_timeout`)
-end what takes too long while the server runs. The client's deadline ends a wait for a server that says nothing at all:
-one that is stopped, or whose machine or network is gone. The server's limits are the shorter ones, so that a server
-that runs ends the statement itself and frees its locks.
+Two clocks limit a wait. The server's (`statement_timeout`, `lock_timeout`, `idle_in_transaction_session_timeout`) end
+what takes too long while the server runs. The client's deadline ends a wait for a server that does not answer at all:
+one that is stopped, or whose machine or network is gone. The server's limits are shorter, so that a running server ends
+the statement itself and releases its locks.
 
-A web request has one deadline for all its statements together, counted from when it was complete: its wait for a
-thread is part of it. In other processes each single wait has the limit.
+A web request has one deadline for all its statements, counted from when the request was complete, so its wait for a
+thread is included. In other processes each single wait has the limit.
 """
 
 import threading
@@ -22,9 +22,9 @@ FOREVER = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A kind of work, and its limit in seconds; 0 is none. The server's limits follow from it.
+    """A kind of work, and its limit in seconds; 0 is no limit. The server's limits are derived from it.
 
-    `idle` bounds, in seconds, the time between two statements of a transaction, where the limit allows more.
+    `idle` limits, in seconds, the time between two statements of a transaction, where the limit allows more.
     """
 
     name: str
@@ -43,8 +43,7 @@ class Role:
 
     @property
     def idle_in_transaction_session_timeout(self) -> int:
-        """Milliseconds after which the server ends a session that leaves a transaction open: its process may be
-        stopped, and its locks hold others up."""
+        """Milliseconds after which the server ends a session with an idle transaction, whose locks block others."""
         seconds = min(self.limit * 2 or FOREVER, self.idle)
         return int(seconds * 1000) if seconds != FOREVER else 0
 
@@ -59,11 +58,11 @@ INTAKE = Role("intake", settings.DATABASE_INTAKE_TIMEOUT_MS / 1000)
 CONSOLE = Role("console", settings.DATABASE_CONSOLE_TIMEOUT_MS / 1000)
 METRICS = Role("metrics", settings.DATABASE_METRICS_TIMEOUT_MS / 1000)
 READINESS = Role("readiness", settings.DATABASE_READINESS_TIMEOUT_MS / 1000)
-# A worker's statements may take long, but no transaction of it is open while it waits for anything but the database.
-# One that was stopped amid a look at a lane would keep that lane from all others.
+# A worker's statements may take long, but its transactions never wait for anything except the database. So a long idle
+# time means a stopped process, which would keep a lane locked.
 WORKER = Role("worker", settings.DATABASE_WORKER_TIMEOUT_MS / 1000, idle=10.0)
 COMMAND = Role("command", 0)
-# What a caller waits for and repeats: it posts to these.
+# Paths of intake requests: their callers wait for the answer, and repeat the request if there is none.
 POSTED = ("/api/v1/deliveries/", "/api/v1/executions/", "/api/v1/claims/", "/api/v1/slots/", "/api/v1/stripe-events/")
 RECEIVED = ("/stripe/webhook/", "/cron/", "/in/", "/api/weekly-recap")
 PERMIT = "/api/v1/breakers/permit/"
@@ -74,7 +73,7 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 # The name in a WSGI environment of the time, by `time.monotonic`, at which the request was complete.
 ARRIVED = "backstop.arrived"
 # The share of a limit that is left for the database however long a request waited for its thread.
-LEAST = 0.25
+LEAST_SHARE = 0.25
 
 
 class _Local(threading.local):
@@ -86,21 +85,21 @@ _local = _Local()
 _process = COMMAND
 
 
-def become(role: Role) -> None:
-    """Give this process's threads a role, for whatever has no deadline of its own."""
+def set_process_role(role: Role) -> None:
+    """Set the role of this process, for work without a deadline of its own (`within`)."""
     global _process  # noqa: PLW0603  # one for the process is what is meant
     _process = role
 
 
 def current() -> Role:
-    """Return the role of what this thread does now."""
+    """Return the current role of this thread."""
     return _local.role or _process
 
 
 class within:  # noqa: N801  # it reads as a function; as a class it takes each request a fraction of the time
-    """Bound all waits of a block together by a role's limit. An inner block never extends an outer deadline.
+    """Limit all waits of a block together by a role's limit. An inner block never extends an outer deadline.
 
-    `waited` seconds of the limit are over already; `LEAST` of it is left all the same.
+    `waited` seconds of the limit are over already; `LEAST_SHARE` of it is left all the same.
     """
 
     __slots__ = ("_outer", "_outer_deadline", "_role", "_waited")
@@ -110,7 +109,7 @@ class within:  # noqa: N801  # it reads as a function; as a class it takes each 
 
     def __enter__(self) -> None:
         role, local = self._role, _local
-        limit = max(role.limit - self._waited, role.limit * LEAST) if self._waited else role.limit
+        limit = max(role.limit - self._waited, role.limit * LEAST_SHARE) if self._waited else role.limit
         deadline = time.monotonic() + limit if limit else FOREVER
         self._outer, self._outer_deadline = local.role, local.deadline
         local.role, local.deadline = role, min(deadline, local.deadline)
@@ -119,10 +118,10 @@ class within:  # noqa: N801  # it reads as a function; as a class it takes each 
         _local.role, _local.deadline = self._outer, self._outer_deadline
 
 
-def left() -> float | None:
-    """Return how many seconds a wait that begins now may take, 0 or less where the deadline has passed.
+def remaining() -> float | None:
+    """Return how many seconds a wait may take from now; 0 or less after the deadline; `None` without a limit.
 
-    `None`: as long as it takes.
+    Within `within` this is the rest of the deadline; elsewhere the limit of the process's role.
     """
     if _local.role is None:
         return _process.limit or None
@@ -139,7 +138,7 @@ def of(*, method: str, path: str) -> Role:
     return METRICS if path == "/metrics" else CONSOLE
 
 
-def bounded(application: Application) -> Application:
+def with_deadline(application: Application) -> Application:
     """Give each request of a WSGI application its deadline for the database."""
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -1,10 +1,8 @@
-"""What each session has to be like, whatever the server's, the database's or the role's own defaults are.
+"""How each session is set up, independent of the defaults of the server, the database and the role.
 
-What the server reports of a session when it begins costs nothing to look at. The time limits are set by one statement.
-
-A pooler in transaction mode (PgBouncer) gives each transaction another of its server connections, so that a `SET` is
-lost for the session that asked for it, and holds for others that did not. It also refuses start-up `options` that it
-does not know. So nothing is set where a pooler is in between: the process number that it told is not the server's.
+A pooler in transaction mode (PgBouncer) gives each transaction another of its server connections: a `SET` is lost for
+the session that made it, and applies to others. It also refuses start-up `options` that it does not know. So nothing is
+set behind a pooler, which is recognised by its process number: it differs from the server's.
 """
 
 from collections.abc import Iterator
@@ -14,25 +12,26 @@ from psycopg import BaseConnection
 
 from .roles import Role
 
-# psycopg reads times of ISO style and intervals of PostgreSQL's, and what we write holds backslashes as they are.
-# PgBouncer keeps these for each of its clients (IntervalStyle from 1.20 on).
+# psycopg parses times in ISO style and intervals in PostgreSQL's, and our literals rely on plain backslashes. PgBouncer
+# keeps these parameters per client (IntervalStyle from 1.20 on), so they may be set behind it. The server reports them
+# when a session begins, so the check costs nothing.
 FORMATS = {"DateStyle": "ISO", "IntervalStyle": "postgres", "standard_conforming_strings": "on"}
 ENCODING = "UTF8"
-# The oldest major version of PostgreSQL that Backstop is made for.
+# The oldest supported major version of PostgreSQL.
 OLDEST_VERSION = 15
-# Our locks and upserts are written for it.
+# Locks and upserts are written for it: at higher levels they would raise serialization failures.
 ISOLATION = {"default_transaction_isolation": "read committed"}
 
 AUTO, ALWAYS, NEVER = "auto", "always", "never"
 
 
 def refusal(connection: "BaseConnection[object]") -> str:
-    """Say why the database cannot be used at all; empty where it can."""
+    """Return why the database cannot be used; empty if it can."""
     version = connection.info.server_version // 10_000
     if version < OLDEST_VERSION:
         return (
             f"The database is PostgreSQL {version}, and Backstop needs {OLDEST_VERSION} or newer:"
-            " Upgrade it, or name a newer one in DATABASE_URL."
+            " upgrade it, or set DATABASE_URL to a newer one."
         )
     encoding = connection.info.parameter_status("server_encoding") or ENCODING
     if encoding == ENCODING:
@@ -44,8 +43,8 @@ def refusal(connection: "BaseConnection[object]") -> str:
     )
 
 
-def formats(connection: "BaseConnection[object]") -> dict[str, str]:
-    """Return the formats that have to be set, since the server reports others."""
+def wrong_formats(connection: "BaseConnection[object]") -> dict[str, str]:
+    """Return the parameters of `FORMATS` that the server reports with another value."""
     return {
         name: value
         for name, value in FORMATS.items()
@@ -53,16 +52,18 @@ def formats(connection: "BaseConnection[object]") -> dict[str, str]:
     }
 
 
-def setting(values: dict[str, str]) -> tuple[str, list[object]]:
+def set_statement(values: dict[str, str]) -> tuple[str, list[object]]:
     """Return the statement that sets parameters of the session."""
     calls = ", ".join(["set_config(%s, %s, false)"] * len(values))
     return f"SELECT {calls}", [part for pair in values.items() for part in pair]
 
 
-def limiting(connection: "BaseConnection[object]", role: Role, **others: str) -> tuple[str, list[object]] | None:
-    """Return the statement that sets a role's limits where the session is the server's own, and says whether it was.
+def limits_statement(
+    connection: "BaseConnection[object]", role: Role, **others: str
+) -> tuple[str, list[object]] | None:
+    """Return the statement that sets a role's limits, or `None` if none are to be set.
 
-    `others` are values of parameters that go before the role's own.
+    It returns a row only if the session is the server's own. `others` override the role's own parameters.
     """
     mode = settings.DATABASE_SESSION_LIMITS
     if mode == NEVER:
@@ -71,13 +72,14 @@ def limiting(connection: "BaseConnection[object]", role: Role, **others: str) ->
     calls = ", ".join(["set_config(%s, %s, false)"] * len(values))
     own = [connection.info.backend_pid, mode == ALWAYS]
     arguments = [part for pair in values.items() for part in pair]
-    # A row is made only of what passes: none of the calls is evaluated behind a pooler.
+    # The WHERE clause is evaluated before the select list: behind a pooler no row passes, and no `set_config` is
+    # called.
     statement = f"SELECT {calls} FROM (SELECT) AS session WHERE pg_backend_pid() = %s OR %s"  # noqa: S608  # our words
     return statement, [*arguments, *own]
 
 
 def options() -> Iterator[tuple[str, object]]:
-    """Yield libpq's own limits: for making a connection, and for one whose other end is gone."""
+    """Yield libpq's options for connecting in time and for detecting a dead peer."""
     seconds = settings.DATABASE_CONNECT_TIMEOUT_SECONDS
     if seconds:
         yield "connect_timeout", seconds

@@ -1,7 +1,7 @@
-"""What an error of the database means for whoever asked: try again later, or it fails the next time too.
+"""What a database error means for the caller: try again later, or it will fail again.
 
-By SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html): a whole code goes before its class, the
-first two characters. A code that is in neither is judged by psycopg's class of error.
+By SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html): a whole code is looked up before its class
+(the first two characters). An error with another code is judged by psycopg's class of error.
 """
 
 from enum import Enum
@@ -44,7 +44,7 @@ _LENGTHS = (5, 3, 2)
 
 
 def code_of(error: BaseException | None) -> str:
-    """Return an error's SQLSTATE, of Django's error or of psycopg's own; empty where the server said none."""
+    """Return the SQLSTATE of Django's or psycopg's error; empty if the server sent none."""
     for one in (error, getattr(error, "__cause__", None)):
         if code := getattr(one, "sqlstate", None):
             return str(code)
@@ -52,7 +52,7 @@ def code_of(error: BaseException | None) -> str:
 
 
 def meaning_of(error: BaseException | None) -> Meaning:
-    """Return what an error means. One without a code is of the connection: nobody answered, or it broke off."""
+    """Return what an error means. One without a code is about the connection: no answer, or it broke."""
     if not isinstance(error, Error | DriverError):
         return Meaning.FAILED
     code = code_of(error)
@@ -64,11 +64,11 @@ def meaning_of(error: BaseException | None) -> Meaning:
     return Meaning.LATER if code else Meaning.LOST
 
 
-def is_away(error: BaseException | None) -> bool:
-    """Say whether the database is not there, or not for this now: what was asked may be asked again later."""
+def is_unavailable(error: BaseException | None) -> bool:
+    """Return whether the database is unavailable for this now, so that the same may succeed later."""
     return meaning_of(error) is not Meaning.FAILED
 
 
 def is_lost(error: BaseException | None) -> bool:
-    """Say whether the session is of no use any more, so that another connection may succeed at once."""
+    """Return whether the session is unusable, so that another connection may succeed at once."""
     return meaning_of(error) is Meaning.LOST

@@ -1,8 +1,8 @@
-"""Makes a WSGI environment of an ASGI request. Only headers by their exact names get into it.
+"""Makes a WSGI environment from an ASGI request. Only headers with unambiguous names are included.
 
-WSGI writes `X-Forwarded-For` and `X_Forwarded_For` the same way, so a name with an underscore is left out: a proxy that
-sets the one may pass the other on. What comes twice is joined as HTTP says, in its order; a header that HTTP lets come
-once only, and on which access or identity rests, is refused when it comes twice.
+WSGI writes `X-Forwarded-For` and `X_Forwarded_For` in the same way, so a name with an underscore is dropped: a proxy
+that sets one of them may pass on the other. Repeated headers are joined in their order (RFC 9110, 5.3); one that may
+occur only once, and that access or identity depends on, is refused if it is repeated.
 """
 
 import sys
@@ -22,9 +22,11 @@ SINGLE = frozenset(
         *("CONTENT_TYPE", "CONTENT_LENGTH"),
     }
 )
-# Framing is the server's: the body that follows is whole, and has its length.
+# Framing headers: the server has processed them; the body is complete and its length is known. HTTP_PROXY: a header
+# `Proxy` would look like the variable that names a proxy (httpoxy).
 _LEFT_OUT = frozenset({"HTTP_TRANSFER_ENCODING", "HTTP_CONNECTION", "HTTP_EXPECT", "HTTP_PROXY"})
 _WITHOUT_PREFIX = frozenset({"CONTENT_TYPE", "CONTENT_LENGTH"})
+# How many header names are cached: clients may send any number of different ones.
 _NAMES = 512
 _keys: dict[bytes, str] = {}
 _BASE: dict[str, Any] = {
@@ -40,7 +42,7 @@ _BASE: dict[str, Any] = {
 
 
 def length_of(headers: Headers) -> int | None:
-    """Return how long the body is: 0 where there is none, `None` where it comes in chunks."""
+    """Return the body's length in bytes: 0 without a body, `None` if it is chunked."""
     length = 0
     for name, value in headers:
         if name == b"transfer-encoding":
@@ -51,19 +53,19 @@ def length_of(headers: Headers) -> int | None:
 
 
 def path_of(scope: Mapping[str, Any]) -> str:
-    """Return the path as WSGI has it: each byte as the character of its number."""
+    """Return the decoded path as WSGI wants it: each byte as a character (latin-1, PEP 3333)."""
     raw: bytes = scope["raw_path"]
     return (unquote_to_bytes(raw) if b"%" in raw else raw).decode("latin-1")
 
 
 def header(scope: Mapping[str, Any], name: bytes) -> str | None:
-    """Return what a header says, by its exact name; what came more than once is joined."""
+    """Return a header's value by its exact name, joined if it is repeated; `None` if it is missing."""
     found = [value for key, value in scope["headers"] if key == name]
     return b",".join(found).decode("latin-1") if found else None
 
 
 def make(scope: Mapping[str, Any], *, path: str, body: bytes, wrapper: Any) -> dict[str, Any]:
-    """Return the environment of a request whose body was read. Raises `Refused`."""
+    """Return the WSGI environment of a request with its body. Raises `Refused` for a repeated header."""
     (server, port), client = scope["server"], scope["client"]
     environ = {
         **_BASE,
@@ -103,7 +105,7 @@ _DROPPED = "-"
 
 
 def _key_of(name: bytes) -> str:
-    """Return a header's key. Usual names are remembered, up to `_NAMES` of them: strangers may make up any."""
+    """Return a header's key in the environment, or `_DROPPED`; cached for up to `_NAMES` names."""
     text = name.decode("latin-1").upper()
     key = text.replace("-", "_")
     if key not in _WITHOUT_PREFIX:

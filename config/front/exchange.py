@@ -1,4 +1,4 @@
-"""One request that needs a thread: its body is read first, then it waits for a thread, then its answer is sent."""
+"""One request that needs a thread: reads its body, waits for a thread, runs the application, sends its answer."""
 
 import asyncio
 import logging
@@ -14,15 +14,15 @@ from config.database.roles import Role
 from reliability.api.stripe import webhook
 from reliability.core import request_context
 
-from . import bodies, environ, gateway, refusals, sending, sockets
+from . import bodies, environ, refusals, sending, sockets, wsgi_runner
 from .bodies import Receive
 from .budget import Budget
-from .ending import Ending
-from .gateway import Answer, File, Headers, Whole
 from .limits import PIECE, Limits
 from .pool import Full, Job, Kind, Pool, Sweeper
 from .refusals import Refusal, Refused
 from .sending import Send, Stream
+from .shutdown import Shutdown
+from .wsgi_runner import Answer, File, Headers, Whole
 
 Scope = Mapping[str, Any]
 
@@ -31,66 +31,67 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What all requests of a process share."""
+    """What all requests of a process have in common."""
 
-    application: gateway.Application
+    application: wsgi_runner.Application
     pool: Pool
     sweeper: Sweeper
     budget: Budget
     drain: bodies.Drain
-    ending: Ending
+    shutdown: Shutdown
     limits: Limits
     logs: bool
 
 
-def origin_of(scope: Scope) -> request_context.RequestContext:
-    """Return the id of a request, as `config.entrance` gives it."""
+def context_of(scope: Scope) -> request_context.RequestContext:
+    """Return the context of a request, as `config.entrance` makes it."""
     given, trace = environ.header(scope, b"x-request-id"), environ.header(scope, b"traceparent")
-    return request_context.read(given=given, traceparent=trace)
+    return request_context.from_headers(given=given, traceparent=trace)
 
 
 def kind_of(role: Role) -> Kind:
-    """Return whether requests of a role are intake, which may take the last thread: those with a short limit."""
+    """Return the kind of requests of a role. Intake, with its short limits, may take the last thread."""
     return Kind.INTAKE if role in (roles.INTAKE, roles.READINESS) else Kind.OTHER
 
 
-def patience_of(role: Role) -> float:
-    """Return how many seconds a request may wait for a thread, so that of its limit there is some left for its work."""
-    return role.limit * (1 - roles.LEAST) or roles.FOREVER
+def max_wait_of(role: Role) -> float:
+    """Return how many seconds a request may wait for a thread, so that part of its limit is left for its work."""
+    return role.limit * (1 - roles.LEAST_SHARE) or roles.FOREVER
 
 
 class Exchange:
-    """A request and its answer. Everything but `_work` and what it calls happens in the event loop."""
+    """A request and its answer. Everything except `_work` and what it calls runs in the event loop."""
 
     def __init__(self, service: Service, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         self._service, self._scope, self._receive, self._send, self._path = service, scope, receive, send, path
         self._began = time.perf_counter()
         self._loop = asyncio.get_running_loop()
-        self._hold = service.budget.open()
+        self._reservation = service.budget.open()
         self._is_read = self._is_begun = False
         self._stream: Stream | None = None
         self._watching: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Answer the request."""
-        running = self._service.ending.running
+        running = self._service.shutdown.running
         running[id(self)] = self._scope["client"]
         try:
             refused = await self._serve()
-            # By now no exception holds frames, and with them a body, while its sender is still being drained.
-            self._hold.close()
+            # Refused here and not in the `except` below: an exception keeps frames alive, and with them the body, while
+            # the sender is still being drained.
+            self._reservation.close()
             if refused is not None:
                 await self._refuse(*refused)
         finally:
             del running[id(self)]
-            self._hold.close()
+            self._reservation.close()
             if self._watching is not None:
                 self._watching.cancel()
 
     async def _serve(self) -> "tuple[Refusal, str] | None":
-        """Answer the request, or say why it is refused."""
+        """Answer the request; return the refusal if it is refused."""
         try:
-            answer = await self._ask(await self._read())
+            answer = await self._run_in_thread(await self._read())
             if answer is not None:
                 await self._answer(answer)
         except Refused as refused:
@@ -98,7 +99,7 @@ class Exchange:
         return None
 
     async def _read(self) -> dict[str, Any]:
-        """Return the environment of the request, its body read. Raises `Refused`."""
+        """Read the body and return the WSGI environment. Raises `Refused`."""
         length = environ.length_of(self._scope["headers"])
         limit = self._service.limits.body_of(self._path)
         body = b""
@@ -109,35 +110,32 @@ class Exchange:
                     self._receive,
                     length=length,
                     limit=limit,
-                    hold=self._hold,
+                    reservation=self._reservation,
                     limits=service.limits,
-                    ending=service.ending,
+                    shutdown=service.shutdown,
                 )
             except Refused as refused:
                 if refused.refusal is not refusals.TOO_LARGE or webhook.slug_of(self._path) is None:
                     raise
-                return self._oversized(max(length or 0, limit + 1))
+                # The Stripe webhook records each refusal, this one by its Content-Length: it gets no body.
+                made = environ.make(self._scope, path=self._path, body=b"", wrapper=wsgi_runner.FileWrapper)
+                return {**made, "CONTENT_LENGTH": str(max(length or 0, limit + 1))}
         self._is_read = True
-        return environ.make(self._scope, path=self._path, body=body, wrapper=gateway.FileWrapper)
+        return environ.make(self._scope, path=self._path, body=body, wrapper=wsgi_runner.FileWrapper)
 
-    def _oversized(self, length: int) -> dict[str, Any]:
-        """Return an environment without its body: the application keeps a record of what it refuses by its length."""
-        made = environ.make(self._scope, path=self._path, body=b"", wrapper=gateway.FileWrapper)
-        return {**made, "CONTENT_LENGTH": str(length)}
-
-    async def _ask(self, environment: dict[str, Any]) -> Answer | None:
-        """Have a thread answer; return what is left to be sent. Raises `Refused`."""
+    async def _run_in_thread(self, environment: dict[str, Any]) -> Answer | None:
+        """Run the application in a thread; return what is left to be sent. Raises `Refused`."""
         self._settled: asyncio.Future[Answer | None] = self._loop.create_future()
         role = roles.of(method=self._scope["method"], path=self._path)
         environment[roles.ARRIVED] = time.monotonic()
         self._job = Job(
             kind_of(role),
-            patience=patience_of(role),
+            max_wait=max_wait_of(role),
             run=partial(self._work, environment),
-            linger=self._watch,
+            on_wait=self._watch_client,
             expire=lambda: self._settle(Refused(refusals.QUEUE_SLOW)),
         )
-        del environment
+        del environment  # the job has it: the body must not be kept here while the answer is sent
         try:
             self._service.pool.submit(self._job)
             self._service.sweeper.begin()
@@ -146,13 +144,13 @@ class Exchange:
         try:
             return await self._settled
         finally:
-            del self._job  # and with it the body
+            del self._job  # and with it the body: an answer may take minutes to send
 
     def _work(self, environment: dict[str, Any]) -> None:
-        """Run the application; in a thread of the pool."""
+        """Run the application; called in a thread of the pool."""
         outcome: Answer | Refused | None
         try:
-            outcome = gateway.run(self._service.application, environment, self)
+            outcome = wsgi_runner.run(self._service.application, environment, self)
         except Refused as refused:
             outcome = refused
         except Exception:
@@ -160,8 +158,9 @@ class Exchange:
             outcome = Refused(refusals.FAILED)
         self._loop.call_soon_threadsafe(self._settle, outcome)
 
-    def small(self, answer: Whole) -> bool:
-        """Send an answer if that needs no waiting; from the thread that made it, which spares a way to the loop."""
+    def send_small(self, answer: Whole) -> bool:
+        """Send an answer that needs no waiting; called in the thread that made it. Return whether it was sent."""
+        # From the thread: a way through the event loop costs more than the rest of a small answer.
         if len(answer.body) > PIECE or not self._is_read:
             return False
         self._is_begun = True
@@ -169,14 +168,15 @@ class Exchange:
         return True
 
     def stream(self, status: int, headers: Headers, pieces: Iterator[bytes]) -> None:
-        """Send an answer while it is made; in the thread that makes it. Raises `Refused`."""
+        """Send an answer while it is made; called in the thread that makes it. Raises `Refused`."""
         self._is_begun = True
         limits = self._service.limits
-        self._stream = Stream(self._send, loop=self._loop, hold=self._hold, limits=limits)
-        self._loop.call_soon_threadsafe(self._watch)
+        self._stream = Stream(self._send, loop=self._loop, reservation=self._reservation, limits=limits)
+        self._loop.call_soon_threadsafe(self._watch_client)
         self._stream.run(status, headers, pieces)
 
     def _settle(self, outcome: "Answer | Refused | None") -> None:
+        # The thread, the queue's limit and the client's disconnect may all end a request: the first one counts.
         if self._settled.done():
             return
         if isinstance(outcome, Refused):
@@ -184,32 +184,32 @@ class Exchange:
         else:
             self._settled.set_result(outcome)
 
-    def _watch(self) -> None:
-        """Notice when the client leaves, from now on."""
+    def _watch_client(self) -> None:
+        """Start watching for the client's disconnect."""
         if self._watching is None:
-            self._watching = self._loop.create_task(self._notice())
+            self._watching = self._loop.create_task(self._wait_for_disconnect())
 
-    async def _notice(self) -> None:
+    async def _wait_for_disconnect(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
-            pass  # the end of a body that was read by its length
+            pass  # the end message of a body that was read by its length
         if self._stream is not None:
             self._stream.gone = True
-        # The job is gone once it was answered, while the answer may still be on its way.
+        # Without a job the request was answered, and the answer may still be being sent.
         elif (job := getattr(self, "_job", None)) is not None and self._service.pool.withdraw(job):
             self._settle(Refused(refusals.GONE))
 
     async def _answer(self, answer: Answer) -> None:
-        self._hold.close()
-        self._hold = self._service.budget.open()
+        self._reservation.close()
+        self._reservation = self._service.budget.open()
         if not self._is_read:
             await self._end(answer)
             return
         self._is_begun = True
         send = sending.file if isinstance(answer, File) else sending.whole
-        await send(self._send, answer, hold=self._hold, limits=self._service.limits)  # type: ignore[arg-type]
+        await send(self._send, answer, reservation=self._reservation, limits=self._service.limits)  # type: ignore[arg-type]
 
     async def _end(self, answer: Answer, *, drains: bool = True) -> None:
-        """Send the answer to a body that was not read to its end, and let its sender come to read it."""
+        """Answer a request whose body was not read completely, and drain the body."""
         if not isinstance(answer, Whole):
             raise Refused(refusals.FAILED)
         sending.now(self._send, Whole(answer.status, [*answer.headers, ("Connection", "close")], answer.body))
@@ -220,9 +220,9 @@ class Exchange:
         refusals.count(refusal)
         if self._is_begun or not refusal.status:
             server, client = self._scope["server"], self._scope["client"]
-            sockets.cut(client=client, port=int(server[1]))
+            sockets.shut(client=client, port=int(server[1]))
             return
-        found = origin_of(self._scope)
+        found = context_of(self._scope)
         with request_context.within(found):
             status, headers, body = refusals.answer(refusal, path=self._path, detail=detail)
         headers.append((request_context.HEADER, found.request_id))
@@ -235,7 +235,7 @@ class Exchange:
 
 
 def log(service: Service, scope: Scope, path: str, answer: Whole, began: float) -> None:
-    """Write the line of a request that the application does not see, where there is an access log."""
+    """Write the access log line of a request that the application does not see, if there is an access log."""
     if service.logs:
         about = {"REQUEST_METHOD": scope["method"], "PATH_INFO": path, "REMOTE_ADDR": scope["client"][0]}
         entrance.log(about, str(answer.status), answer.headers, time.perf_counter() - began)

@@ -1,4 +1,4 @@
-"""The limits of the front door, as the settings name them."""
+"""The limits of the front end, from the settings."""
 
 from dataclasses import dataclass
 
@@ -6,27 +6,27 @@ from django.conf import settings
 
 from reliability.api.stripe import webhook
 
-# A thread that has taken nothing for this long is stuck, and those who wait for one are told so. In seconds.
-STALLED = 1.0
-# The share of `WEB_BUFFERED_BYTES` that bodies may fill. The rest is for what is around them: connections, pieces on
-# their way, the copy that is made of a complete body, and what an allocator does not give back.
+# Seconds. If no thread has started or ended a job for so long, all are stuck, and waiting intake requests are refused.
+STALLED_SECONDS = 1.0
+# The share of `WEB_BUFFERED_BYTES` for bodies. The rest is for connections, pieces in transit, the copy of a complete
+# body, and memory that the allocator does not return.
 BODIES_SHARE = 0.3
-# What comes of a body beyond this is kept in blocks of this size: the system gets each back whole when it is let go,
-# where many small pieces of many bodies would leave holes between what stays.
+# Bytes. A body larger than this is stored in blocks of this size, each of which the allocator returns to the system as
+# a whole. Many small pieces of many bodies would fragment the memory.
 BLOCK = 256 * 1024
-# What the server itself keeps for a connection on which such a body comes: its buffer, and pieces on their way.
-AROUND = 64 * 1024
-# How much of a refused body is read and thrown away, so that its sender reads the answer; and for how many seconds.
+# Bytes that the server itself uses per connection with such a body: its buffer, and pieces in transit.
+CONNECTION_BYTES = 64 * 1024
+# Bytes of a refused body that are read and discarded, so that its sender reads the answer; and for how many seconds.
 DRAIN_BYTES, DRAIN_SECONDS = 256 * 1024 * 1024, 30.0
-# How many such bodies are read at once. The connections of any more are closed over what they still send.
+# How many such bodies are drained at once. Further connections are closed with unread bytes.
 DRAINS = 64
-# An answer up to this size goes out at once: the kernel takes it, whoever reads it. A larger one goes in pieces of it.
+# Bytes. An answer up to this size is sent at once: the kernel's buffer takes it. A larger one is sent in pieces of it.
 PIECE = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes and seconds: see docs/proxy.md for what each is for."""
+    """The limits, in bytes and seconds; docs/proxy.md explains each."""
 
     threads: int
     body_bytes: int
@@ -40,12 +40,12 @@ class Limits:
     stream_seconds: float
 
     def body_of(self, path: str) -> int:
-        """Return the largest body, in bytes, that a path takes."""
+        """Return the largest body, in bytes, that a path accepts."""
         return self.body_bytes if webhook.slug_of(path) is None else self.stripe_body_bytes
 
 
 def configured() -> Limits:
-    """Return what the settings say. There is room for one body of the largest size in any case."""
+    """Return the limits from the settings. The budget has space for at least one body of the largest size."""
     largest = max(settings.MAX_BODY_BYTES, settings.STRIPE_MAX_BODY_BYTES)
     return Limits(
         threads=settings.WEB_THREADS,
@@ -53,7 +53,7 @@ def configured() -> Limits:
         stripe_body_bytes=settings.STRIPE_MAX_BODY_BYTES,
         body_seconds=settings.WEB_BODY_SECONDS,
         body_idle_seconds=settings.WEB_BODY_IDLE_SECONDS,
-        buffered_bytes=max(int(BODIES_SHARE * settings.WEB_BUFFERED_BYTES), largest + 2 * BLOCK + AROUND),
+        buffered_bytes=max(int(BODIES_SHARE * settings.WEB_BUFFERED_BYTES), largest + 2 * BLOCK + CONNECTION_BYTES),
         queue_length=settings.WEB_QUEUE_LENGTH,
         queue_seconds=settings.WEB_QUEUE_SECONDS,
         send_seconds=settings.WEB_SEND_SECONDS,

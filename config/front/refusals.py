@@ -1,4 +1,4 @@
-"""What the front door refuses, how it answers that, and how often it did."""
+"""Refusals of the front end: reasons, answers and counts."""
 
 from dataclasses import dataclass
 
@@ -14,14 +14,14 @@ REFUSED = Counter("backstop_http_refused_total", "Requests that were refused or 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A reason, and the answer to it; 0 where nobody is there to be answered."""
+    """A reason and its answer. Status 0: there is no client to answer."""
 
     reason: str
     status: int
     detail: str
     code: str = ""
     retry_after: int = 0
-    # Whether its sender may still be sending, and reads no answer before it has sent all.
+    # Whether the sender may still be sending, and reads the answer only after it has sent everything.
     drains: bool = False
 
 
@@ -35,16 +35,16 @@ class Refused(Exception):
 
 
 TOO_LARGE = Refusal("too_large", 413, "The body is too large.", "too_large", drains=True)
-BODY_IDLE = Refusal("body_idle", 408, "The body stopped coming: nothing came for too long.", "timeout")
-BODY_SLOW = Refusal("body_slow", 408, "The body came too slowly.", "timeout", drains=True)
-BODY_BROKEN = Refusal("body_broken", 400, "The body broke off.", "invalid")
+BODY_IDLE = Refusal("body_idle", 408, "The body stopped arriving.", "timeout")
+BODY_SLOW = Refusal("body_slow", 408, "The body arrived too slowly.", "timeout", drains=True)
+BODY_BROKEN = Refusal("body_broken", 400, "The body is incomplete.", "invalid")
 BUDGET_SPENT = Refusal(
-    "buffer_full", 503, "Too many large bodies are on their way: send this one again.", "unavailable", 5, drains=True
+    "buffer_full", 503, "Too many large bodies are being received: send this one again.", "unavailable", 5, drains=True
 )
-QUEUE_FULL = Refusal("queue_full", 503, "Too many requests wait: send this one again.", "unavailable", 2)
-QUEUE_SLOW = Refusal("queue_timeout", 503, "No thread came free in time: send this again.", "unavailable", 2)
+QUEUE_FULL = Refusal("queue_full", 503, "Too many requests are waiting: send this one again.", "unavailable", 2)
+QUEUE_SLOW = Refusal("queue_timeout", 503, "No thread became free in time: send this one again.", "unavailable", 2)
 ENDING = Refusal("ending", 503, "The server is shutting down: send this one again.", "unavailable", 2)
-DUPLICATE = Refusal("duplicate_header", 400, "A header that may come once came twice.", "invalid", drains=True)
+DUPLICATE = Refusal("duplicate_header", 400, "A header that may occur only once is repeated.", "invalid", drains=True)
 GONE = Refusal("client_gone", 0, "")
 SLOW_READER = Refusal("slow_reader", 0, "")
 FAILED = Refusal("failed", 500, "Something went wrong on our side.", "internal")
@@ -61,15 +61,15 @@ def count(refusal: Refusal) -> None:
 
 
 def begin() -> None:
-    """Tell of every reason as 0: else the first time would not be seen to rise."""
+    """Create a series with 0 for every reason."""
+    # Prometheus' `rate` needs a value before the first count.
     with harmless():
         for one in ALL:
             REFUSED.labels(one.reason)
 
 
 def answer(refusal: Refusal, *, path: str, detail: str = "") -> tuple[int, list[tuple[str, str]], bytes]:
-    """Return the answer as status, headers and body: the console's is a page. The connection ends with it where the
-    body was not read."""
+    """Return the answer as status, headers and body: a page for the console, else problem details."""
     headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after else {}
     detail = detail or refusal.detail
     found: HttpResponse

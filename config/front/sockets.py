@@ -1,4 +1,4 @@
-"""What the server does not set on its sockets: it has no limit for a client that reads nothing."""
+"""Socket options and actions that the server does not offer: it has no limit for a client that reads nothing."""
 
 import fcntl
 import logging
@@ -14,15 +14,16 @@ from pathlib import Path
 
 from django.conf import settings
 
+# The server does not expose its sockets, so they are found among this process's open descriptors.
 DESCRIPTORS = Path("/proc/self/fd")
-# The descriptors that a process needs beside its connections: its own, and a thread's for the database and files.
+# Descriptors that a process needs besides its connections: its own, and per thread for the database and files.
 OTHERS, PER_THREAD = 64, 4
 
 logger = logging.getLogger(__name__)
 
 
 def allow_connections() -> None:
-    """Let this process have as many descriptors as it may: each connection takes one. Warn where they are too few."""
+    """Raise this process's limit of open files to the hard limit, and log a warning if that is too few."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -31,10 +32,8 @@ def allow_connections() -> None:
 
 
 def connections() -> int:
-    """Return how many connections a process takes: `WEB_MAX_CONNECTIONS`, or as many as it has descriptors for.
-
-    A server that has none left does not wait: it tries to accept over and over.
-    """
+    """Return how many connections a process accepts: `WEB_MAX_CONNECTIONS`, or fewer if descriptors are too few."""
+    # A server without free descriptors does not wait: it calls accept in a loop, which takes a whole CPU.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
         return settings.WEB_MAX_CONNECTIONS
@@ -42,7 +41,7 @@ def connections() -> int:
 
 
 def shortage() -> str | None:
-    """Say that descriptors are too few for `WEB_MAX_CONNECTIONS`, if they are."""
+    """Return a warning if descriptors are too few for `WEB_MAX_CONNECTIONS`, else `None`."""
     allowed, wanted = connections(), settings.WEB_MAX_CONNECTIONS
     if allowed == wanted:
         return None
@@ -52,11 +51,9 @@ def shortage() -> str | None:
 
 
 def limit_unread(seconds: float) -> None:
-    """Have the kernel end connections whose client has taken nothing of what was sent to it for so long.
-
-    New connections inherit it from the socket that listens. It bounds what no program sees: bytes that are written, in
-    the kernel's buffer.
-    """
+    """Have the kernel end connections whose client has acknowledged nothing for `seconds` (`TCP_USER_TIMEOUT`)."""
+    # Bytes in the kernel's buffer are out of the server's sight. New connections inherit the option from the listening
+    # socket.
     if not hasattr(socket, "TCP_USER_TIMEOUT"):
         return
     for one in _sockets():
@@ -65,8 +62,8 @@ def limit_unread(seconds: float) -> None:
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
 
 
-def cut(*, client: tuple[str, str], port: int) -> None:
-    """End the connection of a client to our `port`, whatever the server still wants to write to it."""
+def shut(*, client: tuple[str, str], port: int) -> None:
+    """Shut down the connection of a client to our `port`, even if the server still writes to it."""
     wanted = (client[0], int(client[1]))
     for one in _sockets():
         with suppress(OSError), one:
@@ -78,7 +75,7 @@ def cut(*, client: tuple[str, str], port: int) -> None:
 
 
 def ports() -> set[int]:
-    """Return the ports at which this process listens."""
+    """Return the ports on which this process listens."""
     found = set()
     for one in _sockets():
         with suppress(OSError), one:
@@ -87,8 +84,8 @@ def ports() -> set[int]:
     return found
 
 
-def quiet(*, ports: set[int]) -> set[tuple[str, int]]:
-    """Return the clients at `ports` that have taken all that was written to them."""
+def idle_clients(*, ports: set[int]) -> set[tuple[str, int]]:
+    """Return the clients of `ports` that have acknowledged everything that was written to them."""
     found = set()
     for client, one in _clients(ports):
         with suppress(OSError):
@@ -98,7 +95,7 @@ def quiet(*, ports: set[int]) -> set[tuple[str, int]]:
 
 
 def stop_reading(clients: set[tuple[str, int]], *, ports: set[int]) -> None:
-    """Read no more of what these clients send to `ports`."""
+    """Shut down reading on these clients' connections to `ports`."""
     for client, one in _clients(ports):
         if client in clients:
             with suppress(OSError):
@@ -113,13 +110,13 @@ def _clients(ports: set[int]) -> Iterator[tuple[tuple[str, int], socket.socket]]
 
 
 def _unsent(one: socket.socket) -> int:
-    """Return how many bytes the kernel still has to send, or to have acknowledged."""
+    """Return how many bytes are unsent or unacknowledged (TIOCOUTQ, tcp(7))."""
     count = struct.pack("i", 0)
     return int(struct.unpack("i", fcntl.ioctl(one, termios.TIOCOUTQ, count))[0])
 
 
 def _sockets() -> Iterator[socket.socket]:
-    """Yield this process's sockets, each with a descriptor of its own, so that closing it closes nothing else."""
+    """Yield this process's sockets. Each has a duplicated descriptor, so that closing it closes nothing else."""
     try:
         open_now = list(DESCRIPTORS.iterdir())
     except OSError:

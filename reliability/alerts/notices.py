@@ -179,7 +179,7 @@ def _claim(notice_id: UUID | None, now: datetime, failing: Sequence[str] = ()) -
         row = cursor.fetchone()
         if row is None:
             return None
-        queue.notify(notice_id=row[0], at=until, stands_by=True)
+        queue.notify(notice_id=row[0], at=until, is_fallback=True)
         return AlertNotice.objects.get(pk=row[0])
 
 

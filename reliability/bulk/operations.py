@@ -117,7 +117,7 @@ def go_on(*, operation_id: UUID, actor: Actor, now: datetime) -> Operation:
     def change(operation: Operation) -> None:
         _need(operation, OperationState.PAUSED)
         operation.state, operation.next_at = OperationState.RUNNING, now
-        queue.work_on(operation_id=operation.pk, at=now)
+        queue.plan_operation_step(operation_id=operation.pk, at=now)
 
     return _control(operation_id, actor, now, "resume_operation", change)
 
@@ -129,7 +129,7 @@ def cancel(*, operation_id: UUID, actor: Actor, now: datetime) -> Operation:
         _need(operation, *OPEN)
         operation.state, operation.finished_at, operation.next_at = OperationState.CANCELLED, now, now
         operation.note = f"Cancelled by {actor.name}."
-        queue.work_on(operation_id=operation.pk, at=now)
+        queue.plan_operation_step(operation_id=operation.pk, at=now)
 
     return _control(operation_id, actor, now, "cancel_operation", change)
 
@@ -144,7 +144,7 @@ def set_rate(*, operation_id: UUID, rate_per_second: float, actor: Actor, now: d
         operation.rate_per_second = rate_per_second
         if operation.next_at is not None and operation.next_at > soon:
             operation.next_at = soon
-            queue.work_on(operation_id=operation.pk, at=soon)
+            queue.plan_operation_step(operation_id=operation.pk, at=soon)
 
     return _control(operation_id, actor, now, "set_operation_rate", change, rate_per_second=rate_per_second)
 
@@ -166,7 +166,7 @@ def _start(pk: UUID, values: dict[str, Any], actor: Actor, now: datetime, *, act
             audit.record(
                 actor=actor, action=action, now=now, target=operation, count=operation.matched, details=details
             )
-            queue.work_on(operation_id=operation.pk, at=now)
+            queue.plan_operation_step(operation_id=operation.pk, at=now)
     return operation
 
 

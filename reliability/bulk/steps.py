@@ -53,28 +53,28 @@ def step(*, operation_id: UUID, now: datetime) -> datetime | None:
     except DatabaseError as error:
         if not lock_waits.is_conflict(error):
             raise
-    later = now + lock_waits.PUT_OFF
-    queue.work_on(operation_id=operation_id, at=later)
+    later = now + lock_waits.CONFLICT_RETRY_DELAY
+    queue.plan_operation_step(operation_id=operation_id, at=later)
     return later
 
 
 def _step(*, operation_id: UUID, now: datetime) -> datetime | None:
-    with lock_waits.bounded():
+    with lock_waits.transaction_with_lock_timeout():
         # Whoever waited for another's step would keep a thread from the other operations meanwhile.
         own = Operation.objects.select_for_update(no_key=True, skip_locked=True).filter(pk=operation_id)
         operation = own.first()
         if operation is None and Operation.objects.filter(pk=operation_id).exists():
-            queue.stand_by(operation_id=operation_id, at=now)
+            queue.plan_operation_fallback(operation_id=operation_id, at=now)
             return None
         if operation is None or (operation.next_at is None and operation.state != OperationState.RUNNING):
             return None
         if operation.next_at is not None and operation.next_at > now:
-            queue.stand_by(operation_id=operation_id, at=operation.next_at)
+            queue.plan_operation_fallback(operation_id=operation_id, at=operation.next_at)
             return operation.next_at
         waits = _take_on(operation, now)
         operation.save()
         if operation.next_at is not None and not waits:
-            queue.work_on(operation_id=operation_id, at=operation.next_at)
+            queue.plan_operation_step(operation_id=operation_id, at=operation.next_at)
     return settle_down(operation_id=operation_id, now=now) if waits else operation.next_at
 
 
@@ -83,16 +83,16 @@ def settle_down(*, operation_id: UUID, now: datetime) -> datetime | None:
 
     The full lock of the row waits for the ends that are just being written, and keeps others out.
     """
-    with lock_waits.bounded():
-        # Only the full lock conflicts with the key share of `backstop_count_operation_result`.
+    with lock_waits.transaction_with_lock_timeout():
+        # The full lock: only that waits for the key share of those who are just writing an end (`backstop_count_operation_result`).
         operation = Operation.objects.select_for_update().get(pk=operation_id)
         if operation.state != OperationState.RUNNING:
             return None
-        waits = policy.following(progress=progress_of(operation), rules=rules_of(operation)).step is Step.WAIT
+        waits = policy.next_step(progress=progress_of(operation), rules=rules_of(operation)).step is Step.WAIT
         operation.next_at = None if waits else now
         operation.save(update_fields=["next_at"])
         if not waits:
-            queue.work_on(operation_id=operation_id, at=now)
+            queue.plan_operation_step(operation_id=operation_id, at=now)
     return operation.next_at
 
 
@@ -121,14 +121,14 @@ def _take_on(operation: Operation, now: datetime) -> bool:
     if operation.state != OperationState.RUNNING:
         operation.next_at = None
         return False
-    verdict = policy.following(progress=progress_of(operation), rules=rules_of(operation))
+    verdict = policy.next_step(progress=progress_of(operation), rules=rules_of(operation))
     if verdict.step in (Step.GO, Step.CANARY):
         ids = _next_ids(operation, 1 if verdict.step is Step.CANARY else _share(operation))
         if ids:
             _work(operation, ids, now, canary=verdict.step is Step.CANARY)
             return False
         _exhaust(operation)
-        verdict = policy.following(progress=progress_of(operation), rules=rules_of(operation))
+        verdict = policy.next_step(progress=progress_of(operation), rules=rules_of(operation))
     if verdict.step is Step.WAIT:
         return True
     _end(operation, verdict, now)

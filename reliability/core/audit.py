@@ -1,4 +1,4 @@
-"""The audit log: every operator's action, by console, API or command."""
+"""The audit log: one entry for each action of an operator, from the console, the API or a command."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +11,7 @@ from reliability.models import AuditEntry
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts, and why."""
+    """The person or API key that acts, and the reason given."""
 
     name: str
     reason: str = ""
@@ -26,7 +26,11 @@ def record(
     count: int = 1,
     details: dict[str, Any] | None = None,
 ) -> AuditEntry:
-    """Write an entry, in the transaction of the action itself."""
+    """Write an entry and return it. Call it in the transaction of the action itself.
+
+    `count` is how many rows the action changed, `details` is JSON without payloads and secrets.
+    """
+    # One transaction, so that no action can commit without its entry, and no entry without its action.
     return AuditEntry.objects.create(
         at=now,
         actor=actor.name,

@@ -1,4 +1,4 @@
-"""What the JSON files of workflows and of cron jobs have in common."""
+"""Shared parts of the importers of JSON files: of workflows and of cron jobs."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ Errors = dict[str, list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What became of one document: `created`, `updated` or `unchanged`."""
+    """The result of importing one document: `created`, `updated` or `unchanged`."""
 
     slug: str
     result: str
@@ -32,7 +32,7 @@ def parse(text: str) -> list[dict[str, Any]]:
         document = strict_json.load(text)
         found = document if isinstance(document, list) else [document]
         if not all(isinstance(one, dict) for one in found):
-            raise InvalidInput("Such a file is a JSON object, or a list of them.")
+            raise InvalidInput("The file must be a JSON object, or a list of objects.")
         for one in strict_json.items(text) if isinstance(document, list) else [text]:
             strict_json.members(one)
     except InvalidInput as error:
@@ -43,32 +43,36 @@ def parse(text: str) -> list[dict[str, Any]]:
 def load_one(
     load: "Callable[..., list[Imported]]", *, document: Mapping[str, Any], actor: Actor, now: datetime
 ) -> Imported:
-    """Bring one row in line with one document. Raises `InvalidInput`, its errors named as the document's own."""
+    """Import one document. Raises `InvalidInput` with its errors under the document's own names, and `Conflict`."""
     try:
         (done,) = load(documents=[document], actor=actor, now=now)
     except IntegrityError:
-        raise Conflict("Somebody else made it at the same moment. Nothing was changed: look again.") from None
+        raise Conflict(
+            "Another request created it at the same moment. Nothing was changed: reload and try again."
+        ) from None
     except InvalidInput as refusal:
         errors = {name.partition(".")[2] or "non_field_errors": said for name, said in refusal.errors.items()}
         raise InvalidInput(errors=errors) from None
     return done
 
 
-def lock(rows: "models.QuerySet[Any]", slugs: Iterable[str]) -> None:
-    """Lock the rows of these slugs, in that order (`core.lock_order`), whatever the order of the documents."""
+def lock_rows(rows: "models.QuerySet[Any]", slugs: Iterable[str]) -> None:
+    """Lock the rows with these slugs, in the order of slugs (`core.lock_order`)."""
+    # The order of the documents is the sender's: two imports that name the same rows in another order would deadlock.
+    # Collation "C" compares by code point, as every other place that locks by text does.
     list(rows.filter(slug__in=set(slugs)).order_by(Collate("slug", "C")).select_for_update(no_key=True))
 
 
-def refuse_twins(done: Sequence[Imported], errors: Errors) -> None:
-    """Note an error for each document whose slug another before it had."""
+def refuse_duplicates(done: Sequence[Imported], errors: Errors) -> None:
+    """Add an error for each document whose slug an earlier one already has."""
     slugs = [one.slug for one in done]
     for i, slug in enumerate(slugs):
         if slug in slugs[:i]:
-            errors[f"{i}.slug"] = [f"'{slug}' is there twice."]
+            errors[f"{i}.slug"] = [f"The slug '{slug}' is used twice."]
 
 
 def save(row: models.Model, errors: Errors, *, prefix: str, exclude: Sequence[str] = ()) -> bool:
-    """Save a row that makes sense; note what does not, and return whether it did."""
+    """Validate and save a row; return whether it was valid. What is not valid is added to `errors` under `prefix`."""
     try:
         row.full_clean(exclude=exclude)
     except ValidationError as error:
@@ -79,8 +83,9 @@ def save(row: models.Model, errors: Errors, *, prefix: str, exclude: Sequence[st
     return True
 
 
-def mistyped(value: Any, wanted: tuple[tuple[type, ...], str]) -> str:
-    """Return what is wrong with a value that should be of one of some types; nothing where it is."""
+def type_error(value: Any, wanted: tuple[tuple[type, ...], str]) -> str:
+    """Return an error text if a value is of none of the wanted types, else an empty string."""
     kinds, name = wanted
+    # A bool is an int to Python, but `true` is no number to whoever wrote the file.
     sound = bool in kinds if isinstance(value, bool) else isinstance(value, kinds)
     return "" if sound else f"{json.dumps(value)[:80]} is not {name}."

@@ -1,4 +1,4 @@
-"""The secrets that Backstop itself knows, which must be in nothing that it stores of what others say."""
+"""The secrets that Backstop knows itself: they are removed from replies and error texts before those are stored."""
 
 import base64
 import os
@@ -24,7 +24,7 @@ SECRETS = f"SELECT auth_value, signing_secret {HAS_SECRET}"
 
 
 class Authenticated(Protocol):
-    """What goes out with a request: a workflow, or a delivery that was claimed."""
+    """The secrets that a request carries: those of a workflow, or of a claimed delivery."""
 
     @property
     def authentication(self) -> Mapping[str, str]: ...
@@ -35,64 +35,64 @@ class Authenticated(Protocol):
 
 
 def redactor_of(claim: Authenticated) -> Redactor:
-    """Return what hides the secrets that went out with an attempt, and those of the environment."""
-    return _redactor((*claim.authentication.values(), claim.signing_secret), claim.url, _of_settings())
+    """Return the redactor for an attempt: its own secrets and those of the environment."""
+    return _redactor((*claim.authentication.values(), claim.signing_secret), claim.url, _setting_secrets())
 
 
 def redactor(workflow: Workflow | None = None) -> Redactor:
-    """Return what hides the secrets of the environment, and of `workflow`."""
+    """Return the redactor for the secrets of the environment and of `workflow`, if given."""
     if workflow is None:
-        return _redactor((), "", _of_settings())
+        return _redactor((), "", _setting_secrets())
     secrets = (*workflow.authentication.values(), workflow.signing_secret)
-    return _redactor(secrets, workflow.url, _of_settings())
+    return _redactor(secrets, workflow.url, _setting_secrets())
 
 
 def redactor_of_all() -> Redactor:
-    """Return what hides the secrets of the environment and of every workflow, for what may come from any of them.
+    """Return the redactor for the secrets of the environment and of every workflow.
 
-    It is kept until one of them changes, which one statement tells without reading them.
+    For text that may come from any workflow. It is cached until a secret changes; one statement compares hashes, so the
+    secrets themselves are not read and decrypted each time.
     """
     with connection.cursor() as cursor:
         cursor.execute(VERSION)
         version = cursor.fetchone()
     named = tuple(sorted(value for name, value in os.environ.items() if name.startswith(AUTHENTICATION)))
     keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
-    return _of_all(version, (named, keys), settings.N8N_WEBHOOK_URL, _of_settings())
+    return _redactor_of_all(version, (named, keys), settings.N8N_WEBHOOK_URL, _setting_secrets())
 
 
 @lru_cache(maxsize=1)
-def _of_all(_version: Any, environment: Any, url: str, common: tuple[str, ...]) -> Redactor:
-    """Read every workflow's secrets. One that no key decrypts goes out with no attempt, and is passed over.
-
-    The version was read before: what changed since is read here, and leads to another version the next time. An old
-    version does not come again, since no two encrypted texts are the same.
-    """
+def _redactor_of_all(_version: Any, environment: Any, url: str, common: tuple[str, ...]) -> Redactor:
+    """Read every workflow's secrets. One that no key decrypts is never sent, so it is left out."""
+    # The version is read before the secrets. A secret that changes in between is read here already, and leads to
+    # another version at the next call; the other order could cache old secrets under a new version. An old version
+    # never comes back, since no two encrypted texts are equal.
     with connection.cursor() as cursor:
         cursor.execute(SECRETS)
         kept = {decrypted(value) or "" for row in cursor.fetchall() for value in row if value}
-    return Redactor([*kept, *environment[0], *_common(url, common)])
+    return Redactor([*kept, *environment[0], *_with_proxy_passwords(url, common)])
 
 
-def _of_settings() -> tuple[str, ...]:
+def _setting_secrets() -> tuple[str, ...]:
     named = [str(getattr(settings, name, "") or "") for name in SETTINGS]
     return (*named, *settings.STRIPE_WEBHOOK_SECRETS)
 
 
 @lru_cache(maxsize=512)
 def _redactor(own: tuple[str, ...], url: str, common: tuple[str, ...]) -> Redactor:
-    return Redactor([one for one in (*own, *_common(url, common)) if one])
+    return Redactor([one for one in (*own, *_with_proxy_passwords(url, common)) if one])
 
 
-def _common(url: str, common: tuple[str, ...]) -> list[str]:
-    """Return the secrets of the environment."""
+def _with_proxy_passwords(url: str, common: tuple[str, ...]) -> list[str]:
+    """Return `common` with the passwords in `url` and in the addresses of proxies."""
     found = [one for one in common if one]
     for address in (url, *(os.environ.get(name, "") for name in ADDRESSES)):
-        found += _of_address(address)
+        found += _address_secrets(address)
     return found
 
 
-def _of_address(address: str) -> list[str]:
-    """Return the password in an address, and what Basic makes of it."""
+def _address_secrets(address: str) -> list[str]:
+    """Return the password in an address, and the header value that Basic authentication makes of it."""
     try:
         parts = urlsplit(address)
     except ValueError:

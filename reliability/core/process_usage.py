@@ -1,4 +1,4 @@
-"""What processes of this host use, as the kernel tells it; without /proc only this process's own."""
+"""Memory and CPU time of this host's processes, read from /proc; without /proc, of this process only."""
 
 import os
 import resource
@@ -10,10 +10,10 @@ from pathlib import Path
 PROC = Path("/proc")
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 _PAGE = resource.getpagesize()
-# Of a process that has ended and is not collected yet.
-GONE = ("Z", "X")
-# By which a worker is known.
-NAME = f"{socket.gethostname()}:{os.getpid()}"
+# States of a process that has ended but was not waited for: a zombie still has an entry in /proc.
+ENDED_STATES = ("Z", "X")
+# The name of this process in attempts, logs and metrics.
+PROCESS_NAME = f"{socket.gethostname()}:{os.getpid()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,26 +26,28 @@ class Usage:
 
 
 def of(*, pid: int) -> Usage | None:
-    """Return what a process uses; `None` where there is no such process, or nobody who tells."""
+    """Return what a process uses; `None` if there is no such process, or no way to read it."""
     try:
-        # The command's name may hold anything, and ends with the last parenthesis.
+        # The second field is the command's name in parentheses. It may contain spaces and parentheses itself, so the
+        # fields are counted from the last closing one (proc(5)).
         fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
         pages = int((PROC / str(pid) / "statm").read_text().split()[1])
     except (OSError, IndexError, ValueError):
         return own() if pid == os.getpid() and not PROC.is_dir() else None
-    if fields[0] in GONE:
+    if fields[0] in ENDED_STATES:
         return None
     return Usage(pages * _PAGE, (int(fields[11]) + int(fields[12])) / _TICKS, int(fields[19]) / _TICKS)
 
 
 def own() -> Usage:
-    """Return what this process uses; where the kernel keeps only the peak of its memory, that."""
+    """Return what this process uses; without /proc, its peak memory instead of its current one."""
     found = of(pid=os.getpid()) if PROC.is_dir() else None
     if found is not None:
         return found
-    told = resource.getrusage(resource.RUSAGE_SELF)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    # `ru_maxrss` is in bytes on macOS, in kilobytes elsewhere (getrusage(2)).
     unit = 1 if sys.platform == "darwin" else 1024
-    return Usage(told.ru_maxrss * unit, told.ru_utime + told.ru_stime)
+    return Usage(usage.ru_maxrss * unit, usage.ru_utime + usage.ru_stime)
 
 
 def began_at(*, usage: Usage) -> float:

@@ -1,8 +1,9 @@
-"""Where work comes from: the id of the request that asked for it, and its place in a trace.
+"""The context of a request: its id, and its place in a distributed trace.
 
-Whoever takes a request in says so by `within`; whatever is made or logged meanwhile carries it. An id of the
-caller's own counts if it is short and harmless; else the request gets one of ours, a UUID of version 7. A request of
-ours that makes one delivery lends that delivery its id, so that nothing more has to be kept to find one by the other.
+The entry point of a request opens it with `within`; everything that is created or logged meanwhile carries the id. A
+caller's own id is used if it is short and has safe characters only; else the request gets a UUID of version 7. A
+request with a generated id that makes one delivery gives that id to the delivery, so that the delivery needs no second
+column value to be found by it.
 """
 
 import re
@@ -22,23 +23,23 @@ TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-
 
 @dataclass(slots=True)
 class RequestContext:
-    """A request: its id, whether the caller gave that, and the trace it belongs to, if any."""
+    """A request: its id, the W3C `traceparent` of its trace (or empty), and the generated id, if it has one."""
 
     request_id: str
     traceparent: str = ""
-    own: UUID | None = None  # our own id, until a delivery has taken it
+    own: UUID | None = None  # the generated id, until a delivery has taken it
 
 
-_current: ContextVar[RequestContext | None] = ContextVar("origin", default=None)
+_current: ContextVar[RequestContext | None] = ContextVar("request_context", default=None)
 
 
 def current() -> RequestContext | None:
-    """Return the request that is being answered, if one is."""
+    """Return the current request's context, or `None` outside a request."""
     return _current.get()
 
 
 def take_own_id() -> UUID | None:
-    """Return the request's own id for a delivery, once; `None` where it is the caller's, or was taken."""
+    """Return the generated id for a delivery, once; `None` if the caller gave the id, or it was taken already."""
     found = _current.get()
     if found is None:
         return None
@@ -47,26 +48,26 @@ def take_own_id() -> UUID | None:
 
 
 def return_own_id(own: UUID | None) -> None:
-    """Undo `take`, where no delivery was made."""
+    """Undo `take_own_id` where no delivery was made."""
     found = _current.get()
     if found is not None:
         found.own = own
 
 
 def request_id() -> str:
-    """Return the id of what is being worked on; empty where there is none."""
+    """Return the current request's id; empty outside a request."""
     found = _current.get()
     return found.request_id if found else ""
 
 
-def kept() -> tuple[str, str]:
-    """Return the id and the trace that are written down with what is made now; empty where there is none."""
+def stored_ids() -> tuple[str, str]:
+    """Return the id and the `traceparent` to store with rows that are made now; empty outside a request."""
     found = _current.get()
     return (found.request_id, found.traceparent) if found else ("", "")
 
 
-def read(*, given: str | None, traceparent: str | None) -> RequestContext:
-    """Return the origin that a request's headers name; what they hold is checked."""
+def from_headers(*, given: str | None, traceparent: str | None) -> RequestContext:
+    """Return the context for a request's headers `X-Request-Id` and `traceparent`. Invalid values are ignored."""
     trace = traceparent if traceparent and TRACEPARENT.fullmatch(traceparent) else ""
     if given and ID.fullmatch(given):
         return RequestContext(given, trace)
@@ -74,8 +75,8 @@ def read(*, given: str | None, traceparent: str | None) -> RequestContext:
     return RequestContext(str(own), trace, own)
 
 
-def rename(given: str) -> None:
-    """Let the request be known by the id that its body names, where its headers named none."""
+def use_body_id(given: str) -> None:
+    """Use an id from the request's body, if its headers gave none."""
     found = _current.get()
     if found and found.own and ID.fullmatch(given):
         found.request_id, found.own = given, None
@@ -83,7 +84,7 @@ def rename(given: str) -> None:
 
 @contextmanager
 def within(origin: RequestContext) -> Iterator[RequestContext]:
-    """Let what happens meanwhile, in this thread, come from `origin`."""
+    """Make `origin` the current context for the block, in this thread or task."""
     token = _current.set(origin)
     try:
         yield origin

@@ -1,4 +1,4 @@
-"""One wide line for each attempt: which, how, and what then; never what was sent or answered."""
+"""One log line with all fields for each attempt; never with what was sent or answered."""
 
 import logging
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ logger = logging.getLogger("reliability.attempt")
 
 
 @dataclass(frozen=True, slots=True)
-class Lapse:
-    """A lease that ran out: a worker died while sending, or a report never came."""
+class ExpiredLease:
+    """An expired lease: a worker died while sending, or (`awaiting`) the workflow's report never came."""
 
     delivery_id: UUID
     number: int
@@ -23,8 +23,8 @@ class Lapse:
     request_id: str
 
 
-def came_back(*, sent: Sent, then: str, worker: str) -> None:
-    """Write down an attempt that has come back; `then` is what becomes of its delivery."""
+def log_attempt(*, sent: Sent, then: str, worker: str) -> None:
+    """Log a finished attempt; `then` is what happens to its delivery."""
     claim = sent.claim
     logger.info(
         "attempt",
@@ -45,15 +45,15 @@ def came_back(*, sent: Sent, then: str, worker: str) -> None:
     )
 
 
-def lapsed(*, lane_id: int, lapse: Lapse, result: str, verdict: Settlement) -> None:
-    """Write down an attempt whose worker went away, or of which no report came in time."""
+def log_expired_lease(*, lane_id: int, lease: ExpiredLease, result: str, verdict: Settlement) -> None:
+    """Log an attempt whose worker died, or whose report did not come in time."""
     logger.warning(
         "attempt",
         extra={
-            "delivery": str(lapse.delivery_id),
-            "request_id": lapse.request_id,
+            "delivery": str(lease.delivery_id),
+            "request_id": lease.request_id,
             "lane": lane_id,
-            "attempt": lapse.number,
+            "attempt": lease.number,
             "result": result,
             "code": verdict.code,
             "then": str(verdict.step),

@@ -1,4 +1,4 @@
-"""Writes a request to n8n as a command of curl, for whoever wants to repeat it by hand. Secrets stay out of it."""
+"""Writes a request to n8n as a curl command, for repeating it by hand. Secrets are replaced by placeholders."""
 
 import shlex
 
@@ -7,16 +7,19 @@ from reliability.transport.client import USER_AGENT
 
 SECRET, SIGNATURE, TIME = "<SECRET>", "v1,<SIGNATURE>", "<SECONDS SINCE 1970>"  # placeholders
 FILE = "payload.json"
+# Characters. A longer payload does not fit into a command line that can still be read and pasted.
 INLINE = 32 * 1024
 
 
 def command(*, letter: DeadLetter, last: Delivery | None, payload: str | None) -> str:
-    """Return the last request for a dead letter, or the one that a replay would send where none went out.
+    """Return the last request for a dead letter, or the one that a replay would send.
 
-    `payload` is the whole JSON text; without it, because it is longer than `INLINE`, the command reads the file `FILE`.
+    `payload` is the whole JSON text; if it is `None` (longer than `INLINE`), the command reads the file `FILE`.
     """
     workflow = letter.lane.workflow
-    headers = {"Content-Type": "application/json", "Accept": "*/*", "User-Agent": USER_AGENT} | _ours(letter, last)
+    headers = {"Content-Type": "application/json", "Accept": "*/*", "User-Agent": USER_AGENT} | _backstop_headers(
+        letter, last
+    )
     headers |= dict.fromkeys(workflow.authentication, SECRET)
     if workflow.signing_secret:
         name = headers["X-Backstop-Delivery"]
@@ -27,7 +30,7 @@ def command(*, letter: DeadLetter, last: Delivery | None, payload: str | None) -
     return " \\\n  ".join(lines)
 
 
-def _ours(letter: DeadLetter, last: Delivery | None) -> dict[str, str]:
+def _backstop_headers(letter: DeadLetter, last: Delivery | None) -> dict[str, str]:
     headers = {
         "Idempotency-Key": last.idempotency_key if last else str(letter.pk),
         "X-Backstop-Delivery": str(last.pk) if last else "<DELIVERY>",

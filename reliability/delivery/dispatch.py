@@ -1,10 +1,10 @@
-"""One look at a lane: settle what came back, take back what was lost, claim what is due under every limit.
+"""One check of a lane: settle finished attempts, settle expired leases, claim what is due under every limit.
 
-Each function is one short transaction under the lane's lock (`FOR NO KEY UPDATE`, which arrivals pass). No
-transaction is open while a request is on its way.
+Each function is one short transaction under the lane's lock (`core.lock_order`). No transaction is open while a request
+is being sent.
 
-One thread works for all lanes, so it waits for no lock of one lane beyond its `Patience`; `LaneLocked`, or a
-`DatabaseError` of which `lock_waits.is_conflict` is true, then says that nothing was changed.
+One thread works for all lanes, so it never waits for a lock of one lane longer than its `LockTimeout`. `LaneLocked`, or
+a `DatabaseError` for which `lock_waits.is_conflict` is true, means that nothing was changed.
 """
 
 import enum
@@ -21,7 +21,7 @@ from reliability import queue
 from reliability.core import clock, lock_waits
 from reliability.lanes import breaker_reports, breakers, local_faults
 from reliability.lanes.admission import Admitted, admit
-from reliability.lanes.lane_lock import BRIEF, PATIENT, LockedLane, Patience, lock_lane
+from reliability.lanes.lane_lock import SKIP_LOCKED, WAIT_BRIEFLY, LockedLane, LockTimeout, lock_lane
 from reliability.lanes.lane_snapshot import LaneSnapshot, take_snapshot
 from reliability.lanes.messages import Claim, Sent
 from reliability.models import Breaker, Lane, LanePolicy
@@ -29,18 +29,22 @@ from reliability.policies import rate
 
 from . import correlation, lane_expiry, settle
 
+# Added to the time of a request and of its body: for waiting in the pool and for settling.
 LEASE_MARGIN = timedelta(seconds=10)
-# What a lease has left when the last request that it allows is over.
+# What is left of a lease, at least, when the last request that it allows has ended.
 SETTLE_MARGIN = timedelta(seconds=5)
-ATTENDED = timedelta(seconds=5)
-# When a lease that ran out is looked at again, where a lock keeps it from being taken back.
+# For how long a dispatcher promises to check a busy lane by itself, so that arrivals write no wake-ups.
+ATTENDED_FOR = timedelta(seconds=5)
+# When an expired lease is tried again if a lock kept it from being settled.
 BLOCKED_WAIT = timedelta(seconds=1)
 
+# SKIP LOCKED: a delivery that an operator is cancelling does not hold up the others. The deliveries come after their
+# lane in the lock order. `reported` belongs to the attempt before.
 CLAIM = """
 WITH due AS (
     SELECT id FROM reliability_delivery WHERE lane_id = %(lane)s AND state = 'pending' AND due_at <= %(now)s
         AND waits_for IS NULL AND (expires_at IS NULL OR expires_at > %(now)s)
-    ORDER BY due_at LIMIT %(room)s FOR NO KEY UPDATE SKIP LOCKED
+    ORDER BY due_at LIMIT %(available)s FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE reliability_delivery AS d SET
     state = 'sending', attempt_count = d.attempt_count + 1, sent_at = %(now)s,
@@ -53,22 +57,25 @@ RETURNING d.id, d.attempt_count, d.retries_used, d.payload, d.idempotency_key, d
 
 @dataclass(frozen=True, slots=True)
 class DispatchResult:
-    """What one look brought. `full`: the lane is at its concurrency limit.
+    """The result of one check. `full`: the lane is at its concurrency limit.
 
-    `blocked`: a lock kept something from being taken back. `untold`: of these the instance's breaker is to be told yet.
+    `fallback_at`: when a wake-up will check the lane if this worker dies.
+
+    `blocked`: a lock kept an expired lease or delivery from being settled. `unreported`: attempts that the instance's
+    breaker, locked by another session, has not recorded yet.
     """
 
     claims: tuple[Claim, ...]
     full: bool
-    covered_until: datetime | None
+    fallback_at: datetime | None
     blocked: bool = False
-    untold: Sequence[Sent] = ()
+    unreported: Sequence[Sent] = ()
 
 
 class LaneRelease(enum.Enum):
-    """Whether a lane was left; if not, because something is due, or because its barrier has yet to be passed."""
+    """Whether a lane was released; if not, because something is due, or its barrier could not be passed yet."""
 
-    LEFT = enum.auto()
+    RELEASED = enum.auto()
     DUE = enum.auto()
     BARRIER = enum.auto()
 
@@ -78,144 +85,147 @@ def run(
     lane_id: int,
     sent: Sequence[Sent],
     capacity: int,
-    covered_until: datetime | None = None,
-    promises_look: bool = False,
+    fallback_at: datetime | None = None,
+    attend: bool = False,
     worker: str = "",
-    patience: Patience = PATIENT,
+    lock_timeout: LockTimeout = WAIT_BRIEFLY,
 ) -> DispatchResult:
     """Settle `sent`, then claim up to `capacity` of the lane's due deliveries.
 
-    `covered_until` is when a wake-up is known to look at the lane if this worker dies; the result's is the one
-    known then. With `promises_look`, or at the lane's limit, arrivals need no wake-up for the next seconds: the caller
-    will look again. Raises `LaneLocked` and `Lane.DoesNotExist`.
+    `fallback_at` is when a wake-up will check the lane if this worker dies, as the last check returned it. With
+    `attend`, or at the lane's limit, arrivals need no wake-up for the next seconds, since the caller promises to check
+    the lane again. Raises `LaneLocked` and `Lane.DoesNotExist`.
     """
     with transaction.atomic():
-        held = lock_lane(lane_id=lane_id, patience=patience)
-        lane, policy = held.lane, held.lane.policy
+        locked = lock_lane(lane_id=lane_id, lock_timeout=lock_timeout)
+        lane, policy = locked.lane, locked.lane.policy
         if sent:
-            _settle(held, policy, sent, worker)
-        seen = take_snapshot(lane_id=lane_id)
-        ran_out, blocked = _ran_out(seen), False
-        if ran_out:
-            blocked = not lane_expiry.take_back(lane=lane, policy=policy, now=seen.now)
-            seen = take_snapshot(lane_id=lane_id)
-        # Last: whoever holds the instance's breaker waits for no row of a lane (`reliability.core.lock_order`).
-        shared, untold = _tell_instance(held, sent) if sent else (held.shared, ())
+            _settle(locked, policy, sent, worker)
+        snapshot = take_snapshot(lane_id=lane_id)
+        expired, blocked = _has_expired(snapshot), False
+        if expired:
+            blocked = not lane_expiry.settle_expired(lane=lane, policy=policy, now=snapshot.now)
+            snapshot = take_snapshot(lane_id=lane_id)
+        # After everything else: the instance's breaker is the last row in the lock order (`core.lock_order`).
+        instance, unreported = _report_to_instance(locked, sent) if sent else (locked.instance_breaker, ())
         admitted = Admitted(0)
         if capacity:
-            admitted = admit(lane=lane, policy=policy, seen=seen, capacity=capacity, shared=shared)
-        claims = _claim(lane, policy, admitted, seen) if admitted.room and seen.due else ()
-        in_flight = seen.in_flight + len(claims)
+            admitted = admit(lane=lane, policy=policy, snapshot=snapshot, capacity=capacity, instance_breaker=instance)
+        claims = _claim(lane, policy, admitted, snapshot) if admitted.available and snapshot.first_due else ()
+        in_flight = snapshot.in_flight + len(claims)
         full = in_flight >= policy.concurrency_limit
-        if promises_look or full:
-            _promise_look(lane, seen.now)
+        if attend or full:
+            _attend(lane, snapshot.now)
         if in_flight:
-            covered_until = _cover(lane, policy, seen, covered_until)
-    return DispatchResult(claims, full, covered_until, blocked, untold)
+            fallback_at = _plan_fallback(lane, policy, snapshot, fallback_at)
+    return DispatchResult(claims, full, fallback_at, blocked, unreported)
 
 
 def release_lane(
-    *, lane_id: int, owes_barrier: bool = False, blocked: bool = False, patience: Patience = PATIENT
+    *, lane_id: int, needs_barrier: bool = False, blocked: bool = False, lock_timeout: LockTimeout = WAIT_BRIEFLY
 ) -> LaneRelease:
     """Leave the lane, with a wake-up planned for whatever it waits for.
 
-    Where something is due that may go, nothing was left, and the caller has to look again. Likewise where others may
-    still rely on this worker (`owes_barrier`, or a promise to look by itself): any promise is withdrawn, and the
-    barrier has to be passed before the next look. `blocked`: what ran out was found locked just now. Raises as `run`
-    does.
+    If something is due that may be sent, the lane is not released, and the caller has to check it again. The same if
+    other transactions may still rely on this worker (`needs_barrier`, or a promise to check): the promise is withdrawn,
+    and the barrier has to be passed before the next check. `blocked`: what has expired was locked just now. Raises as
+    `run` does.
     """
     with transaction.atomic():
-        held = lock_lane(lane_id=lane_id, patience=patience)
-        lane = held.lane
+        locked = lock_lane(lane_id=lane_id, lock_timeout=lock_timeout)
+        lane = locked.lane
         if lane.attended_until is not None:
-            # Whoever read the promise holds the advisory lock, shared: so the barrier comes after its withdrawal.
+            # First withdraw the promise, then pass the barrier: a transaction that read the promise holds the advisory
+            # lock (shared) until it has committed. In the other order one could rely on a promise that nobody keeps.
             Lane.objects.filter(pk=lane_id).update(attended_until=None)
-            owes_barrier = True
-        if owes_barrier and not queue.try_barrier(lane_id=lane_id):
+            needs_barrier = True
+        if needs_barrier and not queue.try_barrier(lane_id=lane_id):
             return LaneRelease.BARRIER
-        seen = take_snapshot(lane_id=lane_id)
-        admitted = admit(lane=lane, policy=lane.policy, seen=seen, capacity=1, shared=held.shared)
-        due_now = seen.due is not None and seen.due <= seen.now
-        ran_out = _ran_out(seen)
-        if (due_now and admitted.room) or (ran_out and not blocked):
+        snapshot = take_snapshot(lane_id=lane_id)
+        admitted = admit(
+            lane=lane, policy=lane.policy, snapshot=snapshot, capacity=1, instance_breaker=locked.instance_breaker
+        )
+        due_now = snapshot.first_due is not None and snapshot.first_due <= snapshot.now
+        expired = _has_expired(snapshot)
+        if (due_now and admitted.available) or (expired and not blocked):
             return LaneRelease.DUE
-        blocked_until = admitted.ask_at if due_now else seen.due
-        moments = [at for at in (blocked_until, seen.lease_ends, seen.expires) if at is not None]
+        blocked_until = admitted.ask_at if due_now else snapshot.first_due
+        moments = [at for at in (blocked_until, snapshot.first_lease_end, snapshot.first_expiry) if at is not None]
         if moments:
-            soonest = seen.now + BLOCKED_WAIT if ran_out else min(moments)
+            soonest = snapshot.now + BLOCKED_WAIT if expired else min(moments)
             queue.wake_at(lane_id=lane_id, at=soonest)
-    return LaneRelease.LEFT
+    return LaneRelease.RELEASED
 
 
-def tell_instance(*, batch: Sequence[Sent]) -> bool:
-    """Tell the instance's breaker of attempts that are settled; return whether it could be locked."""
+def report_to_instance(*, batch: Sequence[Sent]) -> bool:
+    """Report settled attempts to the instance's breaker; return whether its row could be locked."""
     try:
-        with lock_waits.bounded(BRIEF.wait):
-            breaker_reports.tell_instance(breaker=breakers.instance(), batch=batch, now=clock.now())
+        with lock_waits.transaction_with_lock_timeout(SKIP_LOCKED.timeout):
+            breaker_reports.report_to_instance(breaker=breakers.instance(), batch=batch, now=clock.now())
     except breakers.InstanceLocked:
         return False
     return True
 
 
-def _ran_out(seen: LaneSnapshot) -> bool:
-    """Whether a lease, or a delivery's time to be sent at all, is over."""
-    return any(at is not None and at <= seen.now for at in (seen.lease_ends, seen.expires))
+def _has_expired(snapshot: LaneSnapshot) -> bool:
+    """Whether a lease or a delivery has expired."""
+    return any(at is not None and at <= snapshot.now for at in (snapshot.first_lease_end, snapshot.first_expiry))
 
 
-def _promise_look(lane: Lane, now: datetime) -> None:
-    """Promise to look again; renewed when half of it is over. A wake-up stands by at its end."""
-    if lane.attended_until is None or lane.attended_until - now < ATTENDED / 2:
-        Lane.objects.filter(pk=lane.pk).update(attended_until=now + ATTENDED)
-        queue.wake_at(lane_id=lane.pk, at=now + ATTENDED)
+def _attend(lane: Lane, now: datetime) -> None:
+    """Promise to check the lane again, with a wake-up at its end as the fallback."""
+    # Renewed when half of it is over, not each time: an UPDATE and a wake-up per check would cost more than they save.
+    if lane.attended_until is None or lane.attended_until - now < ATTENDED_FOR / 2:
+        Lane.objects.filter(pk=lane.pk).update(attended_until=now + ATTENDED_FOR)
+        queue.wake_at(lane_id=lane.pk, at=now + ATTENDED_FOR)
 
 
-def _cover(lane: Lane, policy: LanePolicy, seen: LaneSnapshot, covered_until: datetime | None) -> datetime:
-    """Plan a look for when the first lease ends, unless one is still to come."""
-    if covered_until is not None and covered_until > seen.now:
-        return covered_until
-    # A lease that has ended, and whose row another session has locked, would have it looked at without a pause.
-    ends = max(seen.lease_ends or lease_end(policy, seen.now), seen.now + BLOCKED_WAIT)
+def _plan_fallback(lane: Lane, policy: LanePolicy, snapshot: LaneSnapshot, fallback_at: datetime | None) -> datetime:
+    """Plan a check for when the first lease ends, unless one is planned already; return its time."""
+    if fallback_at is not None and fallback_at > snapshot.now:
+        return fallback_at
+    # At least `BLOCKED_WAIT` ahead: an expired lease whose row is locked would make the worker check without a pause.
+    ends = max(snapshot.first_lease_end or lease_end(policy, snapshot.now), snapshot.now + BLOCKED_WAIT)
     queue.wake_at(lane_id=lane.pk, at=ends)
     return ends
 
 
 def lease_end(policy: LanePolicy, now: datetime) -> datetime:
-    """Return the end of a lease taken at `now`: the request's time, its body's, and a margin to settle in."""
+    """Return the end of a lease taken at `now`: twice the policy's timeout, and a margin."""
     return now + 2 * policy.timeout + LEASE_MARGIN
 
 
 def send_by(policy: LanePolicy, *, since: float) -> float:
-    """Return the last moment to send under a lease taken at `since`; both are moments of `exchange.now()`.
-
-    The lease ends by the database's clock, in another machine perhaps. This moment is this machine's own, so that a
-    worker which was stopped, or whose machine slept, knows without asking anybody that it may not send any more.
-    """
+    """Return the last moment to send under a lease taken at `since`; both are moments of `exchange.now()`."""
+    # The lease ends by the database's clock, possibly on another machine. This moment is by this machine's own clock,
+    # so a worker that was stopped, or whose machine was suspended, knows without a query that it must not send any
+    # more.
     return since + (policy.timeout + LEASE_MARGIN - SETTLE_MARGIN).total_seconds()
 
 
-def _claim(lane: Lane, policy: LanePolicy, admitted: Admitted, seen: LaneSnapshot) -> tuple[Claim, ...]:
-    now = seen.now
+def _claim(lane: Lane, policy: LanePolicy, admitted: Admitted, snapshot: LaneSnapshot) -> tuple[Claim, ...]:
+    now = snapshot.now
     token, until = uuid4(), lease_end(policy, now)
-    latest = send_by(policy, since=seen.asked_at)
+    latest = send_by(policy, since=snapshot.monotonic)
     with prepared_cursor() as cursor:
         values: dict[str, Any] = {
             "lane": lane.pk,
             "now": now,
-            "room": admitted.room,
+            "available": admitted.available,
             "token": token,
             "until": until,
         }
         cursor.execute(CLAIM, values)
-        claims = tuple(_claim_of(row, lane, policy, admitted, token, seen, latest) for row in cursor.fetchall())
+        claims = tuple(_claim_of(row, lane, policy, admitted, token, snapshot, latest) for row in cursor.fetchall())
     if claims:
-        _take_places(lane, policy, admitted, len(claims), now, until)
+        _record_usage(lane, policy, admitted, len(claims), now, until)
     return claims
 
 
-def _take_places(
+def _record_usage(
     lane: Lane, policy: LanePolicy, admitted: Admitted, count: int, now: datetime, until: datetime
 ) -> None:
-    """Write down what the claims use up: probes and the rate."""
+    """Record what the claims use: probes and the rate limit."""
     if admitted.lane_probe:
         breakers.begin_probe(breaker=lane.breaker, now=now, until=until)
     if admitted.instance_probe and admitted.instance is not None:
@@ -231,7 +241,7 @@ def _claim_of(
     policy: LanePolicy,
     admitted: Admitted,
     token: UUID,
-    seen: LaneSnapshot,
+    snapshot: LaneSnapshot,
     latest: float,
 ) -> Claim:
     delivery_id, number, retries_used, payload, key, stale, is_replay, created_at, request_id, traceparent, _ = row
@@ -257,26 +267,27 @@ def _claim_of(
         policy=policy,
         lane_probe=admitted.lane_probe,
         instance_probe=admitted.instance_probe,
-        claimed_at=seen.now,
-        claimed_monotonic=seen.asked_at,
+        claimed_at=snapshot.now,
+        claimed_monotonic=snapshot.monotonic,
         send_by=latest,
     )
 
 
-def _settle(held: LockedLane, policy: LanePolicy, batch: Sequence[Sent], worker: str) -> None:
-    """Write down what came back, and tell the lane's breaker."""
-    lane, now = held.lane, held.now
+def _settle(locked: LockedLane, policy: LanePolicy, batch: Sequence[Sent], worker: str) -> None:
+    """Record finished attempts, and report them to the lane's breaker."""
+    # Results of n8n that came before the replies are applied last: they correct what the replies said.
+    lane, now = locked.lane, locked.now
     passed_at = breaker_reports.passed_at(lane=lane, batch=batch)
     early = settle.settle_sent(batch=batch, now=now, worker=worker, passed_at=passed_at)
-    breaker_reports.tell_lane(lane=lane, policy=policy, batch=batch, now=now, passed_at=passed_at)
-    local_faults.note(lane=lane, batch=batch, now=now)
-    correlation.catch_up(lane=lane, delivery_ids=early, now=now)
+    breaker_reports.report_to_lane(lane=lane, policy=policy, batch=batch, now=now, passed_at=passed_at)
+    local_faults.record(lane=lane, batch=batch, now=now)
+    correlation.apply_early_results(lane=lane, delivery_ids=early, now=now)
 
 
-def _tell_instance(held: LockedLane, batch: Sequence[Sent]) -> tuple[Breaker | None, Sequence[Sent]]:
-    """Return the instance's breaker once it was told of a batch, and what it has yet to be told for it was locked."""
+def _report_to_instance(locked: LockedLane, batch: Sequence[Sent]) -> tuple[Breaker | None, Sequence[Sent]]:
+    """Report a batch to the instance's breaker; return the breaker, and the attempts that it could not record yet."""
     try:
-        breaker = held.shared or breakers.instance()
-        return breaker_reports.tell_instance(breaker=breaker, batch=batch, now=held.now), ()
+        breaker = locked.instance_breaker or breakers.instance()
+        return breaker_reports.report_to_instance(breaker=breaker, batch=batch, now=locked.now), ()
     except breakers.InstanceLocked:
-        return held.shared, batch
+        return locked.instance_breaker, batch

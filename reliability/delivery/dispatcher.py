@@ -1,11 +1,11 @@
-"""Per worker process: one thread that looks at lanes, and the threads that send.
+"""The dispatcher of a worker process: one thread that checks lanes, and a pool of threads that send.
 
-The looking thread alone talks to the database. Wake-ups and finished attempts reach it through one inbox; it
-takes all that is there, then looks once at each lane concerned, so that under load attempts are settled and
-claimed in batches. A lane's turn ends after `TURN`, so that a worker asked to stop is free within it.
+Only the dispatcher thread uses the database. Wake-ups and finished attempts reach it through one inbox. It takes
+everything that is there, then checks each lane concerned once, so that under load attempts are settled and claimed in
+batches. A lane's turn ends after `TURN` seconds, so that a worker that is asked to stop ends within that time.
 
-Since the thread works for all lanes, it never waits for one of them: a lane that another session has locked is looked
-at again a little later (`turns.LockedLanes`), and what came back for it is kept until it can be written down.
+The thread works for all lanes, so it never waits long for one of them. A lane that another session has locked is
+checked again a little later (`turns.LockedLanes`), and its finished attempts are kept until they can be settled.
 """
 
 import heapq
@@ -22,11 +22,11 @@ from functools import cache
 from django.conf import settings
 from django.db import DatabaseError, Error, connection
 
-from config.database.sqlstates import is_away
+from config.database.sqlstates import is_unavailable
 from reliability import queue as engine
 from reliability.core import lock_waits, process_usage, request_context
 from reliability.core.request_context import RequestContext
-from reliability.lanes.lane_lock import BRIEF, PATIENT, LaneLocked, Patience
+from reliability.lanes.lane_lock import SKIP_LOCKED, WAIT_BRIEFLY, LaneLocked, LockTimeout
 from reliability.lanes.messages import Claim, Sent
 from reliability.models import Lane
 
@@ -34,42 +34,46 @@ from . import dispatch, sending
 from .dispatch import DispatchResult, LaneRelease
 from .turns import Finished, LockedLanes, ProcessLane, Turn, resolve
 
+# Seconds of a lane's turn, after which its job ends and any worker may take the lane.
 TURN = 5.0
-LINGER, LINGER_LAST = 0.01, 1.0
-# How long a busy lane's results wait for the next one to be settled with, and the first of them in all. A round costs
-# nearly the same for one as for many; where results come at greater distances, waiting would only delay them.
-GATHER, GATHER_LIMIT = 0.002, 0.01
-HOT_ROUNDS = 3
-# One in so many places is reserved for lanes that have nothing in flight.
+# Seconds until a busy lane that had nothing to claim is checked again; doubled each time in vain.
+RECHECK_FIRST, RECHECK_LAST = 0.01, 1.0
+# Seconds to wait for one more result of a busy lane, and for all of a batch. A round costs nearly the same for one
+# result as for many. Where results come further apart, waiting would only delay them.
+BATCH_WAIT, BATCH_WAIT_LIMIT = 0.002, 0.01
+# Rounds in a row that claimed or settled something, from which on a lane counts as busy.
+BUSY_ROUNDS = 3
+# One slot in so many is reserved for lanes that have nothing in flight.
 RESERVED_SHARE = 4
+# Seconds until a failed round is repeated; doubled each time.
 RETRY_FIRST, RETRY_LAST = 0.5, 5.0
-# When a lane is looked at again that failed too often for a reason other than the database's absence.
-GIVEN_UP = timedelta(seconds=60)
-# How soon the instance's breaker, found locked, is told again; and how many attempts it is told of then.
-TELL_AGAIN, UNTOLD = 0.2, 1000
-# How many locks of single deliveries a round runs into before it leaves the rest to the next one.
+# When a lane is checked again that failed too often, for another reason than an unavailable database.
+GIVE_UP_WAIT = timedelta(seconds=60)
+# Seconds until results are reported again to the instance's breaker, if it was locked; and how many are kept for it.
+REPORT_RETRY, UNREPORTED_LIMIT = 0.2, 1000
+# How many locked deliveries a round meets before it leaves the rest to the next one: each costs a lock time-out.
 CONFLICTS = 10
-# From which try in a row on a locked lane is worth a line in the log.
+# From which try in a row a locked lane is logged.
 LOGGED_FROM = 4
-# An id that no lane has, to wake the thread by itself.
+# An id that no lane has: to schedule a run without a lane.
 NO_LANE = 0
 
 logger = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Looks at the lanes it is told to, and sends what they have due."""
+    """Checks the lanes that wake-ups name, and sends what is due in them."""
 
     def __init__(self, *, capacity: int) -> None:
         self.capacity = capacity
-        self.worker = process_usage.NAME
+        self.worker = process_usage.PROCESS_NAME
         self._inbox: queue.SimpleQueue[ProcessLane | Finished | None] = queue.SimpleQueue()
         self._turns: dict[int, Turn] = {}
-        self._later: list[tuple[float, int]] = []
-        self._looks: dict[int, float] = {}
+        self._timers: list[tuple[float, int]] = []
+        self._scheduled: dict[int, float] = {}
         self._locked = LockedLanes()
-        self._untold: list[Sent] = []
-        self._starved: dict[int, None] = {}
+        self._unreported: list[Sent] = []
+        self._waiting_for_slots: dict[int, None] = {}
         self._in_flight = 0
         self._pool = ThreadPoolExecutor(max_workers=capacity, thread_name_prefix="send")
         self._thread: threading.Thread | None = None
@@ -77,9 +81,10 @@ class Dispatcher:
         self._closed = False
 
     def process_lane(self, *, lane_id: int) -> "Future[None]":
-        """Take a lane into care; the future ends when its turn does, with nothing of it in flight here."""
+        """Begin or extend a lane's turn. The future ends with the turn, when nothing of the lane is in flight here."""
         future: Future[None] = Future()
         self._inbox.put(ProcessLane(lane_id, future))
+        # Two jobs may come at once, and only one thread may be started.
         with self._starting:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
@@ -87,7 +92,7 @@ class Dispatcher:
         return future
 
     def close(self) -> None:
-        """End the thread and its connection, at the latest with its next message."""
+        """End the thread and its connection, and wait for it."""
         self._closed = True
         self._inbox.put(None)
         if self._thread is not None:
@@ -97,280 +102,278 @@ class Dispatcher:
     def _run(self) -> None:
         while not self._closed:
             try:
-                self._look_around()
-            except Exception:  # the thread that all lanes depend on outlives any error
+                self._run_once()
+            except Exception:  # all lanes depend on this thread, so it survives any error
                 logger.exception("dispatcher_error")
                 time.sleep(RETRY_FIRST)
         connection.close()
 
-    def _look_around(self) -> None:
-        concerned = self._concerned()
-        if self._untold:
-            self._tell_instance()
-        for lane_id in concerned:
+    def _run_once(self) -> None:
+        lanes = self._next_lanes()
+        if self._unreported:
+            self._report_to_instance()
+        for lane_id in lanes:
             turn = self._turns.get(lane_id)
             if turn is None:
                 continue
             try:
-                self._visit(turn)
-            except Exception:  # one lane's error takes no look from the others
+                self._process(turn)
+            except Exception:  # an error of one lane must not keep the others from being checked
                 logger.exception("visit_failed", extra={"lane": lane_id})
-                self._look_later(lane_id, RETRY_FIRST)
+                self._schedule(lane_id, RETRY_FIRST)
 
-    def _concerned(self) -> Iterable[int]:
-        """Wait for something to do; return the lanes to look at, each once."""
+    def _next_lanes(self) -> Iterable[int]:
+        """Wait for messages and timers; return the lanes to check, each once."""
         lanes: dict[int, None] = {}
-        timeout = max(0.0, self._later[0][0] - time.monotonic()) if self._later else None
+        timeout = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
         try:
-            self._take(self._inbox.get(timeout=timeout), lanes)
-            until = time.monotonic() + GATHER_LIMIT
+            self._receive(self._inbox.get(timeout=timeout), lanes)
+            until = time.monotonic() + BATCH_WAIT_LIMIT
             while True:
-                left = min(GATHER, until - time.monotonic()) if self._gathers(lanes) else 0
-                self._take(self._inbox.get(timeout=left) if left > 0 else self._inbox.get_nowait(), lanes)
+                left = min(BATCH_WAIT, until - time.monotonic()) if self._may_batch(lanes) else 0
+                self._receive(self._inbox.get(timeout=left) if left > 0 else self._inbox.get_nowait(), lanes)
         except queue.Empty:
             pass
-        while self._later and self._later[0][0] <= time.monotonic():
-            at, lane_id = heapq.heappop(self._later)
-            if self._looks.get(lane_id) == at:  # else an earlier look was planned since
-                del self._looks[lane_id]
+        while self._timers and self._timers[0][0] <= time.monotonic():
+            at, lane_id = heapq.heappop(self._timers)
+            if self._scheduled.get(lane_id) == at:  # else this timer was replaced by an earlier one
+                del self._scheduled[lane_id]
                 lanes[lane_id] = None
-        for lane_id in [one for one in self._starved if self._room(self._turns.get(one))]:
-            del self._starved[lane_id]
+        for lane_id in [one for one in self._waiting_for_slots if self._free_slots(self._turns.get(one))]:
+            del self._waiting_for_slots[lane_id]
             lanes[lane_id] = None
         return list(lanes)
 
-    def _room(self, turn: Turn | None) -> int:
-        """Return how many more attempts of a lane may start here.
-
-        The last places are for lanes that have nothing in flight here, one each: lanes whose requests hang could
-        otherwise take all threads, and the others would wait for their timeouts.
-        """
+    def _free_slots(self, turn: Turn | None) -> int:
+        """Return how many more attempts of a lane may start in this process."""
+        # The last slots are for lanes that have nothing in flight here, one each. Otherwise lanes whose requests hang
+        # could take all threads, and the other lanes would wait for their timeouts.
         free = self.capacity - self._in_flight
         shared = free - self.capacity // RESERVED_SHARE
         if shared > 0:
             return shared
         return 0 if turn is not None and turn.in_flight else min(1, free)
 
-    def _gathers(self, lanes: Iterable[int]) -> bool:
-        """Whether more is about to come back: a busy lane is looked at once for several attempts."""
+    def _may_batch(self, lanes: Iterable[int]) -> bool:
+        """Whether to wait for more results: all lanes to check are busy and have attempts in flight."""
         turns = [turn for lane_id in lanes if (turn := self._turns.get(lane_id))]
-        return all(turn.busy >= HOT_ROUNDS and turn.in_flight for turn in turns)
+        return all(turn.busy >= BUSY_ROUNDS and turn.in_flight for turn in turns)
 
-    def _take(self, message: ProcessLane | Finished | None, lanes: dict[int, None]) -> None:
+    def _receive(self, message: ProcessLane | Finished | None, lanes: dict[int, None]) -> None:
         if message is None:
             return
         lanes[message.lane_id] = None
         if isinstance(message, ProcessLane):
-            self._begin(message)
+            self._begin_turn(message)
             return
         self._in_flight -= 1
         turn = self._turns[message.lane_id]
         turn.in_flight -= 1
         if message.sent is not None:
-            turn.done.append(message.sent)
+            turn.unsettled.append(message.sent)
 
-    def _begin(self, message: ProcessLane) -> None:
+    def _begin_turn(self, message: ProcessLane) -> None:
         ends = time.monotonic() + TURN
         turn = self._turns.get(message.lane_id)
         if turn is None:
             self._turns[message.lane_id] = Turn(message.lane_id, message.future, ends)
         else:
             resolve(turn.future)
-            turn.future, turn.ends, turn.lingered, turn.idle = message.future, ends, False, 0
-            turn.owes_barrier = True
-            turn.covered_until = None  # the wake-up that brought this turn may have been the one that covered
+            turn.future, turn.ends_at, turn.rechecked, turn.idle = message.future, ends, False, 0
+            turn.needs_barrier = True
+            # The wake-up that began this turn may have been the planned fallback itself.
+            turn.fallback_at = None
 
-    def _visit(self, turn: Turn) -> None:
+    def _process(self, turn: Turn) -> None:
         waits = self._locked.may_wait(turn.lane_id, now=time.monotonic())
         try:
-            self._round(turn, PATIENT if waits else BRIEF)
+            self._round(turn, WAIT_BRIEFLY if waits else SKIP_LOCKED)
             turn.failures = 0
         except Lane.DoesNotExist as error:
-            # A wake-up outlived its lane: there is nothing to look at, now or later.
-            self._locked.passed(turn.lane_id)
+            # The lane was deleted after its wake-up was written.
+            self._locked.clear(turn.lane_id)
             if turn.in_flight:
-                self._retry(turn, error)
+                self._retry_failed(turn, error)
             else:
-                self._end(turn)
+                self._end_turn(turn)
         except LaneLocked:
-            self._try_later(turn, waited=waits)
+            self._retry_locked(turn, waited=waits)
         except Error as error:
             if lock_waits.is_conflict(error):
-                turn.apart = True
-                self._try_later(turn, waited=waits)
+                turn.one_by_one = True
+                self._retry_locked(turn, waited=waits)
                 return
-            if not is_away(error) and isinstance(error, DatabaseError):
+            if not is_unavailable(error) and isinstance(error, DatabaseError):
+                # Perhaps a reply cannot be stored. Without replies, the results of the batch still can.
                 logger.exception("settling_failed", extra={"lane": turn.lane_id})
-                turn.done = [Sent(s.claim, s.classified, None, s.started_at, s.duration) for s in turn.done]
-            self._retry(turn, error)
+                turn.unsettled = [Sent(s.claim, s.classified, None, s.started_at, s.duration) for s in turn.unsettled]
+            self._retry_failed(turn, error)
         except Exception as error:
             logger.exception("look_failed", extra={"lane": turn.lane_id})
-            self._retry(turn, error)
+            self._retry_failed(turn, error)
 
-    def _try_later(self, turn: Turn, *, waited: bool) -> None:
-        """Leave the lane alone for a moment, for another session has locked something of it.
+    def _retry_locked(self, turn: Turn, *, waited: bool) -> None:
+        """Check the lane again later, since another session has locked a row of it.
 
-        A turn that is over ends, so that any worker may try next. What came back is kept until it can be written down:
-        its lease protects it from being sent again, and after the lease's end the row's own state does.
+        A turn that is over and has nothing left here ends, so that any worker may try next.
         """
+        # Finished attempts are kept until they can be settled. Their leases protect them from being sent again; after
+        # the leases' end, the fencing token decides.
         wait = self._locked.failed(turn.lane_id, waited=waited, now=time.monotonic())
         tries = self._locked.tries(turn.lane_id)
-        # The 4th, 8th, 16th …: one that lasts is on record; one that is usual among workers, or lasts on, fills no log.
+        # The 4th, 8th, 16th …: short conflicts between workers are usual, and a lasting one must not fill the log.
         if tries >= LOGGED_FROM and tries & (tries - 1) == 0:
-            logger.warning("lane_locked", extra={"lane": turn.lane_id, "tries": tries, "unsettled": len(turn.done)})
-        if turn.is_free and time.monotonic() >= turn.ends:
+            logger.warning(
+                "lane_locked", extra={"lane": turn.lane_id, "tries": tries, "unsettled": len(turn.unsettled)}
+            )
+        if turn.is_empty and time.monotonic() >= turn.ends_at:
             engine.requeue(lane_id=turn.lane_id, wait=timedelta(seconds=wait))
-            self._end(turn)
+            self._end_turn(turn)
         else:
-            self._look_later(turn.lane_id, wait)
+            self._schedule(turn.lane_id, wait)
 
-    def _retry(self, turn: Turn, error: Exception) -> None:
-        """Look again a little later: what came back is kept until it can be written down."""
+    def _retry_failed(self, turn: Turn, error: Exception) -> None:
+        """Check the lane again later, after an error. Finished attempts are kept until they can be settled."""
+        # The connection may be what is broken, or may hold a failed transaction.
         connection.close()
         turn.failures += 1
         wait = min(RETRY_LAST, RETRY_FIRST * 2 ** min(turn.failures - 1, 8))
         logger.warning("look_again", extra={"lane": turn.lane_id, "error": type(error).__name__, "wait_s": wait})
-        if turn.failures > 20 and not turn.in_flight and not is_away(error):
-            engine.requeue(lane_id=turn.lane_id, wait=GIVEN_UP)
-            self._end(turn, error)
+        if turn.failures > 20 and not turn.in_flight and not is_unavailable(error):
+            engine.requeue(lane_id=turn.lane_id, wait=GIVE_UP_WAIT)
+            self._end_turn(turn, error)
             return
-        self._look_later(turn.lane_id, wait)
+        self._schedule(turn.lane_id, wait)
 
-    def _round(self, turn: Turn, patience: Patience) -> None:
-        if turn.owes_barrier:
-            turn.owes_barrier = not engine.try_barrier(lane_id=turn.lane_id)
-        if turn.apart:
-            self._settle_apart(turn)
-        over = time.monotonic() >= turn.ends
-        room = 0 if over else self._room(turn)
-        done = [] if turn.apart else turn.done
-        found = self._look(
-            turn, sent=done, room=room, patience=patience, promises_look=turn.busy >= HOT_ROUNDS and not over
+    def _round(self, turn: Turn, lock_timeout: LockTimeout) -> None:
+        if turn.needs_barrier:
+            turn.needs_barrier = not engine.try_barrier(lane_id=turn.lane_id)
+        if turn.one_by_one:
+            self._settle_one_by_one(turn)
+        over = time.monotonic() >= turn.ends_at
+        slots = 0 if over else self._free_slots(turn)
+        done = [] if turn.one_by_one else turn.unsettled
+        found = self._dispatch(
+            turn, sent=done, slots=slots, lock_timeout=lock_timeout, attend=turn.busy >= BUSY_ROUNDS and not over
         )
         turn.blocked = found.blocked
-        if not turn.apart:
-            turn.done = []
-            self._locked.passed(turn.lane_id)
+        if not turn.one_by_one:
+            turn.unsettled = []
+            self._locked.clear(turn.lane_id)
         if found.claims or done:
             turn.busy += 1
             turn.idle = 0
         if found.claims:
-            turn.lingered = False
+            turn.rechecked = False
         if over:
-            self._hand_over(turn)
-        elif not room:
-            self._starved[turn.lane_id] = None
-            # Once the turn is over, another worker may have places free.
-            self._look_later(turn.lane_id, max(0.0, turn.ends - time.monotonic()))
-        elif not turn.apart and not (found.full and turn.in_flight):
-            self._pause(turn, patience)
-        if turn.apart:
-            self._try_later(turn, waited=False)
+            self._requeue(turn)
+        elif not slots:
+            self._waiting_for_slots[turn.lane_id] = None
+            # When the turn is over, another worker may have free slots.
+            self._schedule(turn.lane_id, max(0.0, turn.ends_at - time.monotonic()))
+        elif not turn.one_by_one and not (found.full and turn.in_flight):
+            self._recheck_or_release(turn, lock_timeout)
+        if turn.one_by_one:
+            self._retry_locked(turn, waited=False)
 
-    def _look(
-        self, turn: Turn, *, sent: Sequence[Sent], room: int, patience: Patience, promises_look: bool = False
+    def _dispatch(
+        self, turn: Turn, *, sent: Sequence[Sent], slots: int, lock_timeout: LockTimeout, attend: bool = False
     ) -> DispatchResult:
         found = dispatch.run(
             lane_id=turn.lane_id,
             sent=sent,
-            capacity=room,
-            covered_until=turn.covered_until,
-            promises_look=promises_look,
+            capacity=slots,
+            fallback_at=turn.fallback_at,
+            attend=attend,
             worker=self.worker,
-            patience=patience,
+            lock_timeout=lock_timeout,
         )
-        turn.covered_until = found.covered_until
+        turn.fallback_at = found.fallback_at
         for claim in found.claims:
-            self._send(turn, claim)
-        if found.untold:
-            self._untold = [*self._untold, *found.untold][-UNTOLD:]
-            self._look_later(NO_LANE, TELL_AGAIN)
+            turn.in_flight += 1
+            self._in_flight += 1
+            self._pool.submit(self._attempt, claim)
+        if found.unreported:
+            self._unreported = [*self._unreported, *found.unreported][-UNREPORTED_LIMIT:]
+            self._schedule(NO_LANE, REPORT_RETRY)
         return found
 
-    def _settle_apart(self, turn: Turn) -> None:
-        """Settle one by one, so that what is locked keeps nothing else from being settled."""
+    def _settle_one_by_one(self, turn: Turn) -> None:
+        """Settle attempts one by one, so that a locked row keeps no other attempt from being settled."""
         kept: list[Sent] = []
         try:
-            while turn.done and len(kept) < CONFLICTS:
-                one = turn.done[0]
+            while turn.unsettled and len(kept) < CONFLICTS:
+                one = turn.unsettled[0]
                 try:
-                    self._look(turn, sent=[one], room=0, patience=BRIEF)
+                    self._dispatch(turn, sent=[one], slots=0, lock_timeout=SKIP_LOCKED)
                 except DatabaseError as error:
                     if not lock_waits.is_conflict(error):
                         raise
                     kept.append(one)
-                turn.done = turn.done[1:]
+                turn.unsettled = turn.unsettled[1:]
         finally:
-            # Whatever ends this, none is lost. Those that were tried come last the next time.
-            turn.done += kept
-        turn.apart = bool(turn.done)
+            # No attempt may be lost, whatever error ends the loop. Those that were tried come last the next time.
+            turn.unsettled += kept
+        turn.one_by_one = bool(turn.unsettled)
 
-    def _pause(self, turn: Turn, patience: Patience) -> None:
-        """Nothing more may go now: in a busy lane look again shortly, else leave it to its next wake-up."""
-        if turn.busy >= HOT_ROUNDS and not turn.lingered:
-            turn.lingered = True
-            self._look_later(turn.lane_id, LINGER)
-        else:
-            self._rest(turn, patience)
-
-    def _rest(self, turn: Turn, patience: Patience) -> None:
-        turn.busy, turn.lingered = 0, False
+    def _recheck_or_release(self, turn: Turn, lock_timeout: LockTimeout) -> None:
+        """Nothing more may be sent now: check a busy lane again shortly, release any other lane."""
+        # A busy lane often has the next delivery within milliseconds, and a wake-up costs more than one more check.
+        if turn.busy >= BUSY_ROUNDS and not turn.rechecked:
+            turn.rechecked = True
+            self._schedule(turn.lane_id, RECHECK_FIRST)
+            return
+        turn.busy, turn.rechecked = 0, False
         left = dispatch.release_lane(
-            lane_id=turn.lane_id, owes_barrier=turn.owes_barrier, blocked=turn.blocked, patience=patience
+            lane_id=turn.lane_id, needs_barrier=turn.needs_barrier, blocked=turn.blocked, lock_timeout=lock_timeout
         )
-        turn.owes_barrier = left is LaneRelease.BARRIER
-        if left is not LaneRelease.LEFT:
-            self._linger(turn)
+        turn.needs_barrier = left is LaneRelease.BARRIER
+        if left is not LaneRelease.RELEASED:
+            # Check the lane again soon, with growing waits while that brings nothing.
+            self._schedule(turn.lane_id, min(RECHECK_LAST, RECHECK_FIRST * 2 ** min(turn.idle, 8)))
+            turn.idle += 1
         elif not turn.in_flight:
-            self._end(turn)
+            self._end_turn(turn)
 
-    def _linger(self, turn: Turn) -> None:
-        """Look again soon; later and later, where that brings nothing."""
-        self._look_later(turn.lane_id, min(LINGER_LAST, LINGER * 2 ** min(turn.idle, 8)))
-        turn.idle += 1
+    def _requeue(self, turn: Turn) -> None:
+        """Give the lane to whichever worker is free, now that this turn is over.
 
-    def _hand_over(self, turn: Turn) -> None:
-        """Have whichever worker is free look at the lane, now that this turn is over. The lane stays in care while
-        something of it is in flight here; each place that becomes free is worth another worker's look."""
+        The turn itself stays open here while attempts of the lane are in flight.
+        """
         engine.requeue(lane_id=turn.lane_id, wait=timedelta(0))
-        if turn.is_free:
-            self._end(turn)
+        if turn.is_empty:
+            self._end_turn(turn)
 
-    def _tell_instance(self) -> None:
-        """Tell the instance's breaker what it could not be told when it was settled, and look at those lanes again."""
+    def _report_to_instance(self) -> None:
+        """Report attempts to the instance's breaker that was locked when they were settled; check their lanes again."""
         try:
-            told = dispatch.tell_instance(batch=self._untold)
+            reported = dispatch.report_to_instance(batch=self._unreported)
         except Error as error:
-            told = False
+            reported = False
             if not lock_waits.is_conflict(error):
                 connection.close()
-        except Exception:  # what cannot be told is no reason to keep lanes waiting
+        except Exception:  # lanes must not wait because a report cannot be recorded
             logger.exception("telling_failed")
-            told = True
-        if not told:
-            self._look_later(NO_LANE, TELL_AGAIN)
+            reported = True
+        if not reported:
+            self._schedule(NO_LANE, REPORT_RETRY)
             return
-        for lane_id in {sent.claim.lane_id for sent in self._untold}:
-            self._look_later(lane_id, 0)
-        self._untold = []
+        for lane_id in {sent.claim.lane_id for sent in self._unreported}:
+            self._schedule(lane_id, 0)
+        self._unreported = []
 
-    def _end(self, turn: Turn, error: Exception | None = None) -> None:
+    def _end_turn(self, turn: Turn, error: Exception | None = None) -> None:
         del self._turns[turn.lane_id]
         resolve(turn.future, error)
 
-    def _look_later(self, lane_id: int, seconds: float) -> None:
+    def _schedule(self, lane_id: int, seconds: float) -> None:
         at = time.monotonic() + seconds
-        if at < self._looks.get(lane_id, math.inf):  # one planned look a lane: each would plan the next
-            self._looks[lane_id] = at
-            heapq.heappush(self._later, (at, lane_id))
-
-    def _send(self, turn: Turn, claim: Claim) -> None:
-        turn.in_flight += 1
-        self._in_flight += 1
-        self._pool.submit(self._attempt, claim)
+        if at < self._scheduled.get(lane_id, math.inf):  # one timer per lane: each run schedules the next
+            self._scheduled[lane_id] = at
+            heapq.heappush(self._timers, (at, lane_id))
 
     def _attempt(self, claim: Claim) -> None:
-        """Send, in a thread of the pool. An error of our own leaves the lease to run out, and is on record."""
+        """Send one attempt; runs in a thread of the pool. After an unexpected error, the lease expires by itself."""
         sent = None
         try:
             with request_context.within(RequestContext(claim.request_id)):
@@ -388,5 +391,5 @@ def dispatcher() -> Dispatcher:
 
 
 def process_lane(*, lane_id: int) -> "Future[None]":
-    """Take a lane into this process's care (`Dispatcher.process_lane`)."""
+    """Begin or extend a lane's turn in this process (`Dispatcher.process_lane`)."""
     return dispatcher().process_lane(lane_id=lane_id)

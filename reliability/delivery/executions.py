@@ -1,4 +1,4 @@
-"""The record of n8n's executions: one row per execution and lane, however often it is heard of."""
+"""Records n8n's executions: one row per execution and lane, however often it is reported."""
 
 from datetime import datetime
 from typing import Any
@@ -17,8 +17,8 @@ VALUES (%(id)s, %(lane)s, %(delivery)s, %(execution)s, %(status)s, %(duration)s,
 ON CONFLICT (execution_id, lane_id) DO UPDATE SET
     delivery_id = coalesce(excluded.delivery_id, e.delivery_id), reported_at = excluded.reported_at,
 """
-# What is told late, of a time when it ran, does not undo its end.
-KEEP = (
+# A late report of the time when it was running does not undo its end. `xmax = 0`: the row was inserted, not updated.
+RECORD = (
     INSERT
     + """
     status = CASE WHEN e.status = ANY(%(ended)s) AND excluded.status <> ALL(%(ended)s)
@@ -27,6 +27,7 @@ KEEP = (
 RETURNING xmax = 0
 """
 )
+# No row comes back if the same end was settled before: then the report is a repetition.
 SETTLE = (
     INSERT
     + """
@@ -38,7 +39,7 @@ RETURNING id
 )
 
 
-def keep(  # the columns of one row
+def record(  # the columns of one row
     *,
     lane_id: int,
     execution_id: str,
@@ -48,13 +49,13 @@ def keep(  # the columns of one row
     duration_ms: int | None = None,
     settled: bool = False,
 ) -> bool:
-    """Note how an execution stands; return whether it was not known before."""
-    row = _run(KEEP, lane_id, execution_id, status, now, delivery_id, duration_ms, settled=settled)
+    """Record an execution's status; return whether it was not known before."""
+    row = _run(RECORD, lane_id, execution_id, status, now, delivery_id, duration_ms, settled=settled)
     return bool(row and row[0])
 
 
 def settle(*, lane_id: int, execution_id: str, status: str, now: datetime, delivery_id: UUID) -> bool:
-    """Note an execution's end, which is about to be held against its delivery; return whether it is news."""
+    """Record an execution's end, which the caller applies to its delivery; return whether it is new."""
     return _run(SETTLE, lane_id, execution_id, status, now, delivery_id, None, settled=True) is not None
 
 

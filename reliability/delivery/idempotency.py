@@ -1,10 +1,10 @@
-"""Requests that happen once per idempotency key, beside the deliveries' own keys.
+"""Requests that take effect once per idempotency key, besides the deliveries' own keys.
 
-    claim -> what the request asks for -> keep          in one transaction
+    claim -> what the request asks for -> complete          in one transaction
 
-Of two who claim the same key at once, the second waits at the unique constraint for the first one's transaction: where
-that commits, the second is a repeat; where it rolls back, the second is the first. A crash leaves neither the key nor
-anything made under it. The key's row is locked before any other, so that no two wait for each other.
+Of two requests that claim the same key at once, the second waits at the unique constraint for the first one's
+transaction. If that commits, the second is a repeat; if it rolls back, the second is the first. A crash leaves neither
+the key nor anything made under it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,17 @@ from uuid import UUID
 from reliability.errors import IdempotencyConflict, IdempotencyExpired, Unavailable
 from reliability.models import DeadLetter, Delivery, FailureReport, IdempotencyKey
 
+# Clean-up may delete the key between the two statements of `claim`; more than once in a row is next to impossible.
 TRIES = 5
 Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True)
 class KeyedRequest:
-    """A request under a key. `tenant` is the API key's, empty for a key of all tenants; so a new API key of the same
-    tenant repeats what an old one asked for. `digest` is that of the whole request."""
+    """A request under a key. `tenant` is the API key's, empty for all tenants. `digest` is of the whole request.
+
+    By tenant, not by API key: after a rotation, the new key still repeats what the old one asked for.
+    """
 
     tenant: str
     operation: str
@@ -32,10 +35,11 @@ class KeyedRequest:
 
 
 def claim(*, request: KeyedRequest, now: datetime) -> tuple[IdempotencyKey, bool]:
-    """Take a request's key, within the transaction that does what it asks for; return its row, and whether it is new.
+    """Claim a request's key; return its row, and whether it is new. Call it first in the request's transaction.
 
     Raises `IdempotencyConflict` where the key was used with another request.
     """
+    # The key's row is locked before any other (`core.lock_order`), so that no two requests wait for each other.
     same = {"tenant": request.tenant, "operation": request.operation, "key": request.key}
     for _ in range(TRIES):
         row = IdempotencyKey(**same, digest=request.digest, created_at=now)
@@ -49,8 +53,8 @@ def claim(*, request: KeyedRequest, now: datetime) -> tuple[IdempotencyKey, bool
     raise Unavailable
 
 
-def keep(*, row: IdempotencyKey, row_ids: Sequence[UUID] = (), status: int = 200, answer: Any = None) -> None:
-    """Note what came of a claimed request: what it made, or the answer it got."""
+def complete(*, row: IdempotencyKey, row_ids: Sequence[UUID] = (), status: int = 200, answer: Any = None) -> None:
+    """Record the result of a claimed request: the rows it made, or its answer."""
     row.row_ids, row.status, row.answer = list(row_ids), status, answer
     row.save(update_fields=["row_ids", "status", "answer"])
 

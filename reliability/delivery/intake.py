@@ -1,10 +1,10 @@
-"""Accepts triggers: one delivery per idempotency key, kept with its wake-up in one transaction.
+"""Accepts triggers: one delivery per idempotency key, stored with its wake-up in one transaction.
 
-The usual way through is a single statement, whose function (`sql/accept.sql`) finds the lane, inserts the
-delivery and plans the wake-up. What it leaves out is looked at afterwards: a lane's first delivery, a repeat, a
-lane that skips unchanged payloads. `accept_by_key` checks the caller's API key in the same statement.
+The usual case is one statement, whose SQL function (`backstop_accept`) finds the lane, inserts the delivery and writes
+the wake-up. The other cases are handled afterwards: a lane's first delivery, a repeated key, a lane that skips
+unchanged payloads. `accept_by_key` checks the caller's API key in the same statement.
 
-Call `accept` once per transaction: its locks are taken in an order that holds within one call.
+Call `accept` once per transaction: its locks are taken in an order that holds only within one call (`core.lock_order`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -52,7 +52,7 @@ SELECT * FROM backstop_accept_by_key(%s, %s, %s, backstop_set_request_context(%s
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """What asks for a delivery. `payload` is JSON text, `digest` its `digest_of`; no key means one of its own."""
+    """A request for a delivery. `payload` is JSON text, `digest` its `digest_of`; without a key it gets its own id."""
 
     workflow: str
     payload: str
@@ -74,14 +74,14 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class _NewDelivery:
     id: UUID
     key: str
     trigger: Trigger
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _InsertResult:
     lane_id: int
     accepted: bool
     skips: bool
@@ -90,17 +90,18 @@ class _Found:
 
 @deadlocks_retried
 def accept(*, triggers: Sequence[Trigger], now: datetime) -> list[Accepted]:
-    """Keep each trigger as a delivery, all or none; return them in the same order.
+    """Store each trigger as a delivery, all or none; return them in the same order.
 
     Raises `UnknownWorkflow`, and `IdempotencyConflict` where a key was used with another payload.
     """
     own = request_context.take_own_id() if len(triggers) == 1 else None
     lines = [_line(trigger, own) for trigger in triggers]
     if len(lines) == 1 and not connection.in_atomic_block:
+        # Without a transaction around it: BEGIN and COMMIT would be two more round trips of the hot path.
         line = lines[0]
         found = _insert(lines, now=now, skipping=False)
         if line.id in found and found[line.id].accepted:
-            return [Accepted(_made(line, found[line.id], now), created=True)]
+            return [Accepted(_inserted_delivery(line, found[line.id], now), created=True)]
     with transaction.atomic():
         return _accept(lines, now=now)
 
@@ -109,65 +110,67 @@ def accept(*, triggers: Sequence[Trigger], now: datetime) -> list[Accepted]:
 def accept_by_key(
     *, prefix: str, key_hash: str, trigger: Trigger, tenant: str | None
 ) -> tuple[Delivery, Trigger] | None:
-    """Keep a new trigger for whoever has the API key, in one statement; return its delivery, and it with its tenant.
+    """Check an API key and store a new trigger in one statement; return the delivery, and the trigger with its tenant.
 
-    `None`: nothing was kept, and all is to be looked at closer, from the key on (`sql/accept_by_key.sql`). `tenant` is
-    the one asked for, if any. The trigger has no expiry.
+    `None`: nothing was stored, and the caller has to check everything step by step, beginning with the key (SQL
+    function `backstop_accept_by_key`). `tenant` is the requested one, if any. The trigger has no expiry.
     """
     own = request_context.take_own_id()
     line = _line(trigger, own)
-    one = (prefix, key_hash, tenant, line.id, *_came([line]), trigger.workflow, line.key)
+    one = (prefix, key_hash, tenant, line.id, *_request_ids([line]), trigger.workflow, line.key)
     with connection.cursor() as cursor:
         cursor.execute(ACCEPT_BY_KEY, [*one, trigger.payload, trigger.digest, trigger.deliver_at])
         accepted, lane_id, whose, now = cursor.fetchone()
     if not accepted:
         request_context.return_own_id(own)
         return None
-    return _made(line, _Found(lane_id, accepted=True, skips=False), now), replace(trigger, tenant=whose)
+    return _inserted_delivery(line, _InsertResult(lane_id, accepted=True, skips=False), now), replace(
+        trigger, tenant=whose
+    )
 
 
-def _line(trigger: Trigger, own: UUID | None) -> _Line:
-    """Number a trigger; a request's only delivery takes the request's id, if that is ours."""
+def _line(trigger: Trigger, own: UUID | None) -> _NewDelivery:
+    """Give a trigger its delivery id: `own`, the generated id of the request, or a new one."""
     new = own or uuid7()
-    return _Line(new, trigger.idempotency_key or str(new), trigger)
+    return _NewDelivery(new, trigger.idempotency_key or str(new), trigger)
 
 
-def _accept(lines: Sequence[_Line], *, now: datetime) -> list[Accepted]:
+def _accept(lines: Sequence[_NewDelivery], *, now: datetime) -> list[Accepted]:
     _open_lanes(lines)
     found = _insert(lines, now=now, skipping=False)
     if any(one.skips for one in found.values()):
         found |= _insert_changed([line for line in lines if found[line.id].skips], found, now=now)
-    repeats = _first_ones([line for line in lines if not found[line.id].accepted], found)
-    return [repeats.get(line.id) or Accepted(_made(line, found[line.id], now), created=True) for line in lines]
+    repeats = _repeats([line for line in lines if not found[line.id].accepted], found)
+    return [
+        repeats.get(line.id) or Accepted(_inserted_delivery(line, found[line.id], now), created=True) for line in lines
+    ]
 
 
-def _insert(lines: Sequence[_Line], *, now: datetime, skipping: bool) -> dict[UUID, _Found]:
-    """Accept line by line; one whose lane does not exist gets none.
-
-    The order is that of lanes and keys, so that two who insert the same keys wait for each other, and not both.
-    """
-    rows = [_row(line, now=now, skipping=skipping) for line in sorted(lines, key=_order)]
-    came = _came(lines)
+def _insert(lines: Sequence[_NewDelivery], *, now: datetime, skipping: bool) -> dict[UUID, _InsertResult]:
+    """Insert the deliveries; return the results by id, without those whose lane does not exist."""
+    # Sorted by workflow, tenant and key (`core.lock_order`): of two requests that insert the same keys in another
+    # order, each would wait for the other's first key.
+    rows = [
+        _row(line, now=now, skipping=skipping)
+        for line in sorted(lines, key=lambda line: (line.trigger.workflow, line.trigger.tenant, line.key))
+    ]
+    request_ids = _request_ids(lines)
     with connection.cursor() as cursor:
         if len(rows) == 1:
             new, *others = rows[0]
-            cursor.execute(ACCEPT_ONE, [new, new, *came, *others])
+            cursor.execute(ACCEPT_ONE, [new, new, *request_ids, *others])
         else:
-            cursor.execute(ACCEPT_MANY, [*(list(column) for column in zip(*rows, strict=True)), *came])
-        return {row[0]: _Found(*row[1:]) for row in cursor.fetchall() if row[1] is not None}
+            cursor.execute(ACCEPT_MANY, [*(list(column) for column in zip(*rows, strict=True)), *request_ids])
+        return {row[0]: _InsertResult(*row[1:]) for row in cursor.fetchall() if row[1] is not None}
 
 
-def _came(lines: Sequence[_Line]) -> tuple[str, str]:
-    """Return what is kept of where the lines come from; an id that a delivery has as its own is not."""
-    request_id, traceparent = request_context.kept()
+def _request_ids(lines: Sequence[_NewDelivery]) -> tuple[str, str]:
+    """Return the request id and `traceparent` to store. The id is left out where a delivery has it as its own id."""
+    request_id, traceparent = request_context.stored_ids()
     return "" if any(str(line.id) == request_id for line in lines) else request_id, traceparent
 
 
-def _order(line: _Line) -> tuple[str, str, str]:
-    return line.trigger.workflow, line.trigger.tenant, line.key
-
-
-def _row(line: _Line, *, now: datetime, skipping: bool) -> tuple[Any, ...]:
+def _row(line: _NewDelivery, *, now: datetime, skipping: bool) -> tuple[Any, ...]:
     """Return the arguments of `backstop_accept`."""
     one = line.trigger
     return (
@@ -190,9 +193,9 @@ def _due(trigger: Trigger, now: datetime) -> datetime:
     return max(now, trigger.deliver_at) if trigger.deliver_at else now
 
 
-def _made(line: _Line, found: _Found, now: datetime) -> Delivery:
-    """Return the row that was just inserted, without reading it back."""
-    trigger, came = line.trigger, _came([line])
+def _inserted_delivery(line: _NewDelivery, found: _InsertResult, now: datetime) -> Delivery:
+    """Return the delivery that was just inserted, without reading it back."""
+    trigger, request_ids = line.trigger, _request_ids([line])
     return Delivery(
         id=line.id,
         lane_id=found.lane_id,
@@ -206,13 +209,13 @@ def _made(line: _Line, found: _Found, now: datetime) -> Delivery:
         created_at=now,
         expires_at=trigger.expires_at,
         stale=trigger.stale,
-        request_id=came[0],
-        traceparent=came[1],
+        request_id=request_ids[0],
+        traceparent=request_ids[1],
     )
 
 
-def _open_lanes(lines: Sequence[_Line]) -> None:
-    """Make the lanes that are missing, each with its breaker, and lock those that compare payloads."""
+def _open_lanes(lines: Sequence[_NewDelivery]) -> None:
+    """Create missing lanes, each with its breaker, and lock those that skip unchanged payloads."""
     wanted = {(line.trigger.workflow, line.trigger.tenant) for line in lines}
     slugs = {workflow for workflow, _ in wanted}
     ids = dict(Workflow.objects.filter(slug__in=slugs).values_list("slug", "id"))
@@ -228,18 +231,21 @@ def _open_lanes(lines: Sequence[_Line]) -> None:
 
 
 def _lock_lanes(lane_ids: Iterable[int]) -> None:
-    """Lock lanes in the order of their ids (`reliability.core.lock_order`)."""
+    """Lock lanes in the order of their ids (`core.lock_order`)."""
     if wanted := sorted(set(lane_ids)):
         list(Lane.objects.select_for_update(no_key=True).filter(pk__in=wanted).order_by("pk").values_list("pk"))
 
 
-def _insert_changed(lines: Sequence[_Line], found: dict[UUID, _Found], *, now: datetime) -> dict[UUID, _Found]:
-    """Accept payloads of lanes that skip unchanged ones, one after the other, under the lanes' locks.
+def _insert_changed(
+    lines: Sequence[_NewDelivery], found: dict[UUID, _InsertResult], *, now: datetime
+) -> dict[UUID, _InsertResult]:
+    """Insert deliveries of lanes that skip unchanged payloads, one after the other, under the lanes' locks.
 
-    A payload is unchanged if it equals that of the lane's newest delivery which was, or still may be,
-    delivered. A skipped one is kept, in its final state.
+    A payload is unchanged if it equals that of the lane's newest delivery which was, or still may be, delivered. A
+    skipped delivery is stored in its final state.
     """
-    # Locked before the first delivery was kept; a lane that was made, or began to skip, since then is locked now.
+    # `_open_lanes` has locked these lanes, before any delivery was inserted (`core.lock_order`). A lane that was
+    # created, or began to skip, since then is locked now.
     _lock_lanes(found[line.id].lane_id for line in lines)
     result = {}
     for line in lines:
@@ -259,8 +265,8 @@ def _last_digest(lane_id: int, *, before: UUID) -> bytes | None:
     return bytes(digest) if digest is not None else None
 
 
-def _first_ones(lines: Sequence[_Line], found: dict[UUID, _Found]) -> dict[UUID, Accepted]:
-    """Return what each repeat's key already led to. Raises `IdempotencyConflict` for another payload."""
+def _repeats(lines: Sequence[_NewDelivery], found: dict[UUID, _InsertResult]) -> dict[UUID, Accepted]:
+    """Return the first delivery of each repeated key. Raises `IdempotencyConflict` for another payload."""
     if not lines:
         return {}
     keys, lanes = {line.key for line in lines}, {found[line.id].lane_id for line in lines}
@@ -276,7 +282,7 @@ def _first_ones(lines: Sequence[_Line], found: dict[UUID, _Found]) -> dict[UUID,
 
 
 def _is_same(first: Delivery, trigger: Trigger) -> bool:
-    """Compare with the payload itself: an earlier version took the digest of `1.0` and of `1` for two."""
+    """Compare the payload itself: an earlier version computed different digests for `1.0` and `1`."""
     try:
         return bool(first.payload) and digest_of(strict_json.load(first.payload, with_nul=True)) == trigger.digest
     except InvalidInput:

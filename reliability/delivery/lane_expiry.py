@@ -1,7 +1,4 @@
-"""Takes back what ran out in a lane, under its lock: leases whose worker or report never came, and expired deliveries.
-
-What another session holds locked is passed by, and left to a later look.
-"""
+"""Settles what has expired in a lane, under its lock: leases without a result, and expired deliveries."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -11,53 +8,53 @@ from uuid import UUID
 from django.db import DatabaseError, connection, transaction
 
 from reliability.core import lock_waits
-from reliability.lanes.lane_lock import BRIEF
+from reliability.lanes.lane_lock import SKIP_LOCKED
 from reliability.models import Lane, LanePolicy
 
 from . import correlation, lease_expiry, rollups, settle
-from .attempt_log import Lapse
+from .attempt_log import ExpiredLease
 from .rollups import Tally
-from .settle import Death
+from .settle import FinalFailure
 
 T = TypeVar("T")
 
-LAPSED = """
+# SKIP LOCKED in both: rows that another session has locked are left to a later check.
+EXPIRED_LEASES = """
 SELECT id, attempt_count, retries_used, sent_at, state = 'awaiting_callback', coalesce(nullif(request_id, ''), id::text)
 FROM reliability_delivery
 WHERE lane_id = %s AND state IN ('sending', 'awaiting_callback') AND lease_until <= %s
 ORDER BY lease_until LIMIT 500 FOR NO KEY UPDATE SKIP LOCKED
 """
-EXPIRED = """
+EXPIRED_DELIVERIES = """
 SELECT id FROM reliability_delivery WHERE lane_id = %s AND state = 'pending' AND expires_at <= %s
 ORDER BY expires_at LIMIT 500 FOR NO KEY UPDATE SKIP LOCKED
 """
-EXPIRE = """
+EXPIRE_DELIVERIES = """
 UPDATE reliability_delivery SET state = 'dead', finished_at = %s, last_error = %s WHERE id = ANY(%s)
 """
-EXPIRED_ERROR = "expired: It outlived its expiry before it could be delivered."
-# How many locks of others a look runs into before it leaves the rest to the next one.
+EXPIRED_ERROR = "expired: The delivery expired before it could be sent."
+# How many lock conflicts a check meets before it leaves the rest to the next one: each costs a lock time-out.
 CONFLICTS = 10
 
 
-def take_back(*, lane: Lane, policy: LanePolicy, now: datetime) -> bool:
-    """Take back up to 500 lapsed leases, and bury as many expired deliveries. Return whether no lock was in the way."""
+def settle_expired(*, lane: Lane, policy: LanePolicy, now: datetime) -> bool:
+    """Settle up to 500 expired leases and as many expired deliveries; return whether no lock was in the way."""
     with connection.cursor() as cursor:
-        cursor.execute(LAPSED, [lane.pk, now])
-        lapses = [Lapse(*row) for row in cursor.fetchall()]
-        cursor.execute(EXPIRED, [lane.pk, now])
+        cursor.execute(EXPIRED_LEASES, [lane.pk, now])
+        leases = [ExpiredLease(*row) for row in cursor.fetchall()]
+        cursor.execute(EXPIRED_DELIVERIES, [lane.pk, now])
         expired = [row[0] for row in cursor.fetchall()]
-    # Nothing found, though something has run out: all of it is locked.
-    free = bool(lapses or expired)
-    free &= _apart(lapses, lambda some: _take_back(lane, policy, some, now))
-    free &= _apart(expired, lambda some: _bury(lane, some, now))
+    # Nothing found, although something has expired: all of it is locked.
+    free = bool(leases or expired)
+    free &= _isolate_conflicts(leases, lambda some: _settle_leases(lane, policy, some, now))
+    free &= _isolate_conflicts(expired, lambda some: _expire(lane, some, now))
     return free
 
 
-def _apart(items: Sequence[T], work: Callable[[Sequence[T]], None]) -> bool:
-    """Do `work` with the items, but for those that a lock of others keeps back; return whether none was.
-
-    They are halved until those are alone: a dead letter that somebody holds does not keep its whole lane from going on.
-    """
+def _isolate_conflicts(items: Sequence[T], work: Callable[[Sequence[T]], None]) -> bool:
+    """Call `work` with the items, except those whose rows are locked; return whether none was locked."""
+    # A group that meets a lock is halved until the locked rows are alone. So one locked dead letter does not stop its
+    # whole lane. The savepoint undoes only the group.
     groups, conflicts = [items] if items else [], 0
     while groups and conflicts < CONFLICTS:
         group = groups.pop()
@@ -70,19 +67,21 @@ def _apart(items: Sequence[T], work: Callable[[Sequence[T]], None]) -> bool:
             conflicts += 1
             if half := len(group) // 2:
                 groups += [group[:half], group[half:]]
+            # From the first conflict on, wait as briefly as possible: all other lanes wait too. The setting made within
+            # the savepoint would be rolled back, so it is made here.
             with connection.cursor() as cursor:
-                cursor.execute(lock_waits.BOUND, [lock_waits.milliseconds(BRIEF.wait)])
+                cursor.execute(lock_waits.SET_LOCK_TIMEOUT, [lock_waits.milliseconds(SKIP_LOCKED.timeout)])
     return not conflicts
 
 
-def _take_back(lane: Lane, policy: LanePolicy, lapses: Sequence[Lapse], now: datetime) -> None:
-    lease_expiry.settle_lapsed(lane_id=lane.pk, lapses=lapses, policy=policy, now=now)
-    correlation.catch_up(lane=lane, delivery_ids=[one.delivery_id for one in lapses], now=now)
+def _settle_leases(lane: Lane, policy: LanePolicy, leases: Sequence[ExpiredLease], now: datetime) -> None:
+    lease_expiry.settle_expired(lane_id=lane.pk, leases=leases, policy=policy, now=now)
+    correlation.apply_early_results(lane=lane, delivery_ids=[one.delivery_id for one in leases], now=now)
 
 
-def _bury(lane: Lane, ids: Sequence[UUID], now: datetime) -> None:
+def _expire(lane: Lane, ids: Sequence[UUID], now: datetime) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(EXPIRE, [now, EXPIRED_ERROR, list(ids)])
+        cursor.execute(EXPIRE_DELIVERIES, [now, EXPIRED_ERROR, list(ids)])
     code, _, message = EXPIRED_ERROR.partition(": ")
-    settle.finish(delivered=[], dead=[Death(one, code, message) for one in ids], now=now)
+    settle.finish(delivered=[], dead=[FinalFailure(one, code, message) for one in ids], now=now)
     rollups.count(lane_id=lane.pk, tally=Tally(dead=len(ids)), now=now)

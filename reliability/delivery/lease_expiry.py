@@ -1,4 +1,4 @@
-"""Writes down failures that no reply told of: a lease that ran out, an end that was reported or never came."""
+"""Records failures that no reply reported: an expired lease, or an end that was reported or never came."""
 
 import random
 from collections import Counter
@@ -13,61 +13,62 @@ from reliability.policies.classification import Classified, Outcome
 from reliability.policies.settlement import Settlement, Step, settle
 
 from . import attempt_log, rollups
-from .attempt_log import Lapse
+from .attempt_log import ExpiredLease
 from .rollups import Tally
-from .settle import RECORD, Death, describe, finish, rows_json, rules_of
+from .settle import RECORD, FinalFailure, describe, finish, rows_json, rules_of
 
-# The column's largest: what ran out while nobody looked may be older than that.
+# The largest value of the column (int4, 24.8 days): a lease may have expired long before a worker ran again.
 LONGEST_MS = 2**31 - 1
 
-FAIL_IN_FLIGHT = """
+# The attempt's number is the fence: an attempt that was settled meanwhile, or sent again, is not touched.
+RECORD_FAILURE = """
 UPDATE reliability_delivery SET state = %s, due_at = coalesce(%s, due_at), finished_at = %s,
     retries_used = retries_used + %s, last_error = %s, lease_token = NULL, lease_until = NULL
 WHERE id = %s AND attempt_count = %s AND state = ANY(%s)
 """
 
 
-def settle_lapsed(*, lane_id: int, lapses: Sequence[Lapse], policy: LanePolicy, now: datetime) -> None:
-    """Take back deliveries whose lease ran out, under their lane's lock; each leaves an attempt on record."""
+def settle_expired(*, lane_id: int, leases: Sequence[ExpiredLease], policy: LanePolicy, now: datetime) -> None:
+    """Settle deliveries with expired leases, under their lane's lock; each gets an attempt on record."""
     attempts, failures, dead, retries = 0, 0, 0, 0
     results: Counter[str] = Counter()
-    for lapse in lapses:
-        result = AttemptResult.CALLBACK_TIMEOUT if lapse.awaiting else AttemptResult.INTERRUPTED
+    for lease in leases:
+        result = AttemptResult.CALLBACK_TIMEOUT if lease.awaiting else AttemptResult.INTERRUPTED
         verdict = settle(
-            classified=_lapsed(lapse),
+            classified=_classify(lease),
             rules=rules_of(policy),
-            attempt=lapse.number,
-            retries_used=lapse.retries_used,
+            attempt=lease.number,
+            retries_used=lease.retries_used,
             jitter=random.random(),  # noqa: S311  # jitter, not a secret
         )
-        settled = apply(
-            delivery_id=lapse.delivery_id,
-            number=lapse.number,
+        settled = record_failure(
+            delivery_id=lease.delivery_id,
+            number=lease.number,
             verdict=verdict,
             result=result,
-            started_at=lapse.sent_at,
+            started_at=lease.sent_at,
             now=now,
         )
         failures += settled
-        retries += settled and lapse.number > 1
+        retries += settled and lease.number > 1
         results[str(result)] += settled
-        attempts += settled and not lapse.awaiting  # of those that did answer, the attempt was counted then
-        dead += settled and verdict.step is Step.BURY
+        attempts += settled and not lease.awaiting  # one that awaits a report was counted with its reply
+        dead += settled and verdict.step is Step.DEAD_LETTER
         if settled:
-            attempt_log.lapsed(lane_id=lane_id, lapse=lapse, result=str(result), verdict=verdict)
+            attempt_log.log_expired_lease(lane_id=lane_id, lease=lease, result=str(result), verdict=verdict)
     tally = Tally(dead=dead, attempts=attempts, failures=failures, retries=retries, results=results)
     rollups.count(lane_id=lane_id, tally=tally, now=now)
 
 
-def _lapsed(lapse: Lapse) -> Classified:
-    if lapse.awaiting:
+def _classify(lease: ExpiredLease) -> Classified:
+    if lease.awaiting:
         message = "The workflow did not report its end in time."
         return Classified(Outcome.UNKNOWN, "callback_timeout", message, reached=True)
-    message = "The worker that was sending went away."
+    message = "The worker stopped while it was sending."
     return Classified(Outcome.UNKNOWN, "worker_lost", message, reached=True)
 
 
-def apply(  # noqa: PLR0913  # one failure, with all that its record holds
+def record_failure(  # noqa: PLR0913  # one failure, with all that its record holds
     *,
     delivery_id: UUID,
     number: int,
@@ -78,15 +79,15 @@ def apply(  # noqa: PLR0913  # one failure, with all that its record holds
     execution: tuple[str, str] = ("", ""),
     states: Sequence[str] = IN_FLIGHT,
 ) -> bool:
-    """Apply a failure that no reply told us of to a delivery in one of `states`; return whether it was.
+    """Record a failure without a reply on a delivery in one of `states`; return whether it was in one.
 
-    The caller counts it (`rollups`). `execution` is the id and the address of n8n's execution.
+    The caller counts it (`rollups`). `execution` is the id and URL of n8n's execution.
     """
     retry = verdict.step is Step.RETRY
     error = describe(verdict.code, verdict.message)
     with connection.cursor() as cursor:
         cursor.execute(
-            FAIL_IN_FLIGHT,
+            RECORD_FAILURE,
             [
                 DeliveryState.PENDING if retry else DeliveryState.DEAD,
                 now + verdict.wait if retry else None,
@@ -115,6 +116,6 @@ def apply(  # noqa: PLR0913  # one failure, with all that its record holds
         }
         cursor.execute(RECORD, [rows_json([row])])
     if not retry:
-        death = Death(delivery_id, verdict.code, verdict.message, *execution)
+        death = FinalFailure(delivery_id, verdict.code, verdict.message, *execution)
         finish(delivered=[], dead=[death], now=now)
     return True

@@ -1,8 +1,8 @@
-"""What the charts and the metrics are drawn from, kept by the transactions that settle deliveries.
+"""Counts what happens in a lane, for the charts and the metrics, in the transactions that settle deliveries.
 
-One statement (`sql/add_results.sql`) counts in a lane's total, its minute and its hour. Whoever counts holds the lane's
-lock, so that nobody waits for a row here. What died for which reason, and what was cancelled or skipped, is counted by
-triggers (`sql/trigger_dead_letter_changes.sql`, `sql/trigger_total_changes.sql`).
+One statement (SQL function `backstop_add_results`) adds to the lane's total, its minute and its hour. The caller holds the
+lane's lock, so nobody waits for a row here. Failures by reason, and cancelled or skipped deliveries, are counted by
+triggers.
 """
 
 from collections import Counter
@@ -23,8 +23,8 @@ COUNT = "SELECT backstop_add_results(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,
 class Tally:
     """What happened in a lane: deliveries that ended, and attempts.
 
-    `retries` are attempts from the second on of which it is now known how they went. `results` counts the attempts on
-    record by result. `latencies` of the delivered and `durations` of requests are in milliseconds.
+    `retries` are attempts from the second on whose result is known now. `results` counts attempts by result.
+    `latencies` of delivered ones and `durations` of requests are in milliseconds.
     """
 
     delivered: int = 0
@@ -65,4 +65,5 @@ def _buckets(values: Sequence[float]) -> list[int]:
 
 def latency(*, since: datetime, now: datetime) -> float:
     """Return milliseconds from accepted to delivered."""
+    # Both are the database's, but a clock that was set back must not make it negative.
     return max(0.0, (now - since).total_seconds() * 1000)

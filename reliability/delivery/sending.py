@@ -1,4 +1,4 @@
-"""Turns a claim into a request, and what comes back into an attempt."""
+"""Turns a claim into a request, and the reply into an attempt."""
 
 from datetime import datetime
 
@@ -11,9 +11,10 @@ from reliability.transport.client import Names, Request
 
 
 def request_of(claim: Claim, *, at: float) -> Request:
-    """Build the request of an attempt that starts at `at` (seconds since 1970). The payload goes untouched."""
+    """Build the request of an attempt that starts at `at` (seconds since 1970). The payload is sent unchanged."""
     body = claim.payload.encode()
-    # The workflow's header goes first: ours replace one of the same name, whatever its case.
+    # The workflow's header first: ours replace one of the same name in any case, so that no configuration can overwrite
+    # the idempotency key.
     headers = claim.authentication | {
         "Idempotency-Key": claim.idempotency_key,
         "X-Backstop-Delivery": str(claim.delivery_id),
@@ -32,16 +33,14 @@ def request_of(claim: Claim, *, at: float) -> Request:
 
 
 def _names(claim: Claim) -> Names:
-    """Name the settings that the workflow's address and header come from."""
+    """Return the names of the settings that the workflow's address and header come from."""
     return Names(headers=f"the authentication header of '{claim.workflow}' ({variable(claim.workflow)})")
 
 
 def send(claim: Claim, *, started_at: datetime) -> Sent:
-    """Send one attempt and classify what came of it. Raises nothing that the network can cause.
-
-    Known secrets leave the reply here, before anything is made of it, kept or logged.
-    """
+    """Send one attempt and classify the result. Errors of the network are part of the result, not raised."""
     answer = transport.send(request_of(claim, at=started_at.timestamp()))
+    # Secrets are removed here, before the reply is classified, stored or logged: a workflow may echo its request.
     hide = known_secrets.redactor_of(claim)
     if answer.reply is not None:
         reply = hide.reply(answer.reply, cut_at=transport.BODY_LIMIT)

@@ -1,4 +1,4 @@
-"""Writes down what an attempt means for its delivery: delivered, later, or dead letter."""
+"""Records what an attempt means for its delivery: delivered, retry later, or dead letter."""
 
 import json
 import random
@@ -24,12 +24,14 @@ from reliability.policies.settlement import Refusals, Rules, Settlement, Step, s
 from . import attempt_log, rollups
 from .rollups import Tally
 
+# Characters of a successful reply's body that are stored; of a failed one, all that was read.
 SUCCESS_BODY_LIMIT = 2048
 LOST_LEASE = "lease_lost"
 
-# The rows are found by their ids, each by the primary key. PostgreSQL expects few rows to be `sending`, and would read
-# them all by an index of states, which keeps an entry of each row that was claimed since the last VACUUM: so the state
-# is compared in a way that no index serves.
+# The fencing token (`lease_token`) decides whether the attempt may still settle its delivery. The rows are found by
+# primary key. PostgreSQL expects few rows to be `sending` and would rather use the index of states, which keeps an
+# entry for each row that was claimed since the last VACUUM. So the state is compared in a way that no index supports
+# (IS TRUE).
 SETTLE = """
 WITH v AS (
     SELECT * FROM json_to_recordset(%s) AS v(id uuid, token uuid, state text, due_at timestamptz,
@@ -44,6 +46,7 @@ WHERE d.id = ANY(ARRAY(SELECT id FROM v)) AND d.id = v.id AND d.lease_token = v.
     AND (d.state = 'sending') IS TRUE
 RETURNING d.id, d.reported IS NOT NULL
 """
+# ON CONFLICT: one row per attempt and result (`attempt_once_per_result`), also if a slow worker settles it late.
 RECORD = """
 INSERT INTO reliability_attempt (delivery_id, number, result, code, error, status_code, started_at, duration_ms,
     response_headers, response_body, probe, worker)
@@ -53,7 +56,7 @@ SELECT * FROM json_to_recordset(%s) AS v(delivery_id uuid, number int, result te
 ON CONFLICT DO NOTHING
 """
 
-# What n8n itself reported of the last attempt says more than its answer did.
+# What n8n itself reported about the last attempt is more exact than its reply.
 REPORTED = """
 SELECT d.id, r.error_message, r.execution_id, r.execution_url
 FROM unnest(%(ids)s::uuid[], %(codes)s::text[], %(executions)s::text[]) AS v(id, code, execution_id)
@@ -65,18 +68,19 @@ JOIN LATERAL (
     ORDER BY id DESC LIMIT 1
 ) AS r ON true
 """
-DEATHS = """
+FAILED = """
 unnest(%(ids)s::uuid[], %(letters)s::uuid[], %(codes)s::text[], %(messages)s::text[], %(reasons)s::text[],
     %(prints)s::text[], %(executions)s::text[], %(urls)s::text[])
     AS v(id, letter, code, message, reason, fingerprint, execution_id, execution_url)
 JOIN reliability_delivery d ON d.id = v.id
 """
-BURY = f"""
+# The conflict is a delivery that had died before and was recovered by a late success: its dead letter is reopened.
+INSERT_DEAD_LETTERS = f"""
 INSERT INTO reliability_deadletter (id, lane_id, delivery_id, source, status, payload, error_code, error_message,
     reason, fingerprint, retry_count, execution_id, execution_url, created_at, died_at, expires_at)
 SELECT v.letter, d.lane_id, d.id, 'delivery', 'dead', d.payload, v.code, v.message, v.reason, v.fingerprint,
     greatest(d.attempt_count - 1, 0), v.execution_id, v.execution_url, %(now)s, %(now)s, %(expiry)s
-FROM {DEATHS}
+FROM {FAILED}
 WHERE d.dead_letter_id IS NULL
 ON CONFLICT (delivery_id) WHERE delivery_id IS NOT NULL DO UPDATE SET
     status = 'dead', error_code = excluded.error_code, error_message = excluded.error_message,
@@ -85,23 +89,23 @@ ON CONFLICT (delivery_id) WHERE delivery_id IS NOT NULL DO UPDATE SET
     died_at = excluded.died_at, expires_at = excluded.expires_at, closed_at = NULL
 WHERE reliability_deadletter.status = 'recovered'
 """  # noqa: S608  # our own text
-BURY_AGAIN = f"""
+REOPEN_DEAD_LETTERS = f"""
 UPDATE reliability_deadletter AS l SET
     status = 'dead', error_code = v.code, error_message = v.message, reason = v.reason, fingerprint = v.fingerprint,
     execution_id = v.execution_id, execution_url = v.execution_url,
     died_at = %(now)s, expires_at = %(expiry)s, closed_at = NULL,
     retry_count = l.retry_count + CASE WHEN l.status = 'replaying' THEN d.attempt_count ELSE 0 END
-FROM {DEATHS}
+FROM {FAILED}
 WHERE l.id = d.dead_letter_id AND l.status IN ('replaying', 'recovered')
 """  # noqa: S608  # our own text
-# Of several dead letters in the order of their ids (`core.lock_order`), which an UPDATE does not keep to. Their
-# ids are an array, for within an OR a subquery could use no index.
-LOCK_LETTERS = """
+# Several dead letters are locked in the order of their ids (`core.lock_order`), which an UPDATE does not guarantee. The
+# ids are an array, since a subquery within an OR could use no index.
+LOCK_DEAD_LETTERS = """
 SELECT 1 FROM reliability_deadletter WHERE delivery_id = ANY(%(ids)s::uuid[])
     OR id = ANY(ARRAY(SELECT dead_letter_id FROM reliability_delivery WHERE id = ANY(%(ids)s::uuid[])))
 ORDER BY id FOR NO KEY UPDATE
 """
-RECOVER = """
+RECOVER_DEAD_LETTERS = """
 UPDATE reliability_deadletter AS l SET status = 'recovered', closed_at = %s
 FROM reliability_delivery d
 WHERE d.id = ANY(%s::uuid[]) AND l.id = d.dead_letter_id AND l.status = 'replaying'
@@ -109,8 +113,8 @@ WHERE d.id = ANY(%s::uuid[]) AND l.id = d.dead_letter_id AND l.status = 'replayi
 
 
 @dataclass(frozen=True, slots=True)
-class Death:
-    """A delivery that failed for good, and why; with n8n's execution, where that is known."""
+class FinalFailure:
+    """A delivery that failed for good, and why; with n8n's execution, if known."""
 
     delivery_id: UUID
     code: str
@@ -131,7 +135,7 @@ def rules_of(policy: LanePolicy) -> Rules:
 
 
 def decide(sent: Sent, *, now: datetime, passed_at: datetime | None = None) -> Settlement:
-    """Hold an attempt against its lane's policy; `passed_at` is as in `Refusals`."""
+    """Return what an attempt means under its lane's policy; `passed_at` as in `Refusals`."""
     header = sent.reply.headers.get("retry-after") if sent.reply else None
     return settle(
         classified=sent.classified,
@@ -147,51 +151,54 @@ def decide(sent: Sent, *, now: datetime, passed_at: datetime | None = None) -> S
 def settle_sent(
     *, batch: Sequence[Sent], now: datetime, worker: str = "", passed_at: datetime | None = None
 ) -> list[UUID]:
-    """Write the outcome of a lane's attempts, under its lock. An attempt whose lease was lost changes nothing.
+    """Record the results of a lane's attempts, under its lock. An attempt that lost its lease changes nothing.
 
-    `passed_at` is as in `Refusals`. Returns those deliveries of which n8n had reported the end before its answer was
+    `passed_at` as in `Refusals`. Returns the ids of deliveries whose execution n8n reported before the reply was
     settled.
     """
     decided = [(sent, decide(sent, now=now, passed_at=passed_at)) for sent in batch]
-    won = _settle(decided, now=now)
+    with prepared_cursor() as cursor:
+        cursor.execute(SETTLE, [rows_json(_new_values(sent, verdict, now) for sent, verdict in decided)])
+        won: dict[UUID, bool] = dict(cursor.fetchall())
     kept = [(sent, verdict) for sent, verdict in decided if sent.claim.delivery_id in won]
     if kept:
-        with pipelined():
-            _record(kept, worker=worker)
+        with pipelined(), prepared_cursor() as cursor:
+            cursor.execute(RECORD, [rows_json(_attempt_row(sent, worker) for sent, _ in kept)])
             rollups.count(lane_id=kept[0][0].claim.lane_id, tally=_tally(kept, now), now=now)
     finish(
         delivered=[
             sent.claim.delivery_id for sent, verdict in kept if verdict.step is Step.DELIVERED and sent.claim.is_replay
         ],
         dead=[
-            Death(sent.claim.delivery_id, verdict.code, verdict.message)
+            FinalFailure(sent.claim.delivery_id, verdict.code, verdict.message)
             for sent, verdict in kept
-            if verdict.step is Step.BURY
+            if verdict.step is Step.DEAD_LETTER
         ],
         now=now,
     )
     for sent, verdict in decided:
         then = verdict.step if sent.claim.delivery_id in won else LOST_LEASE
-        attempt_log.came_back(sent=sent, then=str(then), worker=worker)
+        attempt_log.log_attempt(sent=sent, then=str(then), worker=worker)
     return [delivery_id for delivery_id, reported in won.items() if reported]
 
 
-def finish(*, delivered: Sequence[UUID], dead: Sequence[Death], now: datetime) -> None:
-    """Move dead letters along with deliveries that have just reached `delivered` (replays only) or `dead`."""
+def finish(*, delivered: Sequence[UUID], dead: Sequence[FinalFailure], now: datetime) -> None:
+    """Update dead letters for deliveries that were just set to `delivered` (replays only) or `dead`."""
     if not delivered and not dead:
         return
     with connection.cursor() as cursor:
-        cursor.execute(LOCK_LETTERS, {"ids": [*delivered, *(one.delivery_id for one in dead)]})
+        cursor.execute(LOCK_DEAD_LETTERS, {"ids": [*delivered, *(one.delivery_id for one in dead)]})
         if delivered:
-            cursor.execute(RECOVER, [now, list(delivered)])
+            cursor.execute(RECOVER_DEAD_LETTERS, [now, list(delivered)])
         if dead:
-            values = _buried(_explained(dead), now)
-            cursor.execute(BURY_AGAIN, values)
-            cursor.execute(BURY, values)
+            values = _dead_letter_values(_with_reports(dead), now)
+            # A replay's delivery has the dead letter that it replays; any other gets a new one.
+            cursor.execute(REOPEN_DEAD_LETTERS, values)
+            cursor.execute(INSERT_DEAD_LETTERS, values)
 
 
-def _explained(dead: Sequence[Death]) -> list[Death]:
-    """Let each death say what n8n reported of it, if it did."""
+def _with_reports(dead: Sequence[FinalFailure]) -> list[FinalFailure]:
+    """Return the failures with what n8n reported about them, where it did."""
     values: dict[str, Any] = {
         "ids": [one.delivery_id for one in dead],
         "codes": [one.code for one in dead],
@@ -201,11 +208,12 @@ def _explained(dead: Sequence[Death]) -> list[Death]:
         cursor.execute(REPORTED, values)
         said = {row[0]: row[1:] for row in cursor.fetchall()}
     return [
-        Death(one.delivery_id, one.code, *said[one.delivery_id]) if one.delivery_id in said else one for one in dead
+        FinalFailure(one.delivery_id, one.code, *said[one.delivery_id]) if one.delivery_id in said else one
+        for one in dead
     ]
 
 
-def _buried(dead: Sequence[Death], now: datetime) -> dict[str, Any]:
+def _dead_letter_values(dead: Sequence[FinalFailure], now: datetime) -> dict[str, Any]:
     errors = [error_fields(code=one.code, message=one.message) for one in dead]
     return {
         "ids": [one.delivery_id for one in dead],
@@ -223,11 +231,11 @@ def _buried(dead: Sequence[Death], now: datetime) -> dict[str, Any]:
 
 def _tally(kept: "Sequence[tuple[Sent, Settlement]]", now: datetime) -> Tally:
     delivered = [sent for sent, verdict in kept if verdict.step is Step.DELIVERED]
-    # Of one that awaits its report it is not known yet how it went.
+    # One that awaits its report is counted later, when its result is known.
     retries = [sent for sent, verdict in kept if sent.claim.number > 1 and verdict.step is not Step.AWAIT_CALLBACK]
     return Tally(
         delivered=len(delivered),
-        dead=sum(verdict.step is Step.BURY for _, verdict in kept),
+        dead=sum(verdict.step is Step.DEAD_LETTER for _, verdict in kept),
         attempts=len(kept),
         failures=sum(sent.classified.outcome is not Outcome.DELIVERED for sent, _ in kept),
         retries=len(retries),
@@ -238,14 +246,9 @@ def _tally(kept: "Sequence[tuple[Sent, Settlement]]", now: datetime) -> Tally:
     )
 
 
-def _settle(decided: "Sequence[tuple[Sent, Settlement]]", *, now: datetime) -> dict[UUID, bool]:
-    with prepared_cursor() as cursor:
-        cursor.execute(SETTLE, [rows_json(_new_values(sent, verdict, now) for sent, verdict in decided)])
-        return dict(cursor.fetchall())
-
-
 def rows_json(values: "Iterable[dict[str, object]]") -> str:
-    """Write rows as JSON: one value to quote, where arrays have each of theirs quoted by itself."""
+    """Return rows as one JSON text for `json_to_recordset`."""
+    # One parameter to quote: with arrays, each value of each row would be quoted by itself.
     return json.dumps(list(values), default=str)
 
 
@@ -254,9 +257,9 @@ def _new_values(sent: Sent, verdict: Settlement, now: datetime) -> dict[str, obj
         Step.DELIVERED: DeliveryState.DELIVERED,
         Step.AWAIT_CALLBACK: DeliveryState.AWAITING_CALLBACK,
         Step.RETRY: DeliveryState.PENDING,
-        Step.BURY: DeliveryState.DEAD,
+        Step.DEAD_LETTER: DeliveryState.DEAD,
     }[verdict.step]
-    final = verdict.step in (Step.DELIVERED, Step.BURY)
+    final = verdict.step in (Step.DELIVERED, Step.DEAD_LETTER)
     deadline = now + timedelta(milliseconds=sent.claim.policy.callback_timeout_ms)
     return {
         "id": sent.claim.delivery_id,
@@ -272,13 +275,8 @@ def _new_values(sent: Sent, verdict: Settlement, now: datetime) -> dict[str, obj
 
 
 def describe(code: str, message: str) -> str:
-    """Return an error as one line: its code, and what was said."""
+    """Return an error as one line: `code: message`."""
     return f"{code}: {message}" if code and message else code or message
-
-
-def _record(kept: "Iterable[tuple[Sent, Settlement]]", *, worker: str) -> None:
-    with prepared_cursor() as cursor:
-        cursor.execute(RECORD, [rows_json(_attempt_row(sent, worker) for sent, _ in kept)])
 
 
 def _attempt_row(sent: Sent, worker: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""A dispatcher's turns at lanes, and the messages that reach it."""
+"""A dispatcher's state per lane, and the messages that reach it."""
 
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -10,35 +10,38 @@ from reliability.lanes.messages import Sent
 
 @dataclass(slots=True)
 class Turn:
-    """A lane in this process's care. `busy` counts rounds in a row that claimed something, `idle` looks in vain.
+    """A lane's turn in this process, until `ends_at` (monotonic). `unsettled` are its finished attempts.
 
-    `owes_barrier`: others may still rely on the wake-up that brought the turn. `apart`: what came back is settled one
-    by one, for some of it is locked. `blocked`: a lock keeps something that ran out from being taken back.
+    `busy` counts rounds in a row that claimed or settled something, `idle` checks in vain; `rechecked`: a busy lane was
+    checked once more before its release. `fallback_at`: when a wake-up checks the lane if this worker dies.
+
+    `needs_barrier`: other transactions may still rely on the wake-up that began the turn. `one_by_one`: attempts are
+    settled one by one, since a row of some is locked. `blocked`: a lock keeps an expired lease from being settled.
     """
 
     lane_id: int
     future: "Future[None]"
-    ends: float
+    ends_at: float
     in_flight: int = 0
-    done: list[Sent] = field(default_factory=list)
+    unsettled: list[Sent] = field(default_factory=list)
     busy: int = 0
     idle: int = 0
-    lingered: bool = False
+    rechecked: bool = False
     failures: int = 0
-    covered_until: datetime | None = None
-    owes_barrier: bool = True
-    apart: bool = False
+    fallback_at: datetime | None = None
+    needs_barrier: bool = True
+    one_by_one: bool = False
     blocked: bool = False
 
     @property
-    def is_free(self) -> bool:
-        """Whether nothing of the lane is in this process's hands."""
-        return not self.in_flight and not self.done
+    def is_empty(self) -> bool:
+        """Whether no attempt of the lane is in flight or unsettled in this process."""
+        return not self.in_flight and not self.unsettled
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessLane:
-    """Take a lane into care; the future ends with the turn."""
+    """Message: begin or extend a lane's turn. The future ends with the turn."""
 
     lane_id: int
     future: "Future[None]"
@@ -46,22 +49,22 @@ class ProcessLane:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """An attempt has ended; without `sent`, by an error of our own."""
+    """Message: an attempt has ended; `sent` is `None` after an unexpected error."""
 
     lane_id: int
     sent: Sent | None
 
 
 class LockedLanes:
-    """Which lanes were found locked, how often in a row, and whether a lock is worth waiting for now.
+    """Which lanes were found locked, how often in a row, and whether to wait for a lane's lock now."""
 
-    Waiting for one lane's lock holds up all others. So a wait in vain is followed by tries that wait for nothing, at
-    growing distances; but a lane that is hardly ever free gets its turn only by queueing for the lock, so after
-    `EVERY` such tries it may wait again.
-    """
+    # Waiting for one lane's lock delays all other lanes. So a wait that timed out is followed by tries that do not
+    # wait, with growing pauses. But a lane that is rarely free is only reached by queueing for its lock, so after
+    # `EVERY` such tries it may wait again.
 
     FIRST, LAST = 0.02, 1.0
-    # Seconds between two waits in vain, of whichever lanes: so they take a tenth of the dispatcher's time at the most.
+    # Seconds between two waits that time out, of all lanes together: they take a tenth of the dispatcher's time at
+    # most.
     SPACING = 1.0
     EVERY = 4
 
@@ -70,27 +73,27 @@ class LockedLanes:
         self._next_wait = 0.0
 
     def may_wait(self, lane_id: int, *, now: float) -> bool:
-        """Whether to wait a moment for the lane's lock."""
+        """Whether to wait for the lane's lock this time."""
         return now >= self._next_wait and self._tries.get(lane_id, 0) % self.EVERY == 0
 
     def failed(self, lane_id: int, *, waited: bool, now: float) -> float:
-        """Note a try in vain; return in how many seconds to try again."""
+        """Record a failed try; return the seconds until the next one."""
         tries = self._tries[lane_id] = self._tries.get(lane_id, 0) + 1
         if waited:
             self._next_wait = now + self.SPACING
         return float(min(self.LAST, self.FIRST * 2 ** min(tries - 1, 8)))
 
     def tries(self, lane_id: int) -> int:
-        """Return how many tries in a row were in vain."""
+        """Return how many tries in a row have failed."""
         return self._tries.get(lane_id, 0)
 
-    def passed(self, lane_id: int) -> None:
-        """Note that the lane is locked no more, or is no more."""
+    def clear(self, lane_id: int) -> None:
+        """Forget a lane that could be locked, or was deleted."""
         self._tries.pop(lane_id, None)
 
 
 def resolve(future: "Future[None]", error: Exception | None = None) -> None:
-    """End a future, which the engine may have cancelled meanwhile."""
+    """Complete a future, unless the engine has cancelled it."""
     with suppress(InvalidStateError):
         if error is None:
             future.set_result(None)

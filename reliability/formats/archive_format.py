@@ -1,9 +1,9 @@
 """The archive's file format: JSON Lines in gzip members, and a manifest. Bytes in, bytes out.
 
-A line is `{"sha256": "…", "letter": {…}}`: the digest is that of the bytes between `"letter":` and the last brace, and
-the letter's `line` is its number, so that a line is known for what it is whatever is left around it. Some lines
-together make a block, a gzip member of its own, so that what is damaged in one spares the others; `zcat` reads the file
-as one. The manifest names each block's place and digest, and carries a digest of itself.
+A line is `{"sha256": "…", "letter": {…}}`. The digest is of the bytes between `"letter":` and the last brace, and the
+letter's `line` is its number, so that a line can be identified whatever is left around it. Lines are grouped in blocks,
+each a gzip member of its own, so that damage in one block spares the others; `zcat` reads the file as one. The manifest
+has each block's offset and digest, and a digest of itself.
 """
 
 import gzip
@@ -20,16 +20,17 @@ FORMAT, VERSION = "backstop-dead-letters", 1
 BLOCK_LINES = 50
 BLOCK_LINES_LIMIT = 10_000
 BLOCK_BYTES = 8 * 1024 * 1024
-# A line that is longer was not written by us, unless MAX_BODY_BYTES was larger then.
+# Bytes. A longer line was not written by Backstop, unless MAX_BODY_BYTES was larger then.
 LINE_LIMIT = 64 * 1024 * 1024
-# A piece of this many bytes unpacks to four megabytes at most.
+# Bytes of compressed data that are unpacked at once. At deflate's highest ratio (about 1000:1) that is four megabytes,
+# so that a crafted file cannot fill the memory.
 STEP = 4096
 HEAD, MIDDLE = b'{"sha256":"', b'","letter":'
 DIGEST = 64
 
 
 class Damaged(Exception):
-    """What was read is not what was written."""
+    """The data is damaged: its checksum or its structure is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,11 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line as read: its letter, or `None` where it is damaged, and how."""
+    """A line as read: its letter, or `None` and the problem if it is damaged."""
 
     number: int
     letter: Mapping[str, Any] | None
-    problem: str = "its checksum does not fit"
+    problem: str = "its checksum does not match"
 
 
 def line_of(number: int, letter: Mapping[str, Any]) -> bytes:
@@ -63,21 +64,21 @@ def read_line(raw: bytes) -> Mapping[str, Any]:
     text = raw[begin + len(MIDDLE) : -1]
     framed = raw.startswith(HEAD) and raw[begin : begin + len(MIDDLE)] == MIDDLE and raw.endswith(b"}")
     if not framed or _digest(text).encode() != raw[len(HEAD) : begin]:
-        raise Damaged("its checksum does not fit")
+        raise Damaged("its checksum does not match")
     letter: dict[str, Any] = json.loads(text)
     return letter
 
 
 def blocks_of(letters: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Block, bytes]]:
-    """Yield the file, block by block: so many lines each, or fewer that are large."""
+    """Yield the file block by block: `BLOCK_LINES` lines each, or fewer where they reach `BLOCK_BYTES`."""
     coming, offset, line = enumerate(letters, start=1), 0, 1
-    while lines := _some_of(coming):
+    while lines := _next_lines(coming):
         data = gzip.compress(b"".join(lines), compresslevel=6, mtime=0)
         yield Block(offset, len(data), _digest(data), line, len(lines)), data
         offset, line = offset + len(data), line + len(lines)
 
 
-def _some_of(coming: Iterator[tuple[int, Mapping[str, Any]]]) -> list[bytes]:
+def _next_lines(coming: Iterator[tuple[int, Mapping[str, Any]]]) -> list[bytes]:
     lines, size = [], 0
     for number, one in islice(coming, BLOCK_LINES):
         lines.append(line_of(number, one))
@@ -88,9 +89,9 @@ def _some_of(coming: Iterator[tuple[int, Mapping[str, Any]]]) -> list[bytes]:
 
 
 def read_block(block: Block, data: bytes, *, line_limit: int = LINE_LIMIT) -> Iterator[Line]:
-    """Yield each line of a block in its order, whole or not, as far as its bytes still tell.
+    """Yield each line of a block in order, damaged ones included.
 
-    One line at a time is in memory, and of none more than `line_limit` bytes, whatever the data unpack to.
+    Only one line is in memory at a time, and never more than `line_limit` bytes of it.
     """
     coming, end = block.first_line, block.first_line + block.lines
     for raw in _lines(_unpacked(data, line_limit * (block.lines + 1)), line_limit):
@@ -132,10 +133,9 @@ def _lines(pieces: Iterable[bytes], limit: int) -> Iterator[bytes | None]:
 
 
 def _unpacked(data: bytes, limit: int) -> Iterator[bytes]:
-    """Yield what a gzip member unpacks to, in pieces of a few megabytes at most, up to about `limit` bytes in all.
-
-    Where it breaks off, the last piece goes byte by byte, so that nothing before the damage is lost.
-    """
+    """Unpack a gzip member in pieces of a few megabytes at most, up to about `limit` bytes in all."""
+    # `spare` is the state before each piece: a damaged piece is unpacked again byte by byte, so that nothing before the
+    # damage is lost.
     machine, size = zlib.decompressobj(wbits=31), 0
     for place in range(0, len(data), STEP):
         if machine.eof or size > limit:
@@ -157,7 +157,7 @@ def _bytewise(machine: Any, part: bytes) -> Iterator[bytes]:
 
 
 def manifest_of(*, blocks: list[Block], facts: Mapping[str, Any], sha256: str) -> bytes:
-    """Return the manifest file. `sha256` is the data file's; `facts` come beside what the format itself says."""
+    """Return the manifest file. `sha256` is the data file's; `facts` are added to the format's own members."""
     document = {
         "format": FORMAT,
         "version": VERSION,
@@ -171,22 +171,22 @@ def manifest_of(*, blocks: list[Block], facts: Mapping[str, Any], sha256: str) -
 
 
 def read_manifest(data: bytes) -> dict[str, Any]:
-    """Return what a manifest says. Raises `Damaged`, also for a format that this version cannot read."""
+    """Read a manifest. Raises `Damaged`, also for a format or version that cannot be read."""
     try:
         document = json.loads(data)
         given = document.pop("checksum")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        raise Damaged("it is no manifest, or cannot be read") from None
+        raise Damaged("it is not a manifest, or cannot be read") from None
     if given != _digest(_json(document)):
-        raise Damaged("its checksum does not fit")
+        raise Damaged("its checksum does not match")
     if (document["format"], document["version"]) != (FORMAT, VERSION):
         raise Damaged(f"it is of format {document['format']} {document['version']}, not {FORMAT} {VERSION}")
-    if not all(map(_makes_sense, blocks_in(document))):
-        raise Damaged("it names a block that makes no sense")
+    if not all(map(_is_valid_block, blocks_in(document))):
+        raise Damaged("it has an invalid block")
     return dict(document)
 
 
-def _makes_sense(block: Block) -> bool:
+def _is_valid_block(block: Block) -> bool:
     return min(block.offset, block.size) >= 0 and block.first_line >= 1 and 0 <= block.lines <= BLOCK_LINES_LIMIT
 
 

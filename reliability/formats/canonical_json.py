@@ -1,7 +1,7 @@
-"""One text for each JSON value: neither key order, white space, escapes nor the spelling of a number changes it.
+"""The canonical text of a JSON value: key order, white space, escapes and the spelling of numbers do not change it.
 
-Numbers count by their exact decimal value: `1`, `1.0`, `1e0` and `10E-1` are one number, `-0` is `0`, and
-`0.1000000000000000055511151231257827` is not `0.1`, although both are the same double. Integers stay as they are.
+Numbers are compared by their exact decimal value: `1`, `1.0`, `1e0` and `10E-1` are one number, `-0` is `0`, and
+`0.1000000000000000055511151231257827` is not `0.1`, although both are the same double.
 """
 
 import json
@@ -10,20 +10,22 @@ from typing import Any
 from .strict_json import ExactNumber, parts_of
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, check_circular=False).encode
-# No JSON text that Backstop accepts has half of a surrogate pair: what follows one here is a number, not a string.
+# Marks a number that is written as a string. Half of a surrogate pair cannot be in any JSON text that Backstop accepts,
+# so no sender's string can be equal to it.
 _MARK = "\ud800"
 _SAFE = 2.0**53  # below it, a double that is an integer is exactly that
 _MAY_HOLD = frozenset({dict, list, ExactNumber})
 
 
 def canonical(document: Any) -> str:
-    """Return the canonical text of a JSON value: ASCII, with a double's shortest spelling where that is exact."""
+    """Return the canonical text of a JSON value: ASCII, with the shortest exact spelling of numbers."""
+    # Most payloads need no change: checking first spares the copy, which matters on the hot path of accepting.
     plain = dict(document) if isinstance(document, dict) else document
-    return _encode(_by_value(plain) if _is_respelt(plain) else document)
+    return _encode(_respelled(plain) if _has_other_spelling(plain) else document)
 
 
-def _is_respelt(value: Any) -> bool:
-    """Whether a number within is not canonical as Python writes it."""
+def _has_other_spelling(value: Any) -> bool:
+    """Whether the value has a number whose canonical spelling is not what Python writes."""
     kind = type(value)
     if kind is dict:
         value = value.values()
@@ -36,13 +38,13 @@ def _is_respelt(value: Any) -> bool:
         if kind is float:
             if one.is_integer():
                 return True
-        elif kind in _MAY_HOLD and _is_respelt(one):
+        elif kind in _MAY_HOLD and _has_other_spelling(one):
             return True
     return False
 
 
-def _by_value(value: Any) -> Any:
-    """Return a copy of a value with each number as the canonical text spells it."""
+def _respelled(value: Any) -> Any:
+    """Return a copy of a value with each number in its canonical spelling."""
     kind = type(value)
     if kind is dict:
         copied, members = value.copy(), value.items()
@@ -56,12 +58,12 @@ def _by_value(value: Any) -> Any:
             if one.is_integer():
                 copied[name] = int(one) if -_SAFE < one < _SAFE else _number(one)
         elif kind in _MAY_HOLD:
-            copied[name] = _by_value(one)
+            copied[name] = _respelled(one)
     return copied
 
 
 def _number(value: float) -> Any:
-    """Return an integer for what is one, else its digits as text."""
+    """Return an integer if the number is one, else its digits and exponent as marked text."""
     if -_SAFE < value < _SAFE and type(value) is float:
         return int(value)
     sign, digits, exponent = parts_of(value.text if isinstance(value, ExactNumber) else repr(value))

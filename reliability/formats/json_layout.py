@@ -1,6 +1,6 @@
-"""Lays out JSON text anew, and changes nothing else in it: keys keep their order, and numbers how they were written.
+"""Indents or compacts JSON text and changes nothing else: keys keep their order, and numbers their spelling.
 
-Text goes in that `json` can read; what it cannot read comes back as it was.
+The text must be readable by `json`; any other text is returned unchanged.
 """
 
 import json
@@ -8,11 +8,12 @@ import re
 import unicodedata
 
 INDENT = "  "
+# Possessive quantifiers (`*+`): no backtracking, so the time is linear in the text, whatever it is.
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],:]|[^\s{}\[\],:"]++|\s++', re.DOTALL)
 
 
 def indent(text: str) -> str:
-    """Return the text with one member a line."""
+    """Return the text with one member per line."""
     tokens = _tokens(text)
     pieces: list[str] = []
     depth = 0
@@ -35,7 +36,7 @@ def compact(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Return the text with what cannot be seen, or would turn the reading round, as JSON's escape for it."""
+    """Return the text with invisible characters and bidirectional overrides as JSON escapes."""
     return "".join(_escaped(one) if unicodedata.category(one) in ("Cf", "Cc") else one for one in text)
 
 

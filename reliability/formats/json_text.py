@@ -1,8 +1,8 @@
-"""Shows the text of a JSON document as coloured HTML, whoever wrote it.
+"""Shows the text of a JSON document as coloured HTML; the text may be from anyone.
 
-It goes by the text's tokens, without building the document: the keys stay in the sender's order, numbers stay as
-they were written, and neither size nor nesting costs more than what is shown. What could not be seen, or could make
-text read as other text (control characters, bidirectional overrides), is shown as its escape.
+It works on tokens and does not parse the document: keys keep the sender's order, numbers their spelling, and neither
+size nor nesting costs more than what is shown. Invisible characters, and those that can make text read as other text
+(control characters, bidirectional overrides), are shown as escapes.
 """
 
 import json
@@ -10,8 +10,10 @@ import re
 from dataclasses import dataclass
 from html import escape
 
+# Characters that are shown.
 LIMIT = 65_536
 DEEPEST = 24  # levels that are still indented
+# Possessive quantifiers: no backtracking, so a hostile text costs no more time than another.
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r\n]++)
     |(?P<key>"[^"\\]*+(?:\\.[^"\\]*+)*+"(?=[ \t\r\n]*+:))
@@ -35,7 +37,7 @@ _CLASS = {"key": "k", "string": "s", "number": "n", "word": "w", "cut": "s"}
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """HTML, safe to put into a page, and whether it is all there was. `is_json` is false for any other text."""
+    """Safe HTML, whether the text was cut, and whether it is JSON."""
 
     html: str
     is_cut: bool
@@ -45,20 +47,21 @@ class Shown:
 def show(text: str, *, limit: int = LIMIT) -> Shown:
     """Show the first `limit` characters of a text."""
     begin = text[:limit]
+    # Each character may become a `<bdi>` or an escape: the HTML is limited too.
     pieces = _pieces(begin, limit * 12)
     if pieces is None:
-        return Shown(_seen(begin), len(text) > limit, is_json=False)
+        return Shown(_escape_unseen(begin), len(text) > limit, is_json=False)
     is_long = pieces[-1] == ""
     return Shown("".join(pieces), len(text) > limit or is_long, is_json=True)
 
 
 def plain(text: str) -> str:
-    """Escape a text that is no JSON, with what could not be seen made visible."""
-    return _seen(text)
+    """Escape a text that is not JSON, with invisible characters shown as escapes."""
+    return _escape_unseen(text)
 
 
 def _pieces(text: str, most: int) -> list[str] | None:
-    """Return the HTML in pieces, with an empty one at the end where it was too long; `None` if this is no JSON."""
+    """Return the HTML in pieces, with an empty last one if it was too long; `None` if the text is not JSON."""
     found: list[str] = []
     at = depth = length = 0
     while at < len(text):
@@ -78,7 +81,7 @@ def _piece(match: re.Match[str], depth: int) -> str:
     kind, token = match.lastgroup or "", match.group()
     line = "\n" + "  " * min(depth, DEEPEST)
     if kind in _CLASS:
-        return f'<bdi class="{_CLASS[kind]}">{_seen(_readable(token))}</bdi>'
+        return f'<bdi class="{_CLASS[kind]}">{_escape_unseen(_readable(token))}</bdi>'
     if kind == "empty":
         return token[0] + token[-1]
     return {"space": "", "open": token + line, "close": line + token, "colon": ": ", "comma": "," + line}[kind]
@@ -94,5 +97,5 @@ def _readable(token: str) -> str:
         return token
 
 
-def _seen(text: str) -> str:
+def _escape_unseen(text: str) -> str:
     return _UNSEEN.sub(lambda one: f'<span class="u">\\u{ord(one.group()):04x}</span>', escape(text))

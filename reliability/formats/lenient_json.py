@@ -1,7 +1,7 @@
 """Reads JSON that nobody sends a second time: what can be read is kept, and what cannot be stored is replaced.
 
-Bytes that are no UTF-8, a NUL and half of a surrogate pair become U+FFFD; what is nested deeper than `DEPTH` levels
-becomes `[too deep]`; a number that no double or no integer of 4,300 digits stands for becomes its own text.
+Bytes that are not UTF-8, a NUL and half of a surrogate pair become U+FFFD. What is nested deeper than `DEPTH` levels
+becomes `[too deep]`. A number beyond a double, or an integer of more than 4,300 digits, becomes its own text.
 """
 
 import json
@@ -20,7 +20,7 @@ _BRACKET = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
 def load(body: bytes) -> Any:
-    """Read a JSON value. Raises `InvalidInput` where it is no JSON, so that nothing of it can be read."""
+    """Read a JSON value. Raises `InvalidInput` if the body is not JSON."""
     text = body.decode("utf-8-sig", "replace")
     if text.count("[") + text.count("{") > DEPTH:
         text = "".join(_pruned(text))
@@ -31,7 +31,8 @@ def load(body: bytes) -> Any:
 
 
 def _pruned(text: str) -> Iterator[str]:
-    """Yield a text in pieces, with what is too deep replaced. It is not parsed yet: that could go too deep itself."""
+    """Yield a text in pieces, with what is too deep replaced."""
+    # Before parsing: `json` is recursive, and would fail for the whole text.
     depth = kept = 0
     for match in _BRACKET.finditer(text):
         token = match.group()
@@ -56,5 +57,5 @@ def _float(text: str) -> Any:
     return text if math.isinf(value) else value
 
 
-# A raw line break within a string is what a hand-made expression leaves.
+# Not strict: hand-made n8n expressions leave raw line breaks in strings.
 _decoder = json.JSONDecoder(strict=False, parse_constant=str, parse_int=_integer, parse_float=_float)

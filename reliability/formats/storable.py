@@ -1,15 +1,15 @@
-"""Text as PostgreSQL can keep it. A JSON string may hold, as an escape, what its `text` cannot."""
+"""Text that PostgreSQL can store: a JSON string may contain, as an escape, what `text` cannot."""
 
 import re
 from typing import Any
 
 REPLACEMENT = "�"
-# By these escapes alone, JSON text that is itself sound holds what cannot be kept.
+# Valid JSON text contains what cannot be stored only as these escapes (NUL, surrogates): the rest need not be searched.
 _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
 
 def storable(text: str) -> str:
-    """Put a replacement character in the place of each NUL and each half of a surrogate pair."""
+    """Replace each NUL and each half of a surrogate pair by U+FFFD."""
     clean = text.replace("\x00", REPLACEMENT)
     return clean if clean.isascii() else clean.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 

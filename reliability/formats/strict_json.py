@@ -1,8 +1,8 @@
-"""Reads JSON strictly, and keeps the text of the values within an object.
+"""Reads JSON strictly, and keeps the text of an object's members.
 
-Refused are: anything but UTF-8, `NaN` and `Infinity`, a name given twice in an envelope, nesting beyond `DEPTH`,
-and what PostgreSQL cannot store (a NUL, half of a surrogate pair). As an escape within a text that is kept as it came,
-a NUL is no trouble: whoever keeps such texts alone may let it pass.
+It refuses anything but UTF-8, `NaN` and `Infinity`, a name given twice in an envelope, nesting beyond `DEPTH`, and what
+PostgreSQL cannot store (a NUL, half of a surrogate pair). An escaped NUL within a text that is stored unchanged does no
+harm: callers that store only such texts may allow it.
 """
 
 import json
@@ -15,9 +15,9 @@ from typing import Any, NoReturn, cast
 from reliability.errors import InvalidInput
 
 DEPTH = 100
-# A longer integer is refused by Python; other numbers have the same limit.
+# Python refuses a longer integer (sys.set_int_max_str_digits); other numbers get the same limit.
 NUMBER_LENGTH = 4300
-# Fifteen digits and a point: any double that is read from so few is written as the same digits again.
+# Fifteen digits and a point: so few digits survive the way through a double unchanged, so they need no exact copy.
 EXACT_LENGTH = 16
 _NUMBER = re.compile(r"(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?")
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -25,7 +25,7 @@ _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
 
 class ExactNumber(float):
-    """A number that no double stands for exactly, with the sender's own spelling of it."""
+    """A number that no double represents exactly, with the sender's own spelling."""
 
     __slots__ = ("text",)
     text: str
@@ -37,22 +37,20 @@ class ExactNumber(float):
 
 
 def _float(text: str) -> float:
-    """Read a number. What only infinity could stand for could be neither told apart nor written again."""
+    """Read a number. One beyond the range of a double is refused: it could not be compared or written again."""
     if len(text) <= EXACT_LENGTH and "e" not in text and "E" not in text:
         return float(text)
     if len(text) > NUMBER_LENGTH:
-        raise InvalidInput("The body holds a number that is too long.")
+        raise InvalidInput("The body contains a number that is too long.")
     value = float(text)
     if math.isinf(value):
-        raise InvalidInput("The body holds a number that is too large.")
+        raise InvalidInput("The body contains a number that is too large.")
     return value if parts_of(text) == parts_of(repr(value)) else ExactNumber(text)
 
 
 def parts_of(text: str) -> tuple[str, str, int]:
-    """Return a number's sign, its digits without zeros at their ends, and the power of ten they count in.
-
-    An exponent is never written out, so that its size costs nothing.
-    """
+    """Return a number's sign, its digits without zeros at the ends, and its power of ten."""
+    # The exponent is never expanded: `1e999999999` costs nothing.
     sign, whole, fraction, power = _NUMBER.fullmatch(text).groups("")  # type: ignore[union-attr]  # a JSON number
     digits = (whole + fraction).lstrip("0")
     if not digits:
@@ -65,7 +63,8 @@ def _refuse_constant(name: str) -> NoReturn:
     raise InvalidInput(f"{name} is not JSON.")
 
 
-# The scanner that `json` itself uses: from a text and a position, a value and the position behind it.
+# The scanner that `json` itself uses: it returns a value and the position behind it, which gives each member's own
+# text.
 _scan_once: Callable[[str, int], tuple[Any, int]] = cast(Any, make_scanner)(
     json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_float)
 )
@@ -80,20 +79,20 @@ def text_of(body: bytes) -> str:
 
 
 def load(text: str, *, with_nul: bool = False, unsound: bool = False) -> Any:
-    """Read one JSON value. Raises `InvalidInput`: what is wrong.
+    """Read one JSON value. Raises `InvalidInput`, which says what is wrong and where.
 
-    Its strings may hold a NUL only `with_nul`, and what else cannot be stored only where `unsound` ones are read.
+    `with_nul` allows NULs in strings; `unsound` allows everything that cannot be stored.
     """
     value, end = _scan(text, _skip(text, 0))
     if _skip(text, end) != len(text):
         at = _where(text, _skip(text, end))
-        raise InvalidInput(f"The body is not JSON: there is something behind its end ({at}).")
+        raise InvalidInput(f"The body is not JSON: there is text after its end ({at}).")
     _check(value, text, with_nul=with_nul, unsound=unsound)
     return value
 
 
 def members(text: str) -> dict[str, str]:
-    """Split an object's text into those of its members, each as the sender wrote it; `load` has read `text`."""
+    """Return the text of each member of an object, as the sender wrote it. Call `load` on the text first."""
     found: dict[str, str] = {}
     for name, member in _members(text):
         if name in found:
@@ -103,7 +102,7 @@ def members(text: str) -> dict[str, str]:
 
 
 def items(text: str) -> list[str]:
-    """Split an array's text into those of its items. `text` is JSON that `load` has read."""
+    """Return the text of each item of an array. Call `load` on the text first."""
     found, at = [], _skip(text, _skip(text, 0) + 1)
     while text[at] != "]":
         _, end = _scan(text, at)
@@ -141,16 +140,16 @@ def _scan(text: str, at: int) -> tuple[Any, int]:
     except RecursionError:
         raise InvalidInput(f"The body is nested more than {DEPTH} levels deep.") from None
     except ValueError:
-        raise InvalidInput("The body holds a number that is too long.") from None
+        raise InvalidInput("The body contains a number that is too long.") from None
 
 
 def _where(text: str, at: int) -> str:
-    """Say a position as people count: from 1."""
+    """Return a position as line and column, both from 1."""
     return f"line {text.count(chr(10), 0, at) + 1}, column {at - text.rfind(chr(10), 0, at)}"
 
 
 def _check(value: Any, text: str, *, with_nul: bool, unsound: bool) -> None:
-    """Look closer only where the text gives a reason to."""
+    """Check depth and strings, but only where the text gives a reason: both walk the whole value."""
     if text.count("[") + text.count("{") > DEPTH and _depth(value) > DEPTH:
         raise InvalidInput(f"The body is nested more than {DEPTH} levels deep.")
     if not unsound and _SUSPECT.search(text):
@@ -160,11 +159,11 @@ def _check(value: Any, text: str, *, with_nul: bool, unsound: bool) -> None:
 
 def _check_string(string: str, *, with_nul: bool) -> None:
     if "\x00" in string and not with_nul:
-        raise InvalidInput("A string holds a NUL, which cannot be stored.")
+        raise InvalidInput("A string contains a NUL, which cannot be stored.")
     try:
         string.encode()
     except UnicodeEncodeError:
-        raise InvalidInput("A string holds half of a surrogate pair, which cannot be stored.") from None
+        raise InvalidInput("A string contains half of a surrogate pair, which cannot be stored.") from None
 
 
 def _depth(value: Any) -> int:

@@ -1,7 +1,6 @@
-"""Keeps what the breaker policy decides, for lanes and for the n8n instance.
+"""Stores what the breaker policy decides, for lanes and for the n8n instance.
 
-A lane's breaker is written under its lane's lock. The instance's is locked after any lane (`core.lock_order`),
-and a dispatcher never waits for it: all lanes would wait behind whoever holds it.
+A lane's breaker is written under its lane's lock. The instance's breaker is locked after any lane (`core.lock_order`).
 """
 
 import logging
@@ -27,8 +26,8 @@ logger = logging.getLogger(__name__)
 
 COLUMNS = Columns(Breaker, "b")
 INSTANCE = f"SELECT {COLUMNS.sql} FROM {Breaker._meta.db_table} b WHERE scope = 'instance'"  # noqa: S608  # our own names
-# What waits is counted no further.
-COUNTED = 10_000
+# Waiting deliveries are counted up to this many: counting all of a long backlog would take seconds.
+COUNT_LIMIT = 10_000
 WAITING = """
 SELECT lane.id, (SELECT count(*) FROM (SELECT 1 FROM reliability_delivery
     WHERE lane_id = lane.id AND state = 'pending' LIMIT %s) AS capped)
@@ -42,7 +41,7 @@ class InstanceLocked(Exception):
 
 
 def instance(*, locked: bool = False) -> Breaker:
-    """Return the n8n instance's breaker; `locked` holds it until the transaction ends."""
+    """Return the n8n instance's breaker, created if needed; `locked` locks its row (`core.lock_order`, last)."""
     found = _instance(" FOR NO KEY UPDATE" if locked else "")
     if found is None:
         Breaker.objects.bulk_create([Breaker(scope=Scope.INSTANCE)], ignore_conflicts=True)
@@ -51,8 +50,9 @@ def instance(*, locked: bool = False) -> Breaker:
     return found
 
 
-def instance_now() -> Breaker:
-    """Return the instance's breaker under its lock, without waiting for that. Raises `InstanceLocked`."""
+def lock_instance_nowait() -> Breaker:
+    """Lock the instance's breaker without waiting, and return it. Raises `InstanceLocked`."""
+    # A dispatcher never waits for this row: all lanes of its process would wait behind the session that holds it.
     found = _instance(" FOR NO KEY UPDATE SKIP LOCKED")
     if found is None and _instance("") is not None:
         raise InstanceLocked
@@ -67,7 +67,8 @@ def _instance(lock: str) -> Breaker | None:
 
 
 def lane_admission(*, lane: Lane, now: datetime) -> policy.Admission:
-    """Return what a lane's breaker lets through. One opened before its workflow's route changed is tried at once."""
+    """Return what a lane's breaker admits."""
+    # Opened before the path or authentication was changed: the change may be the fix, so a probe may go at once.
     snapshot, changed = lane.breaker.snapshot, lane.workflow.route_changed_at
     if snapshot.state is policy.State.OPEN and changed and snapshot.opened_at and snapshot.opened_at < changed:
         snapshot = replace(snapshot, next_probe_at=None)
@@ -75,7 +76,7 @@ def lane_admission(*, lane: Lane, now: datetime) -> policy.Admission:
 
 
 def policy_of(breaker: Breaker) -> policy.Policy:
-    """Return the policy that governs a breaker, whichever its scope."""
+    """Return the policy of a breaker, of either scope."""
     return breaker.lane.policy.breaker if breaker.lane is not None else instance_breaker_policy()
 
 
@@ -87,7 +88,7 @@ def record_results(
     limit: int,
     now: datetime,
 ) -> list[policy.Transition]:
-    """Feed attempts' reports to a locked breaker, keep the outcome, and return the changes of state."""
+    """Record attempts' reports on a locked breaker, save it, and return the changes of state."""
     snapshot = breaker.snapshot
     transitions = []
     for report in reports:
@@ -95,28 +96,28 @@ def record_results(
         snapshot = verdict.snapshot
         if verdict.transition is not None:
             transitions.append(verdict.transition)
-    _keep(breaker, snapshot, transitions, actor="backstop", now=now)
+    _save(breaker, snapshot, transitions, actor="backstop", now=now)
     return transitions
 
 
 def begin_probe(*, breaker: Breaker, now: datetime, until: datetime) -> None:
-    """Note on a locked breaker that a probe is under way, and by when its lease ends."""
+    """Record on a locked breaker that a probe is in flight until `until` at most, when its lease ends."""
     verdict = policy.begin_probe(snapshot=breaker.snapshot, now=now, lease=until - now)
-    _keep(breaker, verdict.snapshot, [verdict.transition], actor="backstop", now=now)
+    _save(breaker, verdict.snapshot, [verdict.transition], actor="backstop", now=now)
 
 
 def release_probe(*, breaker: Breaker) -> None:
-    """Free the probe's place on a locked breaker: it told nothing either way."""
-    breaker.keep(policy.release_probe(snapshot=breaker.snapshot))
+    """Release the probe of a locked breaker, whose result was neither a success nor a failure."""
+    breaker.save_snapshot(policy.release_probe(snapshot=breaker.snapshot))
 
 
 @deadlocks_retried
 def reset(*, breaker_id: UUID, actor: Actor, now: datetime) -> Breaker:
-    """Close a breaker by hand, and wake what waits behind it. Raises `NotFound`."""
+    """Close a breaker for an operator, and wake the lanes that wait for it. Raises `NotFound`."""
     with transaction.atomic():
-        breaker = locked(breaker_id=breaker_id)
+        breaker = lock_breaker(breaker_id=breaker_id)
         verdict = policy.reset(snapshot=breaker.snapshot, reason=actor.reason)
-        _keep(breaker, verdict.snapshot, [verdict.transition], actor=actor.name, now=now)
+        _save(breaker, verdict.snapshot, [verdict.transition], actor=actor.name, now=now)
         audit.record(actor=actor, action="reset_breaker", now=now, target=breaker)
         _wake(breaker)
     return breaker
@@ -124,43 +125,44 @@ def reset(*, breaker_id: UUID, actor: Actor, now: datetime) -> Breaker:
 
 @deadlocks_retried
 def force_open(*, breaker_id: UUID, actor: Actor, now: datetime, until: datetime | None = None) -> Breaker:
-    """Hold a breaker open until `until`, or until it is reset. Raises `NotFound`."""
+    """Force a breaker open until `until`, or until it is reset. Raises `NotFound`."""
     with transaction.atomic():
-        breaker = locked(breaker_id=breaker_id)
+        breaker = lock_breaker(breaker_id=breaker_id)
         verdict = policy.force_open(snapshot=breaker.snapshot, now=now, reason=actor.reason, until=until)
-        _keep(breaker, verdict.snapshot, [verdict.transition], actor=actor.name, now=now)
+        _save(breaker, verdict.snapshot, [verdict.transition], actor=actor.name, now=now)
         details = {"until": until.isoformat()} if until else {}
         audit.record(actor=actor, action="force_open_breaker", now=now, target=breaker, details=details)
         if until is not None:
-            _wake(breaker)
+            _wake(breaker)  # so that a check is planned for `until`
     return breaker
 
 
-def locked(*, breaker_id: UUID) -> Breaker:
-    """Return a breaker under its lock: its lane's row, or its own where it is the instance's."""
+def lock_breaker(*, breaker_id: UUID) -> Breaker:
+    """Lock a breaker and return it: by its lane's row, or by its own if it is the instance's. Raises `NotFound`."""
     found = Breaker.objects.filter(pk=breaker_id).first()
     if found is None:
         raise NotFound("There is no such breaker.")
     if found.lane_id is None:
         return instance(locked=True)
     Lane.objects.select_for_update(no_key=True).get(pk=found.lane_id)
+    # Read again: the row read above may have changed while the lock was waited for.
     return Breaker.objects.select_related("lane__workflow").get(pk=breaker_id)
 
 
 def waiting(*, breaker: Breaker) -> int:
-    """Return how many deliveries wait in the lane, or behind the instance's breaker in all of them."""
+    """Return how many deliveries wait in the breaker's lane, or in all lanes for the instance's breaker."""
     rows = Delivery.objects.pending()
     return (rows.filter(lane_id=breaker.lane_id) if breaker.lane_id is not None else rows).count()
 
 
-def waiting_behind(*, breakers: Iterable[Breaker]) -> dict[UUID, int]:
-    """Return, for each breaker, how many deliveries wait in its lane, or in all of them: counted up to `COUNTED`."""
+def waiting_counts(*, breakers: Iterable[Breaker]) -> dict[UUID, int]:
+    """Return, per breaker, how many deliveries wait in its lane (or in all of them), up to `COUNT_LIMIT` each."""
     found = list(breakers)
     with connection.cursor() as cursor:
-        cursor.execute(WAITING, [COUNTED, [one.lane_id for one in found if one.lane_id is not None]])
+        cursor.execute(WAITING, [COUNT_LIMIT, [one.lane_id for one in found if one.lane_id is not None]])
         counts = dict(cursor.fetchall())
         if any(one.lane_id is None for one in found):
-            cursor.execute(ALL_WAITING, [COUNTED])
+            cursor.execute(ALL_WAITING, [COUNT_LIMIT])
             counts[None] = cursor.fetchone()[0]
     return {one.pk: counts.get(one.lane_id, 0) for one in found}
 
@@ -172,7 +174,7 @@ def _wake(breaker: Breaker) -> None:
         queue.wake(lane_ids=[breaker.lane_id])
 
 
-def _keep(
+def _save(
     breaker: Breaker,
     snapshot: policy.Snapshot,
     transitions: Iterable[policy.Transition | None],
@@ -180,7 +182,7 @@ def _keep(
     actor: str,
     now: datetime,
 ) -> None:
-    breaker.keep(snapshot)
+    breaker.save_snapshot(snapshot)
     for change in transitions:
         if change is None:
             continue
@@ -193,5 +195,5 @@ def _keep(
             at=now,
         )
         fields = {"breaker": str(breaker), "from": change.from_state, "to": change.to_state, "actor": actor}
-        # Of the reason only the code: the rest may be n8n's own words, and those may repeat a payload.
+        # Only the code of the reason: the rest may be n8n's own text, which may repeat a payload.
         logger.warning("breaker_transition", extra={**fields, "reason": change.reason.partition(":")[0]})

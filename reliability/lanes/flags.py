@@ -1,4 +1,4 @@
-"""The switches: what is off, and the operator's hand on them."""
+"""The switches: which parts of the service are off, and switching them."""
 
 from datetime import datetime
 from typing import Any
@@ -15,28 +15,29 @@ from reliability.errors import NotFound
 from reliability.models import Flag, FlagName
 
 
-def all_of_them() -> list[Flag]:
-    """Return every switch, those that nobody touched yet included."""
+def all_flags() -> list[Flag]:
+    """Return every switch, also those without a row yet."""
     kept = {flag.name: flag for flag in Flag.objects.all()}
     return [kept.get(name) or Flag(name=name) for name in FlagName.values]
 
 
-def complete(*, using: str, apps: Apps = present, **_: Any) -> None:
-    """Make every switch that is not there yet, on, once the database is migrated: the console lists rows alone."""
+def create_missing(*, using: str, apps: Apps = present, **_: Any) -> None:
+    """Create missing switches, on, after a migration: the console lists rows only."""
     try:
         flag: Any = apps.get_model("reliability", "Flag")
     except LookupError:
-        return  # migrated back to where there were none
+        return  # migrated back to a state without this table
     flag.objects.using(using).bulk_create([flag(name=name) for name in FlagName.values], ignore_conflicts=True)
 
 
 @deadlocks_retried
 def switch(*, name: str, enabled: bool, actor: Actor, now: datetime) -> Flag:
-    """Turn a part of the service on or off; what waited for dispatch goes on. Raises `NotFound`."""
+    """Switch a part of the service on or off; switching dispatch on wakes all waiting lanes. Raises `NotFound`."""
     if name not in FlagName.values:
         raise NotFound(f"There is no switch '{name}'; there are {', '.join(FlagName.values)}.")
     with transaction.atomic():
         Flag.objects.bulk_create([Flag(name=name)], ignore_conflicts=True)
+        # Locked (`core.lock_order`), so that of two operators the second sees what the first did.
         flag = Flag.objects.select_for_update(no_key=True).get(pk=name)
         if flag.enabled != enabled:
             flag.enabled, flag.reason, flag.changed_at, flag.changed_by = enabled, actor.reason, now, actor.name
@@ -48,10 +49,10 @@ def switch(*, name: str, enabled: bool, actor: Actor, now: datetime) -> Flag:
 
 
 def switch_on(*, name: str, actor: Actor, now: datetime) -> Flag:
-    """Turn a part on. Raises `NotFound`."""
+    """Switch a part on. Raises `NotFound`."""
     return switch(name=name, enabled=True, actor=actor, now=now)
 
 
 def switch_off(*, name: str, actor: Actor, now: datetime) -> Flag:
-    """Turn a part off. Raises `NotFound`."""
+    """Switch a part off. Raises `NotFound`."""
     return switch(name=name, enabled=False, actor=actor, now=now)

@@ -1,4 +1,4 @@
-"""What a lane holds at one moment, read in one statement."""
+"""What a lane has in flight and due at one moment, read in one statement."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,9 +6,10 @@ from datetime import datetime
 from config.database.prepared import prepared_cursor
 from reliability.transport import exchange
 
-# One scan counts what is in flight and finds the first end among it; the same for slots.
+# One scan counts the deliveries in flight and finds the first lease to end; the same for slots. Each part has a partial
+# index, so the cost does not depend on the size of the table.
 SNAPSHOT = """
-SELECT clock_timestamp(), flying.count + slots.count, flying.ends,
+SELECT clock_timestamp(), in_flight.count + slots.count, in_flight.ends,
     (SELECT min(expires_at) FROM reliability_delivery
         WHERE lane_id = %(lane)s AND state = 'pending' AND expires_at IS NOT NULL),
     (SELECT min(due_at) FROM reliability_delivery
@@ -16,7 +17,7 @@ SELECT clock_timestamp(), flying.count + slots.count, flying.ends,
     slots.ends,
     NOT EXISTS (SELECT 1 FROM reliability_flag WHERE name = 'dispatch' AND NOT enabled)
 FROM (SELECT count(*), min(lease_until) AS ends FROM reliability_delivery
-        WHERE lane_id = %(lane)s AND state IN ('sending', 'awaiting_callback')) AS flying,
+        WHERE lane_id = %(lane)s AND state IN ('sending', 'awaiting_callback')) AS in_flight,
     (SELECT count(*), min(expires_at) AS ends FROM reliability_slot
         WHERE lane_id = %(lane)s AND expires_at > clock_timestamp()) AS slots
 """
@@ -24,29 +25,30 @@ FROM (SELECT count(*), min(lease_until) AS ends FROM reliability_delivery
 
 @dataclass(frozen=True, slots=True)
 class LaneSnapshot:
-    """What a lane holds at `now`. `in_flight` counts slots that others hold, whose first end is `slot_ends`.
+    """What a lane has at `now`. `in_flight` includes slots, of which the first ends at `first_slot_end`.
 
-    `asked_at` is a moment of `exchange.now()`, just before `now` was asked for.
+    `first_expiry` and `first_due` are the earliest of pending deliveries. `monotonic` is `exchange.now()` just before
+    `now` was read: a lease that starts at `now` ends no earlier than counted from it.
     """
 
-    asked_at: float
+    monotonic: float
     now: datetime
     in_flight: int
-    lease_ends: datetime | None
-    expires: datetime | None
-    due: datetime | None
-    slot_ends: datetime | None
-    dispatching: bool
+    first_lease_end: datetime | None
+    first_expiry: datetime | None
+    first_due: datetime | None
+    first_slot_end: datetime | None
+    dispatch_enabled: bool
 
     @property
-    def frees(self) -> datetime | None:
-        """When a place within the limit becomes free at the latest, by a lease's end."""
-        return min((at for at in (self.lease_ends, self.slot_ends) if at is not None), default=None)
+    def slot_free_at(self) -> datetime | None:
+        """When the next slot becomes free at the latest: the first end of a lease."""
+        return min((at for at in (self.first_lease_end, self.first_slot_end) if at is not None), default=None)
 
 
 def take_snapshot(*, lane_id: int) -> LaneSnapshot:
-    """Return what the lane holds now."""
-    asked_at = exchange.now()
+    """Read the lane's snapshot. Call it under the lane's lock, so that nothing is claimed meanwhile."""
+    monotonic = exchange.now()
     with prepared_cursor() as cursor:
         cursor.execute(SNAPSHOT, {"lane": lane_id})
-        return LaneSnapshot(asked_at, *cursor.fetchone())
+        return LaneSnapshot(monotonic, *cursor.fetchone())

@@ -1,4 +1,4 @@
-"""What passes between the stages: a claimed delivery on its way out, and its attempt on its way back."""
+"""The values passed between the stages: a claimed delivery to send, and its attempt with the result."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,11 +11,11 @@ from reliability.transport import exchange
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A delivery under this worker's lease, with all that its attempt needs.
+    """A delivery under this worker's lease, with everything that its attempt needs.
 
     It was claimed at `claimed_at` by the database's clock, when `exchange.now()` was `claimed_monotonic`. Nothing of it
-    is sent after `send_by`, a moment of `exchange.now()` too: an exchange that begins then is over, and settled, before
-    the lease ends. `refused_at` is when a gateway first refused the delivery.
+    is sent after `send_by`, also a moment of `exchange.now()`: an exchange that begins then ends, and is settled,
+    before the lease ends. `token` is the fencing token. `refused_at` is when a gateway first refused the delivery.
     """
 
     delivery_id: UUID
@@ -44,13 +44,14 @@ class Claim:
     send_by: float
 
     def now(self) -> datetime:
-        """Return the database's time, as far as this machine can tell: its own clock may be off or be set."""
+        """Return the database's time, estimated without asking it."""
+        # Not this machine's wall clock, which may be wrong or be changed.
         return self.claimed_at + timedelta(seconds=exchange.now() - self.claimed_monotonic)
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """An attempt that has come back. `duration` in seconds."""
+    """A finished attempt: its claim, its classification, and the reply, if one came. `duration` in seconds."""
 
     claim: Claim
     classified: Classified

@@ -1,4 +1,4 @@
-"""What pending deliveries wait for. It asks what the dispatcher asks (`admission.admit`), and takes nothing."""
+"""Explains what pending deliveries wait for. Asks the same limits as `admission.admit`, and takes nothing."""
 
 import enum
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ FROM unnest(%s::int[]) AS lane(id)
 
 
 class Cause(enum.StrEnum):
-    """The kinds of reasons, in the order in which they are looked for."""
+    """The kinds of reasons, in the order in which they are checked."""
 
     HELD = "held"
     DUE = "due"
@@ -40,9 +40,10 @@ class Cause(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Why a delivery is not on its way. `until` is when that may change by itself; `on` is what it waits for.
+    """Why a delivery is not being sent. `until` is when that may change by itself.
 
-    `detail` is a person's or a breaker's own reason; `count` of `limit` are in flight.
+    `on` is the id of the delivery or breaker that it waits for. `detail` is an operator's or a breaker's reason;
+    `count` of `limit` deliveries are in flight.
     """
 
     cause: Cause
@@ -54,8 +55,8 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class _Around:
-    """What lies around the lanes: the switch, the instance's breaker, and what each lane has in flight."""
+class _Context:
+    """Read once per call: the switch, the instance's breaker, and the number in flight per lane."""
 
     now: datetime
     dispatching: bool
@@ -64,51 +65,54 @@ class _Around:
 
 
 def of(*, deliveries: Iterable[Delivery], now: datetime) -> dict[UUID, Wait]:
-    """Return what each pending delivery waits for; three queries, however many there are.
+    """Return the reason for each pending delivery, by its id. Three queries, however many there are.
 
-    They are read with their lanes, workflows and the lanes' breakers.
+    The deliveries must have been read with their lanes, workflows and the lanes' breakers (`select_related`).
     """
     pending = [one for one in deliveries if one.state == DeliveryState.PENDING]
     if not pending:
         return {}
-    around = _look(sorted({one.lane_id for one in pending}), now)
-    return {one.pk: _wait(one, around) for one in pending}
+    context = _read_context(sorted({one.lane_id for one in pending}), now)
+    return {one.pk: _wait(one, context) for one in pending}
 
 
-def _look(lane_ids: list[int], now: datetime) -> _Around:
+def _read_context(lane_ids: list[int], now: datetime) -> _Context:
     with connection.cursor() as cursor:
         cursor.execute(IN_FLIGHT, [now, lane_ids])
         in_flight = dict(cursor.fetchall())
     off = Flag.objects.filter(name=FlagName.DISPATCH, enabled=False).exists()
-    return _Around(now, not off, breakers.instance(), in_flight)
+    return _Context(now, not off, breakers.instance(), in_flight)
 
 
-def _wait(one: Delivery, around: _Around) -> Wait:
+def _wait(one: Delivery, context: _Context) -> Wait:
     if one.waits_for is not None:
         return Wait(Cause.HELD, on=one.waits_for)
-    if one.due_at > around.now:
+    if one.due_at > context.now:
         return Wait(Cause.DUE, until=one.due_at)
-    return _held_back(one.lane, around)
+    return _lane_wait(one.lane, context)
 
 
-def _held_back(lane: Lane, around: _Around) -> Wait:
-    """Return what holds a lane's due deliveries back."""
-    now, workflow = around.now, lane.workflow
-    if not around.dispatching:
+def _lane_wait(lane: Lane, context: _Context) -> Wait:
+    """Return why a lane's due deliveries wait."""
+    # In the order of `admission.admit`, so that the console names the limit that the dispatcher runs into.
+    now, workflow = context.now, lane.workflow
+    if not context.dispatching:
         return Wait(Cause.SWITCHED_OFF)
     if workflow.is_paused(now=now):
         return Wait(Cause.PAUSED, until=workflow.paused_until, detail=workflow.paused_reason)
-    if (hindrance := local_faults.hindrance(lane=lane, now=now)) is not None:
-        return Wait(Cause.MISCONFIGURED, until=hindrance.until, detail=hindrance.detail)
-    own = _shut(breakers.lane_admission(lane=lane, now=now))
+    if (blocker := local_faults.find_blocker(lane=lane, now=now)) is not None:
+        return Wait(Cause.MISCONFIGURED, until=blocker.until, detail=blocker.detail)
+    own = _if_blocking(breakers.lane_admission(lane=lane, now=now))
     if own is not None:
         return Wait(Cause.BREAKER, until=own.retry_at, detail=lane.breaker.reason, on=lane.breaker.pk)
-    limit, count = _limit(lane), around.in_flight.get(lane.pk, 0)
+    limit, ramp = lane.policy.concurrency_limit, lane.breaker.ramp
+    limit = limit if ramp is None else min(limit, ramp)  # lowered during the breaker's slow start
+    count = context.in_flight.get(lane.pk, 0)
     if count >= limit:
         return Wait(Cause.LIMIT, count=count, limit=limit)
-    shared = _shut(policy.admit(snapshot=around.instance.snapshot, now=now))
+    shared = _if_blocking(policy.admit(snapshot=context.instance.snapshot, now=now))
     if shared is not None:
-        return Wait(Cause.INSTANCE, until=shared.retry_at, detail=around.instance.reason, on=around.instance.pk)
+        return Wait(Cause.INSTANCE, until=shared.retry_at, detail=context.instance.reason, on=context.instance.pk)
     per_minute = lane.policy.rate_limit_per_minute
     granted = rate.grant(tat=lane.rate_tat, now=now, per_minute=per_minute, wanted=1)
     if not granted.count:
@@ -116,12 +120,6 @@ def _held_back(lane: Lane, around: _Around) -> Wait:
     return Wait(Cause.DEMO if workflow.is_demo else Cause.TURN)
 
 
-def _shut(admitted: policy.Admission) -> policy.Admission | None:
-    """Return what a breaker admits, where that is nothing but, at the most, its next probe."""
+def _if_blocking(admitted: policy.Admission) -> policy.Admission | None:
+    """Return the admission if it allows nothing, or only a probe; else `None`."""
     return admitted if admitted.allowed == 0 or admitted.probe else None
-
-
-def _limit(lane: Lane) -> int:
-    """Return the lane's limit, narrowed while its breaker's slow start lasts."""
-    limit, ramp = lane.policy.concurrency_limit, lane.breaker.ramp
-    return limit if ramp is None else min(limit, ramp)

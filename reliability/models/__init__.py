@@ -1,4 +1,12 @@
-"""What the database holds."""
+"""The database tables: fields, constraints, indexes, querysets and changes of one row.
+
+`workflow` (workflows and lanes), `policy` (what governs a lane), `breaker`, `slot` and `flag` are the configuration and
+the state of lanes. `delivery`, `dead_letter`, `execution`, `idempotency` and `stripe` are the work; `operation` are
+bulk operations over it. `rollup` and `total` count it; `alert`, `archive`, `access` and `sign_in` are about running
+Backstop. `fields`, `ids` and `rows` are shared parts.
+
+Table and column names are part of the interface: backups, dashboards and SQL functions use them.
+"""
 
 from .access import ApiKey, AuditEntry, KeyScope
 from .alert import Alert, AlertChannel, AlertNotice, AlertSilence, AlertState, NoticeState, ProcessSample

@@ -12,6 +12,7 @@ from django.db.models import F, Q
 from .fields import SlugTextField
 from .ids import uuid7
 
+# Characters of a key that are stored in plain text and shown: `bsk_` and eight more, which find the row.
 PREFIX_LENGTH = 12
 
 
@@ -25,12 +26,13 @@ class KeyScope(models.TextChoices):
 
 
 def make_key() -> str:
-    """Return a new key: 256 random bits under a prefix that secret scanners can look for."""
+    """Return a new key: 256 random bits behind a prefix that secret scanners can find."""
     return f"bsk_{secrets.token_urlsafe(32)}"
 
 
 def hash_key(key: str) -> str:
-    """Return the hex SHA-256 of a key. A key has 256 random bits, so a slow hash would gain nothing."""
+    """Return the hex SHA-256 of a key."""
+    # A fast hash is enough: nobody can guess 256 random bits, and each request pays for it.
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -40,7 +42,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 
 
 class ApiKey(models.Model):
-    """A caller's key, stored hashed. Without a tenant it is for all of them; with no scopes, for everything."""
+    """A caller's key, stored as a hash. Without a tenant it is for all tenants; without scopes, for everything."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.TextField()
@@ -65,21 +67,21 @@ class ApiKey(models.Model):
 
     @classmethod
     def issue(cls, *, name: str, tenant: str | None = None, scopes: list[str] | None = None) -> "tuple[ApiKey, str]":
-        """Create a key; return it with its plain text, which nothing can show again."""
+        """Create a key; return it and its plain text, which is not stored."""
         key = cls(name=name, tenant=tenant, scopes=scopes or [])
-        plain = key.cut()
+        plain = key.set_secret()
         key.full_clean()
         key.save()
         return key, plain
 
-    def cut(self) -> str:
-        """Give a key that is not saved yet its secret; return the plain text."""
+    def set_secret(self) -> str:
+        """Generate the secret of a key that is not saved yet; return its plain text."""
         plain = make_key()
         self.prefix, self.hash = plain[:PREFIX_LENGTH], hash_key(plain)
         return plain
 
-    def fits(self, plain: str) -> bool:
-        """Compare in constant time."""
+    def matches(self, plain: str) -> bool:
+        """Return whether `plain` is this key. Compares in constant time."""
         return hmac.compare_digest(self.hash, hash_key(plain))
 
     def allows(self, scope: str) -> bool:
@@ -87,7 +89,7 @@ class ApiKey(models.Model):
 
 
 class AuditEntry(models.Model):
-    """One action of an operator, a key or a command: who, when, what, on which, why, how many. Append-only."""
+    """One action of an operator, an API key or a command: who, when, what, on which row, why, how many. Append-only."""
 
     id = models.BigAutoField(primary_key=True)
     at = models.DateTimeField(db_index=True)

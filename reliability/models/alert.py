@@ -1,4 +1,4 @@
-"""Alerts: how each stands, when people want quiet, and what they are told, by which channel."""
+"""Alerts, silences, and the notices that are sent about alerts."""
 
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
@@ -29,8 +29,7 @@ class AlertQuerySet(models.QuerySet["Alert"]):
 class Alert(models.Model):
     """One kind of alert of one workflow, lane, endpoint, job or process: a `policies.alerts.Standing` by columns.
 
-    The row serves again when the alert comes back. `value` and `limit` are of the last time that it was wrong.
-    `acknowledged_by` is whoever has taken it on.
+    The row is used again when the alert fires again. `value` and `limit` are those of the last reading above the limit.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -97,7 +96,7 @@ class Alert(models.Model):
         return policy.Standing(**values)
 
     def take(self, standing: policy.Standing) -> None:
-        """Take over a standing, without saving it; one that is no longer acknowledged forgets by whom it was."""
+        """Copy a standing into the columns, without saving. Without an acknowledgement, its author is cleared too."""
         for name in STANDING_FIELDS:
             setattr(self, name, getattr(standing, name))
         self.state, self.told = str(standing.state), str(standing.told or "")
@@ -106,7 +105,7 @@ class Alert(models.Model):
 
 
 class AlertSilence(models.Model):
-    """A quiet period: of one alert or all (empty), of one workflow or all, until a moment, for a reason."""
+    """A silence: of one alert or all (empty), of one workflow or all, until a time, with a reason."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     alert = models.TextField(blank=True, default="", choices=[(one, one) for one in NAMES], help_text="Empty: all.")
@@ -131,7 +130,7 @@ class AlertSilence(models.Model):
 
 
 class AlertChannel(models.TextChoices):
-    """How people are told."""
+    """How a notice is sent."""
 
     MAIL = "mail"
     WEBHOOK = "webhook"
@@ -139,7 +138,7 @@ class AlertChannel(models.TextChoices):
 
 
 class NoticeState(models.TextChoices):
-    """What became of a notice; a waiting one with an error is tried again."""
+    """The state of a notice; a waiting one with an error is sent again."""
 
     WAITING = "waiting"
     SENT = "sent"
@@ -148,7 +147,7 @@ class NoticeState(models.TextChoices):
 
 
 class AlertNotice(models.Model):
-    """What is told by one channel, of all that changed with one check: written with the change, sent afterwards.
+    """A message for one channel about everything that changed with one check: written with the change, sent after it.
 
     `changes` is a list of `policies.alert_text.Change` as JSON. `lease_until` ends a sender's claim.
     """
@@ -184,7 +183,7 @@ class AlertNotice(models.Model):
 
 
 class ProcessSample(models.Model):
-    """How much CPU time a process had used by a check, so that the next one knows its share since (1: all of a CPU)."""
+    """A process's CPU time at a check, from which the next check computes its share since (1: one whole CPU)."""
 
     name = models.TextField(primary_key=True)
     cpu_seconds = models.FloatField()

@@ -1,4 +1,4 @@
-"""Archives: files outside the database that hold what has left it."""
+"""Archives: files outside the database with expired dead letters."""
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -8,7 +8,7 @@ from .ids import uuid7
 
 
 class ArchiveState(models.TextChoices):
-    """Whether the file is being written, in effect, or given up: then its files are of no meaning and go."""
+    """Being written, valid, or abandoned (then its files are deleted)."""
 
     WRITING = "writing"
     KEPT = "kept"
@@ -16,11 +16,11 @@ class ArchiveState(models.TextChoices):
 
 
 class Archive(models.Model):
-    """One archive file with its manifest, announced before the first byte is written.
+    """One archive file and its manifest. The row is written before the first byte of the file.
 
-    One at a time is written: by `writer`, a session of the database, until `lease_until`. `letters` is how many left
-    the table into it; a line of the file whose letter moved on meanwhile is `withdrawn`, one that was brought back
-    `restored` (numbers from 1). `manifest` is a copy of the manifest file. These rows stay for good.
+    Only one is written at a time: by `writer`, a database session, until `lease_until`. `letters` is the number of dead
+    letters moved into it. `withdrawn` and `restored` are line numbers (from 1): of dead letters that changed while the
+    file was written, and of those restored since. `manifest` is a copy of the manifest file. Rows are never deleted.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

@@ -1,4 +1,4 @@
-"""Circuit breakers as the database keeps them, and the record of their transitions."""
+"""Circuit breakers, and the history of their transitions."""
 
 from django.db import models
 from django.db.models import Q, Value
@@ -10,7 +10,7 @@ from .workflow import Lane
 
 
 class Scope(models.TextChoices):
-    """What a breaker guards: one lane, or the n8n instance as a whole."""
+    """What a breaker protects: one lane, or the n8n instance."""
 
     LANE = "lane"
     INSTANCE = "instance"
@@ -41,7 +41,7 @@ SNAPSHOT_FIELDS = (
     "refused_at",
     "passed_at",
 )
-# Those that JSON keeps as lists of lists.
+# Stored as JSON lists of lists; in the snapshot, which is immutable, they are tuples of tuples.
 LISTS = ("buckets", "suspects")
 
 
@@ -95,8 +95,9 @@ class Breaker(models.Model):
             values[name] = tuple(tuple(one) for one in values[name])
         return policy.Snapshot(**values)
 
-    def keep(self, snapshot: policy.Snapshot) -> bool:
-        """Save what changed against `snapshot`; return whether anything did."""
+    def save_snapshot(self, snapshot: policy.Snapshot) -> bool:
+        """Store a snapshot; return whether anything changed."""
+        # Most results change nothing: the comparison saves an UPDATE, and with it a dead row, per attempt.
         if snapshot == self.snapshot:
             return False
         for name in SNAPSHOT_FIELDS:
@@ -109,7 +110,7 @@ class Breaker(models.Model):
 
 
 class BreakerTransition(models.Model):
-    """One change of a breaker's state, and who or what caused it. Append-only."""
+    """One change of a breaker's state, with its reason and actor. Append-only."""
 
     id = models.BigAutoField(primary_key=True)
     breaker = models.ForeignKey(Breaker, on_delete=models.CASCADE, related_name="transitions")

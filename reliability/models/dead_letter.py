@@ -1,4 +1,4 @@
-"""The dead-letter queue."""
+"""Dead letters: the entries of the dead-letter queue."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ from .workflow import Lane
 
 
 class DeadLetterStatus(models.TextChoices):
-    """Where an entry is: dead until a person acts, or its TTL ends."""
+    """The status of an entry: dead until an operator acts, or its TTL ends."""
 
     DEAD = "dead"
     REPLAYING = "replaying"
@@ -26,7 +26,7 @@ class DeadLetterStatus(models.TextChoices):
 
 
 class DeadLetterSource(models.TextChoices):
-    """Who said that it failed for good."""
+    """Who reported that it failed for good."""
 
     DELIVERY = "delivery"
     N8N = "n8n"
@@ -34,7 +34,7 @@ class DeadLetterSource(models.TextChoices):
 
 
 def error_fields(*, code: str, message: str) -> dict[str, str]:
-    """Return the columns of an error: what was said, and which kind of failure that makes it."""
+    """Return the columns of an error: code, message, and the reason and fingerprint computed from them."""
     return {
         "error_code": code,
         "error_message": message,
@@ -49,12 +49,11 @@ class DeadLetterQuerySet(models.QuerySet["DeadLetter"]):
 
 
 class DeadLetter(models.Model):
-    """What failed for good, with its full payload. It leaves only by a purge or into the archive.
+    """A delivery, or an execution that n8n reported, that failed for good, with its payload.
 
-    `reason` and `fingerprint` say what kind of failure it is: whoever writes an error writes them too, by
-    `error_fields`. A purge can be undone until `erase_at`; then the payload goes. `purged_by` is the operation that
-    did it last, if one did, also when it has been undone. One that is archived has its payload in
-    the file of `archive`, and none here.
+    Always write the error with `error_fields`, which computes `reason` and `fingerprint`. A purge can be undone until
+    `erase_at`; then the payload is erased. `purged_by` is the last operation that purged it, also after it was undone.
+    The payload of an archived one is in the file of `archive`, and not here.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -109,6 +108,7 @@ class DeadLetter(models.Model):
         ]
         constraints = [
             models.CheckConstraint(condition=Q(status__in=DeadLetterStatus.values), name="dead_letter_status_known"),
+            # One failure is one dead letter, however often and by whom it is reported.
             models.UniqueConstraint(
                 fields=("delivery",), condition=Q(delivery__isnull=False), name="dead_letter_one_per_delivery"
             ),
@@ -131,5 +131,5 @@ class DeadLetter(models.Model):
 
     @property
     def document(self) -> Any:
-        """The payload as Python values; `None` once it has been erased."""
+        """The payload as Python values; `None` after it was erased."""
         return json.loads(self.payload) if self.payload else None

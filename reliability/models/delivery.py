@@ -16,7 +16,7 @@ from .workflow import Lane
 
 
 class DeliveryState(models.TextChoices):
-    """Where a delivery is on its way; the last four are final."""
+    """The state of a delivery; the last four are final."""
 
     PENDING = "pending"
     SENDING = "sending"
@@ -41,12 +41,12 @@ FINAL = (DeliveryState.DELIVERED, DeliveryState.DEAD, DeliveryState.CANCELLED, D
 
 
 def digest_of(document: Any) -> bytes:
-    """Return the SHA-256 of a JSON document's value: neither key order, white space nor spelling changes it."""
+    """Return the SHA-256 of a JSON document's value, independent of key order, white space and spelling."""
     return hashlib.sha256(canonical(document).encode()).digest()
 
 
 def _setting(name: str) -> Coalesce:
-    """Return the value that the present statement has set under `name`, or an empty one."""
+    """Return the value that the current statement has set under `name`, or an empty text."""
     return Coalesce(Func(Value(name), Value(True), function="current_setting"), Value(""), output_field=TextField())
 
 
@@ -61,14 +61,14 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
 class Delivery(models.Model):
     """One payload to hand to one workflow for one tenant, under one idempotency key.
 
-    `payload` is the sender's own JSON text, so that n8n receives it untouched. `attempt_count` counts every
-    attempt; `retries_used` only those that the policy's `max_retries` is about (an absent n8n and an
-    unpublished workflow use none up). `lease_until` ends a worker's claim while sending, and the wait for a
-    report while awaiting one. `reported` is what n8n said of the present attempt before its answer was settled.
-    `request_id` is that of the request that made it, unless that is its own id (`request`); `traceparent` is
-    that request's place in a trace. The statement that inserts it sets both (`sql/set_request_context.sql`).
-    `refused_at` is when a gateway first refused this delivery. While `waits_for` names an earlier delivery, this
-    one is held, whatever its `due_at`; a trigger releases it when that one ends.
+    `payload` is the sender's own JSON text, so that n8n receives it unchanged. `attempt_count` counts every attempt;
+    `retries_used` only those that count towards the policy's `max_retries` (none for an n8n that is down or an
+    unpublished workflow). `lease_until` ends a worker's claim while sending, and the wait for a report while awaiting
+    one. `reported` is what n8n reported about the current attempt before its reply was settled. `request_id` is the id
+    of the request that made the delivery, empty if that is the delivery's own id (`request`); `traceparent` is the
+    request's place in a trace. The inserting statement sets both (SQL function `backstop_set_request_context`). `refused_at` is when a
+    gateway first refused this delivery. While `waits_for` names an earlier delivery, this one is held, whatever its
+    `due_at`; a trigger releases it when that one ends.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -127,18 +127,22 @@ class Delivery(models.Model):
             ("send_now_delivery", "Can send at once"),
         ]
         constraints = [
+            # One key, one delivery. A replay carries the key of the first delivery, so it is excepted.
             models.UniqueConstraint(
                 fields=("lane", "idempotency_key"),
                 condition=~Q(source="replay"),
                 name="delivery_one_per_key",
             ),
             models.CheckConstraint(condition=Q(state__in=DeliveryState.values), name="delivery_state_known"),
+            # A delivery that is being sent without a lease would never be taken back from a dead worker.
             models.CheckConstraint(
                 condition=Q(state=DeliveryState.SENDING, lease_token__isnull=False, lease_until__isnull=False)
                 | ~Q(state=DeliveryState.SENDING),
                 name="delivery_sending_has_a_lease",
             ),
         ]
+        # Partial wherever a query asks for a few of many rows: most deliveries are delivered, and each index costs
+        # writes.
         indexes = [
             models.Index(F("lane"), F("due_at"), name="delivery_due", condition=Q(state="pending")),
             models.Index(F("lane"), F("lease_until"), name="delivery_in_flight", condition=Q(state__in=IN_FLIGHT)),
@@ -179,12 +183,12 @@ class Delivery(models.Model):
 
     @property
     def document(self) -> Any:
-        """The payload as Python values; `None` once it has been erased."""
+        """The payload as Python values; `None` after it was erased."""
         return json.loads(self.payload) if self.payload else None
 
 
 class AttemptResult(models.TextChoices):
-    """What came of one attempt: the classification's outcomes, and a worker's death."""
+    """The result of an attempt: the outcomes of the classification, and failures without a reply."""
 
     DELIVERED = "delivered"
     INSTANCE_DOWN = "instance_down"
@@ -200,7 +204,7 @@ class AttemptResult(models.TextChoices):
 
 
 class Attempt(models.Model):
-    """One HTTP request of a delivery, with what came back. Append-only."""
+    """One HTTP request of a delivery, with the reply. Append-only."""
 
     id = models.BigAutoField(primary_key=True)
     delivery = models.ForeignKey(Delivery, on_delete=models.CASCADE, related_name="attempts", db_index=False)

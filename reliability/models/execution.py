@@ -1,4 +1,4 @@
-"""What n8n tells of its own executions: their figures, their failures, and the retries that we ask it for."""
+"""n8n's executions: their results, their failure reports, and the retries that Backstop requests from n8n."""
 
 from django.db import models
 from django.db.models import F, Q
@@ -12,7 +12,7 @@ from .workflow import DEFAULT_TENANT, Lane
 
 
 class ExecutionStatus(models.TextChoices):
-    """n8n's own words for how an execution stands."""
+    """n8n's own status values of an execution."""
 
     CANCELED = "canceled"
     CRASHED = "crashed"
@@ -25,10 +25,10 @@ class ExecutionStatus(models.TextChoices):
 
 
 class Execution(models.Model):
-    """One execution in n8n, as far as it was reported; with the delivery that caused it, where that is known.
+    """One execution in n8n, as far as it was reported, with the delivery that caused it, if known.
 
-    `settled` says that its end has been held against its delivery, or else against its lane's breaker, so that
-    hearing of it again changes nothing.
+    `settled`: its end has been applied to its delivery, or else to its lane's breaker, so that another report of it
+    changes nothing.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -59,7 +59,7 @@ class Execution(models.Model):
 
 
 class ReportState(models.TextChoices):
-    """What became of a failure that n8n reported."""
+    """The state of a failure report. `joined`: applied to a delivery; `buried`: stored as a dead letter."""
 
     LOOKING_UP = "looking_up"
     JOINED = "joined"
@@ -68,7 +68,7 @@ class ReportState(models.TextChoices):
 
 
 class ReportOrigin(models.TextChoices):
-    """Who noticed the failure: n8n's Error Trigger, or our own look at n8n's executions."""
+    """Who noticed the failure: n8n's Error Trigger, or Backstop's own check of n8n's executions."""
 
     ERROR_TRIGGER = "error_trigger"
     RECONCILED = "reconciled"
@@ -77,10 +77,10 @@ class ReportOrigin(models.TextChoices):
 class FailureReport(models.Model):
     """A failed execution (or a trigger that could not start one), once per execution.
 
-    It is joined to the delivery that caused it, or buried as a dead letter of source `n8n`; until n8n has been
-    asked which, it waits as `looking_up`, with `look_up_at` for its next look. `tenant` is the reporting key's,
-    empty for a key of all tenants; `for_tenant` is in whose name it is buried. `attempt` is the delivery's attempt
-    that ran it, where that is known.
+    It is joined to the delivery that caused it, or stored as a dead letter of source `n8n`. Until n8n has been asked
+    which, its state is `looking_up`, with `look_up_at` as the time of the next look-up. `tenant` is the reporting
+    key's, empty for a key of all tenants; `for_tenant` is the tenant of the dead letter. `attempt` is the number of the
+    delivery's attempt that started the execution, if known.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -136,7 +136,7 @@ class FailureReport(models.Model):
 
 
 class RetryState(models.TextChoices):
-    """How a retry that we asked n8n for stands; the last two are final."""
+    """The state of a retry that Backstop requested from n8n; the last two are final."""
 
     PENDING = "pending"
     ASKED = "asked"
@@ -145,10 +145,10 @@ class RetryState(models.TextChoices):
 
 
 class ExecutionRetry(models.Model):
-    """A dead letter's replay by n8n's own retry, which goes on from the failed node.
+    """A dead letter's replay by n8n's own retry, which continues from the failed node.
 
-    `asked` is written before n8n is called, so that a worker's death leaves a retry of which nobody knows whether
-    it ran; the next look asks n8n how it went, and does not call again.
+    `asked` is written before n8n is called. If the worker dies then, nobody knows whether the retry started; the next
+    step asks n8n about it, and does not request it again.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

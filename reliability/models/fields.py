@@ -11,7 +11,7 @@ from django.core.validators import RegexValidator
 from django.db import models
 
 if TYPE_CHECKING:
-    # Six megabytes in each process, which those without a secret to read need not spend.
+    # Imported late: it takes six megabytes, which a process that reads no secret saves.
     from cryptography.fernet import MultiFernet
 
 SLUG_PATTERN = r"[a-z0-9][a-z0-9-]{0,62}"
@@ -30,6 +30,7 @@ class SlugTextField(models.TextField):  # type: ignore[type-arg]  # generic for 
 def _cipher(keys: tuple[str, ...]) -> "MultiFernet":
     from cryptography.fernet import Fernet, MultiFernet
 
+    # Derived with a label of its own, so that the same SECRET_KEY never serves two purposes.
     derived = (hashlib.sha256(b"backstop.at-rest." + key.encode()).digest() for key in keys)
     return MultiFernet([Fernet(base64.urlsafe_b64encode(key)) for key in derived])
 
@@ -40,7 +41,7 @@ def cipher() -> "MultiFernet":
 
 
 def decrypted(value: str) -> str | None:
-    """Return what an encrypted text holds; `None` where no key in use decrypts it."""
+    """Decrypt a text; return `None` if no key in use decrypts it."""
     from cryptography.fernet import InvalidToken
 
     try:
@@ -50,7 +51,7 @@ def decrypted(value: str) -> str | None:
 
 
 class EncryptedTextField(models.TextField):  # type: ignore[type-arg]  # generic for the type checker alone
-    """Text that PostgreSQL sees only encrypted (Fernet); empty text stays empty.
+    """Text that is stored encrypted (Fernet); empty text stays empty.
 
     Reading a value that no key decrypts raises `ValidationError`, which names the field.
     """

@@ -1,4 +1,4 @@
-"""Switches by which operators turn parts of the service off and on while it runs."""
+"""Switches, by which operators turn parts of the service off and on while it runs."""
 
 from django.db import models
 
@@ -12,7 +12,7 @@ class FlagName(models.TextChoices):
 
 
 class Flag(models.Model):
-    """A part of the service, and whether it is on. A missing row means on; migrating makes every one."""
+    """A part of the service, and whether it is on. A missing row means on; `migrate` creates missing rows."""
 
     name = models.TextField(primary_key=True, choices=FlagName.choices)
     enabled = models.BooleanField(default=True)

@@ -11,17 +11,17 @@ def uuid7() -> UUID:
     return uuid_utils.compat.uuid7()
 
 
-# Ids are made by the clocks of the processes, moments by the database's: so far may the two be apart.
+# Ids come from the clocks of the processes, timestamps from the database's: the two may differ by so much.
 SKEW = timedelta(days=1)
 
 
 def at_least(moment: datetime) -> UUID:
-    """Return an id below every one that was made at `moment` or later."""
+    """Return an id below every id that was made at `moment` or later."""
     return _bound(moment.timestamp() - SKEW.total_seconds())
 
 
 def before(moment: datetime) -> UUID:
-    """Return an id above every one that was made before `moment`."""
+    """Return an id above every id that was made before `moment`."""
     return _bound(moment.timestamp() + SKEW.total_seconds())
 
 
@@ -30,14 +30,14 @@ def _bound(seconds: float) -> UUID:
     return UUID(int=milliseconds << 80)
 
 
-# Demo data's ids carry these bits where others carry random ones, so that it is told from all else by its id alone,
-# whatever anyone names it later.
+# Ids of demo data have these bits where others have random ones, so that demo data can be recognised by its id alone,
+# even after it was renamed.
 DEMO = 0x7DE0_8DE0
 DEMO_PATTERN = "%-7de0-8de0-%"  # the same, for SQL's LIKE
 
 
 def demo_id(*, moment: datetime, bits: int) -> UUID:
-    """Return an id as `uuid7` makes them, as if made at `moment`, which says that it belongs to the demo."""
+    """Return an id of demo data, as `uuid7` would make it at `moment`."""
     milliseconds = int(moment.timestamp() * 1000)
     return UUID(int=milliseconds << 80 | DEMO << 48 | bits & (2**48 - 1))
 

@@ -1,4 +1,4 @@
-"""Bulk operations over dead letters: a frozen filter, and how far the engine has come with it."""
+"""Bulk operations over dead letters: a fixed filter, and the progress."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class OperationKind(models.TextChoices):
 
 
 class OperationState(models.TextChoices):
-    """How an operation stands; the last three are final."""
+    """The state of an operation; the last three are final."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -29,7 +29,7 @@ class OperationState(models.TextChoices):
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """How an operation's replays ended: withdrawn are those that were called off before they were sent."""
+    """How an operation's replays ended; withdrawn ones were cancelled before they were sent."""
 
     recovered: int = 0
     failed: int = 0
@@ -41,12 +41,12 @@ class Ends:
 
 
 class Operation(models.Model):
-    """A bulk replay or purge, or the undoing of a purge. Filter and cut-off are frozen when it is submitted.
+    """A bulk replay or purge, or the undoing of a purge. Filter and cut-off time are fixed when it is submitted.
 
-    `cursor` is the last dead letter handled, in the order of ids, so that a restart goes on behind it. `done` counts
-    those acted on, `skipped_by` the others by cause; how the replays ended is counted in `tallies`. With `canary` one
-    goes first, and the rest once it has recovered; more than `stop_failure_rate` (0 to 1) failing again stops it, and
-    `note` says so. While it runs, `next_at` is when its next step is due; none is while only replays have to end.
+    `cursor` is the last dead letter handled, in the order of ids, so that a restart continues behind it. `done` counts
+    those acted on, `skipped_by` the others by cause; `tallies` count how the replays ended. With `canary` one is sent
+    first, and the rest once it has recovered. A failure rate above `stop_failure_rate` (0 to 1) stops the operation,
+    and `note` says so. While it runs, `next_at` is when its next step is due; `None` while it only waits for replays.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -101,12 +101,12 @@ class Operation(models.Model):
 
     @property
     def under_way(self) -> int:
-        """How many replays have not ended yet."""
+        """How many replays are queued or in flight."""
         return max(0, self.done - self.ends.total) if self.kind == OperationKind.REPLAY else 0
 
 
 class OperationTally(models.Model):
-    """How an operation's replays in one lane ended. Triggers keep it, in the transactions that end them."""
+    """How an operation's replays in one lane ended. Written by triggers, in the transactions that end the replays."""
 
     id = models.BigAutoField(primary_key=True)
     operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="tallies", db_index=False)

@@ -1,4 +1,4 @@
-"""What governs a lane: its own values over its workflow's, and those over the environment's."""
+"""A lane's policy: its own values override its workflow's, and those override the environment's."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +12,7 @@ from django.db import models
 from reliability.policies import breaker
 
 DAY_MS = 86_400_000
-# An n8n that is away is asked at least this often, so that deliveries go on soon after it is back.
+# An n8n that is down is probed at least this often, so that deliveries continue soon after it is back.
 INSTANCE_PROBES = timedelta(seconds=30)
 FROM_ENVIRONMENT = {
     "concurrency_limit": "N8N_DEFAULT_CONCURRENCY",
@@ -44,7 +44,7 @@ class Completion(models.TextChoices):
 
 
 class OnUnknownOutcome(models.TextChoices):
-    """What follows an attempt of which nobody knows whether n8n ran it."""
+    """What follows an attempt if nobody knows whether n8n ran it."""
 
     RETRY = "retry"
     HOLD = "hold"
@@ -61,7 +61,7 @@ def _share(help_text: str) -> "models.FloatField[Any, Any]":
 
 
 class PolicyFields(models.Model):
-    """The policy's values as columns; an empty one leaves the decision to the next level."""
+    """The policy's values as columns; an empty one takes the value of the next level."""
 
     concurrency_limit = _whole(1, 1000, "Deliveries in flight at once; N8N_MAX_CONCURRENCY caps it.")
     rate_limit_per_minute = _whole(1, 600_000, "Deliveries started per minute; empty: no limit.")
@@ -93,7 +93,7 @@ class PolicyFields(models.Model):
 
 @dataclass(frozen=True, slots=True)
 class LanePolicy:
-    """The values that apply to one lane. Times in milliseconds; `None` means no such limit."""
+    """The values that apply to one lane. Times in milliseconds; `None` means no limit."""
 
     concurrency_limit: int
     timeout_ms: int
@@ -129,7 +129,7 @@ class LanePolicy:
 def value_of(name: str, levels: tuple[PolicyFields, ...]) -> tuple[Any, str]:
     """Return the value that applies and where it comes from: `tenant`, `workflow` or `environment`.
 
-    `levels` goes from the most particular (the lane) to the most general (its workflow).
+    `levels` go from the most specific (the lane) to the most general (its workflow).
     """
     for level, origin in zip(levels, ("tenant", "workflow")[-len(levels) :], strict=True):
         value = getattr(level, name)

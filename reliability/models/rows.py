@@ -1,4 +1,4 @@
-"""Model instances from rows that hand-written SQL selects: for the few queries that run with every request or round."""
+"""Model instances from rows of hand-written SQL, for the few queries that run with every request or check."""
 
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
@@ -9,9 +9,9 @@ M = TypeVar("M", bound=models.Model)
 
 
 class Columns(Generic[M]):
-    """A model's columns under a table's alias, and the way back from their values to an instance.
+    """A model's columns under a table's alias, and instances from their values.
 
-    Fields convert what they read as they do for the ORM (`from_db_value`).
+    Values are converted by the fields as the ORM does (`from_db_value`).
     """
 
     def __init__(self, model: type[M], alias: str) -> None:
@@ -24,7 +24,7 @@ class Columns(Generic[M]):
         ]
 
     def instance(self, values: Sequence[Any]) -> M:
-        """Return the instance that these values, in the order of the columns, stand for."""
+        """Return the instance with these values, given in the order of the columns."""
         converted = list(values)
         for place, convert in self._converters:
             converted[place] = convert(converted[place], None, connection)

@@ -1,10 +1,10 @@
-"""Failed sign-ins, as django-axes keeps them: under our own name, with a permission of its own."""
+"""Failed sign-ins, stored by django-axes; a proxy model with a name and a permission of its own."""
 
 from axes.models import AccessAttempt
 
 
 class FailedSignIn(AccessAttempt):  # type: ignore[misc]  # it comes without types
-    """How often signing in failed, by name, address and browser. A success, or a lead's hand, forgets it."""
+    """Failed sign-ins by user name, address and browser. A successful sign-in, or an unlock, resets them."""
 
     class Meta:
         proxy = True

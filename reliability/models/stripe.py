@@ -1,4 +1,4 @@
-"""Stripe: the endpoints that receive its events, the ledger of every event, and what was refused."""
+"""Stripe: endpoints, the ledger of all events, claims, and refused requests."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ EVENT_KEY = ("event_id", "tenant", "account", "livemode")
 
 
 class StripeMode(models.TextChoices):
-    """Which of Stripe's events an endpoint acts on. Others are kept, and go to no workflow."""
+    """Which events an endpoint acts on. Others are stored, and sent to no workflow."""
 
     ANY = "any"
     LIVE = "live"
@@ -24,7 +24,7 @@ class StripeMode(models.TextChoices):
 
 
 class StripeEndpoint(models.Model):
-    """An address that Stripe posts to: `/stripe/webhook/<slug>/`. What comes in there belongs to its tenant."""
+    """An address that Stripe posts to: `/stripe/webhook/<slug>/`. Its events belong to its tenant."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     slug = SlugTextField(unique=True)
@@ -86,17 +86,17 @@ class EventSource(models.TextChoices):
 
 
 class Ignored(models.TextChoices):
-    """Why an event was kept and went nowhere."""
+    """Why an event was stored but sent to no workflow."""
 
     MODE = "mode", "of the other mode"
     PING = "ping", "a test of the connection"
 
 
 class StripeEvent(models.Model):
-    """The ledger: one row for each event of Stripe ever accepted. Of a row, only the payload goes, by retention.
+    """The ledger: one row for each Stripe event ever accepted. Retention erases only the payload.
 
-    `occurred_at` is Stripe's `created` (whole seconds); `object_id` is what the event is about. `stale` says that
-    a newer event about the same object had been seen before. `delivery_ids` are those it led to.
+    `occurred_at` is Stripe's `created` (whole seconds); `object_id` is the object that the event is about. `stale`: a
+    newer event about the same object was accepted before. `delivery_ids` are the deliveries it led to.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -146,7 +146,7 @@ class StripeEvent(models.Model):
 
 
 class StripeRepeat(models.Model):
-    """One more arrival of an event that the ledger holds. Append-only."""
+    """A repeated arrival of an event that is in the ledger. Append-only."""
 
     id = models.BigAutoField(primary_key=True)
     event = models.ForeignKey(StripeEvent, on_delete=models.CASCADE, related_name="repeats")
@@ -161,9 +161,9 @@ class StripeRepeat(models.Model):
 
 
 class StripeRefusal(models.Model):
-    """A request that was refused: why, and from where; nothing of what it held.
+    """A refused request: the reason and the address, without its body.
 
-    `count` is 1, but under a flood, where the newest row of the kind counts what comes on top.
+    `count` is 1, except under a flood, where the newest row of the same kind counts further requests.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -186,7 +186,7 @@ class StripeRefusal(models.Model):
 
 
 class ClaimStatus(models.TextChoices):
-    """Where a claim is: held under a lease, done for good, or free to be claimed again."""
+    """The status of a claim: held under a lease, done, or free to be claimed again."""
 
     PROCESSING = "processing"
     PROCESSED = "processed"
@@ -194,9 +194,10 @@ class ClaimStatus(models.TextChoices):
 
 
 class StripeClaim(models.Model):
-    """The right of one workflow to have an event's effect: for workflows that Stripe calls directly.
+    """A lease-based claim of one workflow on an event, for workflows that Stripe calls directly.
 
-    `fencing_token` rises with each claim, so that a holder whose lease ran out cannot speak for its successor.
+    `fencing_token` rises with each claim, so that a holder whose lease has expired cannot complete the next one's
+    claim.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

@@ -1,6 +1,6 @@
-"""What is counted for good: totals that no retention takes away, from which the metrics are read.
+"""Totals that retention never deletes. The metrics are read from them.
 
-They name their lane and workflow without a foreign key: what was counted stays counted, whatever is deleted.
+They refer to lanes and workflows without a foreign key, so that totals stay when those are deleted.
 """
 
 from django.contrib.postgres.fields import ArrayField
@@ -8,7 +8,7 @@ from django.db import models
 
 from .delivery import AttemptResult
 
-# The places of `LaneTotal.results`. New ones go to the end.
+# The positions in `LaneTotal.results`. Stored arrays rely on the order, so new results are added at the end.
 RESULTS: tuple[str, ...] = (
     AttemptResult.DELIVERED,
     AttemptResult.INSTANCE_DOWN,
@@ -25,7 +25,7 @@ RESULTS: tuple[str, ...] = (
 
 
 class LaneTotal(models.Model):
-    """What a lane ever did, written under its lock by whoever settles its deliveries (`sql/`).
+    """Totals of a lane, written under its lock by the transactions that settle its deliveries (`backstop_add_results`).
 
     `results` counts attempts by `RESULTS`. `durations` of requests and `latencies` from accepted to delivered are
     counted by `LATENCY_EDGES`, and summed in milliseconds.
@@ -51,7 +51,7 @@ class LaneTotal(models.Model):
 
 
 class TotalName(models.TextChoices):
-    """What a `Total` counts; each line says what its key and its label are."""
+    """What a `Total` counts; each line says what its key and label are."""
 
     ENDED = "ended"  # deliveries cancelled or skipped: a workflow, the state
     LETTERS = "letters"  # dead letters that the table holds: a workflow, their status
@@ -63,7 +63,7 @@ class TotalName(models.TextChoices):
 
 
 class Total(models.Model):
-    """One count (`TotalName`), in as many rows as there are shards: each connection adds to its own.
+    """One count (`TotalName`), in several rows (shards), so that concurrent transactions rarely lock the same one.
 
     `key` is the id of a workflow or an endpoint, or empty; `lane_id` is 0 where no lane is meant.
     """
@@ -87,7 +87,7 @@ class Total(models.Model):
 
 
 class WorkerFigure(models.Model):
-    """What a worker process uses, written with each of its signs of life."""
+    """Memory and CPU time of a worker process, written with each heartbeat."""
 
     worker = models.TextField(primary_key=True)
     memory_bytes = models.BigIntegerField()

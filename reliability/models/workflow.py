@@ -1,4 +1,4 @@
-"""Workflows of n8n, and the lanes by which tenants reach them."""
+"""n8n workflows, and the lanes through which tenants use them."""
 
 import os
 from datetime import datetime
@@ -17,7 +17,7 @@ from .ids import is_demo, uuid7
 from .policy import POLICY_FIELDS, LanePolicy, PolicyFields, effective
 
 DEFAULT_TENANT = "default"
-# What decides where a request goes and whether it is let in.
+# The columns that decide where a request is sent and how it is authenticated.
 ROUTE = ("path", "auth_header", "auth_value", "signing_secret")
 
 
@@ -25,16 +25,16 @@ AUTHENTICATION = "N8N_AUTH_"
 
 
 def authentication_variable(slug: str) -> str:
-    """Return the environment variable that wins over a workflow's stored authentication value."""
+    """Return the environment variable that overrides a workflow's stored authentication value."""
     return AUTHENTICATION + slug.upper().replace("-", "_")
 
 
-def unsound_authentication(*, auth_header: str, auth_value: str, signing_secret: str) -> dict[str, str]:
-    """Return what of these nothing could be sent with, and why, by column. What is empty is not used."""
+def authentication_problems(*, auth_header: str, auth_value: str, signing_secret: str) -> dict[str, str]:
+    """Return why requests could not be sent with these values, by column. Empty values are not used."""
     found = {
-        "auth_header": headers.unsound_name(auth_header) if auth_header else "",
-        "auth_value": headers.unsound_value(auth_value),
-        "signing_secret": headers.unsound_signing_secret(signing_secret) if signing_secret else "",
+        "auth_header": headers.name_problem(auth_header) if auth_header else "",
+        "auth_value": headers.value_problem(auth_value),
+        "signing_secret": headers.signing_secret_problem(signing_secret) if signing_secret else "",
     }
     return {name: why for name, why in found.items() if why}
 
@@ -47,8 +47,8 @@ class WorkflowQuerySet(models.QuerySet["Workflow"]):
 class Workflow(PolicyFields):
     """An n8n workflow, reached at its webhook path under `N8N_WEBHOOK_URL`.
 
-    `route_changed_at` is when its path or what authenticates it (`ROUTE`) last changed: lanes that were closed for
-    being misconfigured before are tried again at once.
+    `route_changed_at` is when its path or authentication (`ROUTE`) last changed: a lane whose breaker opened before
+    that is probed at once.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -85,7 +85,7 @@ class Workflow(PolicyFields):
 
     def clean(self) -> None:
         super().clean()
-        if wrong := self.unsound_authentication:
+        if wrong := self.authentication_problems:
             raise ValidationError(wrong)
         if why := webhook_path.problem(self.path):
             raise ValidationError({"path": why})
@@ -100,32 +100,30 @@ class Workflow(PolicyFields):
 
     @property
     def authentication(self) -> dict[str, str]:
-        """The header by which n8n knows us. The environment's `N8N_AUTH_<SLUG>` wins over the stored value."""
+        """The authentication header. `N8N_AUTH_<SLUG>` in the environment overrides the stored value."""
         value: str = os.environ.get(self.auth_variable) or self.auth_value
         return {self.auth_header or "Authorization": value} if value else {}
 
     @property
     def auth_variable(self) -> str:
-        """The environment variable whose value goes before the stored one."""
+        """The environment variable that overrides the stored value."""
         return authentication_variable(self.slug)
 
     @property
-    def unsound_authentication(self) -> dict[str, str]:
-        """What of the stored values nothing could be sent with, and why, by column."""
-        return unsound_authentication(
+    def authentication_problems(self) -> dict[str, str]:
+        """Why requests could not be sent with the stored values, by column."""
+        return authentication_problems(
             auth_header=self.auth_header, auth_value=self.auth_value, signing_secret=self.signing_secret
         )
 
     @property
     def local_fault(self) -> str:
-        """The setting that keeps its requests from being sent at all, and why; empty where none does.
-
-        Values that are refused today may have been stored before they were.
-        """
-        used = self.unsound_authentication
+        """The setting that keeps its requests from being sent, and why; empty if none does."""
+        # Checked again although `clean` does so: older versions stored values that are refused today.
+        used = self.authentication_problems
         if value := os.environ.get(self.auth_variable):
             used.pop("auth_value", None)
-            if why := headers.unsound_value(value):
+            if why := headers.value_problem(value):
                 used[self.auth_variable] = why
         elif not self.auth_value:
             used.pop("auth_header", None)  # a name without a value is not sent
@@ -133,12 +131,12 @@ class Workflow(PolicyFields):
 
     @property
     def is_demo(self) -> bool:
-        """Whether it was made up for a look at the console: nothing of it is ever sent."""
+        """Whether it is demo data, of which nothing is ever sent."""
         return is_demo(self.pk)
 
     @property
     def route(self) -> tuple[str, ...]:
-        """The values of `ROUTE`, to see whether they change."""
+        """The values of `ROUTE`, for comparing before and after a change."""
         return tuple(getattr(self, name) for name in ROUTE)
 
     def is_paused(self, *, now: datetime) -> bool:
@@ -148,8 +146,8 @@ class Workflow(PolicyFields):
 class Lane(PolicyFields):
     """One (workflow, tenant): what a breaker, a concurrency limit and a rate limit apply to.
 
-    Its policy columns are the tenant's overrides of the workflow's. `attended_until` says that a dispatcher
-    will look at the lane again by itself until then, so that arrivals need no wake-up of their own.
+    Its policy columns are the tenant's overrides of the workflow's. Until `attended_until` a dispatcher has promised to
+    check the lane by itself, so that arrivals need no wake-up (`reliability.queue`).
     """
 
     id = models.AutoField(primary_key=True)

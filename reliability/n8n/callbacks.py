@@ -51,7 +51,7 @@ def report(*, delivery_id: UUID, ended: Ended, now: datetime) -> Delivery:
         hide = known_secrets.redactor(lane.workflow)
         word = _word(replace(ended, error=hide.text(ended.error)))
         _check(delivery, word)
-        correlation.record_results(lane=lane, delivery=delivery, word=word, now=now)
+        correlation.record_results(lane=lane, delivery=delivery, result=word, now=now)
         delivery.refresh_from_db()
         delivery.lane = lane
     return delivery

@@ -204,7 +204,7 @@ def _ask(  # one request
 
     if method != "GET":
         return once(timeout)
-    return repeated(once, on=NotReached, seconds=timeout, passes=lambda error: getattr(error, "passes", False))
+    return repeated(once, on=NotReached, seconds=timeout, is_transient=lambda error: getattr(error, "passes", False))
 
 
 def _read(reply: Reply, scope: str) -> Mapping[str, Any]:

@@ -45,7 +45,7 @@ def look_up(*, report_id: UUID) -> None:
     found = _ask(report.execution_id)
     now = clock.now()
     try:
-        with lock_waits.bounded():
+        with lock_waits.transaction_with_lock_timeout():
             open_one = FailureReport.objects.select_for_update(no_key=True)
             kept = open_one.filter(pk=report_id, state=ReportState.LOOKING_UP).first()
             if kept is not None:
@@ -53,7 +53,7 @@ def look_up(*, report_id: UUID) -> None:
     except DatabaseError as error:
         if not lock_waits.is_conflict(error):
             raise
-        queue.look_up(report_id=report_id, at=now + lock_waits.PUT_OFF)
+        queue.look_up(report_id=report_id, at=now + lock_waits.CONFLICT_RETRY_DELAY)
 
 
 def _ask(execution_id: str) -> Found:

@@ -62,7 +62,7 @@ def _check(delivery_id: UUID, lane: Lane) -> None:
 
 
 def _keep(lane: Lane, figures: Figures, now: datetime, *, settled: bool = False) -> bool:
-    return executions.keep(
+    return executions.record(
         lane_id=lane.pk,
         execution_id=figures.execution_id,
         status=figures.status,

@@ -100,7 +100,7 @@ def begin_each(
             due_at=at,
             created_at=now,
         )
-        queue.retry(retry_id=new.pk, at=at if at > now else None)
+        queue.retry_execution(retry_id=new.pk, at=at if at > now else None)
         made.append(new)
     return made
 
@@ -120,7 +120,7 @@ def work(*, retry_id: UUID) -> None:
         if not lock_waits.is_conflict(error):
             raise
         # Its row says `asked`, or is pending still: what came of it is found out again.
-        queue.retry(retry_id=retry_id, at=clock.now() + lock_waits.PUT_OFF)
+        queue.retry_execution(retry_id=retry_id, at=clock.now() + lock_waits.CONFLICT_RETRY_DELAY)
 
 
 def wake_stuck(*, now: datetime) -> int:
@@ -128,7 +128,7 @@ def wake_stuck(*, now: datetime) -> int:
     overdue = ExecutionRetry.objects.filter(execution_retry_end.OPEN, due_at__lt=now - timedelta(minutes=1))
     ids = list(overdue.values_list("pk", flat=True))
     for retry_id in ids:
-        queue.retry(retry_id=retry_id)
+        queue.retry_execution(retry_id=retry_id)
     return len(ids)
 
 
@@ -166,7 +166,7 @@ def _claim(retry: ExecutionRetry, now: datetime) -> bool:
         won = ExecutionRetry.objects.filter(pk=retry.pk, state=RetryState.PENDING)
         if not won.update(state=RetryState.ASKED, due_at=until, looks=0):
             return False
-        queue.retry(retry_id=retry.pk, at=until, stands_by=True)
+        queue.retry_execution(retry_id=retry.pk, at=until, is_fallback=True)
     retry.state, retry.looks = RetryState.ASKED, 0
     return True
 
@@ -221,7 +221,7 @@ def _status_of(execution: N8nExecution) -> RetryStatus:
 
 def _record(retry: ExecutionRetry, went: RetryStatus) -> None:
     now = clock.now()
-    with lock_waits.bounded():
+    with lock_waits.transaction_with_lock_timeout():
         if went.succeeded is None:
             _later(retry, went, now)
             return
@@ -232,7 +232,7 @@ def _record(retry: ExecutionRetry, went: RetryStatus) -> None:
             ExecutionRetry.objects.filter(execution_retry_end.OPEN, pk=retry.pk).select_for_update(no_key=True).first()
         )
         if is_open is not None and went.execution_id:
-            executions.keep(
+            executions.record(
                 lane_id=letter.lane_id,
                 execution_id=went.execution_id,
                 status="success" if went.succeeded else "error",
@@ -263,7 +263,7 @@ def _later(retry: ExecutionRetry, went: RetryStatus, now: datetime) -> None:
         "error": went.error,
     }
     if ExecutionRetry.objects.filter(execution_retry_end.OPEN, pk=retry.pk, state=retry.state).update(**values):
-        queue.retry(retry_id=retry.pk, at=now + wait)
+        queue.retry_execution(retry_id=retry.pk, at=now + wait)
     _log(retry, went)
 
 

@@ -83,7 +83,7 @@ def join(*, report: FailureReport, delivery: Delivery, now: datetime) -> None:
     delivery.lane = lane
     report.delivery, report.state, report.look_up_at = delivery, ReportState.JOINED, None
     report.save(update_fields=["delivery", "state", "look_up_at", "attempt"])
-    correlation.record_results(lane=lane, delivery=delivery, word=result_of(report), now=now)
+    correlation.record_results(lane=lane, delivery=delivery, result=result_of(report), now=now)
 
 
 def create_dead_letter(*, report: FailureReport, now: datetime, note: str = "") -> None:
@@ -120,7 +120,7 @@ def letter_id_of(report: FailureReport) -> UUID | None:
     """Return the dead letter that a report is kept in, if its failure is one."""
     if report.dead_letter_id is not None or report.delivery is None:
         return report.dead_letter_id
-    letter = correlation.letter_of(report.delivery)
+    letter = correlation.dead_letter_of(report.delivery)
     return letter.pk if letter else None
 
 
@@ -241,7 +241,7 @@ def _join_known(report: FailureReport, now: datetime) -> bool:
 
 def _note_execution(report: FailureReport, letter: DeadLetter, now: datetime) -> None:
     if report.execution_id:
-        executions.keep(
+        executions.record(
             lane_id=letter.lane_id,
             execution_id=report.execution_id,
             status=report.status,

@@ -200,7 +200,7 @@ def _recover(letter: DeadLetter, execution_id: str, now: datetime) -> None:
             delivery = Delivery.objects.select_for_update(no_key=True).get(pk=delivery_id)
             delivery.lane = lane
             correlation.record_results(
-                lane=lane, delivery=delivery, word=ExecutionResult(failed=False, execution_id=execution_id), now=now
+                lane=lane, delivery=delivery, result=ExecutionResult(failed=False, execution_id=execution_id), now=now
             )
         dead = DeadLetter.objects.dead().filter(pk=letter.pk)
         dead.update(status=DeadLetterStatus.RECOVERED, closed_at=now)

@@ -37,11 +37,11 @@ def load(*, documents: Sequence[Mapping[str, Any]], actor: Actor, now: datetime)
     errors: Errors = {}
     with transaction.atomic():
         slugs = [_slug(one) for one in documents]
-        json_files.lock(Workflow.objects.all(), slugs)
+        json_files.lock_rows(Workflow.objects.all(), slugs)
         lanes = Lane.objects.filter(workflow__slug__in=slugs)
         list(lanes.order_by("pk").select_for_update(no_key=True, of=("self",)).values_list("pk"))
         done = [_load_one(i, document, errors, actor, now) for i, document in enumerate(documents)]
-        json_files.refuse_twins(done, errors)
+        json_files.refuse_duplicates(done, errors)
         if errors:
             raise InvalidInput("The workflow file does not make sense.", errors=errors)
     return done
@@ -169,7 +169,7 @@ def _mistyped(document: Mapping[str, Any], prefix: str) -> Errors:
     wrong: Errors = {}
     for name, value in values.items():
         wanted = _wanted(name)
-        if wanted is not None and value is not None and (message := json_files.mistyped(value, wanted)):
+        if wanted is not None and value is not None and (message := json_files.type_error(value, wanted)):
             wrong[prefix + name] = [message]
     return wrong
 

@@ -4,7 +4,8 @@ import math
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-# Beyond this many doublings every delay is at its maximum, whatever the base.
+# Beyond this many doublings every delay is at its maximum, whatever the base; without the limit, a large `k` would make
+# an integer of thousands of digits.
 DOUBLINGS = 40
 
 
@@ -18,7 +19,7 @@ def delay(*, k: int, base_delay_ms: int, max_delay_ms: int, jitter_factor: float
 
 
 def honour_retry_after(*, delay: timedelta, retry_after: timedelta | None, max_delay_ms: int) -> timedelta:
-    """Wait as long as the receiver asked, but no longer than the policy's maximum and no less than `delay`."""
+    """Return the longer of `delay` and `Retry-After`, the latter capped at the policy's maximum."""
     if retry_after is None:
         return delay
     return max(delay, min(retry_after, timedelta(milliseconds=max_delay_ms)))
@@ -28,6 +29,7 @@ def parse_retry_after(value: str | None, *, now: datetime) -> timedelta | None:
     """Read a `Retry-After` header (RFC 9110, 10.2.3): seconds or a date; `None` if it is neither."""
     text = (value or "").strip()
     if text.isascii() and text.isdigit():
+        # Cut first: a header of a million digits must not become an integer.
         return timedelta(seconds=min(int(text[:12]), 10**9))
     try:
         moment = parsedate_to_datetime(text)
@@ -39,5 +41,5 @@ def parse_retry_after(value: str | None, *, now: datetime) -> timedelta | None:
 
 
 def seconds_up(wait: timedelta) -> int:
-    """Return whole seconds for a `Retry-After` header: at least one, rounded up."""
+    """Return whole seconds for a `Retry-After` header, rounded up, at least one."""
     return max(1, math.ceil(wait.total_seconds()))

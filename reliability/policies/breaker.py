@@ -1,8 +1,7 @@
-"""The circuit breaker: a snapshot, an event and `now` give the next snapshot and what changed.
+"""The circuit breaker: a snapshot, an event and `now` give the next snapshot and the change of state.
 
-Permission (`admit`) is apart from result (`record`), since both happen in different processes. What the caller
-must keep: the snapshot's changes are written under one lock per breaker, and a probe is begun in the
-transaction that claims what it sends.
+Permission (`admit`) and result (`record`) are separate, since they happen in different processes. The caller must write
+a snapshot's changes under one lock per breaker, and begin a probe in the transaction that claims what it sends.
 """
 
 import enum
@@ -11,20 +10,21 @@ from datetime import UTC, datetime, timedelta
 
 from . import bulkhead
 
-# The sliding window is counted in this many slices.
+# The sliding window is counted in this many slices: the row stays small, and the window is exact to 1 %.
 SLICES = 100
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
-# The first recovery where the cause is not the workflow: whatever it is may be over at any moment.
-EARLY = timedelta(seconds=5)
-# A probe that only casts suspicion keeps the next one back for this long, times how often its lane did so.
-INCONCLUSIVE = timedelta(seconds=1)
-# So many requests refused in a row, and none let through: a gateway refuses the lane, not a payload.
+# The first recovery where the cause is not the workflow itself, so that it may end at any moment.
+EARLY_RECOVERY = timedelta(seconds=5)
+# The wait after a probe that proved nothing about a shared breaker, times the number of such results of its lane.
+INCONCLUSIVE_WAIT = timedelta(seconds=1)
+# Requests that a gateway refused in a row, with no success in between, after which the cause is the lane, not a
+# payload.
 REFUSALS = 3
 
 
 class State(enum.StrEnum):
-    """Closed lets all through, open nothing, half-open one probe at a time; forced-open waits for a person."""
+    """Closed admits everything, open nothing, half-open one probe at a time; forced open waits for an operator."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -33,7 +33,7 @@ class State(enum.StrEnum):
 
 
 class Signal(enum.StrEnum):
-    """What an attempt tells a breaker.
+    """What an attempt means for a breaker.
 
     `TRIP` opens it at once, however few failures there were. `SUSPICION` is a failure that one lane alone can cause:
     it opens a breaker that several lanes share only if several of them fail, and none succeeds. `REFUSAL` is a
@@ -49,10 +49,10 @@ class Signal(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """When to open, and how to come back. `recovery_cap` of `None` is four times `recovery`.
+    """When to open, and how to recover. `recovery_cap` of `None` is four times `recovery`.
 
-    A breaker that opened for a cause which may end at any moment is probed after `EARLY`, then at growing distances up
-    to the longest recovery. Where n8n is not there (see `Report.early`), they grow up to `early_cap` only.
+    A breaker that opened for a cause which may end at any moment is probed after `EARLY_RECOVERY`, then at growing
+    intervals up to the longest recovery; where n8n is down (`Report.early`), only up to `early_cap`.
     """
 
     threshold: int
@@ -65,18 +65,18 @@ class Policy:
     early_cap: timedelta | None = None
 
     @property
-    def longest(self) -> timedelta:
+    def longest_recovery(self) -> timedelta:
         return self.recovery_cap if self.recovery_cap is not None else 4 * self.recovery
 
     @property
-    def share(self) -> int:
-        """How many of the failures that open a shared breaker one lane can supply at most."""
+    def suspect_limit(self) -> int:
+        """How many failures of one lane count at most towards opening a shared breaker."""
         return max(1, self.threshold // 2)
 
     def wait(self, *, openings: int, early: bool = False, capped: bool = False) -> timedelta:
         """Return how long to stay open the `openings`-th time (from 1) in a row; `capped`: never above `early_cap`."""
-        first = min(EARLY, self.recovery) if early else self.recovery
-        longest = max(self.longest, self.recovery)
+        first = min(EARLY_RECOVERY, self.recovery) if early else self.recovery
+        longest = max(self.longest_recovery, self.recovery)
         if capped and self.early_cap is not None:
             longest = max(first, min(longest, self.early_cap))
         factor = self.recovery_factor ** min(max(openings, 1) - 1, 32)
@@ -89,16 +89,16 @@ Bucket = tuple[int, int, int]
 """A slice of the window: its start in milliseconds since 1970, its failures, its successes."""
 
 Suspect = tuple[int, int, int]
-"""A lane that suffers what it may cause itself: its id, how often so far, when last in milliseconds since 1970."""
+"""A lane with failures that it may cause itself: its id, their number, the last one's time in ms since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that a breaker remembers. `openings` counts them since it was last closed; `ramp` narrows the limit.
+    """The state of a breaker. `openings` counts them since it was last closed; `ramp` lowers the concurrency limit.
 
-    `suspects` are the lanes that failed, perhaps by their own fault, since any lane last succeeded. Of requests that a
-    gateway refused, `refusals` counts those in a row and `refused_at` is the last one's time, until a success whose
-    attempt began later; `passed_at` is when such a success began.
+    `suspects` are the lanes that failed, perhaps by their own fault, since any lane last succeeded. `refusals` counts
+    requests in a row that a gateway refused, and `refused_at` is the last one's time, until an attempt that began later
+    succeeds; `passed_at` is when that attempt began.
     """
 
     state: State = State.CLOSED
@@ -117,14 +117,14 @@ class Snapshot:
     passed_at: datetime | None = None
 
     @property
-    def is_quiet(self) -> bool:
+    def ignores_success(self) -> bool:
         """Whether a success would change nothing, as long as no minimum rate is set."""
         return self.state is State.CLOSED and self.ramp is None and not self.suspects and not self.refusals
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """How many may be in flight (`None`: the breaker does not say), whether as a probe, and when to ask again."""
+    """How many may be in flight (`None`: no limit), whether as a probe, and when to ask again."""
 
     allowed: int | None
     probe: bool = False
@@ -135,9 +135,9 @@ class Admission:
 class Report:
     """An attempt's result, whether it was a probe, and what failed.
 
-    `lane` is whose attempt it was, and `began` when it was claimed: what a shared breaker, or refusals, need to know.
-    With `early`, the cause is none of the workflow's, so a breaker that opens by it is probed early. With `again`, the
-    same delivery was refused before, and nothing got through since.
+    `lane` is the attempt's lane id and `began` when it was claimed; shared breakers and refusals need them. `early`:
+    the cause is not the workflow, so a breaker that opens is probed early. `again`: the same delivery was refused
+    before, and nothing got through since.
     """
 
     signal: Signal
@@ -167,40 +167,40 @@ class Verdict:
 
 
 def admit(*, snapshot: Snapshot, now: datetime) -> Admission:
-    """Say what may go at `now`. Changes nothing: what is sent as a probe goes through `begin_probe`."""
+    """Return what is admitted at `now`. Changes nothing; a probe has to be recorded with `begin_probe`."""
     match snapshot.state:
         case State.CLOSED:
             return Admission(snapshot.ramp)
         case State.OPEN:
-            return _after(_first_probe(snapshot, now), now)
+            return _probe_after(_first_probe_at(snapshot, now), now)
         case State.HALF_OPEN:
-            return _after(snapshot.probe_until, now)
+            return _probe_after(snapshot.probe_until, now)
         case State.FORCED_OPEN if snapshot.forced_until is None:
             return Admission(0)
         case _:
-            return _after(snapshot.forced_until, now)
+            return _probe_after(snapshot.forced_until, now)
 
 
 def begin_probe(*, snapshot: Snapshot, now: datetime, lease: timedelta) -> Verdict:
-    """Note that a probe goes out; if nothing is heard of it, another may go when its lease ends."""
+    """Record that a probe is sent. If its result never comes, another may be sent when its lease ends."""
     following = replace(snapshot, state=State.HALF_OPEN, probe_until=now + lease, forced_until=None)
     return _verdict(snapshot, following, snapshot.reason)
 
 
 def release_probe(*, snapshot: Snapshot) -> Snapshot:
-    """Free the place of a probe that told nothing either way."""
+    """Release a probe whose result was neither a success nor a failure."""
     return replace(snapshot, probe_until=None) if snapshot.state is State.HALF_OPEN else snapshot
 
 
 def record(*, snapshot: Snapshot, policy: Policy, report: Report, now: datetime, limit: int) -> Verdict:
-    """Take in an attempt's result. `limit` is the concurrency limit that a slow start grows back to.
+    """Record an attempt's result. `limit` is the concurrency limit that the slow start grows back to.
 
-    Only probes count while half-open, and nothing counts while open: results of attempts that were under way
-    when the breaker opened say nothing new. Refusals, and what got through after them, are noted in any state: what
-    becomes of a refused delivery depends on it.
+    Only probes count while half-open, and nothing counts while open.
     """
+    # Attempts that were in flight when the breaker opened say nothing new. Refusals, and successes after them, are
+    # recorded in any state, since they decide what happens to a refused delivery.
     if report.signal is Signal.SUCCESS:
-        snapshot = _passed(snapshot, report)
+        snapshot = _note_success_after_refusals(snapshot, report)
     elif report.signal is Signal.REFUSAL:
         snapshot = replace(snapshot, refusals=snapshot.refusals + 1, refused_at=now)
     if snapshot.state is State.CLOSED:
@@ -211,12 +211,12 @@ def record(*, snapshot: Snapshot, policy: Policy, report: Report, now: datetime,
 
 
 def reset(*, snapshot: Snapshot, reason: str) -> Verdict:
-    """Close the breaker by hand; the backlog still ramps up."""
+    """Close the breaker for an operator; the slow start still applies."""
     return _close(snapshot, reason or "reset")
 
 
 def force_open(*, snapshot: Snapshot, now: datetime, reason: str, until: datetime | None = None) -> Verdict:
-    """Open the breaker by hand, until it is reset or, with `until`, until then; a probe decides after that."""
+    """Force the breaker open until it is reset or, with `until`, until then; after that a probe decides."""
     following = Snapshot(
         state=State.FORCED_OPEN, reason=reason, opened_at=now, forced_until=until, openings=snapshot.openings
     )
@@ -228,14 +228,15 @@ def failures_in_window(*, snapshot: Snapshot, policy: Policy, now: datetime) -> 
     return sum(failures for _, failures, _ in _recent(snapshot.buckets, policy, now))
 
 
-def _after(moment: datetime | None, now: datetime) -> Admission:
+def _probe_after(moment: datetime | None, now: datetime) -> Admission:
     if moment is not None and now < moment:
         return Admission(0, retry_at=moment)
     return Admission(1, probe=True)
 
 
-def _first_probe(snapshot: Snapshot, now: datetime) -> datetime | None:
-    """Return when the first probe is due: at once if the breaker opened "later" than now, by a clock set back."""
+def _first_probe_at(snapshot: Snapshot, now: datetime) -> datetime | None:
+    """Return when the first probe is due."""
+    # The clock was set back if the breaker opened in the future: probe at once rather than stay open for as long.
     if snapshot.opened_at is not None and snapshot.opened_at > now:
         return None
     return snapshot.next_probe_at
@@ -246,20 +247,21 @@ def _record_closed(snapshot: Snapshot, policy: Policy, report: Report, now: date
         case Signal.TRIP:
             return _open(snapshot, policy, report, now)
         case Signal.SUCCESS:
+            # Successes are counted only where a minimum failure rate needs them: each count would write the row.
             ramp = bulkhead.next_ramp(ramp=snapshot.ramp, limit=limit)
             counted = _count(snapshot, policy, now, failed=False) if policy.minimum_failure_rate else snapshot
             return Verdict(replace(counted, ramp=ramp, suspects=()))
         case Signal.REFUSAL:
-            too_many = report.again or snapshot.refusals >= REFUSALS
-            return _open(snapshot, policy, report, now) if too_many else Verdict(snapshot)
+            opens = report.again or snapshot.refusals >= REFUSALS
+            return _open(snapshot, policy, report, now) if opens else Verdict(snapshot)
         case Signal.SUSPICION:
             suspected = _suspect(snapshot, policy, report, now)
-            too_many = _too_suspicious(suspected, policy, now)
-            return _open(suspected, policy, report, now) if too_many else Verdict(suspected)
+            opens = _suspects_exceed_threshold(suspected, policy, now)
+            return _open(suspected, policy, report, now) if opens else Verdict(suspected)
         case _:
             counted = _count(snapshot, policy, now, failed=True)
-            too_many = _too_many(counted, policy) or _too_suspicious(counted, policy, now)
-            return _open(counted, policy, report, now) if too_many else Verdict(counted)
+            opens = _failures_exceed_threshold(counted, policy) or _suspects_exceed_threshold(counted, policy, now)
+            return _open(counted, policy, report, now) if opens else Verdict(counted)
 
 
 def _record_probe(snapshot: Snapshot, policy: Policy, report: Report, now: datetime) -> Verdict:
@@ -274,11 +276,11 @@ def _record_probe(snapshot: Snapshot, policy: Policy, report: Report, now: datet
 
 
 def _record_suspicious_probe(snapshot: Snapshot, policy: Policy, report: Report, now: datetime) -> Verdict:
-    """Ask another lane before opening again: one that always fails must not keep a shared breaker from closing."""
+    """Wait for another lane's probe before opening again: one broken lane must not keep a shared breaker open."""
     suspected = _suspect(snapshot, policy, report, now)
     if len(_recent_suspects(suspected, policy, now)) > 1:
         return _open(suspected, policy, report, now)
-    return Verdict(replace(suspected, probe_until=now + INCONCLUSIVE * suspected.suspects[-1][1]))
+    return Verdict(replace(suspected, probe_until=now + INCONCLUSIVE_WAIT * suspected.suspects[-1][1]))
 
 
 def _open(snapshot: Snapshot, policy: Policy, report: Report, now: datetime) -> Verdict:
@@ -311,19 +313,15 @@ def _verdict(before: Snapshot, after: Snapshot, reason: str) -> Verdict:
     return Verdict(after, Transition(before.state, after.state, reason))
 
 
-def _slice(policy: Policy) -> int:
-    return max(1, policy.window // MILLISECOND // SLICES)
-
-
 def _recent(buckets: tuple[Bucket, ...], policy: Policy, now: datetime) -> tuple[Bucket, ...]:
-    """Return the slices within the window. One that lies ahead was written before the clock was set back."""
+    """Return the slices within the window; those in the future were written before the clock was set back."""
     present = (now - EPOCH) // MILLISECOND
     oldest = present - policy.window // MILLISECOND
     return tuple(bucket for bucket in buckets if oldest < bucket[0] <= present)
 
 
 def _count(snapshot: Snapshot, policy: Policy, now: datetime, *, failed: bool) -> Snapshot:
-    size = _slice(policy)
+    size = max(1, policy.window // MILLISECOND // SLICES)
     start = (now - EPOCH) // MILLISECOND // size * size
     kept = {bucket[0]: bucket for bucket in _recent(snapshot.buckets, policy, now)}
     _, failures, successes = kept.get(start, (start, 0, 0))
@@ -331,7 +329,7 @@ def _count(snapshot: Snapshot, policy: Policy, now: datetime, *, failed: bool) -
     return replace(snapshot, buckets=tuple(kept[key] for key in sorted(kept)))
 
 
-def _too_many(snapshot: Snapshot, policy: Policy) -> bool:
+def _failures_exceed_threshold(snapshot: Snapshot, policy: Policy) -> bool:
     failures = sum(bucket[1] for bucket in snapshot.buckets)
     if failures < policy.threshold:
         return False
@@ -339,8 +337,8 @@ def _too_many(snapshot: Snapshot, policy: Policy) -> bool:
     return failures / total >= (policy.minimum_failure_rate or 0.0)
 
 
-def _passed(snapshot: Snapshot, report: Report) -> Snapshot:
-    """Note a success after refusals. One that began before the last of them says nothing of what that one met."""
+def _note_success_after_refusals(snapshot: Snapshot, report: Report) -> Snapshot:
+    """Record a success after refusals. One that began before the last refusal does not end the series."""
     if not snapshot.refusals or report.began is None:
         return snapshot
     passed = max(report.began, snapshot.passed_at or report.began)
@@ -350,11 +348,11 @@ def _passed(snapshot: Snapshot, report: Report) -> Snapshot:
 
 
 def _suspect(snapshot: Snapshot, policy: Policy, report: Report, now: datetime) -> Snapshot:
-    """Count a lane's failure against it; lanes that have long been silent are left out."""
+    """Count a failure that a lane may have caused itself; lanes without one within the window are dropped."""
     known = {lane: count for lane, count, _ in _recent_suspects(snapshot, policy, now)}
     present = (now - EPOCH) // MILLISECOND
-    # No lane needs to be counted further than its share goes: the row stays small.
-    count = min(known.get(report.lane, 0) + 1, policy.share)
+    # A lane is counted up to its limit only: more would change nothing, but write the row each time.
+    count = min(known.get(report.lane, 0) + 1, policy.suspect_limit)
     others = tuple(one for one in _recent_suspects(snapshot, policy, now) if one[0] != report.lane)
     return replace(snapshot, suspects=(*others, (report.lane, count, present)))
 
@@ -365,8 +363,8 @@ def _recent_suspects(snapshot: Snapshot, policy: Policy, now: datetime) -> tuple
     return tuple(one for one in snapshot.suspects if oldest < one[2] <= present)
 
 
-def _too_suspicious(snapshot: Snapshot, policy: Policy, now: datetime) -> bool:
-    """Whether several lanes fail, and none succeeds: that is no lane's own fault."""
+def _suspects_exceed_threshold(snapshot: Snapshot, policy: Policy, now: datetime) -> bool:
+    """Whether several lanes fail and none succeeds, so that it is no lane's own fault."""
     suspects = _recent_suspects(snapshot, policy, now)
     failures = sum(failures for _, failures, _ in _recent(snapshot.buckets, policy, now))
     return len(suspects) > 1 and failures + sum(count for _, count, _ in suspects) >= policy.threshold

@@ -1,14 +1,14 @@
-"""What a bulk operation does next: hand over more, one first, wait for replays to end, stop, or be done."""
+"""Decides the next step of a bulk operation: go on, send the canary, wait for replays to end, stop, or finish."""
 
 import enum
 from dataclasses import dataclass
 
-# One failure among the first few says little of a share: it counts as though this many had ended.
-FEW = 10
+# A failure rate is computed over at least this many: one failure among the first few says little.
+MINIMUM_SAMPLE = 10
 
 
 class Step(enum.StrEnum):
-    """What comes next."""
+    """The next step."""
 
     GO = "go"
     CANARY = "canary"
@@ -19,7 +19,7 @@ class Step(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How an operation stands. `done` were handed over; `exhausted` says that none is left to be."""
+    """An operation's progress. `done` were queued; `exhausted`: none is left to queue."""
 
     matched: int
     done: int = 0
@@ -35,7 +35,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """With `canary` one goes first; above `stop_failure_rate` (0 to 1) of those that ended, failures stop it."""
+    """`canary`: send one first. `stop_failure_rate` (0 to 1): stop if a larger share of ended replays failed."""
 
     canary: bool = False
     stop_failure_rate: float | None = None
@@ -43,36 +43,37 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """What comes next, and, where it is the end, why."""
+    """The next step, and the reason if it is the last."""
 
     step: Step
     note: str = ""
 
 
-def following(*, progress: Progress, rules: Rules) -> Next:
-    """Decide what comes next. One that was withdrawn before it was sent proves nothing: another goes first then."""
+def next_step(*, progress: Progress, rules: Rules) -> Next:
+    """Decide the next step."""
     if progress.exhausted and not progress.under_way:
         return Next(Step.FINISH, summary(progress))
     if reason := _stopped(progress, rules):
         return Next(Step.STOP, reason)
+    # A canary that was withdrawn before it was sent proves nothing: another one is sent then.
     if rules.canary and not progress.recovered:
         return Next(Step.WAIT if progress.under_way or progress.exhausted else Step.CANARY)
     return Next(Step.WAIT if progress.exhausted else Step.GO)
 
 
 def _stopped(progress: Progress, rules: Rules) -> str:
-    """Return why it must stop, if it must."""
+    """Return why the operation must stop; empty if it need not."""
     if rules.canary and progress.failed and not progress.recovered:
-        return "The one that went first failed again."
+        return "The canary failed; the rest were not sent."
     ended = progress.recovered + progress.failed
     limit = rules.stop_failure_rate
-    if limit is None or progress.failed <= limit * max(ended, min(FEW, progress.matched)):
+    if limit is None or progress.failed <= limit * max(ended, min(MINIMUM_SAMPLE, progress.matched)):
         return ""
     return f"{progress.failed:,} of {ended:,} that ended failed again: more than {limit:.0%}."
 
 
 def summary(progress: Progress) -> str:
-    """Say in one line how the replays ended."""
+    """Return one line on how the replays ended."""
     parts = [f"{progress.recovered:,} recovered", f"{progress.failed:,} failed again"]
     if progress.withdrawn:
         parts.append(f"{progress.withdrawn:,} withdrawn")
@@ -80,5 +81,5 @@ def summary(progress: Progress) -> str:
 
 
 def seconds(*, count: int, rate_per_second: float) -> float:
-    """Return how long it takes to hand over so many."""
+    """Return how long it takes to queue `count` replays, in seconds."""
     return count / rate_per_second

@@ -1,7 +1,8 @@
-"""What an answer from n8n, or the lack of one, means.
+"""Classifies an attempt: what a reply from n8n, or the lack of one, means.
 
-The rules are the design's table "What an answer means"; the texts are those of n8n 2.x. An answer makes a payload
-the culprit only if it can come from nobody but the workflow itself: a proxy, a restart or a setting never does.
+The rules are the table "What an answer means" in docs/design.md; the texts are those of n8n 2.x. A reply blames the
+payload only if nothing but the workflow itself can have sent it: never for what a proxy, a restart or a setting can
+cause.
 """
 
 import enum
@@ -18,7 +19,7 @@ MESSAGE_LIMIT = 300
 
 
 class Outcome(enum.StrEnum):
-    """The kinds of end that an attempt can have."""
+    """The kinds of result of an attempt."""
 
     DELIVERED = "delivered"
     INSTANCE_DOWN = "instance_down"
@@ -31,10 +32,10 @@ class Outcome(enum.StrEnum):
 
 
 class Evidence(enum.StrEnum):
-    """What an attempt shows of the instance behind it.
+    """What an attempt proves about the n8n instance.
 
-    `PRESENT`: n8n itself answered. `ABSENT`: no workflow can have caused this (the connection was refused, or there
-    was none to make). `SUSPECT`: a proxy, or one workflow alone, can have caused this too. `NONE`: nothing.
+    `PRESENT`: n8n itself answered. `ABSENT`: n8n is down, and no workflow can cause this (refused connection, DNS or
+    TLS failure). `SUSPECT`: a proxy or a single workflow can cause this too. `NONE`: nothing.
     """
 
     PRESENT = "present"
@@ -44,7 +45,7 @@ class Evidence(enum.StrEnum):
 
 
 class Failure(enum.StrEnum):
-    """The ways in which no reply comes."""
+    """The kinds of failure without a reply."""
 
     CONNECTION_REFUSED = "connection_refused"
     CONNECTION_RESET = "connection_reset"
@@ -70,7 +71,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """The verdict on an attempt. `reached` is false where n8n certainly did not run anything."""
+    """The classification of an attempt. `reached` is false if n8n certainly did not run anything."""
 
     outcome: Outcome
     code: str = ""
@@ -88,8 +89,8 @@ _FAILURES = {
     Failure.CONNECT_TIMEOUT: (_DOWN, False, _SUSPECT, "No connection within the time allowed."),
     Failure.TLS_HANDSHAKE_TIMEOUT: (_DOWN, False, _SUSPECT, "The TLS handshake did not end in time."),
     Failure.TLS_ERROR: (_DOWN, False, _ABSENT, "No secure connection could be made."),
-    # n8n runs nothing of an incomplete request, but a request that is too large for a gateway also ends like this:
-    # so it spends retries.
+    # n8n runs nothing for an incomplete request. But a request that is too large for a gateway ends like this too, so
+    # it spends retries: otherwise it would be sent forever.
     Failure.SEND_INTERRUPTED: (
         Outcome.TRANSIENT,
         False,
@@ -112,12 +113,12 @@ _FAILURES = {
     ),
 }
 
-# Of a gateway whose upstream does not answer; from 520 on they are Cloudflare's.
+# A gateway's statuses if its upstream does not answer; from 520 on they are Cloudflare's.
 _GATEWAY = frozenset({502, 503, 504, *range(520, 528), 530})
 _TRANSIENT = frozenset({408, 425, 429})
-# A gateway gives these for one request that is too large, or that a firewall's rule matches.
+# A gateway sends these for a single request that is too large, or that matches a firewall rule.
 _REFUSED = frozenset({403, 413, 414, 431})
-# These are about the address, the method or the credentials, whoever answers.
+# These concern the address, the method or the credentials, whoever sends them.
 _ROUTE = frozenset({401, 405, 407, 421, 451})
 _UNMOUNTED = re.compile(r"cannot (get|post|put|patch|delete|head|options) /")
 _NO_OUTPUT = "No item to return was found"
@@ -125,7 +126,7 @@ _WRONG_CREDENTIALS = "Authorization data is wrong!"
 
 
 def classify_failure(failure: Failure, detail: str = "", code: str = "") -> Classified:
-    """Return what it means that no reply came.
+    """Classify an attempt without a reply.
 
     `detail` is the operating system's or library's reason; of a local fault it is the whole message, which names the
     setting. `code` is more exact than the failure's own, where there is one.
@@ -137,31 +138,32 @@ def classify_failure(failure: Failure, detail: str = "", code: str = "") -> Clas
 
 
 def classify_reply(reply: Reply) -> Classified:
-    """Return what a reply means."""
+    """Classify a reply."""
+    # n8n's own texts first: a status alone does not tell n8n that is starting from a workflow that answers 200.
     document = _document(reply)
     is_json = document is not None or "json" in reply.headers.get("content-type", "").lower().partition(";")[0]
-    special = _not_there(reply) or _of_n8n(reply, document)
+    special = _not_ready(reply) or _n8n_answer(reply, document)
     if special is not None:
         return special
     if 200 <= reply.status < 300:
         return Classified(Outcome.DELIVERED, evidence=Evidence.PRESENT)
     if reply.status in _GATEWAY:
-        return _as(Outcome.INSTANCE_DOWN, reply, document, evidence=Evidence.SUSPECT)
+        return _classified(Outcome.INSTANCE_DOWN, reply, document, evidence=Evidence.SUSPECT)
     present = Evidence.PRESENT if is_json else Evidence.NONE
     if reply.status in _TRANSIENT or reply.status >= 500:
-        return _as(Outcome.TRANSIENT, reply, document, evidence=present)
+        return _classified(Outcome.TRANSIENT, reply, document, evidence=present)
     if reply.status in _REFUSED:
-        return _as(Outcome.REFUSED, reply, document)
+        return _classified(Outcome.REFUSED, reply, document)
     if reply.status in _ROUTE or reply.status < 400:
-        return _as(Outcome.MISCONFIGURED, reply, document, hint=_hint(reply.status))
+        return _classified(Outcome.MISCONFIGURED, reply, document, hint=_hint(reply.status))
     if not is_json:
         hint = "The body is not JSON: a proxy answered, or the path is wrong."
-        return _as(Outcome.MISCONFIGURED, reply, document, suffix="_not_json", hint=hint)
-    return _as(Outcome.REJECTED, reply, document, evidence=present)
+        return _classified(Outcome.MISCONFIGURED, reply, document, suffix="_not_json", hint=hint)
+    return _classified(Outcome.REJECTED, reply, document, evidence=present)
 
 
-def _not_there(reply: Reply) -> Classified | None:
-    """Recognise the answers that n8n gives while it, its database or its routes are not ready."""
+def _not_ready(reply: Reply) -> Classified | None:
+    """Recognise replies of an n8n whose process, database or routes are not ready."""
     start = reply.body[:500].lower()
     if reply.status == 200 and start.lstrip(' \t\r\n"').startswith("n8n is starting up"):
         return _down("n8n_starting", "n8n is starting up.")
@@ -177,8 +179,8 @@ def _down(code: str, message: str) -> Classified:
     return Classified(Outcome.INSTANCE_DOWN, code, message, reached=False, evidence=Evidence.SUSPECT)
 
 
-def _of_n8n(reply: Reply, document: Any) -> Classified | None:
-    """Recognise n8n's own answers about a webhook, which its texts tell from a workflow's."""
+def _n8n_answer(reply: Reply, document: Any) -> Classified | None:
+    """Recognise n8n's own replies about a webhook, by their texts."""
     said = _message(document)
     if reply.status == 500 and said == _NO_OUTPUT:
         return Classified(Outcome.DELIVERED, evidence=Evidence.PRESENT)
@@ -200,7 +202,7 @@ def _hint(status: int) -> str:
     return "A proxy answered, or the path is wrong."
 
 
-def _as(
+def _classified(
     outcome: Outcome,
     reply: Reply,
     document: Any,
@@ -209,16 +211,14 @@ def _as(
     suffix: str = "",
     hint: str = "",
 ) -> Classified:
-    message = " ".join(filter(None, (_sentence(_said(reply, document)) if hint else _said(reply, document), hint)))
+    message = _message_of(reply, document)
+    if hint:
+        message = f"{message if message.endswith(('.', '!', '?')) else f'{message}.'} {hint}"
     return Classified(outcome, f"http_{reply.status}{suffix}", message, evidence=evidence)
 
 
-def _sentence(text: str) -> str:
-    return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
 def _document(reply: Reply) -> Any:
-    """Return the body where it is a JSON object or array, else `None`."""
+    """Return the body if it is a JSON object or array, else `None`."""
     try:
         document = json.loads(reply.body)
     except (ValueError, RecursionError):
@@ -231,8 +231,8 @@ def _message(document: Any) -> str:
     return message if isinstance(message, str) else ""
 
 
-def _said(reply: Reply, document: Any) -> str:
-    """Return n8n's own message, or else what the status means."""
+def _message_of(reply: Reply, document: Any) -> str:
+    """Return the reply's own message, or the phrase of its status."""
     if message := _message(document):
         return storable(message[:MESSAGE_LIMIT])
     try:

@@ -1,7 +1,6 @@
-"""Reads what n8n says of a failure: its Error Trigger's body, and what its REST API keeps of an execution.
+"""Reads n8n's failure reports: the body of its Error Trigger, and executions from its REST API.
 
-The shapes are those of n8n 2.x. Unknown members are left alone; what is long is cut, so that no failure is lost
-for being large.
+The shapes are those of n8n 2.x. Unknown members are kept; long values are cut, so that no report is lost for its size.
 """
 
 import json
@@ -21,18 +20,18 @@ MESSAGE_LENGTH = 10_000
 REPORT_LENGTH = 256 * 1024
 KNOWN = ("execution", "trigger", "workflow")
 CRASHED = frozenset({"WorkflowCrashedError"})
-# Names of headers and fields whose values are nobody's business here.
+# Names of headers and fields whose values may be secrets: they are not stored.
 SECRET = re.compile(r"authorization|cookie|passw|secret|token|api[-_]?key|signature", re.IGNORECASE)
 HIDDEN = "(left out)"
-# What an expression of n8n writes where it finds nothing.
-NOTHING = frozenset({"undefined", "null", "none", "nan", "[object object]"})
+# What an n8n expression evaluates to where it finds nothing: taken as an id, it would make one failure of many.
+EMPTY_EXPRESSIONS = frozenset({"undefined", "null", "none", "nan", "[object object]"})
 ERROR_NAMES = ("message", "description", "name")
 HEADERS = ("x-backstop-delivery", "x-backstop-attempt")
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What failed, where, and why. `execution_id` is empty where n8n keeps no executions, or a trigger failed."""
+    """What failed, where and why. `execution_id` is empty if n8n stores no executions, or a trigger failed."""
 
     workflow_id: str
     workflow_name: str
@@ -48,21 +47,21 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The delivery, and its attempt, whose request an execution began with."""
+    """The delivery, and the number of its attempt, whose request started an execution."""
 
     delivery_id: UUID
     attempt: int | None
 
 
 def read_body(body: Mapping[str, Any]) -> Failure:
-    """Read an Error Trigger's body, of either shape, as far as it can be read: what is unusable counts as missing.
+    """Read an Error Trigger's body, of an execution or of a trigger. Unusable values count as missing.
 
-    Raises `InvalidInput` where there is nothing in it.
+    Raises `InvalidInput` for an empty body.
     """
     if not any(value not in (None, "", [], {}) for value in body.values()):
         needed = "One of 'execution' and 'trigger' is needed."
         raise InvalidInput("It reports no failure.", errors={"execution": [needed]})
-    workflow = _at(body, "workflow")
+    workflow = _object_at(body, "workflow")
     named = body.get("workflow")
     names = {
         "workflow_id": identifier(workflow.get("id")),
@@ -77,13 +76,13 @@ def _of_execution(said: Any, names: Mapping[str, str]) -> Failure:
     execution = said if isinstance(said, Mapping) else {"error": said}
     error = execution.get("error")
     node = _text(execution.get("lastNodeExecuted"), NAME_LENGTH) or _node_of(error)
-    crashed = _name_of(error) in CRASHED
+    crashed = isinstance(error, Mapping) and str(error.get("name")) in CRASHED
     return Failure(
         **names,
         code="execution_crashed" if crashed else "execution_failed",
         message=describe(node, error),
         execution_id=identifier(execution.get("id")),
-        execution_url=_address(execution.get("url")),
+        execution_url=_link(execution.get("url")),
         retry_of=identifier(execution.get("retryOf")),
         status="crashed" if crashed else "error",
         mode=_text(execution.get("mode"), NAME_LENGTH),
@@ -100,20 +99,17 @@ def _of_trigger(said: Any, names: Mapping[str, str]) -> Failure:
 
 
 def identifier(value: Any) -> str:
-    """Read an id, which n8n has as text, and other versions as a number; empty where it is missing or unusable.
-
-    What many ids could have come to be (cut, or with characters replaced), or what an expression writes where it finds
-    nothing, is unusable: it would make one failure of many.
-    """
+    """Read an id: text, or a number in other versions of n8n. Empty if it is missing or unusable."""
+    # Ids that were cut or had characters replaced may be equal for different executions, which would be taken for one.
     if isinstance(value, bool) or not isinstance(value, str | int):
         return ""
     text = str(value).strip()
     sound = len(text) <= ID_LENGTH and text.isprintable() and REPLACEMENT not in text
-    return text if sound and text.casefold() not in NOTHING else ""
+    return text if sound and text.casefold() not in EMPTY_EXPRESSIONS else ""
 
 
 def error_text(value: Any) -> str:
-    """Return an error as text, whatever it is: a string as it is, n8n's error by its words, another value as JSON."""
+    """Return an error as text: a string itself, an n8n error by its message, any other value as JSON."""
     if isinstance(value, str):
         return _text(value, MESSAGE_LENGTH)
     if isinstance(value, Mapping) and any(isinstance(value.get(name), str) for name in ERROR_NAMES):
@@ -122,7 +118,7 @@ def error_text(value: Any) -> str:
 
 
 def describe(node: str, error: Any) -> str:
-    """Return an error as "<node>: <message>". One without a message has a description or a name."""
+    """Return an error as "<node>: <message>"; its description or name if it has no message."""
     said = error if isinstance(error, Mapping) else {"message": error}
     found = next((said[name] for name in ERROR_NAMES if isinstance(said.get(name), str) and said[name].strip()), "")
     message = found or "n8n gave no reason."
@@ -130,24 +126,22 @@ def describe(node: str, error: Any) -> str:
 
 
 def shorten(body: Mapping[str, Any]) -> str:
-    """Return a report's JSON text for keeping: whole, or its long strings cut, or only its known members.
-
-    n8n repeats the request that failed, with its headers: what authenticated it is left out.
-    """
-    body = _discreet(body)
+    """Return a report as JSON text to store: whole, or with long strings cut, or only its known members."""
+    # n8n's report repeats the failed request with its headers, so secrets are removed first.
+    body = _without_secrets(body)
     text = _dump(body)
     if len(text) > REPORT_LENGTH:
         text = _dump(_cut(body))
     if len(text) > REPORT_LENGTH:
-        text = _dump(_bare(body))
+        text = _dump(_known_members(body))
     return text
 
 
 def origin_of(execution: Mapping[str, Any]) -> Origin | None:
-    """Find the delivery in an execution that n8n returned with its data: it is in the webhook's request headers.
+    """Find the delivery in the webhook request's headers, in an execution that n8n returned with its data.
 
-    They are in the trigger node's output. An execution that runs or crashed has none yet; there they are with the
-    node that waits to run.
+    They are in the output of the trigger node. A running or crashed execution has no output yet: there they are in the
+    data of the node that waits to run.
     """
     for headers in _requests(execution):
         given = {str(name).lower(): value for name, value in headers.items()}
@@ -160,28 +154,28 @@ def origin_of(execution: Mapping[str, Any]) -> Origin | None:
 
 
 def whole(value: Any) -> int | None:
-    """Return an attempt's number, if `value` is one."""
+    """Return `value` as an attempt's number, or `None` if it is none."""
     text = str(value)
     return int(text) if text.isascii() and text.isdigit() and 0 < int(text[:9]) < 1_000_000 else None
 
 
 def _requests(execution: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    data = _at(execution, "data")
-    runs = _at(data, "resultData", "runData")
-    name = _at(data, "executionData", "runtimeData", "triggerNode").get("name")
-    named = [one.get("name") for one in _list(_at(execution, "workflowData").get("nodes")) if _is_webhook(one)]
+    data = _object_at(execution, "data")
+    runs = _object_at(data, "resultData", "runData")
+    name = _object_at(data, "executionData", "runtimeData", "triggerNode").get("name")
+    named = [one.get("name") for one in _list(_object_at(execution, "workflowData").get("nodes")) if _is_webhook(one)]
     for node in [name, *named]:
         for run in _list(runs.get(node))[:1]:
             yield from _headers(run)
-    for waiting in _list(_at(data, "executionData").get("nodeExecutionStack")):
+    for waiting in _list(_object_at(data, "executionData").get("nodeExecutionStack")):
         if isinstance(waiting, Mapping) and _is_webhook(waiting.get("node")):
             yield from _headers(waiting)
 
 
 def _headers(run: Any) -> Iterator[Mapping[str, Any]]:
-    for output in _list(_at(run, "data").get("main")):
+    for output in _list(_object_at(run, "data").get("main")):
         for item in _list(output)[:1]:
-            headers = _at(item, "json", "headers")
+            headers = _object_at(item, "json", "headers")
             if headers:
                 yield headers
 
@@ -190,8 +184,8 @@ def _is_webhook(node: Any) -> bool:
     return isinstance(node, Mapping) and node.get("type") == "n8n-nodes-base.webhook"
 
 
-def _at(value: Any, *names: str) -> Mapping[str, Any]:
-    """Follow members to an object; an empty one where there is none."""
+def _object_at(value: Any, *names: str) -> Mapping[str, Any]:
+    """Return the object at the path `names`; an empty one if there is none."""
     for name in names:
         value = value.get(name) if isinstance(value, Mapping) else None
     return value if isinstance(value, Mapping) else {}
@@ -201,8 +195,8 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _address(value: Any) -> str:
-    """Read a link. Only one that a browser may follow safely is kept."""
+def _link(value: Any) -> str:
+    """Read a link; empty unless it is http or https, which a browser may follow safely."""
     return (
         value
         if isinstance(value, str) and value.startswith(("https://", "http://")) and len(value) < URL_LENGTH
@@ -210,12 +204,8 @@ def _address(value: Any) -> str:
     )
 
 
-def _name_of(error: Any) -> str:
-    return str(error.get("name")) if isinstance(error, Mapping) else ""
-
-
 def _node_of(error: Any) -> str:
-    return _text(_at(error, "node").get("name"), NAME_LENGTH)
+    return _text(_object_at(error, "node").get("name"), NAME_LENGTH)
 
 
 def _text(value: Any, length: int) -> str:
@@ -226,13 +216,13 @@ def _dump(value: Any) -> str:
     return storable(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
-def _discreet(value: Any) -> Any:
+def _without_secrets(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {
-            name: HIDDEN if isinstance(one, str) and SECRET.search(str(name)) else _discreet(one)
+            name: HIDDEN if isinstance(one, str) and SECRET.search(str(name)) else _without_secrets(one)
             for name, one in value.items()
         }
-    return [_discreet(one) for one in value] if isinstance(value, list) else value
+    return [_without_secrets(one) for one in value] if isinstance(value, list) else value
 
 
 def _cut(value: Any) -> Any:
@@ -243,13 +233,13 @@ def _cut(value: Any) -> Any:
     return [_cut(one) for one in value] if isinstance(value, list) else value
 
 
-def _bare(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep of each known member what is plain, and of its error the words."""
+def _known_members(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the short text values of each known member, and the texts of its error."""
     kept: dict[str, Any] = {}
     for name in KNOWN:
-        member = _at(body, name)
+        member = _object_at(body, name)
         kept[name] = _plain(member, ("id", "url", "name", "retryOf", "mode", "lastNodeExecuted"))
-        if error := _at(member, "error"):
+        if error := _object_at(member, "error"):
             kept[name]["error"] = _plain(error, ("message", "name", "httpCode"))
     return {name: member for name, member in kept.items() if member}
 

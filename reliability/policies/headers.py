@@ -1,7 +1,7 @@
-"""Which header a workflow may be given to authenticate by, and which value can be sent in it.
+"""Which header a workflow may use for authentication, and which values can be sent in it.
 
-A header's name is a token (RFC 9110, 5.6.2). The names that Backstop sets, those that belong to one connection and
-those that say how the body is framed are not a workflow's to set: they would change what the receiver reads.
+A header's name is a token (RFC 9110, 5.6.2). Headers that Backstop sets, that belong to the connection, or that frame
+the body are not allowed: they would change what the receiver reads.
 """
 
 import re
@@ -29,7 +29,7 @@ _FRAMING = frozenset(
 )
 
 
-def unsound_name(name: str) -> str:
+def name_problem(name: str) -> str:
     """Return why a header of this name cannot be used to authenticate; empty where it can."""
     if not _TOKEN.fullmatch(name):
         return "Not a header's name: it has ASCII letters, digits and !#$%&'*+-.^_`|~ only, and no colon or space."
@@ -43,7 +43,7 @@ def unsound_name(name: str) -> str:
     return ""
 
 
-def unsound_value(value: str) -> str:
+def value_problem(value: str) -> str:
     """Return why a header cannot have this value; empty where it can. The reason does not repeat the value."""
     if not _VALUE.fullmatch(value):
         return "A header's value has printable characters of ISO 8859-1 only: no line break, NUL or tab."
@@ -52,7 +52,7 @@ def unsound_value(value: str) -> str:
     return f"A header's value has at most {VALUE_LIMIT} characters." if len(value) > VALUE_LIMIT else ""
 
 
-def unsound_signing_secret(secret: str) -> str:
+def signing_secret_problem(secret: str) -> str:
     """Return why nothing can be signed with this Standard Webhooks secret; empty where it can."""
     try:
         sound = secret.startswith("whsec_") and b64decode(secret[6:], validate=True)

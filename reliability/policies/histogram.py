@@ -1,11 +1,11 @@
-"""Latencies counted by bucket: into which one a value falls, and what a share of them lies below."""
+"""Histograms of latencies: counting values by bucket, and quantiles."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 
 def count(*, values: Iterable[float], edges: Sequence[float]) -> list[int]:
-    """Return how many values each bucket holds. A bucket ends with its edge; one more holds what is above the last."""
+    """Return the count of each bucket. A bucket includes its upper edge; one more holds values above the last."""
     counts = [0] * (len(edges) + 1)
     for value in values:
         counts[bisect_left(edges, value)] += 1
@@ -13,9 +13,9 @@ def count(*, values: Iterable[float], edges: Sequence[float]) -> list[int]:
 
 
 def quantile(*, counts: Sequence[int], edges: Sequence[float], share: float) -> float | None:
-    """Return the value that `share` (0 to 1) of those counted do not exceed, or `None` where nothing was counted.
+    """Return the quantile `share` (0 to 1), or `None` if nothing was counted.
 
-    Within a bucket its values are taken as evenly spread; of what is above the last edge only that edge is known.
+    Values are assumed to be evenly spread within a bucket; above the last edge, that edge is returned.
     """
     rank = share * sum(counts)
     if not rank:

@@ -1,4 +1,4 @@
-"""Takes known secrets out of text before it is stored: as they are, and as JSON, URLs and HTML write them."""
+"""Removes known secrets from text before it is stored: as they are, and as JSON, URLs and HTML encode them."""
 
 import base64
 import binascii
@@ -11,12 +11,14 @@ from urllib.parse import quote
 from .classification import Reply
 
 REDACTED = "[redacted]"
-# A shorter secret would take ordinary words out of texts. As a whole header value it is hidden from `WHOLE` on.
+# A shorter secret would remove ordinary words from texts. As a whole header value, it is hidden from `WHOLE` characters
+# on.
 MINIMUM = 8
 WHOLE = 4
-# How much of a secret has to stand at the end of a text that was cut for it to be hidden.
+# How many characters of a secret at the end of a cut text are enough to hide them.
 CUT = 4
-# Up to so many secrets are looked for one by one; of more, those whose longest plain part begins as a part of the text.
+# Up to this many secrets are searched one by one. Of more, only those whose longest plain part starts like a part of
+# the text: with a thousand workflows, each text would otherwise be searched a thousand times.
 FEW = 64
 START = 6
 SCHEMES = ("bearer", "basic", "token", "apikey", "api-key")
@@ -25,7 +27,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9]+")
 
 
 class Redactor:
-    """Hides a set of secrets. Made once for a set, since making it costs more than using it."""
+    """Hides a set of secrets. Create it once per set: that costs more than using it."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         found = {form for secret in secrets for form in _forms(secret)}
@@ -38,7 +40,7 @@ class Redactor:
         self._patterns: dict[str, re.Pattern[str]] = {}
 
     def text(self, text: str, *, is_cut: bool = False) -> str:
-        """Return `text` without the secrets. With `is_cut`, the start of one at its end is hidden too."""
+        """Return `text` without the secrets. With `is_cut`, also without the start of one at its end."""
         for core, secret in self._candidates(text):
             if core in text:
                 text = self._pattern(secret).sub(REDACTED, text)
@@ -57,7 +59,8 @@ class Redactor:
         return replace(reply, headers=headers, body=body)
 
     def _candidates(self, text: str) -> list[tuple[str, str]]:
-        """Return the secrets that may be in a text, the longest first. Of many, each is not looked for by itself."""
+        """Return the secrets that may be in a text, the longest first."""
+        # Longest first: a secret that contains another must not be left in half.
         if len(self._sought) <= FEW:
             return self._sought
         starts = {text[at : at + START] for at in range(len(text) - START + 1)} & self._by_start.keys()
@@ -65,7 +68,7 @@ class Redactor:
         return sorted(found, key=lambda one: len(one[1]), reverse=True)
 
     def _pattern(self, secret: str) -> re.Pattern[str]:
-        """Compile a pattern when it is needed first: most never are."""
+        """Return a secret's pattern, compiled at its first use: most are never needed."""
         if secret not in self._patterns:
             self._patterns[secret] = re.compile("".join(map(_as_written, secret)))
         return self._patterns[secret]
@@ -79,7 +82,7 @@ class Redactor:
 
 
 def _forms(secret: str) -> Iterable[str]:
-    """Yield a secret, and what it carries: the token after a scheme, and a name and password in Basic's base64."""
+    """Yield a secret and its parts: the token after a scheme, and the name and password within Basic's base64."""
     yield secret
     scheme, _, token = secret.partition(" ")
     if not token or scheme.lower() not in SCHEMES:
@@ -95,12 +98,12 @@ def _forms(secret: str) -> Iterable[str]:
 
 
 def _core(secret: str) -> str:
-    """Return the longest part that is written the same everywhere: a text without it cannot hold the secret."""
+    """Return the longest part that every encoding leaves as it is: a text without it cannot contain the secret."""
     return max(_PLAIN.findall(secret), key=len, default="")
 
 
 def _as_written(character: str) -> str:
-    """Return a pattern of the ways in which JSON (also within JSON), URLs and HTML write a character."""
+    """Return a pattern of the ways in which JSON (also nested), URLs and HTML encode a character."""
     if _PLAIN.fullmatch(character):
         return character
     ways = [r"\\{0,3}" + re.escape(character), "(?i:" + re.escape(quote(character, safe="")) + ")"]

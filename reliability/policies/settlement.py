@@ -1,4 +1,4 @@
-"""What becomes of a delivery after an attempt: the classification, held against the lane's policy."""
+"""Decides what follows from an attempt for its delivery and for the breakers, under the lane's policy."""
 
 import enum
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from .classification import Classified, Evidence, Outcome
 
 
 class Step(enum.StrEnum):
-    """Where a delivery goes from an attempt."""
+    """What follows for a delivery. The values are in log lines, so they stay."""
 
     DELIVERED = "delivered"
     AWAIT_CALLBACK = "await_callback"
     RETRY = "retry"
-    BURY = "bury"
+    DEAD_LETTER = "bury"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,10 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Refusals:
-    """What is known where a gateway refuses a request.
+    """What is known about refusals by a gateway.
 
-    `refused_at` is when it first refused this delivery, `passed_at` when the lane's last attempt began that got through
-    after a refusal.
+    `refused_at` is when it first refused this delivery; `passed_at` is when the lane's last attempt began that got
+    through after a refusal.
     """
 
     refused_at: datetime | None = None
@@ -47,7 +47,7 @@ class Refusals:
 
     @property
     def is_particular(self) -> bool:
-        """Whether others got through since this delivery was first refused: then it is about this one."""
+        """Whether others got through since this delivery was first refused, so that only this one is refused."""
         return self.refused_at is not None and self.passed_at is not None and self.passed_at > self.refused_at
 
 
@@ -56,9 +56,9 @@ NO_REFUSALS = Refusals()
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The verdict. `wait` and `spends_retry` are about a retry only; `code` and `message` say what failed.
+    """The verdict. `wait` and `spends_retry` apply to a retry only; `code` and `message` say what failed.
 
-    With `refused`, the delivery remembers when a gateway first refused it.
+    `refused`: store on the delivery that a gateway refused it.
     """
 
     step: Step
@@ -79,11 +79,9 @@ def settle(
     retry_after: timedelta | None = None,
     refusals: Refusals = NO_REFUSALS,
 ) -> Settlement:
-    """Decide on attempt number `attempt` (from 1); `jitter` is a sample in [0, 1).
-
-    An attempt that the payload is not to blame for spends no retry: the breakers keep such attempts few, and the
-    delivery waits for what is broken to be put right.
-    """
+    """Decide about attempt number `attempt` (from 1); `jitter` is a sample in [0, 1)."""
+    # An attempt that failed for another reason than the payload spends no retry. Breakers keep such attempts few, and
+    # the delivery waits until the cause is fixed.
     outcome = classified.outcome
     if outcome is Outcome.DELIVERED:
         return Settlement(Step.AWAIT_CALLBACK if rules.awaits_callback else Step.DELIVERED)
@@ -91,14 +89,14 @@ def settle(
         return _bury(classified, classified.code)
     if outcome is Outcome.REFUSED and refusals.is_particular:
         message = f"{classified.message.rstrip('.')}. Other deliveries got through: a gateway refuses this one."
-        return Settlement(Step.BURY, code=classified.code, message=message)
+        return Settlement(Step.DEAD_LETTER, code=classified.code, message=message)
     if outcome is Outcome.UNKNOWN and rules.hold_unknown:
         return _bury(classified, "outcome_unknown")
-    free = outcome in _FREE
-    if not free and retries_used >= rules.max_retries:
+    spends_none = outcome in _SPENDS_NO_RETRY
+    if not spends_none and retries_used >= rules.max_retries:
         return _bury(classified, classified.code)
     wait = backoff.delay(
-        k=attempt - 1 if free else retries_used,
+        k=attempt - 1 if spends_none else retries_used,
         base_delay_ms=rules.base_delay_ms,
         max_delay_ms=rules.max_delay_ms,
         jitter_factor=rules.jitter_factor,
@@ -106,14 +104,16 @@ def settle(
     )
     wait = backoff.honour_retry_after(delay=wait, retry_after=retry_after, max_delay_ms=rules.max_delay_ms)
     refused = outcome is Outcome.REFUSED
-    return Settlement(Step.RETRY, wait, not free, classified.code, classified.message, refused=refused)
+    return Settlement(Step.RETRY, wait, not spends_none, classified.code, classified.message, refused=refused)
 
 
 def _bury(classified: Classified, code: str) -> Settlement:
-    return Settlement(Step.BURY, code=code, message=classified.message)
+    return Settlement(Step.DEAD_LETTER, code=code, message=classified.message)
 
 
-_FREE = frozenset({Outcome.INSTANCE_DOWN, Outcome.MISCONFIGURED, Outcome.MISCONFIGURED_LOCALLY, Outcome.REFUSED})
+_SPENDS_NO_RETRY = frozenset(
+    {Outcome.INSTANCE_DOWN, Outcome.MISCONFIGURED, Outcome.MISCONFIGURED_LOCALLY, Outcome.REFUSED}
+)
 _LANE = {
     Outcome.DELIVERED: Signal.SUCCESS,
     Outcome.TRANSIENT: Signal.FAILURE,
@@ -130,20 +130,20 @@ _INSTANCE = {
 def lane_report(
     classified: Classified, *, probe: bool, began: datetime | None = None, refusals: Refusals = NO_REFUSALS
 ) -> Report | None:
-    """Return what an attempt, claimed at `began`, tells the lane's breaker; `None`: it says nothing about the lane."""
+    """Return the report for the lane's breaker of an attempt claimed at `began`; `None` if it means nothing for it."""
     again = not refusals.is_first
     return _report(_lane_signal(classified, refusals), classified, probe=probe, began=began, again=again)
 
 
 def instance_report(classified: Classified, *, probe: bool, lane: int = 0) -> Report | None:
-    """Return what an attempt of `lane` tells the instance's breaker; `None`: it says nothing about the instance."""
+    """Return the report for the instance's breaker of an attempt of `lane`; `None` if it means nothing for it."""
     return _report(_INSTANCE.get(classified.evidence), classified, probe=probe, lane=lane)
 
 
 def _lane_signal(classified: Classified, refusals: Refusals) -> Signal | None:
     match classified.outcome:
         case Outcome.INSTANCE_DOWN:
-            # What this lane alone may suffer from is held by its own breaker; the rest is the instance's alone.
+            # What this lane alone may cause counts for its own breaker too; the rest only for the instance's.
             return Signal.FAILURE if classified.evidence is Evidence.SUSPECT else None
         case Outcome.REFUSED:
             return None if refusals.is_particular else Signal.REFUSAL

@@ -1,7 +1,7 @@
-"""What an event of Stripe says of itself: snapshot events, and thin ones (v2).
+"""Reads Stripe events: snapshot events, and thin events (v2).
 
-Shapes are those of Stripe's documentation ("The Event object", "Thin events"). A field that is missing is one that
-hand-made and older events lack; a field of another type than Stripe's is refused.
+The shapes are those of Stripe's documentation ("The Event object", "Thin events"). Missing fields are accepted, since
+hand-made and older events lack some; a field of another type than Stripe's is refused.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ SECONDS = (10**9, 10**10)
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event's own facts. `account` and `object_id` are empty where it names none."""
+    """An event's fields. `account` and `object_id` are empty if it names none."""
 
     id: str
     type: str
@@ -32,12 +32,12 @@ class Event:
 
     @property
     def is_ping(self) -> bool:
-        """Whether it only tests that events of a destination arrive."""
+        """Whether it is a test of an event destination."""
         return self.type == PING
 
 
 def read(document: Any, *, now: datetime) -> Event:
-    """Read an event; `now` stands in where it does not say when it was made. Raises `InvalidInput`."""
+    """Read an event; `now` is used if it has no `created`. Raises `InvalidInput`."""
     if not isinstance(document, Mapping):
         raise InvalidInput("An event is a JSON object.")
     thin = document.get("object") == THIN
@@ -72,7 +72,7 @@ def _name(document: Mapping[str, Any], field: str) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return a text that only describes the event; one that is none of Stripe's is left out."""
+    """Return a descriptive text; empty if it is not one of Stripe's."""
     return value if isinstance(value, str) and _is_plain(value) else ""
 
 
@@ -101,12 +101,12 @@ def _wrong(field: str, message: str) -> InvalidInput:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """The moment that a signature is about, in seconds since 1970; `None` where the header names none."""
+    """A signature's timestamp in seconds since 1970; `None` if the header has none."""
 
     seconds: int | None
 
     def off_by(self, *, now: float, tolerance: float) -> str:
-        """Say `stale` or `future` where the moment lies further from `now` than `tolerance` seconds, else nothing."""
+        """Return `stale` or `future` if it is further from `now` than `tolerance` seconds, else an empty string."""
         if self.seconds is None or abs(self.seconds - now) <= tolerance:
             return ""
         return "stale" if self.seconds < now else "future"

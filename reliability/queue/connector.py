@@ -1,4 +1,4 @@
-"""Procrastinate's connection to the database, whose every wait has an end."""
+"""Procrastinate's connection to the database, with a limit for every wait."""
 
 from procrastinate import App
 from procrastinate.contrib.django.django_connector import DjangoConnector
@@ -10,14 +10,14 @@ from reliability import checks
 
 
 class Connector(DjangoConnector):
-    """Procrastinate's connector, whose worker waits for the database as long as a worker may, and no longer."""
+    """Procrastinate's connector, with the time limits of a worker's role for the database."""
 
     def get_worker_connector(self) -> PsycopgConnector:
-        """Return the connector of a worker, and give this process a worker's limits.
+        """Return the connector of a worker, and set this process's limits to a worker's.
 
         Raises `CommandError` for a database that cannot be used.
         """
-        roles.become(roles.WORKER)
+        roles.set_process_role(roles.WORKER)
         checks.must_be_usable()
         return PsycopgConnector(
             kwargs=connector_params(self.alias),
@@ -27,6 +27,7 @@ class Connector(DjangoConnector):
         )
 
 
-def bound_waits(engine: App) -> None:
-    """Give Procrastinate's app our connector, once it is made."""
+def install_connector(engine: App) -> None:
+    """Replace the connector of Procrastinate's app; called when the app has been created."""
+    # The job manager keeps a reference of its own, so both have to change.
     engine.connector = engine.job_manager.connector = Connector()

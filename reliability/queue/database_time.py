@@ -1,21 +1,21 @@
-"""PostgreSQL's time as a worker knows it between two questions.
+"""PostgreSQL's time in a worker process, estimated between two heartbeats.
 
-A job says its moment by the database's clock. The worker's own clock may be off by seconds, or be set while the worker
-runs. So each sign of life that a worker gives returns the database's time, and the monotonic clock adds what has passed
-since.
+A job names its moment by the database's clock. The worker's own clock may be wrong by seconds, or be changed while the
+worker runs. So each heartbeat returns the database's time, and the monotonic clock adds what has passed since then.
 """
 
 import time
 
 
 class DatabaseTime:
-    """The database's time in seconds since 1970; this machine's until it has been read once."""
+    """The database's time in seconds since 1970; this machine's time until the first heartbeat."""
 
     def __init__(self) -> None:
         self._offset: float | None = None
 
     def read(self, *, at: float, asked: float, answered: float) -> None:
-        """Note that it was `at` in the database at some time between two readings of the monotonic clock."""
+        """Record that the database's time was `at` between two readings of the monotonic clock."""
+        # The answer may have been made at any time in between: the middle halves the largest error.
         self._offset = at - (asked + answered) / 2
 
     def now(self) -> float:

@@ -1,8 +1,8 @@
 """The functions that do the work of the worker's tasks.
 
-The packages that own the work lie above this one, so they register their functions here when the application starts.
-A function is registered by its dotted path and imported when its first job comes: a web server, which runs no job,
-does not load it.
+The packages that own the work are above this one in the import order, so they register their functions here when the
+application starts. A function is registered by its dotted path and imported for its first job: a web server, which runs
+no jobs, does not load it.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ _paths: dict[str, str] = {}
 
 
 def register(*, task: str, path: str) -> None:
-    """Have the function at `path` called for each job of `task`."""
+    """Register the function at the dotted `path` for jobs of `task`."""
     _paths[task] = path
 
 

@@ -1,11 +1,8 @@
-"""Takes away jobs that no worker will end, and wakes what they were about.
+"""Deletes jobs whose worker is gone, and wakes the rows that they were about.
 
-A killed worker leaves its jobs as `doing`. A worker that was only stopped for a while is taken for killed; when it
-comes back, it finds its jobs gone, and goes on. That does no harm, as a job only says where to look: leases, states
-and locks keep two workers from doing the same.
-
-The wake-ups come first, the deletion last, each in a transaction of its own. A crash between them, or two workers at
-once, wake twice and lose nothing.
+A worker that was killed leaves its jobs as `doing`. A worker that was only stopped for a while looks the same; when it
+continues, its jobs are gone, and it finishes them. That does no harm, since a job only says which row to check: leases,
+states and locks keep two workers from doing the same work.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,8 +14,8 @@ from procrastinate.connector import BaseAsyncConnector
 from .sweep import wake_lane, wake_operation
 
 LIMIT = 500
-# Six signs of life were missed: none for less than that is rare even under load.
-SILENT_SECONDS = 60.0
+# Six heartbeats missed. Fewer are missed now and then under load, and a false alarm costs a needless job.
+HEARTBEAT_TIMEOUT_SECONDS = 60.0
 
 _LOST: LiteralString = """
 j.status = 'doing' AND (j.id = ANY(%(unfinished)s::bigint[]) OR NOT EXISTS (
@@ -34,42 +31,44 @@ DELETE FROM procrastinate_jobs WHERE id IN (
     SELECT j.id FROM procrastinate_jobs j WHERE j.id = ANY(%(ids)s) AND {_LOST} FOR UPDATE SKIP LOCKED)
 RETURNING id
 """  # noqa: S608  # our own words
-FORGET_WORKERS: LiteralString = """
+DELETE_WORKERS: LiteralString = """
 DELETE FROM procrastinate_workers WHERE id IN (SELECT id FROM procrastinate_workers
     WHERE last_heartbeat < now() - %(silent)s * interval '1 second' FOR UPDATE SKIP LOCKED)
 """
-# A key of its own: under the job's key a later look may be planned, which this one must not wait for.
-AGAIN: LiteralString = """
+# A queueing lock of its own: under the job's own lock a later job may be waiting, which would keep this one out.
+REQUEUE: LiteralString = """
 INSERT INTO procrastinate_jobs (queue_name, task_name, queueing_lock, args)
 VALUES (%(queue)s, %(task)s, 'lost:' || %(key)s, %(args)s)
 ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING
 """
-AGAIN_TASKS = ("look_up", "retry_execution", "tell")
+REQUEUED_TASKS = ("look_up", "retry_execution", "tell")
 
 
-async def take_away(connector: BaseAsyncConnector, *, unfinished: Iterable[int] = ()) -> list[int]:
-    """Wake what up to `LIMIT` lost jobs were about, and delete them; return their ids.
+async def recover(connector: BaseAsyncConnector, *, unfinished: Iterable[int] = ()) -> list[int]:
+    """Wake the rows of up to `LIMIT` lost jobs, then delete the jobs; return the ids of those deleted.
 
-    `unfinished` are jobs whose end a living worker could not write down. Raises `ConnectorException`.
+    `unfinished` are ids of jobs that this live worker finished but could not record. Raises `ConnectorException`.
     """
-    values = {"unfinished": list(unfinished), "silent": SILENT_SECONDS}
+    values = {"unfinished": list(unfinished), "silent": HEARTBEAT_TIMEOUT_SECONDS}
     found = await connector.execute_query_all_async(FIND, limit=LIMIT, **values)
+    # Wake first, delete last, each in a transaction of its own. After a crash in between, or with two workers at once,
+    # a row is woken twice; in the other order it could stay without a job.
     ids = [row["id"] for row in found if await _wake(connector, row)]
     gone = await connector.execute_query_all_async(DELETE, ids=ids, **values) if ids else []
-    await connector.execute_query_async(FORGET_WORKERS, silent=SILENT_SECONDS)
+    await connector.execute_query_async(DELETE_WORKERS, silent=HEARTBEAT_TIMEOUT_SECONDS)
     return [row["id"] for row in gone]
 
 
 async def _wake(connector: BaseAsyncConnector, job: Mapping[str, Any]) -> bool:
-    """Wake what a job was about; return whether the job may go. A routine waits for the next ping."""
+    """Wake the row of a job; return whether the job may be deleted. A routine comes back with its next ping."""
     arguments = job["args"]
     match job["task_name"]:
         case "dispatch":
             return await wake_lane(connector, int(arguments["lane_id"]))
         case "operate":
             return await wake_operation(connector, UUID(arguments["operation_id"]))
-        case task if task in AGAIN_TASKS:
+        case task if task in REQUEUED_TASKS:
             args = {name: value for name, value in arguments.items() if name != "at"}
             key = job["queueing_lock"] or str(job["id"])
-            await connector.execute_query_async(AGAIN, queue=job["queue_name"], task=task, key=key, args=args)
+            await connector.execute_query_async(REQUEUE, queue=job["queue_name"], task=task, key=key, args=args)
     return True

@@ -1,4 +1,4 @@
-"""How the engine stands, and the deletion of its ended jobs: what reads Procrastinate's own tables."""
+"""Reads Procrastinate's own tables: the engine's status, and the deletion of ended jobs."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,7 +7,7 @@ from django.db import connection, transaction
 
 
 def workers_alive() -> int:
-    """Return how many worker processes have given a sign of life lately: they do so every ten seconds."""
+    """Return how many worker processes sent a heartbeat within 30 seconds: they send one every ten."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > now() - interval '30 seconds'"
@@ -15,7 +15,8 @@ def workers_alive() -> int:
         return int(cursor.fetchone()[0])
 
 
-# An ended job's last event says when it ended. One in the hands of a worker that is gone ends no more: it began then.
+# The last event of an ended job says when it ended. A `doing` job whose worker is gone never ends: its last event is
+# its start.
 _ENDED = """
 SELECT id FROM procrastinate_jobs j
 WHERE (status IN ('succeeded', 'failed', 'cancelled', 'aborted') OR (status = 'doing' AND NOT EXISTS (
@@ -27,7 +28,7 @@ ORDER BY id LIMIT %s
 
 
 def ended_jobs(*, before: datetime, limit: int) -> int:
-    """Return how many jobs ended, or were lost with their worker, before then and are still there, up to `limit`."""
+    """Return how many jobs that ended, or lost their worker, before `before` are still stored, up to `limit`."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM ({_ENDED}) AS ended", [before, limit])  # noqa: S608  # our own words
         return int(cursor.fetchone()[0])
@@ -35,6 +36,7 @@ def ended_jobs(*, before: datetime, limit: int) -> int:
 
 def delete_ended_jobs(*, before: datetime, limit: int) -> int:
     """Delete up to `limit` of these jobs, with their events; return how many."""
+    # SKIP LOCKED: housekeeping waits for no worker (`core.lock_order`).
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             f"DELETE FROM procrastinate_jobs WHERE id IN ({_ENDED} FOR UPDATE SKIP LOCKED)",  # noqa: S608  # likewise
@@ -44,8 +46,8 @@ def delete_ended_jobs(*, before: datetime, limit: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """How the engine stands: jobs that wait and are due, those whose worker is gone, and those that failed."""
+class EngineStatus:
+    """The engine's status: live workers, due jobs that wait, jobs whose worker is gone, failed jobs."""
 
     workers: int
     due: int
@@ -53,8 +55,8 @@ class Condition:
     failed: int
 
 
-def condition() -> Condition:
-    """Look at the engine's own tables. Raises a `DatabaseError` where they are not there."""
+def engine_status() -> EngineStatus:
+    """Read the engine's status. Raises `DatabaseError` if its tables do not exist."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FILTER (WHERE j.status = 'todo' AND coalesce(j.scheduled_at, now()) <= now()),"
@@ -63,4 +65,4 @@ def condition() -> Condition:
             " FROM procrastinate_jobs j LEFT JOIN procrastinate_workers w ON w.id = j.worker_id"
         )
         due, stalled, failed = cursor.fetchone()
-    return Condition(workers_alive(), due, stalled, failed)
+    return EngineStatus(workers_alive(), due, stalled, failed)

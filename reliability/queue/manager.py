@@ -1,7 +1,8 @@
-"""Procrastinate's job manager, with what a worker of ours needs beyond it.
+"""Procrastinate's job manager, extended for our workers.
 
 Procrastinate's worker does all its work in the database through its manager. Where upstream lets the error of one
-statement end the worker, or one of its side tasks unnoticed, this one outlives it: docs/decisions/0001-job-manager.md.
+statement end the worker, or end one of its side tasks without notice, this one goes on:
+docs/decisions/0001-job-manager.md.
 """
 
 import asyncio
@@ -16,10 +17,10 @@ from procrastinate.manager import JobManager, NotificationCallback
 
 from .process import PROCESS
 
-# Seconds between tries to write down that a job has ended.
-FINISH_AGAIN = (0.5, 1.0, 2.0, 4.0, 8.0)
-# Seconds until the next try to listen.
-LISTEN_AGAIN = 2.0
+# Seconds between tries to record that a job has ended.
+FINISH_RETRY_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
+# Seconds until the next try to listen for notifications.
+LISTEN_RETRY_WAIT = 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -32,13 +33,11 @@ class Manager(JobManager):
         self._notifications = 0
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
-        """Return a job, if there is one; without the database, none.
-
-        Upstream's worker forgets its notifications when a fetch ends. A job that came while the fetch was about to
-        find nothing would wait for the next poll, seconds later. So a fetch that found nothing, and during which a
-        notification came, is made again. Nothing can come between the comparison and the end of the fetch, as
-        nothing is awaited there.
-        """
+        """Return a job if one is waiting, else `None`; also `None` while the database is unavailable."""
+        # Workaround: upstream's worker clears its notifications when a fetch ends. A job that came while the fetch was
+        # about to find nothing would wait for the next poll, seconds later. So a fetch that found nothing is made again
+        # if a notification came meanwhile. None can come between the comparison and the return, since nothing is
+        # awaited there.
         try:
             while True:
                 before = self._notifications
@@ -47,19 +46,20 @@ class Manager(JobManager):
                     return job
         except ConnectorException as error:
             match error.__cause__:
-                case psycopg.errors.ForeignKeyViolation():  # another worker took this one for dead: its row is gone
+                case psycopg.errors.ForeignKeyViolation():  # another worker took this one for dead and deleted its row
                     logger.warning("worker_was_taken_for_dead", extra={"worker": worker_id})
-                    await PROCESS.register_again(self)
+                    await PROCESS.restore_row(self)
                 case psycopg.OperationalError() | psycopg.InterfaceError():
                     _warn("jobs_not_fetched", error)
-                case _:  # not the database's absence: better to end, and begin anew
+                case _:  # the database is there: the process ends, and its supervisor starts a new one
                     raise
             return None
 
     async def listen_for_jobs(
         self, *, on_notification: NotificationCallback, queues: Iterable[str] | None = None
     ) -> None:
-        """Listen until cancelled; with the connection gone, begin again. Upstream's would end unnoticed."""
+        """Listen for notifications until cancelled."""
+        # Workaround: upstream's listener ends with its connection, and nothing notices; the worker would only poll.
 
         async def note(*, channel: str, notification: Notification) -> None:
             self._notifications += 1
@@ -71,20 +71,21 @@ class Manager(JobManager):
                     await super().listen_for_jobs(on_notification=note, queues=queues)
                 except ConnectorException as error:
                     _warn("not_listening", error)
-                await asyncio.sleep(LISTEN_AGAIN)
+                await asyncio.sleep(LISTEN_RETRY_WAIT)
         except asyncio.CancelledError:
             PROCESS.stop()  # a worker that ends stops listening first, then waits for its jobs
             raise
 
     async def finish_job_by_id_async(self, job_id: int, status: Status, delete_job: bool) -> None:
-        """Write down that a job has ended, if need be later. One that another worker deleted has ended already.
+        """Record that a job has ended; tries again while the database is unavailable.
 
-        A job that the end of this worker cuts off stays as it is: with the worker's row gone it counts as lost, and
-        another worker wakes what it was about. Given up, it would be missing.
+        A job that another worker deleted meanwhile is over already.
         """
+        # A job that is cut off by this worker's end stays `doing`: without the worker's row it counts as lost, and
+        # another worker wakes its row. Recorded as aborted, it would be missing.
         if status is Status.ABORTED and PROCESS.is_stopping:
             return
-        for wait in (*FINISH_AGAIN, None):
+        for wait in (*FINISH_RETRY_WAITS, None):
             try:
                 await super().finish_job_by_id_async(job_id=job_id, status=status, delete_job=delete_job)
             except ConnectorException as error:
@@ -100,7 +101,7 @@ class Manager(JobManager):
                 return
 
     async def register_worker(self) -> int:
-        """Return the id of this process: its loops share one, so that workers are counted by process."""
+        """Return the worker id of this process. Its loops share one, so that workers are counted by process."""
         return await PROCESS.register(self, super().register_worker)
 
     async def unregister_worker(self, worker_id: int) -> None:
@@ -110,11 +111,13 @@ class Manager(JobManager):
             _warn("worker_not_unregistered", error)
 
     async def update_heartbeat(self, worker_id: int) -> None:
-        """Give a sign of life. With an error, upstream's side task would end, and the worker seem dead for good."""
-        await PROCESS.beat(self)
+        """Send a heartbeat."""
+        # `heartbeat` raises nothing of the database: an error would end upstream's side task, and this worker would
+        # seem dead for the rest of its life.
+        await PROCESS.heartbeat(self)
 
     async def prune_stalled_workers(self, seconds_since_heartbeat: float) -> list[int]:
-        """Do nothing: `lost_jobs` forgets workers, together with their jobs."""
+        """Do nothing: `lost_jobs` deletes dead workers together with their jobs."""
         return []
 
 

@@ -1,6 +1,6 @@
-"""A worker process as a whole: its row among the workers, its signs of life, and what it looks after at its start.
+"""The worker process as a whole: its row in `procrastinate_workers`, its heartbeats, and the sweep at its start.
 
-All loops of a process share one row, so that workers are counted by process, and one sign of life in ten seconds.
+All loops of a process share one row, so that workers are counted by process, and one heartbeat in ten seconds.
 """
 
 import asyncio
@@ -20,17 +20,17 @@ from . import lost_jobs
 from .database_time import DATABASE_TIME
 from .sweep import sweep
 
-# A sign of life that is younger than this, in seconds, serves for the other loops too.
-BEAT_SERVES = 5.0
-SWEEP_AGAIN_FIRST, SWEEP_AGAIN_LAST = 1.0, 30.0
+# Seconds for which a heartbeat of one loop serves the other loops too.
+HEARTBEAT_SHARED_SECONDS = 5.0
+SWEEP_RETRY_FIRST, SWEEP_RETRY_LAST = 1.0, 30.0
 
-# The row may be gone: whoever was silent for too long is taken for dead.
-BEAT: LiteralString = """
+# An upsert: the row may be gone, since another worker deletes it after a minute without heartbeats.
+HEARTBEAT: LiteralString = """
 INSERT INTO procrastinate_workers (id, last_heartbeat) OVERRIDING SYSTEM VALUE VALUES (%(worker)s, now())
 ON CONFLICT (id) DO UPDATE SET last_heartbeat = excluded.last_heartbeat
 RETURNING extract(epoch FROM clock_timestamp())::float8 AS at
 """
-FIGURE: LiteralString = """
+RECORD_USAGE: LiteralString = """
 WITH gone AS (DELETE FROM reliability_workerfigure WHERE seen_at < now() - interval '1 hour')
 INSERT INTO reliability_workerfigure (worker, memory_bytes, cpu_seconds, seen_at)
 VALUES (%(worker)s, %(memory_bytes)s, %(cpu_seconds)s, now())
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 class WorkerProcess:
-    """The worker of this process. `unfinished` are jobs whose end could not be written down."""
+    """The worker of this process. `unfinished` are ids of jobs whose end could not be recorded."""
 
     def __init__(self) -> None:
         self.unfinished: set[int] = set()
@@ -50,9 +50,9 @@ class WorkerProcess:
         self._worker_id: int | None = None
         self._loops = 0
         self._lock: asyncio.Lock | None = None
-        self._beaten = 0.0
+        self._last_heartbeat = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._taking_away: asyncio.Task[None] | None = None
+        self._recovery: asyncio.Task[None] | None = None
 
     @property
     def is_stopping(self) -> bool:
@@ -62,26 +62,27 @@ class WorkerProcess:
         self._stopping.set()
 
     async def register(self, manager: JobManager, register: Callable[[], Awaitable[int]]) -> int:
-        """Return the process's id. The first loop makes its row, and begins the sweep."""
+        """Return the process's worker id. The first loop creates its row and starts the sweep."""
         if not self._loops:
             self._lock = asyncio.Lock()
         self._loops += 1
         assert self._lock is not None  # noqa: S101  # made above
+        # The loops start at once. Without the lock each would find no id yet and create a row of its own.
         async with self._lock:
             try:
                 if self._worker_id is None:
                     self._worker_id = await register()
                     self._stopping.clear()
-                    self._beaten = 0.0
-                    await self.beat(manager)
-                    self._begin(self._sweep(_connector(manager)))
+                    self._last_heartbeat = 0.0
+                    await self.heartbeat(manager)
+                    self._start_task(self._sweep(_connector(manager)))
             except ConnectorException:
                 self._loops -= 1
                 raise
         return self._worker_id
 
     async def unregister(self, unregister: Callable[[], Awaitable[None]]) -> None:
-        """Take the row away with the last loop."""
+        """Delete the row when the last loop ends."""
         self._loops -= 1
         if self._loops:
             return
@@ -91,40 +92,40 @@ class WorkerProcess:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await unregister()
 
-    async def register_again(self, manager: JobManager) -> None:
-        """Make the process's row anew, which another worker has deleted."""
-        self._beaten = 0.0
-        await self.beat(manager)
+    async def restore_row(self, manager: JobManager) -> None:
+        """Create the process's row again, which another worker has deleted."""
+        self._last_heartbeat = 0.0
+        await self.heartbeat(manager)
 
-    async def beat(self, manager: JobManager) -> None:
-        """Give a sign of life, read the database's time, and look for lost jobs. Raises nothing of the database."""
+    async def heartbeat(self, manager: JobManager) -> None:
+        """Send a heartbeat, read the database's time, and look for lost jobs. Raises no error of the database."""
         asked = time.monotonic()
-        if self._worker_id is None or asked - self._beaten < BEAT_SERVES:
+        if self._worker_id is None or asked - self._last_heartbeat < HEARTBEAT_SHARED_SECONDS:
             return
         connector = _connector(manager)
-        self._beaten = asked
+        self._last_heartbeat = asked  # before the wait below, in which another loop may come by
         try:
-            row = await connector.execute_query_one_async(BEAT, worker=self._worker_id)
+            row = await connector.execute_query_one_async(HEARTBEAT, worker=self._worker_id)
             DATABASE_TIME.read(at=row["at"], asked=asked, answered=time.monotonic())
             used = process_usage.own()
             values = {"memory_bytes": used.memory_bytes, "cpu_seconds": used.cpu_seconds}
-            await connector.execute_query_async(FIGURE, worker=process_usage.NAME, **values)
+            await connector.execute_query_async(RECORD_USAGE, worker=process_usage.PROCESS_NAME, **values)
         except ConnectorException as error:
-            self._beaten = 0.0
+            self._last_heartbeat = 0.0
             _warn("no_sign_of_life", error)
             return
-        if self._taking_away is None or self._taking_away.done():
-            self._taking_away = self._begin(self._take_away(connector))
+        if self._recovery is None or self._recovery.done():
+            self._recovery = self._start_task(self._recover_lost_jobs(connector))
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
-        self._tasks.add(task)
+        self._tasks.add(task)  # the event loop keeps weak references only: an unreferenced task may be collected
         task.add_done_callback(self._tasks.discard)
         return task
 
     async def _sweep(self, connector: BaseAsyncConnector) -> None:
-        """Sweep until that has succeeded for every lane and operation."""
-        wait = SWEEP_AGAIN_FIRST
+        """Repeat the sweep until it has succeeded for every lane and operation."""
+        wait = SWEEP_RETRY_FIRST
         while not self.is_stopping:
             try:
                 left = await sweep(connector)
@@ -135,11 +136,11 @@ class WorkerProcess:
                     return
                 logger.warning("sweep_left_locked", extra={"locked": left})
             await asyncio.sleep(wait)
-            wait = min(2 * wait, SWEEP_AGAIN_LAST)
+            wait = min(2 * wait, SWEEP_RETRY_LAST)
 
-    async def _take_away(self, connector: BaseAsyncConnector) -> None:
+    async def _recover_lost_jobs(self, connector: BaseAsyncConnector) -> None:
         try:
-            gone = await lost_jobs.take_away(connector, unfinished=self.unfinished)
+            gone = await lost_jobs.recover(connector, unfinished=self.unfinished)
         except ConnectorException as error:
             _warn("lost_jobs_not_taken_away", error)
             return

@@ -1,10 +1,7 @@
-"""Plans a job for every row that waits for one, when a worker starts.
+"""Plans a job for every row that needs one, when a worker starts.
 
-Jobs can be lost: with a backup that holds the rows only, or by a hand in the database. Where a job is planned already,
-the queueing lock keeps a second one out.
-
-Each lane and each operation is woken in a transaction of its own: a transaction that wakes several would hold one
-lane while it waits for another, and could deadlock with intake, which wakes in another order.
+Jobs can be missing: after a restore of a backup that has the rows only, or after a manual change in the database. Where
+a job is planned already, its queueing lock keeps a second one out.
 """
 
 from dataclasses import dataclass
@@ -22,8 +19,9 @@ SELECT l.id FROM reliability_lane l WHERE l.id > %(after)s AND EXISTS (SELECT 1 
     WHERE d.lane_id = l.id AND d.state IN ('pending', 'sending', 'awaiting_callback'))
 ORDER BY l.id LIMIT %(limit)s
 """
-# A lane whose lock another transaction holds alone is left for the next time: to wait for it would delay the others.
-# While a dispatcher promises to look again, `backstop_wake` does nothing: the job comes when the promise ends.
+# A lane whose advisory lock another transaction holds exclusively is skipped until the next sweep: waiting for it would
+# delay the other lanes. While a dispatcher promises to check the lane (`attended_until`), `backstop_wake` does nothing,
+# so the job is planned for the end of the promise.
 WAKE_LANE: LiteralString = """
 SELECT CASE WHEN attended_until > clock_timestamp() THEN backstop_wake_at(id, attended_until)
     ELSE backstop_wake(id) END
@@ -48,8 +46,8 @@ NOTICES: LiteralString = """
 SELECT id, greatest(next_at, lease_until) AS due FROM reliability_alertnotice
 WHERE state = 'waiting' AND id > %(after)s ORDER BY id LIMIT %(limit)s
 """
-# As `jobs._defer` plans one: due two seconds before its moment, which it carries along. The key is the sweep's own: a
-# later plan under the row's key must not find it taken by this one. Rows with a plan of their own need none.
+# As `jobs._defer` does: due two seconds (`LEAD`) before its moment, which it carries as `at`. The queueing lock is the
+# sweep's own: the row's own lock must stay free for a job that is planned later. Rows that have a job need none.
 PLAN: LiteralString = """
 INSERT INTO procrastinate_jobs (queue_name, task_name, queueing_lock, args, scheduled_at)
 SELECT %(queue)s, %(task)s, 'sweep:' || %(key)s || id, jsonb_build_object(%(argument)s::text, id)
@@ -64,7 +62,7 @@ ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Rows of one kind, and the job that each of them waits for."""
+    """Rows of one kind, and the job that each of them needs."""
 
     rows: LiteralString
     queue: str
@@ -81,16 +79,18 @@ KINDS = (
 
 
 async def sweep(connector: BaseAsyncConnector) -> int:
-    """Plan what is missing; return how many lanes and operations were locked. Raises `ConnectorException`."""
-    left = await _lanes(connector)
+    """Plan missing jobs; return how many lanes and operations were locked. Raises `ConnectorException`."""
+    # Each lane and each operation has a transaction of its own. One that wakes several would hold a lane's lock while
+    # it waits for another's, and could deadlock with intake, which wakes in the order of its keys.
+    left = await _sweep_lanes(connector)
     for row in await connector.execute_query_all_async(OPERATIONS):
         left += not await wake_operation(connector, row["id"])
     for kind in KINDS:
-        await _rows(connector, kind)
+        await _sweep_rows(connector, kind)
     return left
 
 
-async def _lanes(connector: BaseAsyncConnector) -> int:
+async def _sweep_lanes(connector: BaseAsyncConnector) -> int:
     after, left = 0, 0
     while page := await connector.execute_query_all_async(LANES, after=after, limit=PAGE):
         for row in page:
@@ -100,12 +100,13 @@ async def _lanes(connector: BaseAsyncConnector) -> int:
 
 
 async def wake_lane(connector: BaseAsyncConnector, lane_id: int) -> bool:
-    """Wake a lane, unless another transaction holds a lock that this needs; return whether none did."""
+    """Wake a lane; return `False` if another transaction holds a lock that this needs."""
     try:
         if await connector.execute_query_all_async(WAKE_LANE, lane=lane_id):
             return True
     except ConnectorException as error:
         return _raise_unless_locked(error)
+    # No row came back: the lane is locked, or it does not exist any more, which counts as done.
     return not await connector.execute_query_all_async(LANE_EXISTS, lane=lane_id)
 
 
@@ -119,13 +120,13 @@ async def wake_operation(connector: BaseAsyncConnector, operation_id: UUID) -> b
 
 
 def _raise_unless_locked(error: ConnectorException) -> bool:
-    """Return `False` where a lock did not come in time: the next one may be free."""
+    """Return `False` if the wait for a lock timed out, so that the sweep goes on; raise any other error."""
     if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
         return False
     raise error
 
 
-async def _rows(connector: BaseAsyncConnector, kind: Kind) -> None:
+async def _sweep_rows(connector: BaseAsyncConnector, kind: Kind) -> None:
     after = UUID(int=0)
     while page := await connector.execute_query_all_async(kind.rows, after=after, limit=PAGE):
         ids, dues = [row["id"] for row in page], [row["due"] for row in page]

@@ -1,4 +1,4 @@
-"""Threads that belong to one owner each, so that work that hangs delays only work of its own kind."""
+"""Thread pools with one owner each, so that work that hangs delays only work of its own kind."""
 
 import asyncio
 import contextvars
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Threads:
-    """Up to `count` threads. Each has a database connection of its own, and keeps it only if told to.
+    """A pool of up to `count` threads. Each has a database connection, kept between jobs only with `keeps_connection`.
 
     Work that waits for another service needs no connection meanwhile. Work that comes every second keeps its
     connection, as it would otherwise connect for each step.
@@ -26,10 +26,11 @@ class Threads:
         self._keeps_connection = keeps_connection
         self._pool = ThreadPoolExecutor(max_workers=count, thread_name_prefix=name)
         self._counting = threading.Lock()
-        _made.append(self)
+        _pools.append(self)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do the work in one of the threads, as soon as one is free; return what it returns."""
+        """Run `work` in a thread as soon as one is free; return its result."""
+        # A thread starts with an empty context: the request's id and trace have to be carried over.
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self._pool, context.run, self._do, work)
 
@@ -46,43 +47,44 @@ class Threads:
             self._count(-1)
 
     def _count(self, change: int) -> None:
+        # `+=` on an attribute is not atomic between threads.
         with self._counting:
             self.busy += change
 
 
-_made: list[Threads] = []
+_pools: list[Threads] = []
 
 
 def busy() -> int:
-    """Return how many of all these threads are at work."""
-    return sum(one.busy for one in _made)
+    """Return how many threads of all pools are running work."""
+    return sum(one.busy for one in _pools)
 
 
 @cache
 def n8n() -> Threads:
-    """Return the threads that wait for n8n's REST API."""
+    """Return the pool for requests to n8n's REST API."""
     return Threads("n8n", count=settings.WORKER_N8N_THREADS)
 
 
 @cache
 def operations() -> Threads:
-    """Return the threads that do the steps of bulk operations. An operation uses one at a time."""
+    """Return the pool for steps of bulk operations. An operation uses one thread at a time."""
     return Threads("operation", count=settings.WORKER_OPERATION_THREADS, keeps_connection=True)
 
 
 @cache
 def routine(name: str) -> Threads:
-    """Return the thread of a routine: a clean-up may take hours, and the alerts must be checked meanwhile."""
+    """Return the thread of one routine: a clean-up may take hours, and the alerts must be checked meanwhile."""
     return Threads(f"routine-{name}", count=1)
 
 
 @cache
 def notice_channels() -> Threads:
-    """Return the thread that reads which channel a notice goes to. It waits for the database only."""
+    """Return the thread that reads a notice's channel. It waits for the database only."""
     return Threads("notice-channel", count=1)
 
 
 @cache
 def notices(channel: str) -> Threads:
-    """Return the threads that send a channel's notices: a mail server that hangs delays no webhook."""
+    """Return the pool that sends one channel's notices: a mail server that hangs delays no webhook."""
     return Threads(f"notice-{channel}", count=2)

@@ -7,22 +7,23 @@ from uuid import UUID
 
 from django.db import connection
 
-# The class of the advisory locks of lanes; the lane's id is their object.
+# The first key of the lanes' advisory locks; the second is the lane's id. Any number that no other program uses.
 LANE_LOCK = 1_112_757_840
 
 
 def wake(*, lane_ids: Iterable[int]) -> None:
-    """Have these lanes looked at as soon as the current transaction commits."""
+    """Plan a check of these lanes as soon as the current transaction commits."""
+    # Sorted, as everything that locks several lanes (`core.lock_order`).
     _call("SELECT backstop_wake(lane) FROM unnest(%s::int[]) AS lane", [sorted(set(lane_ids))])
 
 
 def wake_at(*, lane_id: int, at: datetime) -> None:
-    """Have the lane looked at at `at`, or earlier if that is planned already."""
+    """Plan a check of the lane at `at`, unless an earlier one is planned already."""
     _call("SELECT backstop_wake_at(%s, %s)", [lane_id, at])
 
 
 def wake_waiting(*, workflow_id: Any = None) -> None:
-    """Wake every lane (of a workflow) that has a delivery not yet finished."""
+    """Wake every lane, or every lane of a workflow, that has an unfinished delivery."""
     _call(
         "SELECT backstop_wake(waiting.id) FROM (SELECT lane.id FROM reliability_lane lane"
         " WHERE (%(workflow)s::uuid IS NULL OR lane.workflow_id = %(workflow)s::uuid)"
@@ -34,35 +35,37 @@ def wake_waiting(*, workflow_id: Any = None) -> None:
 
 
 def requeue(*, lane_id: int, wait: timedelta) -> None:
-    """Have the lane looked at in `wait`, by whichever worker is free. Takes no lock of the lane.
-
-    For a dispatcher that leaves the lane, outside a transaction: it has written nothing that this would be about.
-    """
+    """Plan a check of the lane after `wait`, by any worker. For a dispatcher that leaves the lane."""
+    # Takes no lock of the lane: it is called outside a transaction and relies on no other wake-up, so there is nothing
+    # that the barrier would have to wait for.
     _call("SELECT backstop_requeue(%s, %s)", [lane_id, wait])
 
 
 def try_barrier(*, lane_id: int) -> bool:
     """Return whether every transaction that relied on a wake-up of this lane has ended. Never waits.
 
-    If so, no new one can rely on anything until the current transaction ends; outside one, that is at once.
+    If it returns `True`, no other transaction can rely on a wake-up until the current one ends (outside a transaction:
+    until this statement ends).
     """
+    # The exclusive lock conflicts with the shared ones of transactions that rely on a wake-up. `try`: a transaction
+    # that hangs must not stop the dispatcher of all lanes.
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [LANE_LOCK, lane_id])
         return bool(cursor.fetchone()[0])
 
 
-def work_on(*, operation_id: UUID, at: datetime) -> None:
-    """Have a bulk operation's next step done at `at`, and a look at it a little later, if a worker dies with it."""
+def plan_operation_step(*, operation_id: UUID, at: datetime) -> None:
+    """Plan a bulk operation's next step at `at`, and a fallback a little later in case the worker dies."""
     _call("SELECT backstop_wake_operation(%s, %s)", [operation_id, at])
 
 
-def stand_by(*, operation_id: UUID, at: datetime) -> None:
-    """Have a bulk operation looked at a little after `at`, when a step is due for which others will come."""
+def plan_operation_fallback(*, operation_id: UUID, at: datetime) -> None:
+    """Plan only the fallback of a bulk operation, a little after `at`: the step itself is planned elsewhere."""
     _call("SELECT backstop_wake_operation_standby(%s, %s)", [operation_id, at])
 
 
-def forget(*, lane_ids: Iterable[int]) -> None:
-    """Take back the wake-ups of lanes that are to be no more."""
+def delete_wakeups(*, lane_ids: Iterable[int]) -> None:
+    """Delete the wake-ups of lanes that are about to be deleted."""
     _call(
         "DELETE FROM procrastinate_jobs WHERE status = 'todo' AND task_name = 'dispatch'"
         " AND (args ->> 'lane_id')::int = ANY(%s)",

@@ -1,7 +1,7 @@
-"""`manage.py worker`: separate loops in one process, so that work of one kind never waits behind that of another.
+"""`manage.py worker`: separate loops in one process, so that work of one kind never waits behind work of another.
 
-Each loop is a worker of Procrastinate's on queues of its own, with its own limit of jobs, its own connections to the
-database and its own threads (`threads`). All of them run in one event loop, in which nothing may block.
+Each loop is a worker of Procrastinate with its own queues, limit of jobs, database connections and threads (`threads`).
+All loops run in one event loop, in which nothing may block.
 """
 
 import asyncio
@@ -26,10 +26,10 @@ from .manager import Manager
 from .process import PROCESS
 from .tasks import DISPATCH_QUEUE, N8N_QUEUE, OPERATION_QUEUE
 
-# Seconds that threads get to end after the jobs were given up.
+# Seconds that threads get to end after their jobs were aborted.
 LAST_WAIT = 5.0
-# Seconds until a statement without a connection is given up, and for which the pool goes on trying to make one: it
-# tries ever more rarely, and begins anew with the next statement.
+# Seconds until a statement fails for lack of a connection, and for which the pool tries to make one. The pool's tries
+# grow rare quickly; with the next statement it starts again, so a short limit reconnects sooner.
 CONNECT_WITHIN = 5.0
 
 logger = logging.getLogger(__name__)
@@ -37,12 +37,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A loop: its name and its queues; how many jobs it takes on at once; how often it polls, in seconds; and how
-    many connections it has for them at the most.
+    """A loop: its name and queues, its limit of jobs, its poll interval in seconds, its limit of database connections.
 
-    The limit of jobs is far above what is at work at once: jobs that wait for their moment, or for a thread, count
-    too. A notification tells a loop of each new job. The polls find the jobs that become due: those of dispatch and of
-    operations have to be on time, those of n8n come after a backoff of seconds.
+    The limit of jobs is far above what runs at once: jobs that wait for their moment, or for a thread, count too. New
+    jobs come by notification. The polls find jobs that become due: those of dispatch and of operations have to be on
+    time, those of n8n follow a backoff of seconds anyway.
     """
 
     name: str
@@ -60,37 +59,37 @@ LOOPS = (
 
 
 def install() -> None:
-    """Have every worker of this process, Procrastinate's own command included, use our job manager."""
-    # `app` itself is a proxy, which would keep the attribute to itself.
+    """Make every worker of this process, Procrastinate's own command included, use our job manager."""
+    # Workaround: `app` is a proxy, and setting the attribute on it would not reach the app behind it.
     procrastinate_app.current_app.job_manager = Manager(app.connector)
-    # Around each job, upstream closes old connections in the one thread that all jobs of a process share. Ours do so
-    # in their own threads.
+    # Upstream closes old connections around each job, in the one thread that all sync jobs share. Our jobs run in pools
+    # of their own (`threads`), which do it themselves.
     app.worker_defaults["task_middleware"] = []
 
 
 def is_stopping() -> bool:
-    """Whether the worker of this process is about to end: then a routine does well to come to an end too."""
+    """Whether this worker process is about to end, so that a long routine should stop too."""
     return PROCESS.is_stopping
 
 
 def run_worker(*, only: Iterable[str] = ()) -> int:
-    """Run the loops, or those named, until a signal comes; return the exit code.
+    """Run the loops, or those named in `only`, until SIGTERM or SIGINT; return the exit code.
 
     Raises `CommandError` for a database that cannot be used.
     """
-    roles.become(roles.WORKER)
+    roles.set_process_role(roles.WORKER)
     checks.must_be_usable()
     names = set(only)
     loops = [one for one in LOOPS if not names or one.name in names]
     code = asyncio.run(_run(loops))
-    _leave(code)
+    _exit_if_threads_hang(code)
     return code
 
 
 async def _run(loops: Sequence[Loop]) -> int:
-    """Run until SIGTERM or SIGINT; end all loops as soon as one ends by itself, which none should."""
+    """Run until SIGTERM or SIGINT. If a loop ends by itself, which none should, end all of them and return 1."""
     running = [asyncio.create_task(_run_loop(one), name=one.name) for one in loops]
-    asked = asyncio.create_task(_asked_to_stop())
+    asked = asyncio.create_task(_stop_signal())
     done, _ = await asyncio.wait([asked, *running], return_when=asyncio.FIRST_COMPLETED)
     PROCESS.stop()
     for task in (asked, *running):
@@ -103,8 +102,8 @@ async def _run(loops: Sequence[Loop]) -> int:
     return 0 if asked in done else 1
 
 
-async def _asked_to_stop() -> None:
-    """Wait for a signal. A second one ends the process at once, as if there were no handler."""
+async def _stop_signal() -> None:
+    """Wait for SIGTERM or SIGINT. The handlers are removed then, so that a second signal ends the process at once."""
     loop, asked = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, asked.set)
@@ -116,7 +115,7 @@ async def _asked_to_stop() -> None:
 
 
 async def _run_loop(loop: Loop) -> None:
-    """Run a worker on the loop's queues with an app of its own. Cancelled, it ends its jobs first."""
+    """Run a worker for the loop's queues. When cancelled, it finishes its jobs first."""
     connector = PsycopgConnector(
         kwargs=connector_params(),
         connection_class=connections.AsyncConnection,
@@ -126,6 +125,7 @@ async def _run_loop(loop: Loop) -> None:
         timeout=CONNECT_WITHIN,
         reconnect_timeout=CONNECT_WITHIN,
     )
+    # An app per loop: Procrastinate's app has one connector, and a loop must not wait for another loop's connections.
     own = App(connector=connector, worker_defaults=app.worker_defaults)
     own.tasks, own.job_manager = app.tasks, Manager(connector)
     async with own.open_async():
@@ -139,13 +139,14 @@ async def _run_loop(loop: Loop) -> None:
 
 
 async def _configure(connection: "psycopg.AsyncConnection[tuple[object, ...]]") -> None:
-    """Have each statement commit by itself, and wait for no lock for long: others of its loop wait behind it."""
+    """Set autocommit and a short `lock_timeout`: other jobs of the loop wait behind a statement that waits."""
     await connection.set_autocommit(True)
     await connections.configure(connection, lock_timeout="5s")
 
 
-def _leave(code: int) -> None:
-    """End the process at once where threads hang on, whose jobs were given up: Python would wait for them for good."""
+def _exit_if_threads_hang(code: int) -> None:
+    """Exit the process without waiting for threads that hang."""
+    # Python joins all threads of a pool at exit, without a limit. Their jobs were aborted, and count as lost.
     until = time.monotonic() + LAST_WAIT
     while (left := threads.busy()) and time.monotonic() < until:
         time.sleep(0.05)

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from django.conf import settings
 from django.db import Error, connection, transaction
 
-from config.database.sqlstates import is_away
+from config.database.sqlstates import is_unavailable
 from reliability.errors import BackstopError
 from reliability.models import ids
 from reliability.policies import pacing
@@ -245,7 +245,7 @@ def _batches(rule: Sweep, now: datetime, pace: Pace) -> Iterator[int]:
             swept = rule.batch(now=now, size=size, after=after)
         except Error as error:
             failures += 1
-            if failures == TRIES or connection.in_atomic_block or not is_away(error):
+            if failures == TRIES or connection.in_atomic_block or not is_unavailable(error):
                 raise
             connection.close_if_unusable_or_obsolete()
             size = max(size // 4, 1)
@@ -256,7 +256,7 @@ def _batches(rule: Sweep, now: datetime, pace: Pace) -> Iterator[int]:
         if swept.after is None:
             return
         size, after, failures = pacing.next_size(size=size, seconds=seconds), swept.after, 0
-        pace.rest(pacing.rest(seconds=seconds, load=pace.load))
+        pace.rest(pacing.pause(seconds=seconds, load=pace.load))
 
 
 def _first_after(*, table: str, column: str, cutoff: datetime) -> int:

@@ -28,7 +28,7 @@ def issue(*, key: ApiKey, actor: Actor, now: datetime, by: ApiKey | None = None)
         raise InvalidInput(errors={"expires_at": ["It lies in the past."]})
     if by is not None:
         _keep_within(key, by)
-    plain = key.cut()
+    plain = key.set_secret()
     if ApiKey.objects.filter(pk=key.pk).exists():
         raise IssuedAlready
     try:

@@ -29,7 +29,7 @@ def keep(*, workflow_id: UUID, values: Mapping[str, str], actor: Actor, now: dat
         before = workflow.route
         for name, value in values.items():
             setattr(workflow, name, value)
-        wrong = workflow.unsound_authentication
+        wrong = workflow.authentication_problems
         if kept := {name: [why] for name, why in wrong.items() if name in values}:
             raise InvalidInput(errors=kept)
         if workflow.route != before:

@@ -102,7 +102,7 @@ def take(*, now: datetime, tenant: str | None = None) -> Status:
         lanes=[_lane(row) for row in _rows(BACKLOG, values)],
         dead=[DeadCount(*row) for row in _rows(DEAD, values)],
         workers_alive=queue.workers_alive(),
-        flags=flags.all_of_them(),
+        flags=flags.all_flags(),
         stripe=_stripe(now, tenant),
     )
 

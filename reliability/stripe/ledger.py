@@ -199,7 +199,7 @@ def record(
     """
     values: list[Any] = [
         uuid7(),
-        *request_context.kept(),
+        *request_context.stored_ids(),
         endpoint_id,
         secret_id,
         event.account,

@@ -119,7 +119,7 @@ def _listed(key: str, since: datetime) -> Iterator[dict[str, Any]]:
     try:
         while True:
             page = repeated(
-                partial(_listed_page, key, wanted), on=stripe.StripeError, seconds=PAGE_SECONDS, passes=_passes
+                partial(_listed_page, key, wanted), on=stripe.StripeError, seconds=PAGE_SECONDS, is_transient=_passes
             )
             for event in page.data:
                 yield event.to_dict()

@@ -1,4 +1,4 @@
-"""Sends one attempt to n8n. The only module that opens a socket, by the connections of `bounded`."""
+"""Sends one HTTP request: an attempt to n8n, or a call of another service's JSON API."""
 
 import http.client
 import logging
@@ -14,7 +14,6 @@ from urllib.request import getproxies
 
 import requests
 import urllib3
-from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 from standardwebhooks.webhooks import Webhook
 
@@ -23,16 +22,19 @@ from reliability.policies.classification import Failure, Reply
 
 from . import deadline_adapter, no_reply, tls
 from . import exchange as exchanges
-from .exchange import Exchange, LeaseRanOut
+from .exchange import Exchange, LeaseExpired
 from .local_fault import LocalFault
 
 USER_AGENT = "Backstop/1 (+n8n reliability control plane)"
+# Bytes of a reply's body that an attempt keeps.
 BODY_LIMIT = 64 * 1024
+# Bytes of a JSON answer that `call` reads; a longer one is an error.
 CALL_LIMIT = 16 * 1024 * 1024
-# Of an answer's headers: how many are kept, and how many characters of one value, and of all of them.
+# Limits for the stored headers of a reply: how many, characters of one value, characters of all of them.
 HEADER_LIMIT = 200
 VALUE_LIMIT = 4096
 HEADERS_LIMIT = 32 * 1024
+# No brotli or zstd: `_is_readable` relies on codings that give something for each piece they read.
 CODINGS = ("gzip", "deflate")
 READABLE = frozenset({"", "identity", "x-gzip", *CODINGS})
 HEADERS = {
@@ -49,7 +51,7 @@ ERRORS = (
     http.client.HTTPException,
     OSError,
     ValueError,
-    LeaseRanOut,
+    LeaseExpired,
 )
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]")
@@ -60,7 +62,7 @@ _local = threading.local()
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The settings that an address and its headers come from, for whoever has to put them right."""
+    """Names of the settings that the address and the headers come from, for error messages."""
 
     url: str = "N8N_WEBHOOK_URL"
     headers: str = "the workflow's authentication header"
@@ -71,7 +73,7 @@ WEBHOOKS = Names()
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One attempt as it goes over the wire. `timeout` in seconds, for the whole exchange.
+    """One attempt as it is sent. `timeout` in seconds, for the whole exchange.
 
     No byte is written after `send_by`, a moment of `exchange.now()`.
     """
@@ -86,9 +88,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back: a reply, or the way in which none came; `duration` in seconds.
+    """The result of a request: a reply, or the failure. `duration` in seconds.
 
-    `code` says more exactly than `failure` what failed, where there is more to say.
+    `code` is more exact than `failure`, or empty.
     """
 
     reply: Reply | None
@@ -99,7 +101,7 @@ class Answer:
 
 
 def send(request: Request) -> Answer:
-    """POST `request` and return what came back. Raises nothing that a network can cause.
+    """POST `request` and return the result. Errors of the network are returned, not raised.
 
     Redirects are not followed. The first `BODY_LIMIT` bytes of the body are kept. The timeout bounds the whole
     exchange, so that headers or a body which trickle in cannot outlast the lease.
@@ -119,10 +121,10 @@ def call(
     limit: int = CALL_LIMIT,
     names: Names = WEBHOOKS,
 ) -> Answer:
-    """Ask for JSON, with `document` as the body, and return what came back. Raises nothing that a network can cause.
+    """Call a JSON API with `document` as the body. Errors of the network are returned, not raised.
 
-    As `send`: no redirects, `timeout` (seconds) for the whole exchange. A body of more than `limit` bytes, or one
-    that breaks off, is no answer.
+    As in `send`: redirects are not followed, `timeout` (seconds) is for the whole exchange. A body that is longer than
+    `limit` bytes, or incomplete, is a failure.
     """
     return _exchange(
         lambda: _call(method, url, headers, document, limit=limit, names=names),
@@ -135,16 +137,18 @@ def call(
 def _exchange(
     attempt: Callable[[], Reply], *, url: str, names: Names, timeout: float, send_by: float | None = None
 ) -> Answer:
-    """Make the exchange. One that met a connection which had been closed meanwhile goes over a new one."""
+    """Run one exchange, and a second time on a new connection if a kept one turned out to be closed."""
     begin = time.monotonic()
     deadline = exchanges.now() + timeout
     repeated = False
     while True:
         exchange = Exchange(deadline, send_by)
         try:
-            with exchanges.under_way(exchange):
+            with exchanges.use_exchange(exchange):
                 return Answer(attempt(), None, "", time.monotonic() - begin)
         except ERRORS as error:
+            # Only where the request certainly did not arrive: n8n must not run it twice. Once only, since the second
+            # exchange uses a new connection.
             if not repeated and exchange.may_repeat(error):
                 repeated = True
                 continue
@@ -167,6 +171,7 @@ def session() -> requests.Session:
     """Return this thread's session. Proxies and CA bundle are read from the environment once, not per request."""
     if not hasattr(_local, "session"):
         made = requests.Session()
+        # Else `requests` reads proxies, bundles and ~/.netrc for each request; .netrc would also overwrite our header.
         made.trust_env = False
         made.proxies = getproxies()
         made.verify = tls.bundle().path or True
@@ -199,7 +204,7 @@ def _check_proxy(proxy: str, variable: str) -> None:
     except urllib3.exceptions.LocationParseError:
         host = None
     if not host:
-        raise LocalFault("proxy_unusable", f"{variable} holds an address that cannot be used.")
+        raise LocalFault("proxy_unusable", f"{variable} has an address that cannot be used.")
 
 
 def _proxy_variable(url: str) -> str:
@@ -209,34 +214,35 @@ def _proxy_variable(url: str) -> str:
 
 
 def _post(request: Request) -> Reply:
-    """Send by the adapter itself: a session would merge, prepare and keep what is the same with every attempt."""
-    with _adapter(request.url).send(
-        _prepared(request),
-        stream=True,
-        timeout=(deadline_adapter.CONNECT_TIMEOUT, request.timeout),
-        verify=_verify(request.url),
-        proxies=_proxies(request.url),
-    ) as response:
+    """Send one attempt and read the start of its reply."""
+    # Through the adapter, not a session: that would merge and prepare the same settings for every attempt.
+    with (
+        session()
+        .get_adapter(request.url)
+        .send(
+            _prepare(request),
+            stream=True,
+            timeout=(deadline_adapter.CONNECT_TIMEOUT, request.timeout),
+            verify=_verify(request.url),
+            proxies=_proxies(request.url),
+        ) as response
+    ):
         body = _read(response)
         return Reply(
             status=response.status_code,
-            headers=_kept(response.headers),
+            headers=_stored_headers(response.headers),
             body=storable(body.decode("utf-8", "replace")),
         )
 
 
-def _adapter(url: str) -> BaseAdapter:
-    return session().get_adapter(url)
-
-
 def _verify(url: str) -> bool | str:
-    """Return what certificates are held against; where there are none, nothing is looked up for them."""
+    """Return the CA bundle that an https address is verified with."""
     return (session().verify or True) if url.lower().startswith("https:") else True
 
 
-def _prepared(request: Request) -> requests.PreparedRequest:
-    """Return an attempt as it goes out. Raises `LocalFault`, or what `requests` says of its address."""
-    address = _address(request.url)
+def _prepare(request: Request) -> requests.PreparedRequest:
+    """Return the prepared attempt. Raises `LocalFault`, or an error of `requests` about the address."""
+    address = _prepare_address(request.url)
     _check_headers(request.headers, request.names)
     made = requests.PreparedRequest()
     made.method, made.url, made.body, made.hooks = "POST", address.url, request.body, {}
@@ -248,7 +254,7 @@ def _prepared(request: Request) -> requests.PreparedRequest:
 
 
 def _check_headers(headers: Mapping[str, str], names: Names) -> None:
-    """Refuse what HTTP cannot carry, before a connection is opened for it."""
+    """Raise `LocalFault` for a header that HTTP cannot carry, before a connection is opened."""
     for name, value in headers.items():
         if not _NAME.fullmatch(name):
             text = f"The header {name!a} cannot be sent: its name is not one that HTTP knows. See {names.headers}."
@@ -259,8 +265,8 @@ def _check_headers(headers: Mapping[str, str], names: Names) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _address(url: str) -> requests.PreparedRequest:
-    """Prepare an address once: its normal form, and as a header the name and password that it may hold."""
+def _prepare_address(url: str) -> requests.PreparedRequest:
+    """Prepare an address once: its normal form, and an Authorization header if it has a name and password."""
     return requests.Request("GET", url).prepare()
 
 
@@ -292,7 +298,7 @@ def _call(  # one request
 
 
 def _read(response: requests.Response) -> bytes:
-    """Read the start of the body. The status has come, so a body that breaks off changes nothing."""
+    """Read the start of the body. The status is known already, so an incomplete body changes nothing."""
     if not _is_readable(response):
         logger.debug("response_body_not_asked_for")
         return b""
@@ -311,19 +317,18 @@ def _read(response: requests.Response) -> bytes:
 
 
 def _is_readable(response: requests.Response) -> bool:
-    """Whether the body is encoded once at most, and in a way that was asked for.
-
-    One coding gives what was wanted of it for each piece that is read, or less. A coding within another can unpack
-    for minutes without giving anything, and nothing looks at the clock meanwhile.
-    """
+    """Whether the body has at most one content coding, and one that we asked for."""
+    # A single coding returns at most what was wanted for each piece that is read. A coding within another can unpack
+    # for minutes without returning anything, and the deadline is not checked meanwhile.
     return response.headers.get("Content-Encoding", "").strip().lower() in READABLE
 
 
-def _kept(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return what an attempt keeps of the headers. A long value is left out whole: a part may hold half a secret."""
+def _stored_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that an attempt stores."""
     kept: dict[str, str] = {}
     size = 0
     for name, value in list(headers.items())[:HEADER_LIMIT]:
+        # A long value is left out whole: a part could end within a secret, which redaction would not recognise.
         text = storable(value) if len(value) <= VALUE_LIMIT else f"[{len(value):,} characters]"
         size += len(name) + len(text)
         if size > HEADERS_LIMIT:

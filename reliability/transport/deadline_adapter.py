@@ -1,9 +1,9 @@
-"""The connections of `requests`, with a deadline for the whole exchange and no reuse in an unknown state.
+"""Connections for `requests` with a deadline for the whole exchange, and no reuse of a connection in an unknown state.
 
-The timeouts of `requests` are for each read of the socket: a server that sends its headers a byte at a time would be
-waited for without end, and longer than the delivery's lease. Here each step has no more time than is left in all.
-A connection goes back to its pool only if the response on it was framed soundly and read to its end, with nothing
-after it: everything else is closed, so that no answer can be taken for another request's.
+The timeouts of `requests` apply to each read of the socket: a server that sends its headers a byte at a time would be
+waited for without end, longer than the delivery's lease. Here each step gets only the time that is left in all. A
+connection returns to its pool only if the response was framed correctly and read to its end, with nothing after it.
+Every other connection is closed, so that no answer can be taken for another request's.
 """
 
 import socket
@@ -21,15 +21,16 @@ from . import exchange as exchanges
 from . import response, tls
 from .exchange import Exchange, Stage
 
-# Seconds for each step before the request is sent: to resolve the name, to connect, for a proxy's answer to CONNECT.
+# Seconds for each of: resolving the name, connecting, a proxy's answer to CONNECT.
 CONNECT_TIMEOUT = 5.0
 HANDSHAKE_TIMEOUT = 10.0
-# Node closes a connection that was idle for 5 s. One that is about to be closed is not used.
+# Seconds. Node (n8n) closes a connection that was idle for 5 s. One that may be closing is not used: the request could
+# arrive, or not, and nobody would know.
 IDLE_LIMIT = 4.0
 
 
 class _Bounded(HTTPConnection):
-    """A connection whose steps keep to the deadlines of the exchange that is under way in its thread."""
+    """A connection whose steps obey the deadlines of the current exchange of its thread."""
 
     response_class = response.Response
     tls = False
@@ -42,7 +43,7 @@ class _Bounded(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        """Whether it may carry another request: nothing came on it since, and it was not idle for long."""
+        """Whether it may carry another request: it was not idle for long, and nothing was received meanwhile."""
         if self.sock is None or exchanges.now() - self._used_at > IDLE_LIMIT:
             return False
         pending = getattr(self.sock, "pending", None)  # what TLS has read already, `select` cannot see
@@ -53,17 +54,18 @@ class _Bounded(HTTPConnection):
         return self._exchange is not None and self._exchange.reusable
 
     def _new_conn(self) -> socket.socket:
-        under_way = exchanges.current()
-        under_way.via_proxy = self.proxy is not None
-        under_way.enter(Stage.RESOLVE, limit=CONNECT_TIMEOUT)
-        addresses = resolver.resolve(self._dns_host.strip("[]"), self.port, within=under_way.left())
-        under_way.enter(Stage.CONNECT, limit=CONNECT_TIMEOUT)
-        connected = self._connect_to(addresses, under_way)
+        exchange = exchanges.current()
+        exchange.via_proxy = self.proxy is not None
+        exchange.enter(Stage.RESOLVE, limit=CONNECT_TIMEOUT)
+        addresses = resolver.resolve(self._dns_host.strip("[]"), self.port, within=exchange.remaining())
+        exchange.enter(Stage.CONNECT, limit=CONNECT_TIMEOUT)
+        connected = self._connect_to(addresses, exchange)
         self._enter_handshake(connected)
         return connected
 
-    def _connect_to(self, addresses: list[resolver.Address], under_way: Exchange) -> socket.socket:
-        """Connect to the first address that takes it, each within an even share of the time that is left."""
+    def _connect_to(self, addresses: list[resolver.Address], exchange: Exchange) -> socket.socket:
+        """Connect to the first address that accepts, each within an even share of the remaining time."""
+        # Without shares, a first address that drops packets would use up the time of all others.
         failed: OSError = OSError("The name has no address.")
         for index, (family, kind, protocol, _, address) in enumerate(addresses):
             try:
@@ -74,7 +76,7 @@ class _Bounded(HTTPConnection):
             try:
                 for option in self.socket_options or ():
                     made.setsockopt(*option)
-                made.settimeout(under_way.left() / (len(addresses) - index))
+                made.settimeout(exchange.remaining() / (len(addresses) - index))
                 made.connect(address)
             except OSError as error:
                 made.close()
@@ -85,22 +87,24 @@ class _Bounded(HTTPConnection):
 
     def _enter_handshake(self, sock: Any) -> None:
         if self.tls:
-            under_way = exchanges.current()
-            under_way.enter(Stage.HANDSHAKE, limit=HANDSHAKE_TIMEOUT)
-            sock.settimeout(under_way.left())
+            exchange = exchanges.current()
+            exchange.enter(Stage.HANDSHAKE, limit=HANDSHAKE_TIMEOUT)
+            sock.settimeout(exchange.remaining())
 
     def _tunnel(self) -> None:
-        under_way = exchanges.current()
-        under_way.enter(Stage.PROXY, limit=CONNECT_TIMEOUT)
-        self.sock.settimeout(under_way.left())
+        exchange = exchanges.current()
+        exchange.enter(Stage.PROXY, limit=CONNECT_TIMEOUT)
+        self.sock.settimeout(exchange.remaining())
         super()._tunnel()
-        under_way.received = False  # that was the proxy's answer
+        exchange.received = False  # what was received so far was the proxy's answer to CONNECT
         self._enter_handshake(self.sock)
 
     def request(self, *arguments: Any, **options: Any) -> None:
-        """Put the request together, then write all of it at once."""
-        under_way = self._exchange = exchanges.current()
-        under_way.reused = self.sock is not None and self._used_at > 0
+        """Build the whole request, then write it in one call."""
+        # `send` below collects the parts. Written part by part, the deadlines could not be checked before each write,
+        # and it would be unknown how much of the request the other side has.
+        exchange = self._exchange = exchanges.current()
+        exchange.reused = self.sock is not None and self._used_at > 0
         parts: list[bytes] = []
         self._parts = parts
         try:
@@ -109,10 +113,10 @@ class _Bounded(HTTPConnection):
             self._parts = None
         if self.sock is None:
             self.connect()
-        under_way.write(self.sock, parts)
+        exchange.write(self.sock, parts)
 
     def putheader(self, header: Any, *values: Any) -> None:
-        """Add a header. Names and values were held to HTTP's rules before; only what would begin a line is left."""
+        """Add a header. Names and values were validated before; only line breaks are checked again."""
         value = values[0]
         if len(values) != 1 or not isinstance(header, str) or not isinstance(value, str) or value.startswith("@@"):
             super().putheader(header, *values)  # a value of urllib3's own, or one that is encoded already
@@ -128,7 +132,7 @@ class _Bounded(HTTPConnection):
         else:
             self._parts.append(data)
 
-    def released(self) -> None:
+    def mark_released(self) -> None:
         self._used_at = exchanges.now()
 
     def close(self) -> None:
@@ -148,7 +152,7 @@ class _Pool(HTTPConnectionPool):
     def _put_conn(self, conn: Any) -> None:
         if conn is not None:
             if conn.is_reusable:
-                conn.released()
+                conn.mark_released()
             else:
                 conn.close()
         super()._put_conn(conn)
@@ -163,7 +167,7 @@ class _TlsPool(_Pool, HTTPSConnectionPool):
 
 
 class Adapter(HTTPAdapter):
-    """The adapter of `requests`, with such connections. What is sent by it needs an exchange (`exchange.under_way`)."""
+    """The adapter of `requests`, with such connections. Sending needs a current exchange (`exchange.use_exchange`)."""
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         super().init_poolmanager(*arguments, **options)
@@ -178,25 +182,25 @@ class Adapter(HTTPAdapter):
         return found
 
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
-        """Give all connections that trust the same authorities one TLS context: loading one costs milliseconds."""
+        """Use one TLS context for all connections with the same CA bundle: loading one takes milliseconds."""
         host, options = super().build_connection_pool_key_attributes(request, verify, cert)
         if host["scheme"] == "https":
             options = {"cert_reqs": "CERT_REQUIRED", "ssl_context": tls.context(verify if verify is not True else "")}
         return host, options
 
     def request_url(self, request: Any, proxies: Any) -> Any:
-        """Return what goes into the request line; without a proxy, the path is all of it."""
+        """Return the target of the request line: the path, or what a proxy needs."""
         return super().request_url(request, proxies) if proxies else request.path_url
 
     def build_response(self, req: Any, resp: Any) -> Response:
-        """Return what is read of a response here: its cookies are kept by nobody, and its encoding is not guessed."""
+        """Return a response without what `requests` adds and nobody reads here: cookies and a guessed encoding."""
         made = Response()
         made.status_code, made.reason, made.headers = resp.status, resp.reason, CaseInsensitiveDict(resp.headers)
         made.raw, made.url, made.request = resp, req.url, req
         return made
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Nothing is left to set: the pool's TLS context holds the authorities."""
+        """Do nothing: the pool's TLS context has the CA bundle."""
 
 
 def _prepare(manager: PoolManager) -> None:

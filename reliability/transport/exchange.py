@@ -1,6 +1,6 @@
-"""One HTTP exchange of this thread: its deadlines, how far it came, and the writing of its request.
+"""One HTTP exchange of a thread: its deadlines, its progress, and the writing of its request.
 
-A connection of `bounded` asks for the exchange that is under way in its thread (`current`). The exchange knows at any
+The connections of `deadline_adapter` use the current exchange of their thread (`current`). The exchange knows at any
 time whether the other side can have received the request: not at all, in part, or completely.
 """
 
@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# How much is written between two checks of the deadlines.
+# Bytes that are written between two checks of the deadlines.
 CHUNK = 64 * 1024
-# Where `struct tcp_info` of Linux keeps the count of bytes that the other side acknowledged.
+# The offset of `tcpi_bytes_acked` in Linux' `struct tcp_info` (linux/tcp.h).
 ACKNOWLEDGED = 120
 WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -27,16 +27,17 @@ _local = threading.local()
 
 
 def now() -> float:
-    """Return the seconds since this machine started. Unlike `time.monotonic`, they go on while it is suspended."""
+    """Return seconds since this machine started, including the time it was suspended."""
+    # `time.monotonic` stops during suspension on Linux: a machine that sleeps would send after its lease has ended.
     return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
 
 
-class LeaseRanOut(Exception):  # not an OSError: urllib3 must not take it for the network's
-    """The last moment to send was over before the request was written completely. What is left was not written."""
+class LeaseExpired(Exception):  # not an OSError: urllib3 must not take it for the network's
+    """`send_by` passed before the request was written completely. The rest of it was not written."""
 
 
 class Stage(enum.IntEnum):
-    """How far an exchange came: nothing was written at `READY`, a part at `SEND`, the whole request at `WAIT`."""
+    """The progress of an exchange. At `READY` nothing was written, at `SEND` a part, at `WAIT` the whole request."""
 
     START = 0
     RESOLVE = 1
@@ -51,20 +52,21 @@ class Stage(enum.IntEnum):
 class Exchange:
     """The exchange of one request.
 
-    `deadline` and `send_by` are moments of `now()`: when all must be over, and after which not one byte of the
-    request is written any more. `reusable` is set by the response once it ended soundly.
+    `deadline` and `send_by` are moments of `now()`: when the exchange must be over, and after which no byte of the
+    request is written. `stage_deadline` is the end of the current stage. `early_data` holds bytes of an answer that
+    came before the request was written. `reusable` is set by the response once it ended correctly.
     """
 
     __slots__ = (
         "_acknowledged",
         "deadline",
-        "early",
-        "ends",
+        "early_data",
         "received",
         "reusable",
         "reused",
         "send_by",
         "stage",
+        "stage_deadline",
         "total",
         "unreceived",
         "via_proxy",
@@ -72,11 +74,11 @@ class Exchange:
     )
 
     def __init__(self, deadline: float, send_by: float | None = None) -> None:
-        self.deadline = self.ends = deadline
+        self.deadline = self.stage_deadline = deadline
         self.send_by = send_by
         self.stage = Stage.START
         self.total = self.written = 0
-        self.early = b""
+        self.early_data = b""
         self.received = self.reusable = self.reused = self.unreceived = self.via_proxy = False
         self._acknowledged: int | None = None
 
@@ -86,24 +88,25 @@ class Exchange:
         return self.stage is Stage.WAIT
 
     def enter(self, stage: Stage, *, limit: float | None = None) -> None:
-        """Begin a stage, which may take `limit` seconds of what is left in all."""
+        """Begin a stage, which may take `limit` seconds at most, and no longer than the deadline."""
         self.stage = stage
-        self.ends = self.deadline if limit is None else min(self.deadline, now() + limit)
+        self.stage_deadline = self.deadline if limit is None else min(self.deadline, now() + limit)
 
-    def left(self) -> float:
-        """Return the seconds that this stage has left. Raises `TimeoutError` if there are none."""
-        left = self.ends - now()
+    def remaining(self) -> float:
+        """Return the seconds left for this stage. Raises `TimeoutError` if there are none."""
+        left = self.stage_deadline - now()
         if left <= 0:
             raise TimeoutError("timed out")
         return left
 
     def write(self, sock: Any, parts: list[bytes]) -> None:
-        """Write the request, with a check of both deadlines directly before each call of the system.
+        """Write the request. Both deadlines are checked directly before each system call.
 
-        A socket that waits inside the system for room would go on writing after its process was stopped and
-        continued; so the waiting is done here, and nothing is written without a look at the clock.
-        Returns early where the answer comes first. Raises `LeaseRanOut`, `TimeoutError`, `OSError`.
+        Returns early if an answer arrives first. Raises `LeaseExpired`, `TimeoutError` and `OSError`.
         """
+        # The socket does not block. A blocking send waits inside the kernel; after SIGSTOP and SIGCONT it would go on
+        # writing although the lease has ended. So the waiting is done here, and each write follows a check of the
+        # clock.
         self.enter(Stage.READY)
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         self.total = len(data)
@@ -114,54 +117,52 @@ class Exchange:
             sock.settimeout(0)
         with memoryview(data) as view:
             while self.written < self.total:
-                self._check()
-                if not plain:  # TLS within TLS: it cannot be asked without waiting
-                    sock.settimeout(self.left())
+                if self.send_by is not None and now() >= self.send_by:
+                    raise LeaseExpired
+                self.remaining()  # raises `TimeoutError`
+                if not plain:  # TLS within TLS, which urllib3 offers as a blocking socket only
+                    sock.settimeout(self.remaining())
                 try:
                     self.written += sock.send(view[self.written : self.written + CHUNK])
                     self.stage = Stage.SEND
                 except WOULD_BLOCK as error:
                     self._wait(sock, writing=not isinstance(error, ssl.SSLWantReadError))
-                    if self.early:
+                    if self.early_data:
                         return
                 except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
-                    # As of a plain socket: what it said before it closed can still be read.
+                    # The same error as of a plain socket: what the server sent before it closed can still be read.
                     raise ConnectionResetError(errno.ECONNRESET, "closed while the request was being sent") from error
         self.enter(Stage.WAIT)
 
-    def _check(self) -> None:
-        if self.send_by is not None and now() >= self.send_by:
-            raise LeaseRanOut
-        self.left()
-
     def _wait(self, sock: Any, *, writing: bool) -> None:
-        """Wait until there is room to write. An answer that comes first is kept as `early`."""
+        """Wait until the socket is writable. An answer that arrives first is kept as `early_data`."""
         poll = select.poll()
         poll.register(sock, select.POLLIN | (select.POLLOUT if writing else 0))
-        left = self.left() if self.send_by is None else min(self.left(), max(0.0, self.send_by - now()))
+        left = self.remaining() if self.send_by is None else min(self.remaining(), max(0.0, self.send_by - now()))
         if not any(events & select.POLLIN for _, events in poll.poll(left * 1000)):
             return
         try:
-            self.early = sock.recv(CHUNK)
+            self.early_data = sock.recv(CHUNK)
         except WOULD_BLOCK:
-            return  # a record of TLS's own
-        if not self.early:
+            return  # a record of the TLS protocol itself, not data
+        if not self.early_data:
             raise ConnectionResetError(errno.ECONNRESET, "closed while the request was being sent")
 
-    def note_end(self, sock: Any) -> None:
-        """Note that the other side closed. One that acknowledged nothing of the request had closed before it came."""
+    def record_close(self, sock: Any) -> None:
+        """Record that the other side closed the connection."""
+        # If no byte of the request was acknowledged, the other side had closed before the request arrived.
         if self.reused and not self.received and self._acknowledged is not None:
             self.unreceived = acknowledged(sock) == self._acknowledged
 
     def may_repeat(self, error: BaseException) -> bool:
-        """Whether a kept connection turned out to be closed, so that the request certainly was not received."""
-        if not self.reused or self.received or self.early or isinstance(error, LeaseRanOut):
+        """Whether a kept connection turned out to be closed, so that the request certainly did not arrive."""
+        if not self.reused or self.received or self.early_data or isinstance(error, LeaseExpired):
             return False
-        return self.unreceived or (self.stage in (Stage.READY, Stage.SEND) and now() < self.ends)
+        return self.unreceived or (self.stage in (Stage.READY, Stage.SEND) and now() < self.stage_deadline)
 
 
 def acknowledged(sock: Any) -> int | None:
-    """Return how many bytes the other side's system acknowledged; `None` where this system does not say."""
+    """Return how many bytes the other side acknowledged (TCP); `None` where that cannot be read."""
     if sys.platform != "linux" or not isinstance(sock, socket.socket):
         return None
     try:
@@ -172,8 +173,8 @@ def acknowledged(sock: Any) -> int | None:
 
 
 @contextmanager
-def under_way(exchange: Exchange) -> Iterator[Exchange]:
-    """Let connections of this thread belong to `exchange`."""
+def use_exchange(exchange: Exchange) -> Iterator[Exchange]:
+    """Make `exchange` the current one of this thread for the block."""
     _local.exchange = exchange
     try:
         yield exchange
@@ -182,7 +183,7 @@ def under_way(exchange: Exchange) -> Iterator[Exchange]:
 
 
 def current() -> Exchange:
-    """Return the exchange that is under way in this thread."""
+    """Return this thread's current exchange. Raises `RuntimeError` if there is none."""
     found: Exchange | None = getattr(_local, "exchange", None)
     if found is None:
         raise RuntimeError("No exchange is under way in this thread.")

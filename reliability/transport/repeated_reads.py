@@ -1,7 +1,7 @@
-"""Reads of other services, repeated where they failed for a moment.
+"""Reads of other services, repeated after errors that pass quickly.
 
-Only what changes nothing elsewhere is repeated, so never `transport.send`, which has the delivery's own policy. The
-waits between the tries are random up to a limit that doubles ("full jitter"), so that many who failed together do not
+Only requests that change nothing are repeated, so never `client.send`, which has the delivery's own retry policy. Waits
+between tries are random up to a limit that doubles ("full jitter"), so that many callers that failed together do not
 come back together. `seconds` bounds all tries and waits: each try gets what is left.
 """
 
@@ -12,7 +12,7 @@ from typing import TypeVar
 import backoff
 
 TRIES = 3
-# Seconds: the first wait is up to so long, the next up to twice as long.
+# Seconds: the longest first wait; the longest next one is twice that.
 FIRST_WAIT = 0.25
 
 Found = TypeVar("Found")
@@ -23,16 +23,16 @@ def repeated(
     *,
     on: type[Exception] | tuple[type[Exception], ...],
     seconds: float,
-    passes: Callable[[Exception], bool] = lambda _: True,
+    is_transient: Callable[[Exception], bool] = lambda _: True,
 ) -> Found:
-    """Return what `read` does with the seconds that it has left.
+    """Call `read` with the seconds that are left, and return its result.
 
-    It is tried again where it raises one of `on` that `passes` says is for a moment; the last one is raised.
+    It is called again if it raises one of `on` for which `is_transient` is true; the last error is raised.
     """
     deadline = time.monotonic() + seconds
 
     def is_final(error: Exception) -> bool:
-        return not passes(error) or time.monotonic() >= deadline
+        return not is_transient(error) or time.monotonic() >= deadline
 
     @backoff.on_exception(
         backoff.expo,

@@ -1,8 +1,8 @@
-"""Reads a response of HTTP/1.1 strictly, and says whether its connection may carry another request.
+"""Reads an HTTP/1.1 response strictly, and decides whether its connection may carry another request (RFC 9112).
 
-`http.client` takes 102 and 103 for the final answer, fails at more than 100 headers, and lets pass what makes the end
-of a body uncertain. Here interim answers are read on to the final one, too many headers are left unread, since the
-status is an answer already, and whatever is not beyond doubt closes the connection.
+`http.client` takes 102 and 103 for the final response, fails at more than 100 headers, and accepts framing that leaves
+the end of the body uncertain. Here interim responses are skipped, headers beyond the limit are left unread (the status
+is a result already), and a connection is closed whenever anything about the framing is in doubt.
 """
 
 import http.client
@@ -13,6 +13,7 @@ from typing import Any
 from . import exchange as exchanges
 from .exchange import Exchange
 
+# A server that sends interim responses without end must not keep us until the deadline.
 INTERIM_LIMIT = 50
 HEADER_LIMIT = 1000
 LINE_LIMIT = 64 * 1024
@@ -26,7 +27,7 @@ _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
 
 
 class Reader(io.RawIOBase):
-    """The bytes of a socket, each read of which raises `TimeoutError` at the exchange's deadline."""
+    """The bytes of a socket. Each read raises `TimeoutError` at the exchange's deadline."""
 
     def __init__(self, raw: Any, sock: Any, exchange: Exchange) -> None:
         super().__init__()
@@ -37,21 +38,22 @@ class Reader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        under_way = self._exchange
+        exchange = self._exchange
         if self._is_done:
             return 0
-        if under_way.early:
-            taken = under_way.early[: len(buffer)]
+        # Bytes that arrived while the request was still being written come first.
+        if exchange.early_data:
+            taken = exchange.early_data[: len(buffer)]
             buffer[: len(taken)] = taken
-            under_way.early = under_way.early[len(taken) :]
-            under_way.received = True
+            exchange.early_data = exchange.early_data[len(taken) :]
+            exchange.received = True
             return len(taken)
-        self._sock.settimeout(under_way.left())
+        self._sock.settimeout(exchange.remaining())
         found: int | None = self._raw.readinto(buffer)
         if found:
-            under_way.received = True
+            exchange.received = True
         else:
-            under_way.note_end(self._sock)
+            exchange.record_close(self._sock)
         return found
 
     def finish(self) -> None:
@@ -64,7 +66,7 @@ class Reader(io.RawIOBase):
 
 
 class _Source:
-    """A socket, in the one way in which `http.client` asks a response's socket."""
+    """A socket as `http.client` uses it for a response: only `makefile` is called."""
 
     def __init__(self, sock: Any, exchange: Exchange) -> None:
         self._sock, self._exchange = sock, exchange
@@ -75,7 +77,7 @@ class _Source:
 
 
 class Response(http.client.HTTPResponse):
-    """The response to the request of the exchange that is under way."""
+    """The response of the current exchange."""
 
     fp: Any
 
@@ -83,11 +85,11 @@ class Response(http.client.HTTPResponse):
         self._exchange = exchanges.current()
         self._is_sound = True
         self._has_ended = False
-        self._is_cut = False
+        self._too_many_headers = False
         super().__init__(_Source(sock, self._exchange), *arguments, **options)  # type: ignore[arg-type]
 
     def begin(self) -> None:
-        """Read the head of the final answer. Raises `HTTPException` or `OSError` where none comes."""
+        """Read the head of the final response. Raises `HTTPException` or `OSError` if none comes."""
         for _ in range(INTERIM_LIMIT):
             self._read_status_line()
             self._read_headers()
@@ -95,11 +97,11 @@ class Response(http.client.HTTPResponse):
                 break
             if self.status == SWITCHING:
                 raise http.client.UnknownProtocol("The answer switches to a protocol that was not asked for.")
-            if self._is_cut:
+            if self._too_many_headers:
                 raise http.client.UnknownProtocol("The headers of an interim answer are too long.")
         else:
             raise http.client.UnknownProtocol(f"More than {INTERIM_LIMIT} interim answers.")
-        self._frame()
+        self._set_framing()
 
     def _read_status_line(self) -> None:
         line = self.fp.readline(LINE_LIMIT + 1)
@@ -113,24 +115,25 @@ class Response(http.client.HTTPResponse):
         self.reason = (found[3] or b"").decode("iso-8859-1").strip()
 
     def _read_headers(self) -> None:
-        """Read the headers up to a limit. A head that breaks off is no answer: raises `IncompleteRead`."""
+        """Read the headers up to a limit. Raises `IncompleteRead` for a head that ends too early."""
         headers = http.client.HTTPMessage()
         names: list[tuple[str, str]] = []
         size = 0
         while (line := self.fp.readline(LINE_LIMIT + 1)) not in (b"\r\n", b"\n"):
             size += len(line)
             if len(line) > LINE_LIMIT or size > HEADERS_LIMIT or len(names) >= HEADER_LIMIT:
-                self._is_cut, self._is_sound = True, False
+                self._too_many_headers, self._is_sound = True, False
                 break
             if not line.endswith(b"\n"):
                 raise http.client.IncompleteRead(line)
-            self._add(line, names)
+            self._add_header(line, names)
         for name, value in names:
             headers.set_raw(name, value)  # as the parser of `email` does
         self.headers = self.msg = headers
 
-    def _add(self, line: bytes, names: list[tuple[str, str]]) -> None:
-        """Add a header line. What is out of order is kept as far as it can be, but the connection is not."""
+    def _add_header(self, line: bytes, names: list[tuple[str, str]]) -> None:
+        """Add a header line. A malformed one is kept as far as possible, but the connection is not reused."""
+        # Two programs may read a malformed line in different ways, and so disagree on where the body ends.
         text = line[:-2] if line.endswith(b"\r\n") else line[:-1]
         name, colon, value = text.partition(b":")
         if colon and _NAME.fullmatch(name) and b"\r" not in value and line.endswith(b"\r\n"):
@@ -143,8 +146,8 @@ class Response(http.client.HTTPResponse):
         elif colon and _NAME.fullmatch(name.strip()):
             names.append((name.strip().decode("ascii"), value.replace(b"\r", b" ").strip().decode("iso-8859-1")))
 
-    def _frame(self) -> None:
-        """Find out where the body ends. Where that is in doubt, it is read until the connection closes."""
+    def _set_framing(self) -> None:
+        """Determine where the body ends (RFC 9112, 6.3). In doubt, it is read until the connection closes."""
         codings = self.headers.get_all("transfer-encoding", [])
         lengths = self.headers.get_all("content-length", [])
         self.chunked, self.chunk_left, self.length = False, None, None
@@ -165,7 +168,8 @@ class Response(http.client.HTTPResponse):
         self.will_close = closes or not self._is_sound or (not self.chunked and self.length is None)
 
     def _rewrite_framing(self) -> None:
-        """Leave urllib3, which reads these headers again, no room to come to another end of the body."""
+        """Rewrite the framing headers to what was decided here."""
+        # Workaround: urllib3 reads these headers again, and could come to another end of the body.
         del self.headers["content-length"], self.headers["transfer-encoding"]
         if self.chunked:
             self.headers["Transfer-Encoding"] = "chunked"
@@ -180,7 +184,8 @@ class Response(http.client.HTTPResponse):
         return int(found[1], 16)
 
     def _get_chunk_left(self) -> int | None:
-        """Return what is left of the chunk, having read on to the next one where it is over."""
+        """Return the bytes left in the current chunk; reads the next chunk's size where it is complete."""
+        # Overrides `http.client`, which accepts a chunk without its closing line break, and any text as its size.
         if not self.chunk_left:
             if self.chunk_left is not None and self._safe_read(2) != b"\r\n":  # type: ignore[attr-defined]
                 self._is_sound = False
@@ -205,9 +210,10 @@ class Response(http.client.HTTPResponse):
         self._has_ended = True
 
     def _close_conn(self) -> None:
-        """The response is over: decide on its connection, while it can still be seen whether anything follows."""
+        """Decide whether the connection may be reused, now that the response is complete."""
+        # Here, since the buffer is still there: bytes in it would be taken for the next request's response.
         ended = self._has_ended if self.chunked else self.length == 0
         if ended and self._is_sound and not self.will_close and self._exchange.complete:
             self.fp.raw.finish()
-            self._exchange.reusable = not self.fp.peek(1) and not self._exchange.early
+            self._exchange.reusable = not self.fp.peek(1) and not self._exchange.early_data
         super()._close_conn()  # type: ignore[misc]  # `http.client` declares it

@@ -1,4 +1,4 @@
-"""The certificate authorities that servers' certificates are held to, and the TLS contexts that hold them."""
+"""CA bundles, and the TLS contexts that verify servers' certificates with them."""
 
 import os
 import ssl
@@ -13,6 +13,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from .local_fault import LocalFault
 
 VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+# More than one: a bundle that is replaced gets a new context, and https proxies have their own.
 CONTEXTS = 8
 
 _lock = threading.Lock()
@@ -20,18 +21,17 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """Where the authorities are, and the variable that says so. Both are empty for those that come with `requests`."""
+    """The path of the CA bundle and the variable that names it; both are empty for the one of `requests`."""
 
     path: str = ""
     variable: str = ""
 
 
 class Context(ssl.SSLContext):
-    """A context for all threads: its protocols are set once.
+    """A TLS context that all threads share."""
 
-    urllib3 sets them anew for each connection, which OpenSSL does not allow while another thread connects.
-    """
-
+    # Workaround: urllib3 sets the ALPN protocols again for each connection, which OpenSSL does not allow while another
+    # thread connects with the same context. So only the first call has an effect.
     _is_ready = False
 
     def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
@@ -41,7 +41,7 @@ class Context(ssl.SSLContext):
 
 
 def bundle() -> Bundle:
-    """Return the authorities that the environment names."""
+    """Return the CA bundle that the environment names."""
     for variable in VARIABLES:
         if path := os.environ.get(variable, ""):
             return Bundle(path, variable)
@@ -49,13 +49,14 @@ def bundle() -> Bundle:
 
 
 def context(path: str) -> ssl.SSLContext:
-    """Return the context for a file or directory of authorities. Raises `LocalFault`, which names the variable."""
+    """Return the TLS context for a CA file or directory. Raises `LocalFault`, which names the variable."""
     where = Path(path or DEFAULT_CA_BUNDLE_PATH)
     try:
         stat = where.stat()
     except OSError as error:
         raise _unusable(path, f"cannot be read: {os.strerror(error.errno or 0)}", missing=True) from None
-    # A bundle that was replaced is read again. Two threads do not both load it.
+    # The time and size are part of the cache key, so that a replaced bundle is loaded again. The lock keeps threads
+    # from loading the same bundle at once: that takes milliseconds of CPU each.
     with _lock:
         return _context(path, where, stat.st_mtime_ns, stat.st_size)
 

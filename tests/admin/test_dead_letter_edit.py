@@ -20,7 +20,7 @@ def edit(client, letter, payload, **values):
         ('{"a": }', "line 1, column 7"),
         ('{"a": 1}\n{}', "line 2, column 1"),
         ('{"a": NaN}', "NaN is not JSON"),
-        ('{"a": "\\u0000"}', "holds a NUL"),
+        ('{"a": "\\u0000"}', "contains a NUL"),
         ("[" * 200 + "]" * 200, "nested more than"),
         ('"text"', "object or array"),
     ],

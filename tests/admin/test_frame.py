@@ -105,7 +105,7 @@ def test_the_search_finds_by_what_identifies(accept, workflow):
 
 def test_a_request_is_known_by_its_id_in_the_search_the_list_and_the_page(accept, workflow, admin_client):
     workflow()
-    with request_context.within(request_context.read(given="order-desk:17", traceparent=None)):
+    with request_context.within(request_context.from_headers(given="order-desk:17", traceparent=None)):
         asked = accept({"n": 1})
     other = accept({"n": 2})
     page = f"/admin/reliability/delivery/{asked.pk}/change/"

@@ -123,7 +123,7 @@ def test_a_canary_that_fails_stops_all(letters):
     end_all(operation, "dead")
     operation = work(operation)
     assert (operation.state, operation.done, operation.failed) == ("stopped", 1, 1)
-    assert operation.note == "The one that went first failed again."
+    assert operation.note == "The canary failed; the rest were not sent."
     assert DeadLetter.objects.filter(status="dead").count() == 10
 
 

@@ -244,14 +244,14 @@ def test_what_is_wrong_with_an_archive_is_told(expired, folder, capsys):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(CommandError, match=r"line \d: its checksum does not fit") as told:
+    with pytest.raises(CommandError, match=r"line \d: its checksum does not match") as told:
         call_command("restore_archive", one.name)
     assert "--skip-damaged restores the rest" in str(told.value)
     assert not DeadLetter.objects.filter(status="dead").exists()
     with pytest.raises(CommandError, match="The archive is damaged"):
         call_command("restore_archive", one.name, "--skip-damaged")
     captured = capsys.readouterr()
-    assert "checksum does not fit" in captured.err
+    assert "checksum does not match" in captured.err
     restored = DeadLetter.objects.filter(status="dead").count()
     assert f"{restored} of {restored} restored." in captured.out
 

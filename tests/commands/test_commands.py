@@ -98,7 +98,7 @@ def test_a_key_is_alone_on_the_last_line():
     command = [sys.executable, "manage.py", "create_api_key", "--name", "shop", "--scope", "read"]
     done = subprocess.run(command, env=environment(), cwd=ROOT, capture_output=True, text=True, check=True)
     plain = done.stdout.splitlines()[-1]
-    assert ApiKey.objects.get().fits(plain)
+    assert ApiKey.objects.get().matches(plain)
     caller = Client(headers={"X-API-Key": plain})
     assert caller.get("/api/v1/deliveries/").status_code == 200
     assert caller.post("/api/v1/deliveries/", "{}", content_type="application/json").status_code == 403

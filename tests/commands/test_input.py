@@ -16,13 +16,13 @@ GOOD = {"name": "A", "path": "a"}
 BAD = {
     '{"name": "A", "path": "a", "path": "b"}': "'path' is given twice.",
     '[{"name": "A", "name": "B", "path": "a"}]': "'name' is given twice.",
-    '{"name": "A\\u0000", "path": "a"}': "A string holds a NUL, which cannot be stored.",
-    '{"name": "A\\ud800", "path": "a"}': "A string holds half of a surrogate pair, which cannot be stored.",
+    '{"name": "A\\u0000", "path": "a"}': "A string contains a NUL, which cannot be stored.",
+    '{"name": "A\\ud800", "path": "a"}': "A string contains half of a surrogate pair, which cannot be stored.",
     '{"name": "A", "path": "a", "jitter_factor": NaN}': "NaN is not JSON.",
-    '{"name": "A", "path": "a", "jitter_factor": 1e999}': "The file holds a number that is too large.",
+    '{"name": "A", "path": "a", "jitter_factor": 1e999}': "The file contains a number that is too large.",
     "[" * 200_000: "The file is nested more than 100 levels deep.",
     "[" * 101 + "]" * 101: "The file is nested more than 100 levels deep.",
-    "[1]": "Such a file is a JSON object, or a list of them.",
+    "[1]": "The file must be a JSON object, or a list of objects.",
 }
 
 
@@ -65,7 +65,7 @@ def test_a_job_with_a_payload_is_read(tmp_path):
     [
         ("{", "It is not JSON: Expecting property name"),
         ('{"a": NaN}', "NaN is not JSON"),
-        ('{"a": "\\u0000"}', "A string holds a NUL"),
+        ('{"a": "\\u0000"}', "A string contains a NUL"),
         ("[" * 101 + "]" * 101, "It is nested more than 100 levels deep"),
         ("1", "a JSON object or array is needed"),
     ],

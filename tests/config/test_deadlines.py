@@ -142,19 +142,19 @@ def test_the_deadline_is_of_all_statements_together():
 def test_an_inner_block_shortens_a_deadline_and_never_extends_it():
     with roles.within(Role("outer", 5)):
         with roles.within(Role("inner", 1000)):
-            assert roles.left() <= 5
+            assert roles.remaining() <= 5
         with roles.within(Role("inner", 1)):
-            assert roles.left() <= 1
-        assert 1 < roles.left() <= 5
-    assert roles.left() is None
+            assert roles.remaining() <= 1
+        assert 1 < roles.remaining() <= 5
+    assert roles.remaining() is None
     with roles.within(roles.COMMAND):
-        assert roles.left() is None
+        assert roles.remaining() is None
 
 
 def test_a_process_has_a_limit_for_each_wait(monkeypatch):
     monkeypatch.setattr(roles, "_process", QUICK)
     for _ in range(2):
-        assert roles.left() == QUICK.limit
+        assert roles.remaining() == QUICK.limit
         with stopped(), bounded(), pytest.raises(OperationalError):
             query()
 

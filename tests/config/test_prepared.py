@@ -4,6 +4,7 @@ import json
 
 import pytest
 from django.db import Error, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from config.database import prepared
 from config.database.prepared import prepared_cursor
@@ -59,7 +60,7 @@ def test_other_cursors_prepare_nothing():
 
 @pytest.mark.usefixtures("growing")
 def test_a_table_that_has_grown_is_planned_anew(monkeypatch):
-    monkeypatch.setattr(prepared, "PLANNED", 0.0)
+    monkeypatch.setattr(prepared, "PLAN_SECONDS", 0.0)
     for _ in range(10):
         run(1)  # from the sixth time on, a plan is kept
     with connection.cursor() as cursor:
@@ -102,7 +103,9 @@ def test_nothing_is_prepared_behind_a_pooler(mode, monkeypatch):
             connection.close()
             patch.setitem(connection.settings_dict, "HOST", "127.0.0.1")
             patch.setitem(connection.settings_dict, "PORT", str(running.port))
-            assert run(1) == []
+            with CaptureQueriesContext(connection) as queries:
+                assert run(1) == []
+            assert not [query for query in queries if "DISCARD" in query["sql"]]
             assert known() == []
             connection.close()
     finally:

@@ -5,7 +5,7 @@ import pytest
 from django.db import DatabaseError, InterfaceError, InternalError, OperationalError
 
 from config.database.connections import NoAnswer
-from config.database.sqlstates import MEANINGS, Meaning, is_away, is_lost, meaning_of
+from config.database.sqlstates import MEANINGS, Meaning, is_lost, is_unavailable, meaning_of
 
 LATER, LOST, FAILED = Meaning.LATER, Meaning.LOST, Meaning.FAILED
 CASES = {
@@ -65,14 +65,14 @@ def test_each_means_what_the_table_says_by_django_and_by_the_driver(name, meanin
 def test_one_without_a_code_is_of_the_connection():
     for error in (OperationalError("x"), InterfaceError("x"), psycopg.OperationalError("x"), as_django(NoAnswer())):
         assert meaning_of(error) is LOST
-        assert is_away(error)
+        assert is_unavailable(error)
         assert is_lost(error)
 
 
 def test_what_is_no_error_of_the_database_fails():
     for error in (ValueError("x"), DatabaseError("x"), psycopg.DataError("x"), None):
         assert meaning_of(error) is FAILED
-        assert not is_away(error)
+        assert not is_unavailable(error)
 
 
 def test_the_table_names_codes_and_classes_that_exist():

@@ -17,3 +17,17 @@ def test_what_a_server_does_not_need_is_not_loaded():
         [sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True, check=True
     )
     assert "loaded []" in done.stdout
+
+
+@pytest.mark.parametrize(("process", "measures"), [("config.settings", False), ("config.wsgi", True)])
+def test_only_a_web_process_measures_its_statements(process, measures):
+    code = (
+        "import os, django; os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'config.settings'); django.setup();"
+        f"from django.core.management import call_command; call_command('check'); import {process};"
+        "from django.db.backends.signals import connection_created;"
+        "print('measures', 'backstop.measuring' in [key for (key, _), *_ in connection_created.receivers])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True, check=True
+    )
+    assert f"measures {measures}" in done.stdout

@@ -15,7 +15,7 @@ from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.delivery import control, dispatch, intake
 from reliability.delivery.intake import Trigger
 from reliability.lanes import breakers, flags, opening, slots
-from reliability.lanes.lane_lock import BRIEF
+from reliability.lanes.lane_lock import SKIP_LOCKED
 from reliability.lanes.messages import Sent
 from reliability.models import (
     DeadLetter,
@@ -157,7 +157,7 @@ def _settle_and_take_back(world: World) -> object:
     first, *others = sorted(world.sent[world.low.pk], key=lambda sent: sent.claim.is_replay)
     lapsed = Delivery.objects.filter(pk__in=[sent.claim.delivery_id for sent in others])
     lapsed.update(lease_until=clock.now() - timedelta(seconds=1))
-    return dispatch.run(lane_id=world.low.pk, sent=[first], capacity=0, patience=BRIEF)
+    return dispatch.run(lane_id=world.low.pk, sent=[first], capacity=0, lock_timeout=SKIP_LOCKED)
 
 
 def _wake_up(world: World) -> object:
@@ -176,13 +176,13 @@ SCENARIOS: dict[str, Callable[[World], object]] = {
     "replays that are called off": _withdraw,
     "a bulk step": lambda w: steps.step(operation_id=w.operation, now=clock.now()),
     "settling the lower lane": lambda w: dispatch.run(
-        lane_id=w.low.pk, sent=w.sent[w.low.pk], capacity=5, patience=BRIEF
+        lane_id=w.low.pk, sent=w.sent[w.low.pk], capacity=5, lock_timeout=SKIP_LOCKED
     ),
     "settling the higher lane": lambda w: dispatch.run(
-        lane_id=w.high.pk, sent=w.sent[w.high.pk], capacity=5, promises_look=True
+        lane_id=w.high.pk, sent=w.sent[w.high.pk], capacity=5, attend=True
     ),
     "settling beside what lapsed": _settle_and_take_back,
-    "leaving a lane": lambda w: dispatch.release_lane(lane_id=w.low.pk, owes_barrier=True),
+    "leaving a lane": lambda w: dispatch.release_lane(lane_id=w.low.pk, needs_barrier=True),
     "a callback": lambda w: callbacks.report(
         delivery_id=w.awaiting,
         ended=callbacks.Ended(succeeded=False, execution_id="77", error="no"),
@@ -193,7 +193,7 @@ SCENARIOS: dict[str, Callable[[World], object]] = {
     ),
     "a reset of a lane's breaker": lambda w: breakers.reset(breaker_id=w.low.breaker.pk, actor=ACTOR, now=clock.now()),
     "a cancellation": lambda w: control.cancel(delivery_id=w.pending, actor=ACTOR, now=clock.now()),
-    "a slot": lambda w: slots.take(wanted=slots.Wanted(workflow="ba")),
+    "a slot": lambda w: slots.acquire(request=slots.SlotRequest(workflow="ba")),
     "a switch": lambda w: flags.switch(name="dispatch", enabled=True, actor=ACTOR, now=clock.now()),
     "a workflow's resuming": lambda w: control.resume(workflow_id=w.low.workflow_id, actor=ACTOR, now=clock.now()),
     "workflow files": lambda w: workflow_files.load(documents=_documents(w), actor=ACTOR, now=clock.now()),

@@ -36,7 +36,7 @@ def instance() -> Breaker | None:
     return Breaker.objects.filter(scope=Scope.INSTANCE).first()
 
 
-def is_quiet(breaker: Breaker | None) -> bool:
+def ignores_success(breaker: Breaker | None) -> bool:
     return breaker is None or (breaker.state == "closed" and breaker.buckets == [])
 
 
@@ -67,7 +67,7 @@ def test_a_backlog_outlives_a_proxy_that_finds_no_page(workflow, receiver, worke
     until(lambda: count("delivered") == 20, within=30, what="20 delivered")
     assert not DeadLetter.objects.exists()
     assert not Delivery.objects.filter(retries_used__gt=0).exists()
-    assert is_quiet(instance())
+    assert ignores_success(instance())
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_what_a_proxy_or_a_route_answers_keeps_the_lane_waiting(
     until(lambda: drain() or count("delivered") == 8, what="8 delivered")
     assert not DeadLetter.objects.exists()
     assert not Delivery.objects.filter(retries_used__gt=0).exists()
-    assert is_quiet(instance())
+    assert ignores_success(instance())
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
@@ -264,8 +264,8 @@ def test_a_stored_value_that_cannot_be_sent_holds_its_own_lane_alone(
     drain()
     assert [one.path for one in receiver.got] == ["/webhook/other"] * 2
     assert (count("pending"), Attempt.objects.filter(delivery__lane__workflow=made).count()) == (12, 0)
-    assert is_quiet(instance())
-    assert is_quiet(lane_breaker())
+    assert ignores_success(instance())
+    assert ignores_success(lane_breaker())
     found = waits_for(pending[0])
     assert (found.cause, found.detail.partition(":")[0]) == ("misconfigured", field)
 
@@ -362,8 +362,8 @@ def test_what_cannot_be_sent_at_all_holds_its_lane_ever_longer_and_charges_nobod
     assert Attempt.objects.count() == 3
     until(lambda: drain() or Attempt.objects.count() > 3, what="another try")
     assert Lane.objects.get().fault_wait_ms == 2000
-    assert is_quiet(instance())
-    assert is_quiet(lane_breaker())
+    assert ignores_success(instance())
+    assert ignores_success(lane_breaker())
     broken[0] = False
     until(lambda: drain() or count("delivered") == 50, what="50 delivered")
     assert Lane.objects.get().fault == ""

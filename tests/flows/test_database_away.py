@@ -116,4 +116,4 @@ def test_a_statement_that_takes_too_long_is_asked_for_again_later(client, workfl
 def test_what_will_fail_the_next_time_too_is_no_matter_of_time(error, cause, expected):
     found = error("x")
     found.__cause__ = cause and cause("x")
-    assert sqlstates.is_away(found) is expected
+    assert sqlstates.is_unavailable(found) is expected

@@ -10,7 +10,7 @@ import django
 django.setup()
 
 from config.front import limits  # noqa: E402
-from config.front.door import Door  # noqa: E402
+from config.front.application import FrontApplication  # noqa: E402
 
 CLOSED = []
 
@@ -115,4 +115,4 @@ def behind(environ, start_response):
     return ANSWERS.get(environ["PATH_INFO"], giving(lambda _: [b""], "404 Not Found"))(environ, start_response)
 
 
-application = Door(behind, secret="", limits=limits.configured(), logs=bool(os.environ.get("LOGS")))
+application = FrontApplication(behind, secret="", limits=limits.configured(), logs=bool(os.environ.get("LOGS")))

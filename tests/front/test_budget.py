@@ -7,24 +7,24 @@ from dataclasses import replace
 import pytest
 
 from config.front import limits
-from config.front.bodies import AROUND, BLOCK, Body, read
+from config.front.bodies import BLOCK, CONNECTION_BYTES, Body, read
 from config.front.budget import Budget
-from config.front.ending import Ending
 from config.front.refusals import Refused
+from config.front.shutdown import Shutdown
 
 
 @pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 3 * BLOCK + 7])
 @pytest.mark.parametrize("piece", [1000, 65536, 10 * BLOCK])
 def test_a_body_is_what_came(size, piece):
     budget, data = Budget(100 * BLOCK), os.urandom(size)
-    hold = budget.open()
-    body = Body(hold)
+    reservation = budget.open()
+    body = Body(reservation)
     for at in range(0, size, piece):
         body.add(data[at : at + piece])
     assert body.size == size
-    assert size <= budget.used <= size + 2 * BLOCK + AROUND
+    assert size <= budget.used <= size + 2 * BLOCK + CONNECTION_BYTES
     assert body.whole() == data
-    hold.close()
+    reservation.close()
     assert budget.used == 0
 
 
@@ -49,11 +49,11 @@ def test_the_largest_gives_way_and_who_is_being_worked_on_does_not():
 
 def test_who_is_evicted_holds_nothing_whatever_still_comes():
     budget = Budget(10)
-    hold = budget.open()
-    hold.on_evict = lambda: None
-    hold.take(11)
-    hold.take(5)
-    hold.close()
+    reservation = budget.open()
+    reservation.on_evict = lambda: None
+    reservation.take(11)
+    reservation.take(5)
+    reservation.close()
     assert budget.used == 0
 
 
@@ -62,12 +62,12 @@ def test_a_body_of_the_largest_size_fits_whatever_the_settings(settings, largest
     settings.MAX_BODY_BYTES = settings.STRIPE_MAX_BODY_BYTES = largest
     settings.WEB_BUFFERED_BYTES = 3 * largest
     budget, piece = Budget(limits.configured().buffered_bytes), b"x" * 8000
-    hold = budget.open()
-    hold.on_evict = int
-    body = Body(hold)
+    reservation = budget.open()
+    reservation.on_evict = int
+    body = Body(reservation)
     while body.size < largest:
         body.add(piece[: largest - body.size])
-    assert not hold.evicted
+    assert not reservation.evicted
 
 
 def test_who_is_evicted_as_its_time_ends_breaks_no_other_request():
@@ -75,18 +75,18 @@ def test_who_is_evicted_as_its_time_ends_breaks_no_other_request():
     evicted = []
 
     async def slow() -> None:
-        hold = Budget(10).open()
+        reservation = Budget(10).open()
 
         async def receive() -> dict[str, object]:
             try:
                 await asyncio.Event().wait()
             finally:
-                evicted.append(hold.on_evict())
+                evicted.append(reservation.on_evict())
             raise AssertionError
 
         quick = replace(limits.configured(), body_idle_seconds=0.01)
         with pytest.raises(Refused):
-            await read(receive, length=5, limit=5, hold=hold, limits=quick, ending=Ending())
+            await read(receive, length=5, limit=5, reservation=reservation, limits=quick, shutdown=Shutdown())
 
     asyncio.run(slow())
     assert evicted == [None]

@@ -10,7 +10,7 @@ import requests
 from config.database import roles
 from config.database.roles import Role
 from config.front import limits
-from config.front.exchange import kind_of, patience_of
+from config.front.exchange import kind_of, max_wait_of
 from config.front.pool import Full, Job, Kind, Pool
 
 from ..support.receiver import until
@@ -21,24 +21,24 @@ FOUR, NONE = Role("four", 4), Role("none", 0)
 @pytest.mark.parametrize(("waited", "left"), [(0, 4), (1, 3), (3, 1), (3.5, 1), (100, 1)])
 def test_what_was_waited_for_a_thread_is_taken_off_the_limit(waited, left):
     with roles.within(FOUR, waited=waited):
-        assert left - 0.5 < roles.left() <= left
+        assert left - 0.5 < roles.remaining() <= left
 
 
 def test_no_limit_stays_none_however_long_was_waited():
     with roles.within(NONE, waited=100):
-        assert roles.left() is None
-    assert patience_of(NONE) == roles.FOREVER
+        assert roles.remaining() is None
+    assert max_wait_of(NONE) == roles.FOREVER
 
 
 def test_a_request_s_limit_counts_from_when_it_was_complete():
     seen = []
-    application = roles.bounded(lambda environ, start: seen.append(roles.left()) or [])
+    application = roles.with_deadline(lambda environ, start: seen.append(roles.remaining()) or [])
     for since in ({}, {roles.ARRIVED: time.monotonic() - 1}, {roles.ARRIVED: time.monotonic() - 60}):
         application({"REQUEST_METHOD": "POST", "PATH_INFO": "/api/v1/deliveries/", **since}, None)
     limit = roles.INTAKE.limit
     assert limit - 0.5 < seen[0] <= limit
     assert limit - 1.5 < seen[1] <= limit - 1
-    assert 0 < seen[2] <= limit * roles.LEAST
+    assert 0 < seen[2] <= limit * roles.LEAST_SHARE
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_each_request_waits_as_long_as_its_own_limit_allows(settings):
     settings.WEB_THREADS, settings.WEB_QUEUE_SECONDS = 1, 60
     pool, release, ran = Pool(limits.configured()), threading.Event(), []
 
-    def job(name, patience, run=None):
-        return Job(Kind.OTHER, patience=patience, run=run or partial(ran.append, name), linger=int, expire=int)
+    def job(name, max_wait, run=None):
+        return Job(Kind.OTHER, max_wait=max_wait, run=run or partial(ran.append, name), on_wait=int, expire=int)
 
     pool.submit(job("first", 60, release.wait))
     until(lambda: not pool.waiting(), what="the thread to take it")
@@ -87,7 +87,7 @@ def test_a_queue_full_of_others_takes_intake_all_the_same(settings):
     pool, release = Pool(limits.configured()), threading.Event()
 
     def job(kind, run=int):
-        return Job(kind, patience=60, run=run, linger=int, expire=int)
+        return Job(kind, max_wait=60, run=run, on_wait=int, expire=int)
 
     pool.submit(job(Kind.OTHER, release.wait))
     until(lambda: not pool.waiting(), what="the thread to take it")

@@ -28,7 +28,7 @@ def test_what_belongs_to_it_is_read_with_it(lane):
         found = lane_lock.lock_lane(lane_id=lane.pk)
     assert (found.lane, found.lane.workflow, found.lane.breaker) == (lane, lane.workflow, lane.breaker)
     assert found.lane.breaker.lane is found.lane
-    assert found.shared == shared
+    assert found.instance_breaker == shared
     assert before <= found.now <= clock.now()
 
 
@@ -36,7 +36,7 @@ def test_what_belongs_to_it_is_read_with_it(lane):
 def test_an_instance_s_breaker_that_is_not_made_yet_is_none(lane):
     Breaker.objects.filter(scope=Scope.INSTANCE).delete()
     with transaction.atomic():
-        assert lane_lock.lock_lane(lane_id=lane.pk).shared is None
+        assert lane_lock.lock_lane(lane_id=lane.pk).instance_breaker is None
 
 
 @pytest.mark.django_db
@@ -97,8 +97,8 @@ def test_an_error_within_is_django_s_and_ends_what_follows(lane):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("patience", [lane_lock.PATIENT, lane_lock.BRIEF])
-def test_who_is_not_patient_is_told_that_the_lane_is_locked(lane, patience):
+@pytest.mark.parametrize("lock_timeout", [lane_lock.WAIT_BRIEFLY, lane_lock.SKIP_LOCKED])
+def test_who_is_not_patient_is_told_that_the_lane_is_locked(lane, lock_timeout):
     """Within its limit, which holds for all of its transaction."""
     waited = []
 
@@ -106,15 +106,15 @@ def test_who_is_not_patient_is_told_that_the_lane_is_locked(lane, patience):
         with connection.cursor() as cursor:
             cursor.execute("SET statement_timeout = '20s'")  # in vain, if the limit does not hold
         with pytest.raises(lane_lock.LaneLocked), transaction.atomic():
-            lane_lock.lock_lane(lane_id=lane.pk, patience=patience)
+            lane_lock.lock_lane(lane_id=lane.pk, lock_timeout=lock_timeout)
         waited.append(True)
         connection.close()
 
     with transaction.atomic():
-        lane_lock.lock_lane(lane_id=lane.pk, patience=patience)
+        lane_lock.lock_lane(lane_id=lane.pk, lock_timeout=lock_timeout)
         with connection.cursor() as cursor:
             cursor.execute("SHOW lock_timeout")
-            assert cursor.fetchone()[0] == f"{round(patience.wait.total_seconds() * 1000)}ms"
+            assert cursor.fetchone()[0] == f"{round(lock_timeout.timeout.total_seconds() * 1000)}ms"
         second = threading.Thread(target=wait)
         second.start()
         second.join(30)
@@ -122,14 +122,14 @@ def test_who_is_not_patient_is_told_that_the_lane_is_locked(lane, patience):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("patience", [lane_lock.PATIENT, lane_lock.BRIEF])
-def test_a_session_that_began_with_a_locked_lane_can_lock_it_later(lane, patience):
+@pytest.mark.parametrize("lock_timeout", [lane_lock.WAIT_BRIEFLY, lane_lock.SKIP_LOCKED])
+def test_a_session_that_began_with_a_locked_lane_can_lock_it_later(lane, lock_timeout):
     found: list[object] = []
 
     def attempt() -> None:
         try:
             with transaction.atomic():
-                found.append(lane_lock.lock_lane(lane_id=lane.pk, patience=patience).lane)
+                found.append(lane_lock.lock_lane(lane_id=lane.pk, lock_timeout=lock_timeout).lane)
         except lane_lock.LaneLocked as error:
             found.append(type(error))
 
@@ -161,7 +161,7 @@ def test_a_session_that_stops_within_a_pipeline_loses_the_lock(lane, monkeypatch
     if not db_pipeline.can_pipeline():
         pytest.skip("Nothing is pipelined on a PostgreSQL older than 17.")
     monkeypatch.setattr(lane_lock, "TRANSACTION_LIMIT", timedelta(seconds=1))
-    statement, limits = lane_lock._statement(lane_lock.PATIENT)
+    statement, limits = lane_lock._statement(lane_lock.WAIT_BRIEFLY)
     texts = [str(value).encode() for value in (lane.pk, *limits)]
     with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}) as stopped:
         server = stopped.pgconn

@@ -62,8 +62,8 @@ def may_go(one: Delivery) -> bool:
     """Whether the dispatcher would let one of the lane's due deliveries go."""
     lane = lane_lock.lock(lane_id=one.lane_id)
     seen = lane_snapshot.take_snapshot(lane_id=one.lane_id)
-    room = admission.admit(lane=lane, policy=lane.policy, seen=seen, capacity=1).room
-    return bool(room) and seen.due is not None and seen.due <= seen.now
+    room = admission.admit(lane=lane, policy=lane.policy, snapshot=seen, capacity=1).available
+    return bool(room) and seen.first_due is not None and seen.first_due <= seen.now
 
 
 @pytest.mark.parametrize("cause", CASES)

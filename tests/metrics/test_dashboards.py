@@ -89,7 +89,7 @@ def told(workflow, receiver, drain, accept, scrape, settings):
     lane = opening.open_lane(workflow_id=workflow("other", paused=True).pk, tenant="default")
     control.cancel(delivery_id=accept(workflow="other").pk, actor=ACTOR, now=clock.now())
     create.report(report=create.Report("other", "default", "{}", "it failed"), now=clock.now())
-    executions.keep(lane_id=lane.pk, execution_id="1", status=ExecutionStatus.SUCCESS, now=clock.now())
+    executions.record(lane_id=lane.pk, execution_id="1", status=ExecutionStatus.SUCCESS, now=clock.now())
     breakers.force_open(breaker_id=lane.breaker.pk, actor=ACTOR, now=clock.now())
     StripeEndpoint.objects.create(slug="default")
     ledger.refuse(slug="default", error=ledger.UnknownEndpoint(), address="")

@@ -204,7 +204,7 @@ def test_breakers_by_state_and_transition(workflow, accept, lane_breaker, scrape
 def test_executions_are_counted_when_their_status_changes(workflow, scrape):
     lane = opening.open_lane(workflow_id=workflow().pk, tenant="default")
     for status in (ExecutionStatus.RUNNING, ExecutionStatus.RUNNING, ExecutionStatus.ERROR, ExecutionStatus.ERROR):
-        executions.keep(lane_id=lane.pk, execution_id="9", status=status, now=clock.now())
+        executions.record(lane_id=lane.pk, execution_id="9", status=status, now=clock.now())
     seen = scrape()
     assert seen("backstop_n8n_executions_total", status="running") == 1
     assert seen("backstop_n8n_executions_total", status="error") == 1

@@ -264,6 +264,6 @@ def test_whatever_else_happens_what_got_through_after_a_refusal_is_known(events)
     ],
 )
 def test_where_it_is_quiet_a_success_changes_nothing(snapshot, quiet):
-    assert snapshot.is_quiet is quiet
+    assert snapshot.ignores_success is quiet
     if quiet:
         assert recorded(snapshot, success(began=NOW)) == snapshot

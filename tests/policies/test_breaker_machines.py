@@ -190,7 +190,7 @@ class Promises(RuleBasedStateMachine):
         """Unless a person holds it, something may go once its longest wait is over."""
         if self.snapshot.state is State.FORCED_OPEN and self.snapshot.forced_until is None:
             return
-        later = self.now + self.policy.longest + 60 * SECOND
+        later = self.now + self.policy.longest_recovery + 60 * SECOND
         assert breaker.admit(snapshot=self.snapshot, now=later).allowed != 0
 
     @invariant()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reliability.policies.bulk import Progress, Rules, Step, following, seconds
+from reliability.policies.bulk import Progress, Rules, Step, next_step, seconds
 
 ALL_OUT = {"exhausted": True}
 
@@ -40,16 +40,16 @@ ALL_OUT = {"exhausted": True}
     ],
 )
 def test_what_comes_next(progress, rules, step):
-    assert following(progress=progress, rules=rules).step is step
+    assert next_step(progress=progress, rules=rules).step is step
 
 
 def test_an_end_says_why():
-    stopped = following(
+    stopped = next_step(
         progress=Progress(matched=100, done=50, recovered=39, failed=11), rules=Rules(stop_failure_rate=0.2)
     )
     assert stopped.note == "11 of 50 that ended failed again: more than 20%."
     done = Progress(matched=3000, done=3000, recovered=2990, failed=8, withdrawn=2, exhausted=True)
-    assert following(progress=done, rules=Rules()).note == "2,990 recovered, 8 failed again, 2 withdrawn."
+    assert next_step(progress=done, rules=Rules()).note == "2,990 recovered, 8 failed again, 2 withdrawn."
 
 
 def test_the_time_it_takes():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reliability.policies.headers import unsound_name, unsound_signing_secret, unsound_value
+from reliability.policies.headers import name_problem, signing_secret_problem, value_problem
 
 
 @pytest.mark.parametrize(
@@ -12,7 +12,7 @@ from reliability.policies.headers import unsound_name, unsound_signing_secret, u
     ["Authorization", "X-Api-Key", "X-N8N-Auth", "x_token", "Cookie", "X-Forwarded-User", "!#$%&'*+-.^_`|~09azAZ"],
 )
 def test_a_header_that_can_authenticate(name):
-    assert unsound_name(name) == ""
+    assert name_problem(name) == ""
 
 
 @pytest.mark.parametrize(
@@ -51,19 +51,19 @@ def test_a_header_that_can_authenticate(name):
     ],
 )
 def test_a_header_that_cannot(name, why):
-    assert why in unsound_name(name)
+    assert why in name_problem(name)
 
 
 @pytest.mark.parametrize("value", ["", "s3cret", "Bearer a b", "é£", "a" * 8192])
 def test_a_value_that_can_be_sent(value):
-    assert unsound_value(value) == ""
+    assert value_problem(value) == ""
 
 
 @pytest.mark.parametrize(
     "value", [" a", "a ", "a\r\nHost: b", "a\n", "a\x00", "a\tb", "a\x7f", "a\x85", "–", "日本", "a" * 8193, "\xa0a"]
 )
 def test_a_value_that_cannot(value):
-    why = unsound_value(value)
+    why = value_problem(value)
     assert why
     assert len(value.strip()) < 2 or value.strip() not in why
 
@@ -71,7 +71,7 @@ def test_a_value_that_cannot(value):
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_what_is_sound_is_sent_as_it_is(name, value):
     """`http.client` writes it as one header of one line."""
-    if unsound_name(name) or unsound_value(value):
+    if name_problem(name) or value_problem(value):
         return
     connection = http.client.HTTPConnection("localhost")
     connection.putrequest("POST", "/", skip_host=True, skip_accept_encoding=True)
@@ -84,5 +84,5 @@ def test_what_is_sound_is_sent_as_it_is(name, value):
 
 @pytest.mark.parametrize(("secret", "sound"), [("whsec_" + "A" * 32, True), ("whsec_", False), ("A" * 32, False)])
 def test_signing_secrets(secret, sound):
-    assert (unsound_signing_secret(secret) == "") is sound
-    assert unsound_signing_secret("whsec_é")
+    assert (signing_secret_problem(secret) == "") is sound
+    assert signing_secret_problem("whsec_é")

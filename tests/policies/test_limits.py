@@ -10,11 +10,11 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("limit", "in_flight", "ramp", "room"),
+    ("limit", "in_flight", "ramp", "available"),
     [(5, 0, None, 5), (5, 5, None, 0), (5, 9, None, 0), (5, 1, 2, 1), (5, 0, 0, 0), (5, 0, 99, 5)],
 )
-def test_room(limit, in_flight, ramp, room):
-    assert bulkhead.room(limit=limit, in_flight=in_flight, ramp=ramp) == room
+def test_room(limit, in_flight, ramp, available):
+    assert bulkhead.available(limit=limit, in_flight=in_flight, ramp=ramp) == available
 
 
 @given(

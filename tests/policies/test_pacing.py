@@ -33,4 +33,4 @@ def test_it_stays_within_its_bounds(size, seconds):
     ("seconds", "load", "expected"), [(0.1, 0.5, 0.1), (0.1, 1.0, 0.0), (0.1, 0.1, 0.9), (0, 0.5, 0)]
 )
 def test_it_works_its_share_of_the_time(seconds, load, expected):
-    assert pacing.rest(seconds=seconds, load=load) == pytest.approx(expected)
+    assert pacing.pause(seconds=seconds, load=load) == pytest.approx(expected)

@@ -40,9 +40,9 @@ def classified(what):
         (200, 0, {"awaits_callback": True}, Step.AWAIT_CALLBACK, False),
         (500, 0, {}, Step.RETRY, True),
         (500, 2, {}, Step.RETRY, True),
-        (500, 3, {}, Step.BURY, False),
-        (500, 0, {"max_retries": 0}, Step.BURY, False),
-        (422, 0, {}, Step.BURY, False),
+        (500, 3, {}, Step.DEAD_LETTER, False),
+        (500, 0, {"max_retries": 0}, Step.DEAD_LETTER, False),
+        (422, 0, {}, Step.DEAD_LETTER, False),
         # None of these is the payload's fault: the delivery waits, whatever it has used.
         ((422, "<p>No</p>"), 99, {}, Step.RETRY, False),
         ((404, "404 page not found"), 99, {}, Step.RETRY, False),
@@ -57,12 +57,12 @@ def classified(what):
         (Failure.TLS_HANDSHAKE_TIMEOUT, 99, {}, Step.RETRY, False),
         # These may have run.
         (Failure.CONNECTION_LOST_AFTER_SEND, 0, {}, Step.RETRY, True),
-        (Failure.CONNECTION_LOST_AFTER_SEND, 3, {}, Step.BURY, False),
+        (Failure.CONNECTION_LOST_AFTER_SEND, 3, {}, Step.DEAD_LETTER, False),
         (Failure.READ_TIMEOUT, 0, {}, Step.RETRY, True),
         (Failure.SEND_INTERRUPTED, 0, {"hold_unknown": True}, Step.RETRY, True),
-        (Failure.SEND_INTERRUPTED, 3, {}, Step.BURY, False),
-        (Failure.READ_TIMEOUT, 0, {"hold_unknown": True}, Step.BURY, False),
-        (Failure.CONNECTION_LOST_AFTER_SEND, 0, {"hold_unknown": True}, Step.BURY, False),
+        (Failure.SEND_INTERRUPTED, 3, {}, Step.DEAD_LETTER, False),
+        (Failure.READ_TIMEOUT, 0, {"hold_unknown": True}, Step.DEAD_LETTER, False),
+        (Failure.CONNECTION_LOST_AFTER_SEND, 0, {"hold_unknown": True}, Step.DEAD_LETTER, False),
         (Failure.CONNECTION_RESET, 99, {"hold_unknown": True}, Step.RETRY, False),  # nothing was sent
     ],
 )
@@ -111,7 +111,7 @@ def test_retry_after_is_honoured_up_to_the_longest_delay():
         (5, None, Step.RETRY, True),
         (5, 4, Step.RETRY, True),  # it passed before the gateway began to refuse
         (5, 5, Step.RETRY, True),
-        (5, 6, Step.BURY, None),
+        (5, 6, Step.DEAD_LETTER, None),
     ],
 )
 @pytest.mark.parametrize("status", [403, 413, 414, 431])
@@ -123,7 +123,7 @@ def test_one_that_a_gateway_refuses_dies_only_if_others_passed_since(status, ref
     assert (found.step, found.spends_retry, found.refused) == (step, False, step is Step.RETRY)
     report = lane_report(said, probe=False, refusals=refusals)
     assert (report and (report.signal, report.again)) == (None if again is None else (Signal.REFUSAL, again))
-    if step is Step.BURY:
+    if step is Step.DEAD_LETTER:
         assert "Other deliveries got through" in found.message
         assert found.code == f"http_{status}"
 
@@ -138,6 +138,6 @@ def test_a_proxy_s_answer_is_no_payload_s_death(status, body, used, attempt):
     """Whatever is not JSON and no 5xx or slow-down of the workflow's own never ends a delivery."""
     said = classify_reply(Reply(status, {}, body))
     found = settle(classified=said, rules=rules(), attempt=attempt, retries_used=used, jitter=0.3)
-    if found.step is Step.BURY:
+    if found.step is Step.DEAD_LETTER:
         own = said.outcome is Outcome.REJECTED and body.startswith("{")
         assert own or (said.outcome is Outcome.TRANSIENT and used >= 3)

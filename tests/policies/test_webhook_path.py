@@ -43,8 +43,8 @@ def test_requests_sends_what_n8n_reads_as_that_path(written, sent, seen):
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("", "is needed"),
-        ("/", "is needed"),
+        ("", "is required"),
+        ("/", "is required"),
         ("a b", "white space"),
         ("a?b", "'?'"),
         ("a#b", "'#'"),

@@ -175,7 +175,7 @@ def test_a_process_that_has_no_row_is_silent():
 
 async def _take_away(**options) -> list[int]:
     async with opened(Manager) as made:
-        return await lost_jobs.take_away(made.connector, **options)
+        return await lost_jobs.recover(made.connector, **options)
 
 
 def todo() -> list[tuple]:
@@ -332,7 +332,7 @@ async def begin():
 worker.LAST_WAIT = 0.1
 loop = asyncio.new_event_loop()
 loop.run_until_complete(begin())
-worker._leave(3)
+worker._exit_if_threads_hang(3)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment(), timeout=60, check=False)
     assert done.returncode == 3
@@ -375,5 +375,5 @@ def test_a_job_waits_for_its_moment_by_the_databases_clock(monkeypatch, ahead):
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + ahead)
     begun = time.monotonic()
-    asyncio.run(tasks._wait(real() + 0.5))
+    asyncio.run(tasks._wait_until(real() + 0.5))
     assert 0.45 <= time.monotonic() - begun < 1.9

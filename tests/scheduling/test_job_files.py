@@ -99,7 +99,7 @@ def test_a_built_in_job_gets_a_schedule(file):
         ({"workflows": ["recap", "nowhere"]}, "0.workflows: There is no workflow 'nowhere'."),
         ({"workflows": "recap"}, "0.workflows: A list"),
         ({"payload": [1]}, "0.payload: [1] is not a JSON object."),
-        ({"payload": {"a": ["\u0000"]}}, "A string holds a NUL, which cannot be stored."),
+        ({"payload": {"a": ["\u0000"]}}, "A string contains a NUL, which cannot be stored."),
         ({"overlap": "both"}, "0.overlap"),
         ({"slug": "Weekly Recap"}, "0.slug: A slug is"),
         ({"slug": None}, "0"),

@@ -17,7 +17,7 @@ from reliability.policies.classification import Failure
 from reliability.transport import client as transport
 from reliability.transport import deadline_adapter, no_reply
 from reliability.transport.client import Answer, Request
-from reliability.transport.exchange import LeaseRanOut, Stage
+from reliability.transport.exchange import LeaseExpired, Stage
 from reliability.transport.local_fault import LocalFault
 
 from ..support.wire import OK, broken, certificate, proxy, read_request, saying
@@ -249,7 +249,7 @@ POOL = urllib3.HTTPConnectionPool("n8n")
 RAISED = [
     (LocalFault("x", "y"), F.LOCAL_FAULT),
     (requests.exceptions.InvalidURL(LocalFault("x", "y")), F.LOCAL_FAULT),
-    (LeaseRanOut(), F.LOCAL_FAULT),
+    (LeaseExpired(), F.LOCAL_FAULT),
     (requests.exceptions.MissingSchema("x"), F.LOCAL_FAULT),
     (requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support."), F.LOCAL_FAULT),
     (requests.exceptions.InvalidProxyURL("x"), F.LOCAL_FAULT),
@@ -313,5 +313,5 @@ def test_how_far_it_came_decides(stage, failures):
     ],
 )
 def test_the_words_are_those_of_whoever_failed(error, text):
-    assert text in no_reply.words(error)
-    assert "Operation not permitted" not in no_reply.words(error)
+    assert text in no_reply.describe(error)
+    assert "Operation not permitted" not in no_reply.describe(error)

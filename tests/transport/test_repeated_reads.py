@@ -48,7 +48,7 @@ def test_it_ends_with_the_last_error():
 
 
 def test_what_does_not_pass_and_what_is_another_error_is_raised_at_once():
-    for given in ({"passes": lambda _: False, "on": Passing}, {"on": ValueError}):
+    for given in ({"is_transient": lambda _: False, "on": Passing}, {"on": ValueError}):
         read, calls = failing(1)
         with pytest.raises(Passing):
             repeated(read, seconds=30, **given)

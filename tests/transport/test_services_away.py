@@ -91,7 +91,7 @@ def test_n8n_s_api_names_the_setting(settings, url, key, named):
         ({"body": requests.ReadTimeout()}, "The webhook cannot be reached: read_timeout."),
         ({"body": broken(ConnectionRefusedError(111, "x"))}, "The webhook cannot be reached: connection_refused."),
         ({"body": broken(ConnectionResetError(104, "x"))}, "connection_lost_after_send"),
-        ({"body": requests.exceptions.InvalidSchema("x")}, "ALERT_WEBHOOK_URL holds an address that cannot be used."),
+        ({"body": requests.exceptions.InvalidSchema("x")}, "ALERT_WEBHOOK_URL has an address that cannot be used."),
     ],
 )
 def test_an_alert_s_webhook_that_does_not_take_it(settings, answer, text):

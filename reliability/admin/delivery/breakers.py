@@ -58,7 +58,7 @@ class BreakerAdmin(Telling, PageScreen):
 
     def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
         super().describe(rows, now=now)
-        counts = breakers.waiting_behind(breakers=rows)
+        counts = breakers.waiting_counts(breakers=rows)
         for row in rows:
             row.told = status_text.breaker(
                 row, waiting=counts[row.pk] if row.state != BreakerState.CLOSED else 0, now=now
@@ -85,7 +85,7 @@ class BreakerAdmin(Telling, PageScreen):
         return "It is closed." if verb is RESET and closed else ""
 
     def page(self, request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]:
-        waiting = breakers.waiting_behind(breakers=[row])[row.pk]
+        waiting = breakers.waiting_counts(breakers=[row])[row.pk]
         lanes = [row.lane_id] if row.lane_id is not None else None
         return {
             "title": f"Breaker of {row}",

@@ -53,7 +53,7 @@ class KeyAuthentication(BaseAuthentication):
         if not may_be_key(plain):
             raise AuthenticationFailed("An API key is needed: 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.")
         row = _find(plain[:PREFIX_LENGTH])
-        if row is None or not row[0].fits(plain):
+        if row is None or not row[0].matches(plain):
             raise AuthenticationFailed("There is no such API key.")
         found, now = row
         if found.revoked_at is not None or (found.expires_at is not None and found.expires_at <= now):

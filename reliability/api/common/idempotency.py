@@ -49,7 +49,7 @@ class Claimed:
 
     def keep(self, *, row_ids: Sequence[UUID] = (), status: int = 200, answer: Any = None) -> None:
         if self.row is not None and not self.is_repeat:
-            idempotency.keep(row=self.row, row_ids=row_ids, status=status, answer=answer)
+            idempotency.complete(row=self.row, row_ids=row_ids, status=status, answer=answer)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from django.http import Http404, HttpResponse
 from django.http.request import UnreadablePostError
 from rest_framework import exceptions
 
-from config.database.sqlstates import code_of, is_away
+from config.database.sqlstates import code_of, is_unavailable
 from reliability.core import request_context
 from reliability.errors import BackstopError, EncodedBody, Unavailable
 from reliability.policies.backoff import seconds_up
@@ -70,7 +70,7 @@ def handle(exception: Exception, context: Mapping[str, Any]) -> HttpResponse | N
     if request is not None:
         # Whoever logs the response needs no second look at the exception.
         getattr(request, "_request", request).problem = True
-    if isinstance(exception, Error) and is_away(exception):
+    if isinstance(exception, Error) and is_unavailable(exception):
         return not_kept(error=exception, doing=type(context.get("view")).__name__)
     answered = _answer(exception)
     if answered is None:
@@ -88,7 +88,7 @@ def _answer(exception: Exception) -> HttpResponse | None:
         case SuspiciousOperation() | BadRequest():  # its message may quote what was sent
             return problem(status=400, detail="The request is not valid.", code="invalid")
         case UnreadablePostError():
-            return problem(status=400, detail="The body broke off.", code="invalid")
+            return problem(status=400, detail="The body is incomplete.", code="invalid")
         case Http404():
             return problem(status=404)
         case PermissionDenied():

@@ -74,7 +74,7 @@ class Slots(View):
         values = read(request, SlotRequest)
         tenant = who.tenant_for(values.get("tenant"))
         lease = timedelta(seconds=values["lease_seconds"])
-        taken = slots.take(wanted=slots.Wanted(values["workflow"], tenant, who.actor().name, lease))
+        taken = slots.acquire(request=slots.SlotRequest(values["workflow"], tenant, who.actor().name, lease))
         return Response(_slot(taken), status=201)
 
 
@@ -84,7 +84,7 @@ class OneSlot(View):
     @extend_schema(operation_id="give_slot_back", responses={204: None, 404: ProblemShape, **PROBLEMS})
     def delete(self, request: Request, slot_id: UUID) -> Response:
         """Give a place back."""
-        slots.give_back(slot_id=slot_id, tenant=caller(request).key.tenant)
+        slots.release(slot_id=slot_id, tenant=caller(request).key.tenant)
         return Response(status=204)
 
 

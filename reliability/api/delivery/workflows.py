@@ -135,7 +135,7 @@ class Secrets(View):
         who = of_all_tenants(request, "write what all tenants share")
         values = read(request, SecretsRequest)
         actor = who.actor(values.pop("reason", ""))
-        found = control.named(slug=workflow)
+        found = control.workflow_id_of(slug=workflow)
         done = workflow_secrets.keep(workflow_id=found, values=values, actor=actor, now=who.now)
         return Response(_shape(done, who))
 
@@ -152,7 +152,7 @@ class Pause(View):
         if until is not None and until <= who.now:
             raise InvalidInput(errors={"until": ["It lies in the past."]})
         actor = who.actor(values.get("reason", ""))
-        done = control.pause(workflow_id=control.named(slug=workflow), actor=actor, now=who.now, until=until)
+        done = control.pause(workflow_id=control.workflow_id_of(slug=workflow), actor=actor, now=who.now, until=until)
         return Response(_shape(done, who))
 
 
@@ -164,12 +164,12 @@ class Resume(View):
         """Let a paused workflow's deliveries go on."""
         who = of_all_tenants(request, PAUSING)
         actor = who.actor(read(request, ReasonRequest).get("reason", ""))
-        done = control.resume(workflow_id=control.named(slug=workflow), actor=actor, now=who.now)
+        done = control.resume(workflow_id=control.workflow_id_of(slug=workflow), actor=actor, now=who.now)
         return Response(_shape(done, who))
 
 
 def _with_document(slug: str, who: Caller) -> dict[str, Any]:
-    found = Workflow.objects.get(pk=control.named(slug=slug))
+    found = Workflow.objects.get(pk=control.workflow_id_of(slug=slug))
     return {**_shape(found, who), "document": workflow_files.dump(workflows=[found])[0]}
 
 

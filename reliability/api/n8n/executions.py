@@ -155,7 +155,7 @@ def _incoming(request: Request, who: Caller) -> Incoming:
     body = _body(request)
     address = _address(request)
     found = failure.read_body(body)
-    request_context.rename(address.get("request_id", ""))
+    request_context.use_body_id(address.get("request_id", ""))
     return Incoming(
         failure=found,
         report=failure.shorten({name: value for name, value in body.items() if name not in address and value != ""}),

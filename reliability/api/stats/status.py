@@ -47,7 +47,7 @@ class Flags(View):
     def get(self, request: Request) -> Response:
         """List what can be switched off and on."""
         pagination.filters(request, NoFilters)
-        return Response([flag_shape(one) for one in flags.all_of_them()])
+        return Response([flag_shape(one) for one in flags.all_flags()])
 
 
 class OneFlag(View):

@@ -123,7 +123,7 @@ def _body(environ: Mapping[str, Any], limit: int) -> bytes:
     try:
         body: bytes = environ["wsgi.input"].read(min(wanted, limit + 1))
     except OSError:
-        raise InvalidInput("The body broke off.") from None
+        raise InvalidInput("The body is incomplete.") from None
     if len(body) > limit:
         raise PayloadTooLarge(f"The body is larger than {limit} bytes.")
     return body

@@ -25,7 +25,7 @@ class Command(OperatorCommand):
             raise CommandError("On or off?")
         if name:
             flags.switch(name=name, enabled=state == "on", actor=self.actor(options), now=clock.now())
-        for one in flags.all_of_them():
+        for one in flags.all_flags():
             said = f"{one.name}: {'on' if one.enabled else 'OFF'}"
             if one.changed_at:
                 said += f"  since {one.changed_at:%Y-%m-%d %H:%M}Z by {one.changed_by}: {one.reason}"

@@ -21,5 +21,5 @@ class Command(EachCommand):
     def act(self, name: str, options: Mapping[str, Any]) -> str:
         now = clock.now()
         until = until_of(options, now=now)
-        control.pause(workflow_id=control.named(slug=name), actor=self.actor(options), now=now, until=until)
+        control.pause(workflow_id=control.workflow_id_of(slug=name), actor=self.actor(options), now=now, until=until)
         return f"paused until {until:%Y-%m-%d %H:%M:%S%z}" if until else "paused"

@@ -13,5 +13,5 @@ class Command(EachCommand):
     metavar = "SLUG"
 
     def act(self, name: str, options: Mapping[str, Any]) -> str:
-        control.resume(workflow_id=control.named(slug=name), actor=self.actor(options), now=clock.now())
+        control.resume(workflow_id=control.workflow_id_of(slug=name), actor=self.actor(options), now=clock.now())
         return "resumed"

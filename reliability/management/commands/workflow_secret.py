@@ -28,7 +28,7 @@ class Command(OperatorCommand):
         if not value and not options["remove"]:
             raise CommandError("Nothing came in on standard input.")
         try:
-            found = control.named(slug=options["slug"])
+            found = control.workflow_id_of(slug=options["slug"])
             values = {options["name"]: value}
             workflow_secrets.keep(workflow_id=found, values=values, actor=self.actor(options), now=clock.now())
         except BackstopError as error:

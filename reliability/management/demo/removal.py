@@ -50,7 +50,7 @@ COUNTED = ("failuregroup", "total")
 def remove() -> int:
     """Delete the demo's rows within the current transaction; return how many."""
     values = _wanted()
-    queue.forget(lane_ids=values["lanes"])
+    queue.delete_wakeups(lane_ids=values["lanes"])
     gone = 0
     with connection.cursor() as cursor:
         for table, where in STEPS:

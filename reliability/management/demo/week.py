@@ -151,7 +151,7 @@ def _wait_for_their_time(book: Builder) -> None:
         at = book.now - RESTART[0] + timedelta(seconds=seconds)
         made = _wish(book, fixtures.LEADS, fixtures.ACME, at, waits=True)
         made.expires_at = at + 10 * MINUTE
-        made.last_error = "expired: It outlived its expiry before it could be delivered."
+        made.last_error = "expired: The delivery expired before it could be sent."
         book.bury(made, code="expired", message=made.last_error.partition(": ")[2], at=made.expires_at)
 
 

@@ -101,7 +101,7 @@ def migrations() -> Iterator[Finding]:
 
 def the_engine() -> Iterator[Finding]:
     """Its tables, jobs whose worker is gone, jobs that failed, and whether notifications arrive."""
-    condition = queue.condition()
+    condition = queue.engine_status()
     if condition.stalled:
         yield warning(
             f"{condition.stalled} jobs are in the hands of workers that are gone.",

@@ -1,7 +1,7 @@
-"""Runs the WSGI application in a thread, and says what came of it.
+"""Runs the WSGI application in a thread, and returns its answer.
 
-The application's answer is closed in the thread that made it, whatever happens: Django gives its database connection
-back by that.
+The application's iterable is closed in the thread that made it, in any case: Django releases its database connection by
+that.
 """
 
 import os
@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 from .limits import PIECE
 
-# An answer made piece by piece is collected up to this size; beyond it, it is sent while it is made.
+# Bytes. An answer in pieces is collected up to this size; a larger one is sent while it is made.
 COLLECTED = 1024 * 1024
-# Their answers have no body, whatever the application gives.
+# Statuses without a body (RFC 9110, 6.4.1), whatever the application returns.
 BODILESS = frozenset({204, 304})
 
 Headers = list[tuple[str, str]]
@@ -23,7 +23,7 @@ Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """An answer that is there as a whole."""
+    """A complete answer."""
 
     status: int
     headers: Headers
@@ -32,7 +32,7 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """An answer from a file: `size` bytes from `offset`. Whoever gets it closes `descriptor`."""
+    """An answer from a file: `size` bytes from `offset`. The receiver has to close `descriptor`."""
 
     status: int
     headers: Headers
@@ -45,7 +45,7 @@ Answer = Whole | File
 
 
 class FileWrapper:
-    """What WSGI calls `wsgi.file_wrapper`."""
+    """The `wsgi.file_wrapper` (PEP 3333)."""
 
     def __init__(self, filelike: Any, block_size: int = PIECE) -> None:
         self.filelike = filelike
@@ -59,7 +59,7 @@ class FileWrapper:
 
 
 class _Start:
-    """What WSGI calls `start_response`."""
+    """The `start_response` callable (PEP 3333)."""
 
     __slots__ = ("headers", "sent", "status", "written")
 
@@ -74,24 +74,24 @@ class _Start:
             if exc_info and self.sent:
                 raise exc_info[1].with_traceback(exc_info[2])
         finally:
-            exc_info = None  # a traceback that holds its own frame is a cycle
+            exc_info = None  # breaks the reference cycle of a traceback and its frame (PEP 3333)
         self.status = int(status[:3])
         self.headers = headers
         return self.written.append
 
 
 class Sink(Protocol):
-    """Takes answers in the thread that makes them."""
+    """Receives answers in the thread that makes them."""
 
-    def small(self, answer: Whole) -> bool:
-        """Send an answer that needs no waiting; say whether it was sent."""
+    def send_small(self, answer: Whole) -> bool:
+        """Send an answer that needs no waiting; return whether it was sent."""
 
     def stream(self, status: int, headers: Headers, pieces: Iterator[bytes]) -> None:
         """Send an answer while it is made."""
 
 
 def run(application: Application, environ: Environ, sink: Sink) -> Answer | None:
-    """Answer a request by `sink`, or return what has to be sent from the event loop."""
+    """Run the application. Answers through `sink`, or returns what has to be sent from the event loop."""
     start = _Start()
     result = application(environ, start)
     try:
@@ -104,7 +104,7 @@ def run(application: Application, environ: Environ, sink: Sink) -> Answer | None
         bodiless = environ["REQUEST_METHOD"] == "HEAD" or start.status in BODILESS
         if begun is None or bodiless:
             answer = Whole(start.status, start.headers, b"" if bodiless else b"".join(start.written))
-            return None if sink.small(answer) else answer
+            return None if sink.send_small(answer) else answer
         start.sent = True
         sink.stream(start.status, start.headers, _rest(begun, pieces, start))
         return None
@@ -114,7 +114,7 @@ def run(application: Application, environ: Environ, sink: Sink) -> Answer | None
 
 
 def _collect(pieces: Iterator[bytes], start: _Start) -> bytes | None:
-    """Collect all pieces: return `None`; or the first one beyond `COLLECTED`, what came before it included."""
+    """Collect the pieces. Return `None` if that is all, or everything so far once it exceeds `COLLECTED`."""
     size = 0
     for piece in pieces:
         start.written.append(piece)
@@ -127,9 +127,9 @@ def _collect(pieces: Iterator[bytes], start: _Start) -> bytes | None:
 
 
 def _rest(begun: bytes, pieces: Iterator[bytes], start: _Start) -> Iterator[bytes]:
-    """Yield what is sent, in pieces of a size that is worth its way to the event loop."""
+    """Yield the rest, in pieces large enough to be worth the way to the event loop."""
     yield begun
-    del begun
+    del begun  # up to `COLLECTED` bytes and a piece, not needed while the rest is sent
     size = 0
     for piece in pieces:
         start.written.append(piece)
@@ -143,7 +143,8 @@ def _rest(begun: bytes, pieces: Iterator[bytes], start: _Start) -> Iterator[byte
 
 
 def _file(result: FileWrapper, start: _Start) -> File | None:
-    """Return a file of the system's with a descriptor of its own; `None` for anything else that can be read."""
+    """Return the file with a descriptor of its own; `None` for anything that is not a file of the system."""
+    # Duplicated, since closing the application's answer closes its own descriptor before the file is sent.
     try:
         descriptor = result.filelike.fileno()
         offset = result.filelike.tell()

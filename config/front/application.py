@@ -1,4 +1,4 @@
-"""The ASGI application: light answers in the event loop, everything else in a thread once it was read."""
+"""The ASGI application: answers the light endpoint and /healthz itself, any other request in a thread."""
 
 import hmac
 import time
@@ -12,19 +12,19 @@ from scheduling import counting, light
 from . import environ, refusals, sending, sockets
 from .bodies import Drain, Receive
 from .budget import Budget
-from .ending import Ending
-from .exchange import Exchange, Service, log, origin_of
-from .gateway import Application, Whole
+from .exchange import Exchange, Service, context_of, log
 from .limits import Limits
 from .pool import Pool, Sweeper
 from .sending import Send
+from .shutdown import Shutdown
+from .wsgi_runner import Application, Whole
 
 Scope = Mapping[str, Any]
 
 HEALTHZ, HEALTHY = "/healthz", b'{"ok": true}'
 
-# What Django's middleware adds to every answer.
-_SAFE = [
+# The headers that Django's middleware adds to every answer; /healthz does not pass through it.
+_SECURITY_HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
     ("Referrer-Policy", "same-origin"),
@@ -32,50 +32,54 @@ _SAFE = [
 ]
 
 
-class Door:
-    """Takes the requests of one server process."""
+class FrontApplication:
+    """The requests of one server process."""
 
     def __init__(self, application: Application, *, secret: str, limits: Limits, logs: bool) -> None:
         pool = Pool(limits)
         budget, drain = Budget(limits.buffered_bytes), Drain(limits)
-        self._service = Service(application, pool, Sweeper(pool), budget, drain, Ending(), limits, logs)
-        self._light = _Light(secret)
+        self._service = Service(application, pool, Sweeper(pool), budget, drain, Shutdown(), limits, logs)
+        self._light = _LightEndpoint(secret)
         self._began = False
         refusals.begin()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
-            await self._live(receive, send)
+            await self._lifespan(receive, send)
             return
-        if not self._service.logs and self._light.is_usual(scope):
+        # The light endpoint's fast path: no parsing, no await, prebuilt messages. It must answer whatever else is
+        # stuck.
+        if not self._service.logs and self._light.try_usual(scope):
             send(self._light.start)
             send(self._light.body)
             return
+        # With the first request, when the listening socket certainly exists: accepted sockets inherit the option from
+        # it.
         if not self._began:
             self._began = True
             sockets.limit_unread(2 * self._service.limits.send_seconds)
         path = environ.path_of(scope)
-        found = self._at_once(scope, path)
+        found = self._answer_in_loop(scope, path)
         if found is not None:
             sending.now(send, found)
             return
         await Exchange(self._service, scope, receive, send, path).run()
 
-    async def _live(self, receive: Receive, send: Send) -> None:
-        """Follow the server's start and end."""
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        """Handle the ASGI lifespan: the server's start and end."""
         while True:
             message = await receive()
             if message["type"] not in ("lifespan.startup", "lifespan.shutdown"):
                 return
             if message["type"] == "lifespan.startup":
-                self._service.ending.listen()
+                self._service.shutdown.listen()
             await send({"type": f"{message['type']}.complete"})
             if message["type"] == "lifespan.shutdown":
                 return
 
-    def _at_once(self, scope: Scope, path: str) -> Whole | None:
-        """Return what needs no thread: a reachability check, or whether this process lives."""
+    def _answer_in_loop(self, scope: Scope, path: str) -> Whole | None:
+        """Return the answer to a request that needs no thread (light endpoint, /healthz), else `None`."""
         method, began = scope["method"], time.perf_counter()
         if light.is_light(method=method, path=path):
             answer = self._light.answer(scope, path)
@@ -89,14 +93,14 @@ class Door:
 
 def _healthz(scope: Scope, began: float) -> Whole:
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(HEALTHY)))]
-    headers += [*_SAFE, (request_context.HEADER, origin_of(scope).request_id)]
+    headers += [*_SECURITY_HEADERS, (request_context.HEADER, context_of(scope).request_id)]
     took = time.perf_counter() - began
     measuring.count(view="reliability.views.healthz", method=scope["method"], status=200, seconds=took)
     return Whole(200, headers, b"" if scope["method"] == "HEAD" else HEALTHY)
 
 
-class _Light:
-    """The reachability check."""
+class _LightEndpoint:
+    """The light endpoint: reachability checks by external crons."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
@@ -104,11 +108,12 @@ class _Light:
         self.start = sending.start(200, light.REACHABLE.headers)
         self.body = {"type": "http.response.body", "body": light.REACHABLE.body}
 
-    def is_usual(self, scope: Scope) -> bool:
-        """Say whether this is a `GET` of a job reached before, its secret in the usual place; then it is counted."""
+    def try_usual(self, scope: Scope) -> bool:
+        """Count the request and return `True` if it is a `GET` of a known job with the secret as a bearer token."""
         count = counting.reached.get(scope["path"])
         if count is None or not self._usual or scope["method"] != "GET":
             return False
+        # Exactly one header: with two, it would depend on the server which one counts.
         given = [value for name, value in scope["headers"] if name == b"authorization"]
         if len(given) != 1 or not hmac.compare_digest(given[0], self._usual):
             return False
@@ -116,7 +121,7 @@ class _Light:
         return True
 
     def answer(self, scope: Scope, path: str) -> Whole:
-        """Answer any check."""
+        """Answer any request to the light endpoint."""
         shown = {"QUERY_STRING": scope["query_string"].decode("latin-1")}
         for key, name in (("HTTP_AUTHORIZATION", b"authorization"), ("HTTP_X_CRON_SECRET", b"x-cron-secret")):
             if (value := environ.header(scope, name)) is not None:
