@@ -16,7 +16,7 @@ from django.db import transaction
 from reliability import queue
 from reliability.core import audit
 from reliability.core.audit import Actor
-from reliability.dead_letters import replay
+from reliability.dead_letters import purge
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.errors import Conflict, InvalidInput, NotFound
 from reliability.models import DeadLetter, DeadLetterStatus, Operation, OperationKind, OperationState
@@ -80,7 +80,7 @@ def undo_purge(
     still purges, or purged nothing that can be brought back.
     """
     if dead_letter_id is not None:
-        replay.restore(dead_letter_id=dead_letter_id, actor=actor, now=now)
+        purge.undo_purge(dead_letter_id=dead_letter_id, actor=actor, now=now)
         return None
     if operation_id is None:
         raise InvalidInput("Which purge? Name a dead letter or an operation.")

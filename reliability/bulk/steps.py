@@ -15,7 +15,7 @@ from django.db import DatabaseError, connection
 
 from reliability import queue
 from reliability.core import clock, lock_waits
-from reliability.dead_letters import replay
+from reliability.dead_letters import purge, replay
 from reliability.models import DeadLetter, DeadLetterSource, Ends, Operation, OperationKind, OperationState
 from reliability.n8n import execution_retry
 from reliability.policies import bulk as policy
@@ -165,10 +165,10 @@ def _work(operation: Operation, ids: Sequence[UUID], now: datetime, *, canary: b
     """Handle these dead letters. Replays are spread over the time that the rate gives them."""
     operation.cursor = ids[-1]
     if operation.kind == OperationKind.PURGE:
-        operation.done += replay.purge_each(dead_letter_ids=ids, now=now, operation_id=operation.pk)
+        operation.done += purge.purge_each(dead_letter_ids=ids, now=now, operation_id=operation.pk)
         operation.next_at = now
     elif operation.kind == OperationKind.RESTORE:
-        operation.done += replay.restore_each(dead_letter_ids=ids, now=now)
+        operation.done += purge.undo_purge_each(dead_letter_ids=ids, now=now)
         operation.next_at = now
     else:
         gap = timedelta(seconds=1 / operation.rate_per_second)

@@ -11,7 +11,7 @@ from reliability.bulk import operations
 from reliability.bulk.steps import step
 from reliability.core import clock
 from reliability.core.audit import Actor
-from reliability.dead_letters import replay
+from reliability.dead_letters import purge, replay
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.delivery import control
 from reliability.errors import Conflict, InvalidInput, NotFound, NotReplayable
@@ -202,7 +202,7 @@ def test_the_cut_off_and_those_that_left_before_their_turn(letters):
     letters(5)
     operation = submit(cutoff=cutoff)
     assert operation.matched == 10
-    replay.purge(dead_letter_id=made[3].pk, actor=ACTOR, now=clock.now())
+    purge.purge(dead_letter_id=made[3].pk, actor=ACTOR, now=clock.now())
     replay.replay(dead_letter_id=made[4].pk, actor=ACTOR, now=clock.now())
     operation = work(operation)
     assert (operation.done, operation.skipped, operation.skipped_by) == (8, 2, {"no_longer_dead": 2})
@@ -275,7 +275,7 @@ def test_a_purge_can_be_undone_for_some_days(letters, settings):
     first, second = letters(2, expires_at=clock.now() - timedelta(hours=1))
     now = clock.now()
     for one in (first, second):
-        replay.purge(dead_letter_id=one.pk, actor=ACTOR, now=now)
+        purge.purge(dead_letter_id=one.pk, actor=ACTOR, now=now)
     first.refresh_from_db()
     assert (first.status, first.erase_at) == ("purged", now + timedelta(days=7))
     operations.undo_purge(dead_letter_id=first.pk, actor=ACTOR, now=now + timedelta(days=6))
@@ -321,7 +321,7 @@ def test_a_purged_payload_is_erased_wherever_it_is_kept(workflow, accept, letter
     replay.replay(dead_letter_id=letter.pk, actor=ACTOR, now=clock.now())
     drain()
     now = clock.now()
-    replay.purge(dead_letter_id=letter.pk, actor=ACTOR, now=now)
+    purge.purge(dead_letter_id=letter.pk, actor=ACTOR, now=now)
     kept = letters(1)[0]
     assert runner.apply(rule=rules.PURGED_PAYLOADS, now=now + timedelta(days=6)).rows == 0
     assert runner.counted(rule=rules.PURGED_PAYLOADS, now=now + timedelta(days=8)) == 1

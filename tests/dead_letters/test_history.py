@@ -64,7 +64,7 @@ def test_a_bulk_purge_and_its_undoing_stay_on_the_trail(letter):
     work(restore)
     both = [("bulk_restore", "user:ben", str(restore.pk)), ("bulk_purge", "user:ann", str(purge.pk))]
     assert trail_of(letter) == both
-    replay.purge(dead_letter_id=letter.pk, actor=BEN, now=clock.now())
+    purge.purge(dead_letter_id=letter.pk, actor=BEN, now=clock.now())
     assert trail_of(letter) == [("purge", "user:ben", "")]
 
 

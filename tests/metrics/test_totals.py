@@ -12,7 +12,7 @@ from django.db.models import Sum
 from reliability.bulk import operations, steps
 from reliability.core import clock
 from reliability.core.audit import Actor
-from reliability.dead_letters import create, replay
+from reliability.dead_letters import create, purge, replay
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.delivery import control, executions
 from reliability.errors import BackstopError, SignatureRefused, UnknownEndpoint
@@ -171,7 +171,7 @@ def test_dead_letters_by_status_follow_every_change(workflow, receiver, drain, a
     finish(drain)
     one, other = DeadLetter.objects.order_by("id")
     with transaction.atomic():
-        replay.purge_each(dead_letter_ids=[one.pk], now=clock.now())
+        purge.purge_each(dead_letter_ids=[one.pk], now=clock.now())
     receiver.rule = lambda got: Reply(200)
     replay.replay(dead_letter_id=other.pk, actor=ACTOR, now=clock.now())
     finish(drain)

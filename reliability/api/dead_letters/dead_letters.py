@@ -25,7 +25,7 @@ from reliability.api.common.serializers import (
 from reliability.api.common.views import PROBLEMS, View, caller, read, text_of
 from reliability.bulk import operations
 from reliability.bulk.replay_one import replay_one
-from reliability.dead_letters import create, replay
+from reliability.dead_letters import create, purge
 from reliability.dead_letters.create import Report
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.delivery import idempotency
@@ -104,7 +104,7 @@ class OneDeadLetter(View):
         who = caller(request)
         find(dead_letter_id, who)
         actor = who.actor(read(request, ReasonRequest).get("reason", ""))
-        replay.purge(dead_letter_id=dead_letter_id, actor=actor, now=who.now)
+        purge.purge(dead_letter_id=dead_letter_id, actor=actor, now=who.now)
         return Response(status=204)
 
 
