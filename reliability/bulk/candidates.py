@@ -25,7 +25,7 @@ def matching(*, kind: str, frozen: dict[str, Any], cutoff: datetime) -> "Any":
     if kind == OperationKind.RESTORE:
         purged = DeadLetter.objects.filter(purged_by=frozen["operation"], status=DeadLetterStatus.PURGED)
         return purged.filter(erase_at__gt=cutoff)
-    found = DeadLetterFilter.thawed(frozen).matching()
+    found = DeadLetterFilter.from_json(frozen).matching()
     return found.filter(status=DeadLetterStatus.DEAD, died_at__lte=cutoff)
 
 

@@ -40,7 +40,7 @@ class NotControllable(Conflict):
 
 def count(*, selection: DeadLetterFilter, now: datetime, kind: OperationKind = OperationKind.REPLAY) -> int:
     """Return how many dead letters a bulk operation submitted now would be about."""
-    return int(candidates.matching(kind=kind, frozen=selection.frozen(), cutoff=now).count())
+    return int(candidates.matching(kind=kind, frozen=selection.as_json(), cutoff=now).count())
 
 
 def submit(  # noqa: PLR0913  # all that a person decides of an operation
@@ -62,7 +62,7 @@ def submit(  # noqa: PLR0913  # all that a person decides of an operation
     _check(rate_per_second, stop_failure_rate)
     values = {
         "kind": kind,
-        "filter": selection.frozen(),
+        "filter": selection.as_json(),
         "cutoff": cutoff or now,
         "rate_per_second": rate_per_second,
         "canary": canary and kind == OperationKind.REPLAY,

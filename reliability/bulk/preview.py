@@ -42,7 +42,7 @@ def preview(
     *, kind: OperationKind, selection: DeadLetterFilter, now: datetime, rate_per_second: float = 5.0
 ) -> Preview:
     """Return what an operation submitted now would do."""
-    found = candidates.matching(kind=kind, frozen=selection.frozen(), cutoff=now)
+    found = candidates.matching(kind=kind, frozen=selection.as_json(), cutoff=now)
     hindered = candidates.hindrances() if kind == OperationKind.REPLAY else {}
     rows = _counted(found, hindered)
     skipped = _sums(rows, "cause")

@@ -23,7 +23,7 @@ from .locking import locked
 
 @deadlocks_retried
 def purge(*, dead_letter_id: UUID, actor: Actor, now: datetime) -> None:
-    """Take a dead letter out of the queue. Raises `NotFound`, and `NotReplayable` where it is not dead."""
+    """Remove a dead letter from the queue. Raises `NotFound`, and `NotReplayable` if it is not dead."""
     with transaction.atomic():
         if not purge_each(dead_letter_ids=[dead_letter_id], now=now):
             letter = DeadLetter.objects.filter(pk=dead_letter_id).first()
@@ -34,7 +34,7 @@ def purge(*, dead_letter_id: UUID, actor: Actor, now: datetime) -> None:
 
 
 def purge_each(*, dead_letter_ids: Sequence[UUID], now: datetime, operation_id: UUID | None = None) -> int:
-    """Mark those of the dead letters that are still dead as purged; return how many. Their payloads stay a while."""
+    """Mark those that are still dead as purged; return how many. Payloads are kept for `PURGE_UNDO_DAYS`."""
     letters = locked(DeadLetter.objects.dead().filter(pk__in=dead_letter_ids))
     return letters.update(
         status=DeadLetterStatus.PURGED,
@@ -46,7 +46,7 @@ def purge_each(*, dead_letter_ids: Sequence[UUID], now: datetime, operation_id: 
 
 @deadlocks_retried
 def undo_purge(*, dead_letter_id: UUID, actor: Actor, now: datetime) -> None:
-    """Undo a purge. Raises `NotFound`, and `NotReplayable` where it was not purged, or too long ago."""
+    """Undo a purge. Raises `NotFound`, and `NotReplayable` if it is not purged, or was purged too long ago."""
     with transaction.atomic():
         if not undo_purge_each(dead_letter_ids=[dead_letter_id], now=now):
             letter = DeadLetter.objects.filter(pk=dead_letter_id).first()
@@ -59,9 +59,9 @@ def undo_purge(*, dead_letter_id: UUID, actor: Actor, now: datetime) -> None:
 
 
 def undo_purge_each(*, dead_letter_ids: Sequence[UUID], now: datetime) -> int:
-    """Make those dead again whose purge can still be undone, for at least another TTL; return how many.
+    """Set purged dead letters back to dead, with at least another TTL, if they can be; return how many.
 
-    Which operation purged them stays on them, for their trail.
+    `purged_by` stays: the history needs it (`history.operations_of`).
     """
     undoable = locked(
         DeadLetter.objects.filter(pk__in=dead_letter_ids, status=DeadLetterStatus.PURGED, erase_at__gt=now)

@@ -1,10 +1,10 @@
 """Replays dead letters: one, or one with an edited payload. `bulk` replays many, at a rate.
 
-A replay is a new delivery that names the dead letter it replays. Its key is the first delivery's, so that a
-receiver knows the repeat; an edited payload is another message and gets a key of its own. The dead letter is
-claimed by a conditional UPDATE, so that of two who replay it at once, one does.
+A replay is a new delivery that refers to its dead letter. It has the idempotency key of the first delivery, so that a
+receiver recognises the repeat; an edited payload is another message and gets a key of its own. A conditional UPDATE
+claims the dead letter, so that of two concurrent replays one takes place.
 
-What n8n reported has no payload of ours: it comes back by n8n's own retry of its execution (`retry`).
+A dead letter that n8n reported has no payload for a webhook: n8n retries its execution (`n8n.execution_retry`).
 """
 
 from collections.abc import Sequence
@@ -62,7 +62,7 @@ RETURNING id, lane_id, dead_letter_id, due_at
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """A dead letter's new delivery."""
+    """A dead letter, and the delivery that replays it."""
 
     dead_letter_id: UUID
     delivery_id: UUID
@@ -71,9 +71,9 @@ class Replayed:
 
 @deadlocks_retried
 def replay(*, dead_letter_id: UUID, actor: Actor, now: datetime, payload: str | None = None) -> Replayed:
-    """Send a dead letter again; `payload` (JSON text) sends it edited, under a key of its own.
+    """Replay a dead letter; with `payload` (JSON text), with another payload and an idempotency key of its own.
 
-    Raises `NotFound`, and `NotReplayable` where it is not dead (any more).
+    Raises `NotFound`, and `NotReplayable` if it is not dead (any more).
     """
     with transaction.atomic():
         done = replay_each(dead_letter_ids=[dead_letter_id], now=now)
@@ -94,7 +94,7 @@ def replay_each(
     due: Sequence[datetime] | None = None,
     operation_id: UUID | None = None,
 ) -> list[Replayed]:
-    """Send those of the dead letters that are still dead, each at its `due` time or now; return them."""
+    """Replay those that are still dead, each at its `due` time or now; return them."""
     values: dict[str, Any] = {
         "letters": list(dead_letter_ids),
         "deliveries": [uuid7() for _ in dead_letter_ids],
@@ -110,6 +110,8 @@ def replay_each(
 
 
 def _wake(rows: "Sequence[tuple[UUID, int, UUID, datetime]]", now: datetime) -> None:
+    # One wake-up per lane: a job that is due now sends everything that is due, and another waits for the first of
+    # those that are due later.
     queue.wake(lane_ids=[row[1] for row in rows if row[3] <= now])
     for lane_id in sorted({row[1] for row in rows if row[3] > now}):
         first = min(row[3] for row in rows if row[1] == lane_id and row[3] > now)
@@ -132,7 +134,7 @@ def _refusal(dead_letter_id: UUID) -> NotFound | NotReplayable:
 
 
 def mark_dead_again(*, dead_letter_ids: Sequence[UUID], now: datetime) -> int:
-    """Make those dead again whose replays were called off, for at least another TTL; return how many."""
+    """Set dead letters whose replays were cancelled back to dead, with at least another TTL; return how many."""
     letters = locked(DeadLetter.objects.filter(pk__in=dead_letter_ids, status=DeadLetterStatus.REPLAYING))
     expiry = now + timedelta(hours=settings.N8N_DLQ_TTL_HOURS)
     return letters.update(status=DeadLetterStatus.DEAD, expires_at=Greatest("expires_at", Value(expiry)))

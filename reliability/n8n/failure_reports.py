@@ -64,7 +64,7 @@ def ingest(*, incoming: Incoming, now: datetime) -> tuple[FailureReport, bool]:
     incoming = _without_secrets(incoming)
     with transaction.atomic():
         delivery = _cause(incoming)
-        again = create.same_trouble(incoming.failure, incoming.for_tenant, now=now)
+        again = create.merge_repeated_trigger_failure(incoming.failure, incoming.for_tenant, now=now)
         if again is not None:
             return again, False
         report = _row(incoming, now)

@@ -268,11 +268,11 @@ class Expired:
         return lambda: timedelta(hours=settings.N8N_DLQ_TTL_HOURS)
 
     def count(self, *, now: datetime, limit: int) -> int:
-        return archive.waiting(now=now, limit=limit)
+        return archive.count_expired(now=now, limit=limit)
 
     def batch(self, *, now: datetime, size: int, after: Any) -> Swept:
         """Archive a file of them, whatever `size` says; what a file that failed left behind is no beginning."""
-        kept = archive.keep(now=now)
+        kept = archive.archive_expired(now=now)
         return Swept(kept.letters, True if kept.is_more else None)
 
 

@@ -23,7 +23,7 @@ def run(*words) -> str:
 def letters(workflow):
     workflow(paused=True)
     reports = [create.Report("echo", "default", f'{{"n": {n}}}', "boom", "E1") for n in range(3)]
-    return [create.report(report=one, now=clock.now()) for one in reports]
+    return [create.from_api(report=one, now=clock.now()) for one in reports]
 
 
 def work(operation: Operation) -> None:

@@ -152,7 +152,7 @@ def expected(code, message):
 @pytest.mark.django_db
 def test_what_an_application_reports_has_a_kind(lane):
     report = Report("echo", "default", "{}", "Out of paper", "printer")
-    assert kind(create.report(report=report, now=clock.now())) == expected("printer", "Out of paper")
+    assert kind(create.from_api(report=report, now=clock.now())) == expected("printer", "Out of paper")
 
 
 @pytest.mark.django_db

@@ -88,7 +88,7 @@ def told(workflow, receiver, drain, accept, scrape, settings):
             drain()
     lane = opening.open_lane(workflow_id=workflow("other", paused=True).pk, tenant="default")
     control.cancel(delivery_id=accept(workflow="other").pk, actor=ACTOR, now=clock.now())
-    create.report(report=create.Report("other", "default", "{}", "it failed"), now=clock.now())
+    create.from_api(report=create.Report("other", "default", "{}", "it failed"), now=clock.now())
     executions.keep(lane_id=lane.pk, execution_id="1", status=ExecutionStatus.SUCCESS, now=clock.now())
     breakers.force_open(breaker_id=lane.breaker.pk, actor=ACTOR, now=clock.now())
     StripeEndpoint.objects.create(slug="default")

@@ -38,6 +38,6 @@ def test_what_was_there_before_is_counted_once(workflow, receiver, drain, accept
     call_command("migrate", verbosity=0)
     assert [scrape()(name, **labels) for name, labels in KEPT] == before
     assert set(Total.objects.filter(name="letters").values_list("shard", flat=True)) == {-1}
-    create.report(report=create.Report("echo", "default", "{}", "it failed"), now=clock.now())
+    create.from_api(report=create.Report("echo", "default", "{}", "it failed"), now=clock.now())
     assert scrape()("backstop_dlq_entries", status="dead") == 2
     assert scrape()("backstop_dead_letters_total") == 3

@@ -149,7 +149,7 @@ def test_cancelled_and_skipped(workflow, accept, scrape):
 def test_a_bulk_replay_that_is_withdrawn(workflow, scrape):
     workflow(paused=True)
     for n in range(3):
-        create.report(report=create.Report("echo", "default", "{}", f"it failed {n}"), now=clock.now())
+        create.from_api(report=create.Report("echo", "default", "{}", f"it failed {n}"), now=clock.now())
     started = operations.submit(
         kind="replay", selection=DeadLetterFilter(), actor=ACTOR, now=clock.now(), rate_per_second=100
     )
@@ -213,7 +213,7 @@ def test_executions_are_counted_when_their_status_changes(workflow, scrape):
 def test_what_left_for_the_archive(workflow, scrape):
     workflow()
     for n in range(3):
-        create.report(report=create.Report("echo", "default", "{}", f"it failed {n}"), now=clock.now())
+        create.from_api(report=create.Report("echo", "default", "{}", f"it failed {n}"), now=clock.now())
     assert scrape()("backstop_dlq_expired_total") == 0
     for _ in range(2):
         DeadLetter.objects.filter(error_message__in=["it failed 0", "it failed 1"]).update(status="archived")
@@ -352,7 +352,7 @@ def test_a_worker_says_what_it_uses(workers, scrape):
 def test_a_recount_says_what_the_triggers_say(workflow, scrape):
     workflow(paused=True)
     for n in range(3):
-        create.report(report=create.Report("echo", "default", "{}", f"it failed {n}"), now=clock.now())
+        create.from_api(report=create.Report("echo", "default", "{}", f"it failed {n}"), now=clock.now())
     for _ in range(2):
         with connection.cursor() as cursor:
             cursor.execute("SELECT backstop_recount_letters()")

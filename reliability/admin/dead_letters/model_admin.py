@@ -73,7 +73,7 @@ class DeadLetterAdmin(ReadOnly, ActingScreen):
     change_list_template = "admin/reliability/deadletter/list.html"
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[DeadLetter]":
-        return detail.with_its_people()
+        return detail.with_related()
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[change_list.LetterList]:
         return change_list.LetterList

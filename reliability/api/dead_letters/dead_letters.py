@@ -51,7 +51,7 @@ class DeadLetters(View):
         found = wanted.found()
         answer = pagination.page(request, found.rows.select_related("lane__workflow"), shapes.dead_letter)
         if wanted.search:
-            answer.data["search_cut"] = found.cut
+            answer.data["search_cut"] = found.is_truncated
         return answer
 
     @extend_schema(
@@ -80,7 +80,7 @@ class DeadLetters(View):
         )
         with claimed(request) as place:
             if place.first is None:
-                kept = create.report(report=report, now=who.now)
+                kept = create.from_api(report=report, now=who.now)
                 place.keep(row_ids=[kept.pk])
                 return Response(shapes.dead_letter(kept), status=201)
             return Response(shapes.dead_letter(idempotency.dead_letter_of(place.first)), headers=REPLAYED)
