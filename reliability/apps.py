@@ -9,7 +9,7 @@ HANDLERS = {
     "dispatch": "reliability.delivery.dispatcher.process_lane",
     "operate": "reliability.bulk.steps.run",
     "look_up": "reliability.n8n.delivery_lookup.look_up",
-    "retry_execution": "reliability.n8n.execution_retry.work",
+    "retry_execution": "reliability.n8n.execution_retry.process",
     "notice_channel": "reliability.alerts.notices.channel_of",
     "tell": "reliability.alerts.notices.send",
 }

@@ -1,4 +1,4 @@
-"""Executions' figures, as a workflow reports them: what ran, how it ended, how long it took."""
+"""Executions that workflows report: status and duration, counted and passed on to the lane's breaker."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,8 +21,8 @@ SIGNALS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """One execution's figures. `probe`: a permit let it through a half-open breaker."""
+class ExecutionReport:
+    """What a workflow reports of an execution. `probe`: a half-open breaker admitted it as a probe."""
 
     workflow: str
     tenant: str
@@ -33,24 +33,24 @@ class Figures:
     probe: bool = False
 
 
-def report(*, figures: Figures, now: datetime) -> tuple[Execution, bool]:
-    """Keep an execution's figures; return its row, and whether it is new.
+def record(*, report: ExecutionReport, now: datetime) -> tuple[Execution, bool]:
+    """Store an execution; return its row, and whether it is new.
 
-    Where no delivery of ours is behind it, the lane's breaker hears how it ended, once. Raises `UnknownWorkflow`,
-    `NotFound`, and `InvalidInput` where the delivery is another workflow's.
+    Without a delivery, its result counts once for the lane's breaker: a delivery's result is counted when it settles.
+    Raises `UnknownWorkflow`, `NotFound`, and `InvalidInput` if the delivery belongs to another workflow.
     """
-    workflow = Workflow.objects.filter(slug=figures.workflow).first()
+    workflow = Workflow.objects.filter(slug=report.workflow).first()
     if workflow is None:
-        raise UnknownWorkflow(errors={"workflow": [f"There is no workflow '{figures.workflow}'."]})
+        raise UnknownWorkflow(errors={"workflow": [f"There is no workflow '{report.workflow}'."]})
     with transaction.atomic():
-        lane = opening.open_lane(workflow_id=workflow.pk, tenant=figures.tenant)
-        if figures.delivery_id is not None:
-            _check(figures.delivery_id, lane)
-            created = _keep(lane, figures, now)
+        lane = opening.open_lane(workflow_id=workflow.pk, tenant=report.tenant)
+        if report.delivery_id is not None:
+            _check(report.delivery_id, lane)
+            created = _store(lane, report, now)
         else:
-            created = _keep_and_tell(lane, figures, now)
+            created = _store_and_report(lane, report, now)
         found = Execution.objects.select_related("lane__workflow")
-        return found.get(lane=lane, execution_id=figures.execution_id), created
+        return found.get(lane=lane, execution_id=report.execution_id), created
 
 
 def _check(delivery_id: UUID, lane: Lane) -> None:
@@ -61,30 +61,33 @@ def _check(delivery_id: UUID, lane: Lane) -> None:
         raise InvalidInput(errors={"delivery": ["It is another workflow's delivery."]})
 
 
-def _keep(lane: Lane, figures: Figures, now: datetime, *, settled: bool = False) -> bool:
+def _store(lane: Lane, report: ExecutionReport, now: datetime, *, settled: bool = False) -> bool:
     return executions.keep(
         lane_id=lane.pk,
-        execution_id=figures.execution_id,
-        status=figures.status,
+        execution_id=report.execution_id,
+        status=report.status,
         now=now,
-        delivery_id=figures.delivery_id,
-        duration_ms=figures.duration_ms,
+        delivery_id=report.delivery_id,
+        duration_ms=report.duration_ms,
         settled=settled,
     )
 
 
-def _keep_and_tell(lane: Lane, figures: Figures, now: datetime) -> bool:
-    """Tell the breaker of an end that is news. The lane's lock makes "news" exact."""
+def _store_and_report(lane: Lane, report: ExecutionReport, now: datetime) -> bool:
+    """Store an execution, and report its first final status to the breaker."""
+    # With the lane locked, no second report of the execution comes between the check and the count.
     lane = lane_lock.lock(lane_id=lane.pk)
-    before = Execution.objects.filter(lane=lane, execution_id=figures.execution_id).first()
-    signal = SIGNALS.get(ExecutionStatus(figures.status))
-    created = _keep(lane, figures, now, settled=signal is not None)
-    told = before is not None and (before.delivery_id is not None or before.settled)
-    if signal is not None and not told:
-        reason = "" if signal is Signal.SUCCESS else f"execution_{figures.status}: Execution {figures.execution_id}"
-        said = Report(signal, probe=figures.probe, reason=reason)
+    before = Execution.objects.filter(lane=lane, execution_id=report.execution_id).first()
+    signal = SIGNALS.get(ExecutionStatus(report.status))
+    created = _store(lane, report, now, settled=signal is not None)
+    reported_before = before is not None and (before.delivery_id is not None or before.settled)
+    if signal is not None and not reported_before:
+        reason = "" if signal is Signal.SUCCESS else f"execution_{report.status}: Execution {report.execution_id}"
+        breaker_report = Report(signal, probe=report.probe, reason=reason)
         policy = lane.policy
         limit = policy.concurrency_limit
-        if breakers.record_results(breaker=lane.breaker, rules=policy.breaker, reports=[said], limit=limit, now=now):
+        if breakers.record_results(
+            breaker=lane.breaker, rules=policy.breaker, reports=[breaker_report], limit=limit, now=now
+        ):
             queue.wake(lane_ids=[lane.pk])
     return created

@@ -273,7 +273,7 @@ class Expired:
     def batch(self, *, now: datetime, size: int, after: Any) -> Swept:
         """Archive a file of them, whatever `size` says; what a file that failed left behind is no beginning."""
         kept = archive.archive_expired(now=now)
-        return Swept(kept.letters, True if kept.is_more else None)
+        return Swept(kept.count, True if kept.is_more else None)
 
 
 @dataclass(frozen=True, slots=True)

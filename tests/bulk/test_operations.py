@@ -242,7 +242,7 @@ def test_what_n8n_reported_is_retried_there_or_passed_over_by_cause(letters, set
     operation = work(submit())
     assert (operation.done, operation.skipped_by) == (6, {"no_execution": 3})
     for retry, good in zip(ExecutionRetry.objects.order_by("id"), (True, True, True, False), strict=True):
-        execution_retry_end.end(retry=retry, succeeded=good, now=clock.now(), error="again")
+        execution_retry_end.finish(retry=retry, succeeded=good, now=clock.now(), error="again")
     end_all(operation)
     operation = work(operation)
     assert (operation.state, operation.recovered, operation.failed) == ("done", 5, 1)

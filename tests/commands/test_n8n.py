@@ -135,7 +135,7 @@ def test_what_lost_its_job_is_woken(n8n, echo):
     run("n8n_reconcile")
     replay_one(dead_letter_id=DeadLetter.objects.get().pk, actor=Actor("t"), now=clock.now())
     retry = ExecutionRetry.objects.get()
-    ExecutionRetry.objects.update(state="asked", due_at=retry.due_at - delivery_lookup.PATIENCE)
+    ExecutionRetry.objects.update(state="asked", due_at=retry.due_at - delivery_lookup.MAX_AGE)
     waiting = ProcrastinateJob.objects.filter(task_name="retry_execution", args__retry_id=str(retry.pk), status="todo")
     assert waiting.count() == 1
     from django.db import connection

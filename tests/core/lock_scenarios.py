@@ -185,7 +185,7 @@ SCENARIOS: dict[str, Callable[[World], object]] = {
     "leaving a lane": lambda w: dispatch.release_lane(lane_id=w.low.pk, owes_barrier=True),
     "a callback": lambda w: callbacks.report(
         delivery_id=w.awaiting,
-        ended=callbacks.Ended(succeeded=False, execution_id="77", error="no"),
+        completion=callbacks.Completion(succeeded=False, execution_id="77", error="no"),
         now=clock.now(),
     ),
     "a reset of the instance's breaker": lambda w: breakers.reset(

@@ -203,7 +203,9 @@ def test_a_letter_whose_delivery_died_again_is_passed_by_and_others_come_back(le
     assert (outcome.restored, outcome.skipped) == (1, {archive_restore.HAS_OTHER_DEAD_LETTER: 1})
     if is_late:  # it was not there yet at the first look
         looks, real = iter([False]), archive_restore._has_other_dead_letter
-        monkeypatch.setattr(archive_restore, "_died_again", lambda letter: next(looks, None) is None and real(letter))
+        monkeypatch.setattr(
+            archive_restore, "_has_other_dead_letter", lambda letter: next(looks, None) is None and real(letter)
+        )
     outcome = bring_back()
     assert (outcome.restored, outcome.skipped) == (1, {archive_restore.HAS_OTHER_DEAD_LETTER: 1})
     assert set(DeadLetter.objects.values_list("pk", flat=True)) == {new.pk, second.pk}

@@ -133,9 +133,9 @@ def test_a_lost_look_is_found_again(n8n, report):
     report(failed("2"))
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM procrastinate_jobs")
-    assert delivery_lookup.wake_stuck(now=clock.now()) == 0
+    assert delivery_lookup.wake_overdue(now=clock.now()) == 0
     FailureReport.objects.update(look_up_at=clock.now() - timedelta(minutes=2))
-    assert delivery_lookup.wake_stuck(now=clock.now()) == 1
+    assert delivery_lookup.wake_overdue(now=clock.now()) == 1
     assert looks() == 1
 
 
@@ -161,4 +161,4 @@ def test_an_earlier_attempts_failure_leaves_the_present_one_alone(n8n, report, d
 )
 def test_the_apis_address(settings, api, webhook, base):
     settings.N8N_API_URL, settings.N8N_WEBHOOK_URL = api, webhook
-    assert n8n_client.base() == base
+    assert n8n_client.api_url() == base

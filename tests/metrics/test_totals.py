@@ -31,7 +31,7 @@ from reliability.models import (
     WorkerFigure,
 )
 from reliability.n8n import callbacks
-from reliability.n8n.callbacks import Ended
+from reliability.n8n.callbacks import Completion
 from reliability.policies.stripe_event import Event
 from reliability.retention import runner
 from reliability.stripe import ledger
@@ -104,7 +104,7 @@ def test_a_retry_that_is_reported_on_is_counted_by_the_report(
     made = accept()
     finish(drain)
     assert scrape()("backstop_retries_total") == 0
-    callbacks.report(delivery_id=made.pk, ended=Ended(succeeded=succeeded), now=clock.now())
+    callbacks.report(delivery_id=made.pk, completion=Completion(succeeded=succeeded), now=clock.now())
     seen = scrape()
     assert tuple(seen("backstop_retries_total", result=one) for one in ("delivered", "failed")) == expected
 
@@ -114,7 +114,7 @@ def test_the_same_report_twice_counts_once(workflow, receiver, drain, accept, sc
     made = accept()
     drain()
     for _ in range(2):
-        callbacks.report(delivery_id=made.pk, ended=Ended(succeeded=True, execution_id="7"), now=clock.now())
+        callbacks.report(delivery_id=made.pk, completion=Completion(succeeded=True, execution_id="7"), now=clock.now())
     seen = scrape()
     assert outcomes(seen) == (1, 0, 0, 0)
     assert seen("backstop_n8n_executions_total", workflow="echo", status="success") == 1
