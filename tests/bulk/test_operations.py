@@ -155,7 +155,7 @@ def test_pause_go_on_and_another_rate(letters):
     operations.pause(operation_id=operation.pk, actor=ACTOR, now=clock.now())
     assert work(operation).done == 5
     operations.set_rate(operation_id=operation.pk, rate_per_second=15, actor=ACTOR, now=clock.now())
-    operations.go_on(operation_id=operation.pk, actor=ACTOR, now=clock.now())
+    operations.resume(operation_id=operation.pk, actor=ACTOR, now=clock.now())
     assert work(operation, steps=1).done == 20
     actions = AuditEntry.objects.order_by("id").values_list("action", flat=True)
     assert list(actions) == ["bulk_replay", "pause_operation", "set_operation_rate", "resume_operation"]
@@ -181,7 +181,7 @@ def test_cancel_withdraws_what_was_not_sent(letters):
     assert (operation.state, operation.done, operation.ends.withdrawn, operation.under_way) == ("cancelled", 10, 9, 1)
     assert DeadLetter.objects.get(pk=made[0].pk).status == "replaying"
     assert DeadLetter.objects.filter(status="dead").count() == 29
-    for act in (operations.pause, operations.go_on, operations.cancel):
+    for act in (operations.pause, operations.resume, operations.cancel):
         with pytest.raises(operations.NotControllable):
             act(operation_id=operation.pk, actor=ACTOR, now=clock.now())
 

@@ -92,7 +92,7 @@ def told(workflow, receiver, drain, accept, scrape, settings):
     executions.keep(lane_id=lane.pk, execution_id="1", status=ExecutionStatus.SUCCESS, now=clock.now())
     breakers.force_open(breaker_id=lane.breaker.pk, actor=ACTOR, now=clock.now())
     StripeEndpoint.objects.create(slug="default")
-    ledger.refuse(slug="default", error=ledger.UnknownEndpoint(), address="")
+    ledger.record_refusal(slug="default", error=ledger.UnknownEndpoint(), address="")
     CronJob.objects.create(slug="told", name="told")
     WorkerFigure.objects.create(worker="a:1", memory_bytes=1, cpu_seconds=1, seen_at=clock.now())
     client = Client(raise_request_exception=False)

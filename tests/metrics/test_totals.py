@@ -287,8 +287,8 @@ def test_events_of_stripe_are_counted_by_endpoint_and_strangers_by_none(db, scra
     for expected in ("new", "repeat", "repeat"):
         assert ledger.record(event=event, text="{}", endpoint_id=endpoint.pk) == expected
     for _ in range(3):
-        ledger.refuse(slug="main", error=SignatureRefused("signature", "It does not fit."), address="")
-        ledger.refuse(slug="made-up-by-a-stranger", error=UnknownEndpoint(), address="")
+        ledger.record_refusal(slug="main", error=SignatureRefused("signature", "It does not fit."), address="")
+        ledger.record_refusal(slug="made-up-by-a-stranger", error=UnknownEndpoint(), address="")
     seen = scrape()
     assert seen("backstop_stripe_events_total", endpoint="main", result="new") == 1
     assert seen("backstop_stripe_events_total", endpoint="main", result="duplicate") == 2
@@ -299,7 +299,7 @@ def test_events_of_stripe_are_counted_by_endpoint_and_strangers_by_none(db, scra
 
 def test_a_flood_of_refusals_is_counted_in_full(db, scrape):
     for _ in range(120):
-        ledger.refuse(slug="made-up", error=UnknownEndpoint(), address="")
+        ledger.record_refusal(slug="made-up", error=UnknownEndpoint(), address="")
     assert scrape()("backstop_stripe_events_total", endpoint="_unknown", result="unknown_endpoint") == 120
     assert StripeRefusal.objects.count() == 100
 
