@@ -324,7 +324,7 @@ def test_a_purged_payload_is_erased_wherever_it_is_kept(workflow, accept, letter
     purge.purge(dead_letter_id=letter.pk, actor=ACTOR, now=now)
     kept = letters(1)[0]
     assert runner.apply(rule=rules.PURGED_PAYLOADS, now=now + timedelta(days=6)).rows == 0
-    assert runner.counted(rule=rules.PURGED_PAYLOADS, now=now + timedelta(days=8)) == 1
+    assert runner.count_due(rule=rules.PURGED_PAYLOADS, now=now + timedelta(days=8)) == 1
     assert runner.apply(rule=rules.PURGED_PAYLOADS, now=now + timedelta(days=8)).rows == 1
     letter.refresh_from_db(), delivery.refresh_from_db(), kept.refresh_from_db()
     assert (letter.status, letter.payload, letter.document, letter.erase_at) == ("purged", "", None, None)

@@ -124,9 +124,7 @@ def test_growth_is_told_against_the_range_before(lane, monkeypatch, now):
     assert (found.cards.dead.died, found.cards.dead.died_before) == (20, 10)
     assert not texts(found)
     DeathRollup.objects.filter(at=within).update(count=21)
-    assert texts(load(now=now, range_=Range.DAY)) == [
-        "21 new dead letters (previous period: 10)."
-    ]
+    assert texts(load(now=now, range_=Range.DAY)) == ["21 new dead letters (previous period: 10)."]
 
 
 def test_what_does_not_run_is_told(lane, now, accept, monkeypatch):
