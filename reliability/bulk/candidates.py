@@ -25,6 +25,7 @@ def matching(*, kind: str, filter_json: dict[str, Any], cutoff: datetime) -> "An
     if kind == OperationKind.RESTORE:
         purged = DeadLetter.objects.filter(purged_by=filter_json["operation"], status=DeadLetterStatus.PURGED)
         return purged.filter(erase_at__gt=cutoff)
+    # The cut-off keeps an operation from growing while it runs: a replay that fails again has a later `died_at`.
     found = DeadLetterFilter.from_json(filter_json).matching()
     return found.filter(status=DeadLetterStatus.DEAD, died_at__lte=cutoff)
 

@@ -66,6 +66,7 @@ def preview(
 
 def _counted(found: Any, conditions: dict[str, Any]) -> list[dict[str, Any]]:
     """Return counts by lane, reason and cause, in one pass over the matching rows."""
+    # One CASE instead of a count per cause: the conditions exclude each other.
     whens = [When(condition, then=Value(cause)) for cause, condition in conditions.items()]
     cause = Case(*whens, default=Value(""), output_field=TextField())
     rows = found.order_by().values("lane_id", "reason").annotate(cause=cause, rows=Count("pk"))

@@ -69,9 +69,11 @@ def _step(*, operation_id: UUID, now: datetime) -> datetime | None:
             return None
         if operation is None or (operation.next_at is None and operation.state != OperationState.RUNNING):
             return None
+        # A job that came early, or twice: the next step stays as planned.
         if operation.next_at is not None and operation.next_at > now:
             queue.stand_by(operation_id=operation_id, at=operation.next_at)
             return operation.next_at
+        # Saving all fields is safe under the row's lock.
         waits = _perform(operation, now)
         operation.save()
         if operation.next_at is not None and not waits:
@@ -136,6 +138,7 @@ def _perform(operation: Operation, now: datetime) -> bool:
 
 
 def _batch_size(operation: Operation) -> int:
+    # One second of a replay per step: a pause or another rate takes effect within a second.
     return max(1, int(operation.rate_per_second)) if operation.kind == OperationKind.REPLAY else BATCH
 
 
@@ -171,6 +174,7 @@ def _process(operation: Operation, ids: Sequence[UUID], now: datetime, *, canary
         operation.done += purge.undo_purge_each(dead_letter_ids=ids, now=now)
         operation.next_at = now
     else:
+        # Due times continue where the last step ended, so that the rate holds across steps.
         gap = timedelta(seconds=1 / operation.rate_per_second)
         due = operation.next_at
         begin = due if due is not None and now - due < CATCH_UP_LIMIT and operation.done else now

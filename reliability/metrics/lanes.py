@@ -37,6 +37,7 @@ def collect(now: datetime) -> Iterator[Metric]:
     yield _counted("backstop_n8n_executions_total", other_totals[TotalName.EXECUTIONS], ([], []))
     events = ([*totals.endpoints(), ("",)], STRIPE)
     yield _counted("backstop_stripe_events_total", other_totals[TotalName.STRIPE], events, UNKNOWN)
+    # Without labels, so that it is summed here.
     expired = family("backstop_dlq_expired_total")
     expired.add_metric([], sum(one.count for one in other_totals[TotalName.EXPIRED]))
     yield expired

@@ -76,6 +76,7 @@ def _collect_or_none(name: str, make: Callable[[], list[Metric]]) -> list[Metric
         return make()
     except Exception as error:  # any error affects only this part
         logger.exception("scrape_failed", extra={"part": name})
+        # A lost connection is closed, so that the next scrape opens another.
         if is_lost(error) and not connection.in_atomic_block:
             connection.close()
         return _count_failure(name)

@@ -28,6 +28,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 def _now() -> datetime:
     """Return the database's time, which its rows use; without the database, this machine's."""
+    # A scrape answers without the database: its other parts are still wanted then.
     try:
         return clock.now()
     except DatabaseError:

@@ -35,6 +35,7 @@ def counted(now: datetime) -> Iterable[Metric]:
     where = multiprocess.directory()
     if where is None:
         return list(REGISTRY.collect())
+    # Not while another process merges files.
     with multiprocess.locked(where):
         collector: Any = MultiProcessCollector  # it comes without types
         return list(collector(None, path=str(where)).collect())
@@ -73,6 +74,7 @@ def _seen() -> dict[int, process_usage.Usage | None]:
 def _of(pid: int, path: Path) -> process_usage.Usage | None:
     """Return the usage of the process that wrote a file; `None` if it is dead and its id was reused."""
     found = process_usage.of(pid=pid)
+    # The kernel reuses process ids: a process that began after its file was last written is another one.
     try:
         is_later = found is not None and process_usage.began_at(usage=found) > path.stat().st_mtime + SLACK
     except OSError:

@@ -27,6 +27,7 @@ TIMEOUT = 20.0
 # n8n answers a retry only when the retried execution has ended.
 RETRY_TIMEOUT = 90.0
 PAGE_SIZE = 100
+# Ends the loop if n8n returned the same cursor again and again.
 MAX_PAGES = 1000
 # Failures that prove that n8n did not start the requested work.
 NOT_STARTED = (
@@ -202,6 +203,7 @@ def _request(  # one request
     def once(seconds: float) -> Mapping[str, Any]:
         headers = {"X-N8N-API-KEY": settings.N8N_API_KEY}
         answer = transport.call(method=method, url=url, headers=headers, timeout=seconds, document=body, names=names)
+        # A fault in the configuration: a repeat would fail the same way.
         if answer.failure is Failure.LOCAL_FAULT:
             raise Unavailable(f"n8n's REST API cannot be asked: {answer.detail}", passes=False)
         if answer.reply is None:
@@ -223,6 +225,7 @@ def _read(reply: Reply, scope: str) -> Mapping[str, Any]:
     document = _document(reply)
     if document is None and reply.status < 500:
         starting = reply.body.lstrip(' \t\r\n"').lower().startswith("n8n is starting up")
+        # A 2xx from a proxy may hide that n8n did what was requested. n8n's own page while it starts does not.
         text = f"n8n's REST API did not answer with JSON ({reply.status}): is N8N_API_URL right?"
         raise Unavailable(text, begun=200 <= reply.status < 300 and not starting, passes=starting)
     match reply.status:
@@ -232,6 +235,7 @@ def _read(reply: Reply, scope: str) -> Mapping[str, Any]:
             raise Unauthorised(f"N8N_API_KEY lacks the scope {scope} (403).")
         case 404:
             raise UnknownToN8n(f"n8n does not know it (any more): {_message(reply)}")
+        # n8n may have failed after it began: only a status below 500 says that it did not.
         case status if status in (408, 425, 429) or status >= 500:
             raise Unavailable(f"n8n's REST API answered {status}: {_message(reply)}", begun=status >= 500)
         case status if status < 200 or 300 <= status < 400 or status in NOT_N8N:
@@ -292,6 +296,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _id(value: Any) -> str:
+    # n8n's ids are strings or numbers, depending on version and table. A bool is an int for Python.
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 

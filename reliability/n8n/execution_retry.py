@@ -91,6 +91,7 @@ def begin_each(
     if not n8n_client.is_configured():
         return []
     made = []
+    # In the order of ids, the lock order of dead letters.
     for letter in DeadLetter.objects.dead().exclude(execution_id="").filter(pk__in=dead_letter_ids).order_by("id"):
         # The conditional UPDATE claims the dead letter: of two concurrent replays one takes place.
         own = DeadLetter.objects.dead().filter(pk=letter.pk)
@@ -151,6 +152,7 @@ def _request_if_needed(retry: ExecutionRetry) -> RetryStatus | None:
         return RetryStatus(succeeded=False, error=error.detail)
     if _belongs_elsewhere(retry.dead_letter.lane, original):
         return RetryStatus(succeeded=False, error=f"Execution {original.id} is of another workflow or tenant.")
+    # Somebody has retried it in n8n already: a second retry would do the work twice.
     if original.retry_success_id or original.status == "success":
         return RetryStatus(succeeded=True, execution_id=original.retry_success_id or original.id)
     if original.status not in RETRIABLE:
@@ -172,6 +174,7 @@ def _claim(retry: ExecutionRetry, now: datetime) -> bool:
     """Set the retry to `asked`, and schedule a check in case the answer never arrives. Return whether it was won."""
     with transaction.atomic():
         until = now + CHECK_AFTER
+        # The row count decides: of two workers with a job for the same retry, one requests it.
         won = ExecutionRetry.objects.filter(pk=retry.pk, state=RetryState.PENDING)
         if not won.update(state=RetryState.ASKED, due_at=until, looks=0):
             return False
@@ -207,6 +210,8 @@ def _check(retry: ExecutionRetry) -> RetryStatus:
 
 
 def _newest(retry: ExecutionRetry, original: N8nExecution) -> N8nExecution | None:
+    # A minute for the difference between n8n's clock and the database's. n8n lists running and waiting executions only
+    # if their status is named.
     since = retry.created_at - timedelta(minutes=1)
     for status in ("", "running", "waiting"):
         listed = n8n_client.executions(status=status, workflow_id=original.workflow_id, started_after=since)
@@ -237,6 +242,7 @@ def _record(retry: ExecutionRetry, status: RetryStatus) -> None:
         letter = retry.dead_letter
         # Lock order: lane, retry, execution, dead letter. A failure report of the same execution locks them like this.
         lane_lock.lock(lane_id=letter.lane_id)
+        # Read again under the lane's lock: a failure report may have finished the retry and recorded the execution.
         is_open = (
             ExecutionRetry.objects.filter(execution_retry_end.OPEN, pk=retry.pk).select_for_update(no_key=True).first()
         )

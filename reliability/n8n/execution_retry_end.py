@@ -31,6 +31,7 @@ def finish(
         "error": error,
         "finished_at": now,
     }
+    # The row count decides between n8n's answer and n8n's failure report of the same retry.
     if not ExecutionRetry.objects.filter(OPEN, pk=retry.pk).update(**values):
         return False
     replaying = DeadLetter.objects.filter(pk=retry.dead_letter_id, status=DeadLetterStatus.REPLAYING)

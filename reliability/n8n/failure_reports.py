@@ -63,6 +63,7 @@ def ingest(*, incoming: IncomingFailure, now: datetime) -> tuple[FailureReport, 
     """
     incoming = _redacted(incoming)
     with transaction.atomic():
+        # Before anything is stored: a report about another tenant's delivery leaves no trace.
         delivery = _causing_delivery(incoming)
         repeated = create.merge_repeated_trigger_failure(incoming.failure, incoming.for_tenant, now=now)
         if repeated is not None:
@@ -128,6 +129,8 @@ def dead_letter_id_of(report: FailureReport) -> UUID | None:
 
 def dead_letter_for(*, execution_id: str, tenant: str) -> DeadLetter | None:
     """Return the dead letter of an execution, among those that an API key of `tenant` may see."""
+    # By the execution that Backstop requested, then by the one that it retried, then by earlier reports: n8n gives each
+    # retry a new execution id, and a retry of a retry refers only to the one before.
     letters = [
         *(one.dead_letter for one in ExecutionRetry.objects.filter(new_execution_id=execution_id)[:1]),
         *(one.dead_letter for one in ExecutionRetry.objects.filter(execution_id=execution_id)[:1]),

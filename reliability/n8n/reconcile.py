@@ -80,6 +80,7 @@ def _candidates(window: Window, now: datetime) -> Iterator[N8nExecution]:
     since = now - timedelta(hours=window.hours)
     for status in ("crashed", "error", "running"):
         for one in n8n_client.executions(status=status, started_after=since):
+            # Manual executions are left out: whoever runs a workflow in the editor sees its failure there.
             hangs = one.started_at is not None and one.started_at < now - window.hung_after
             if one.mode != MANUAL_MODE and (status != "running" or hangs):
                 yield one
@@ -88,6 +89,7 @@ def _candidates(window: Window, now: datetime) -> Iterator[N8nExecution]:
 def _process(one: N8nExecution, names: dict[str, str], window: Window, now: datetime, dry_run: bool) -> Line | None:
     name = names.get(one.workflow_id, "")
     known = FailureReport.objects.filter(execution_id=one.id).order_by("id").first()
+    # Also for one that is known: it may have been retried in n8n after it was reported.
     if one.retry_success_id:
         return _recover_retried(one, known, name, now, dry_run)
     if known is not None:
@@ -104,6 +106,7 @@ def _process(one: N8nExecution, names: dict[str, str], window: Window, now: date
 
 def _incoming(listed: N8nExecution, name: str, window: Window) -> IncomingFailure | None:
     """Return an execution's failure as if it had been reported, or `None` if it is no concern of Backstop's."""
+    # The list leaves out the data that names the origin and the error.
     try:
         one = n8n_client.execution(execution_id=listed.id, with_data=True)
     except n8n_client.UnknownToN8n:

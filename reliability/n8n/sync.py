@@ -74,6 +74,7 @@ def _webhook(one: N8nWorkflow, node: Mapping[str, Any], *, alone: bool) -> Webho
         notes = (*notes, "its path makes no slug: import it by a file that names one")
     if problem := webhook_path.problem(path):
         notes = (*notes, problem)
+    # A path with parameters (`:id`) has no single URL that deliveries could be sent to.
     if not slug or problem or ":" in path:
         return Webhook(slug or path, name, path, one.id, "unfit", notes)
     document = _document(local, name, path, slug)
@@ -88,6 +89,7 @@ def _webhook(one: N8nWorkflow, node: Mapping[str, Any], *, alone: bool) -> Webho
 def _local_workflow(one: N8nWorkflow, path: str, *, alone: bool) -> Workflow | None:
     written = {path, webhook_path.encode(path), _plain(path)}  # a path may be stored encoded or not
     spellings = [spelling for one_way in written for spelling in (one_way, f"/{one_way}", f"{one_way}/")]
+    # One that is linked to this n8n workflow goes before one that is linked to none.
     by_path = Workflow.objects.filter(path__in=spellings).exclude(path="")
     found = by_path.filter(n8n_workflow_id__in=("", one.id)).order_by("-n8n_workflow_id").first()
     return found or (workflow_matching.find(n8n_id=one.id, name=one.name) if alone else None)

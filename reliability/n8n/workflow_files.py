@@ -87,11 +87,13 @@ def _load_one(index: int, document: Mapping[str, Any], errors: Errors, actor: Ac
     for name in ("stripe_events", "auth_header", "paused"):
         if name in document:
             setattr(workflow, name, document[name])
+    # Lanes that wait because of a wrong path or credential are tried again at once after this time.
     if workflow.route != route:
         workflow.route_changed_at = now
     if not json_files.save(workflow, errors, prefix=f"{index}."):
         return Imported(slug, "refused")
     _set_tenants(workflow, document.get("tenants"), index, errors)
+    # An import that changes nothing writes no audit entry: deployments import the same files again and again.
     if before == _dump_one(workflow):
         return Imported(slug, "unchanged")
     audit.record(actor=actor, action="import_workflow", now=now, target=workflow, details={"created": created})

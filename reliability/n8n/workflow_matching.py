@@ -17,6 +17,7 @@ def find(*, n8n_id: str, name: str) -> Workflow | None:
         return known
     if not name.strip():
         return None
+    # A name is not unique in n8n, and may be reused: a workflow that is linked to another id is never matched by name.
     unclaimed = Workflow.objects.filter(n8n_workflow_id__in=("", n8n_id))
     named = list(unclaimed.filter(name__iexact=name.strip())[:2])
     if len(named) == 1:

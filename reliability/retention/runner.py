@@ -1,8 +1,8 @@
 """Applies retention rules in batches, each a short transaction of its own.
 
 Several clean-ups can run at once, because a batch skips rows that another one has locked. Each can stop after any
-batch: the next clean-up continues. A rule goes through its table once, in the order of an index, so that no batch reads again
-what an earlier one deleted or left. The rules are in `rules`; other packages add theirs with `register`.
+batch: the next clean-up continues. A rule goes through its table once, in the order of an index, so that no batch
+reads again what an earlier one deleted or left. The rules are in `rules`; other packages add theirs with `register`.
 """
 
 # ruff: noqa: S608  # statements are put together from our own words
@@ -85,8 +85,8 @@ class Rule:
     def batch(self, *, now: datetime, size: int, after: Any) -> BatchResult:
         values = self._values(now) if after is None else after[1]
         with transaction.atomic(), connection.cursor() as cursor:
-            # After a crash the batch is simply repeated, so its commit need not wait for the disk. With the lock timeout a
-            # batch does not queue behind a long transaction, with others queueing behind the batch.
+            # After a crash the batch is simply repeated, so its commit need not wait for the disk. The lock timeout keeps
+            # it from queueing behind a long transaction, with others queueing behind the batch.
             cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; SET LOCAL synchronous_commit = off")
             cursor.execute(self._choice(size, begun=after is not None), {**values, "after": after and after[0]})
             rows = cursor.fetchall()
@@ -250,6 +250,7 @@ def _batches(rule: CleanupRule, now: datetime, pace: Pace) -> Iterator[int]:
             if failures == MAX_TRIES or connection.in_atomic_block or not is_away(error):
                 raise
             connection.close_if_unusable_or_obsolete()
+            # Fewer rows need fewer locks for a shorter time.
             size = max(size // 4, 1)
             pace.sleep(failures)
             continue

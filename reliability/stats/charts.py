@@ -21,6 +21,7 @@ FROM reliability_rollup
 WHERE grain = %(grain)s AND at >= %(start)s AND (%(lanes)s::int[] IS NULL OR lane_id = ANY(%(lanes)s::int[]))
 GROUP BY 1
 """  # noqa: S608  # our own text
+# Reads the previous range, too, for the comparison.
 DEATHS = """
 SELECT date_bin(%(step)s, at, %(start)s), reason, sum(count) FROM reliability_deathrollup
 WHERE grain = %(grain)s AND at >= %(before)s AND (%(lanes)s::int[] IS NULL OR lane_id = ANY(%(lanes)s::int[]))

@@ -32,11 +32,13 @@ TENANT_ROWS = 20_000
 GROWTH = 10
 
 OF_TENANT = "(%(lanes)s::int[] IS NULL OR lane_id = ANY(%(lanes)s::int[]))"
+# Failure groups have the exact number by workflow. Those of a tenant are counted, up to the cap.
 DEAD = "(SELECT coalesce(sum(dead), 0) FROM reliability_failuregroup WHERE dead > 0)"
 DEAD_OF_TENANT = (
     "(SELECT count(*) FROM (SELECT 1 FROM reliability_deadletter"
     " WHERE status = 'dead' AND lane_id = ANY(%(lanes)s::int[]) LIMIT %(cap)s + 1) AS capped)"
 )
+# The last delivery is searched in the newest 500 attempts, and else taken from the roll-ups, which are by the minute.
 CURRENT_FIGURES = f"""
 SELECT {{dead}},
     (SELECT died_at FROM reliability_deadletter WHERE status = 'dead' AND {OF_TENANT} ORDER BY id LIMIT 1),

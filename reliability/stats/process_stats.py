@@ -46,6 +46,7 @@ def measure(*, now: datetime, keep: bool = True) -> Sequence[ProcessUsage]:
     if keep:
         fields = ("cpu_seconds", "share", "at")
         ProcessSample.objects.bulk_create(samples, update_conflicts=True, update_fields=fields, unique_fields=("name",))
+        # Process ids are reused, and machines come and go: old samples would only add up.
         ProcessSample.objects.filter(at__lt=now - SAMPLE_RETENTION).delete()
     return [ProcessUsage(one.name, one.memory, sample.share) for one, sample in zip(measured, samples, strict=True)]
 

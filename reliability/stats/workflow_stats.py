@@ -19,6 +19,7 @@ COUNT_LIMIT, DELIVERIES_READ = 10_000, 500
 LANES_SHOWN = 50
 
 _LATENCY = ", ".join(f"sum(latency[{place}])" for place in range(1, len(LATENCY_EDGES) + 2))
+# Hourly roll-ups: the first hour of the span is counted whole.
 ENDED = f"""
 SELECT l.workflow_id, sum(r.delivered), sum(r.dead), {_LATENCY}
 FROM reliability_rollup r JOIN reliability_lane l ON l.id = r.lane_id

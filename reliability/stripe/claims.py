@@ -60,6 +60,7 @@ def claim(*, wanted: ClaimRequest, now: datetime) -> tuple[StripeClaim, bool]:
         "holder": wanted.holder,
         "lease": wanted.lease,
     }
+    # In one transaction, so that the row that made the statement do nothing is the one that is read.
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute(CLAIM, values)

@@ -76,6 +76,8 @@ class Recorded:
     duplicate: bool
 
 
+# By slug. It needs no expiry: `backstop_stripe_record` refuses a secret that is no longer active, and a signature that
+# no cached secret matches reads them again. So a webhook costs one statement.
 _cache: dict[str, CachedEndpoint] = {}
 
 
@@ -158,6 +160,7 @@ def verify(*, arrival: WebhookRequest, secrets: Sequence[SigningSecret]) -> Sign
 
     if not arrival.signature:
         raise SignatureRefused("missing", "The header Stripe-Signature is missing.")
+    # Against replays of a recorded request. Stripe signs each retry with a new timestamp.
     off = stripe_event.stamp_of(arrival.signature).off_by(now=time.time(), tolerance=TOLERANCE_SECONDS)
     if off:
         raise SignatureRefused(off, f"The signature's timestamp lies more than {TOLERANCE_SECONDS} seconds from now.")

@@ -170,6 +170,7 @@ def _page(
         if not dry_run:
             text = json.dumps(document, indent=2, ensure_ascii=False)
             _ingest(endpoint, event, text)
+    # Read again after recording: another process may have recorded some of them in between.
     after = kept if dry_run else _kept(endpoint, events)
     outcomes = _outcomes([pk for ids in after.values() for pk in ids])
     for event, _ in events:
@@ -201,6 +202,7 @@ def _kept(endpoint: StripeEndpoint, events: Sequence[tuple[Event, Any]]) -> dict
 
 def _routed_types(types: Iterable[str]) -> Iterator[str]:
     """Yield the types that a workflow subscribes to, matched by the same SQL function as in the ledger."""
+    # Saves the statement in installations without Stripe routing.
     if not Workflow.objects.exclude(stripe_events=[]).exists():
         return
     with connection.cursor() as cursor:
