@@ -85,8 +85,8 @@ class Rule:
     def batch(self, *, now: datetime, size: int, after: Any) -> BatchResult:
         values = self._values(now) if after is None else after[1]
         with transaction.atomic(), connection.cursor() as cursor:
-            # After a crash the batch is simply repeated, so its commit need not wait for the disk. The lock timeout keeps
-            # it from queueing behind a long transaction, with others queueing behind the batch.
+            # After a crash the batch is simply repeated, so its commit need not wait for the disk. The lock timeout
+            # keeps it from queueing behind a long transaction, with others queueing behind the batch.
             cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; SET LOCAL synchronous_commit = off")
             cursor.execute(self._choice(size, begun=after is not None), {**values, "after": after and after[0]})
             rows = cursor.fetchall()
