@@ -125,21 +125,20 @@ def _perform(operation: Operation, now: datetime) -> bool:
         return False
     verdict = policy.following(progress=progress_of(operation), rules=rules_of(operation))
     if verdict.step in (Step.GO, Step.CANARY):
-        ids = _next_ids(operation, 1 if verdict.step is Step.CANARY else _batch_size(operation))
+        # One second of a replay per step: a pause or another rate takes effect within a second.
+        rate = max(1, int(operation.rate_per_second)) if operation.kind == OperationKind.REPLAY else BATCH
+        ids = _next_ids(operation, 1 if verdict.step is Step.CANARY else rate)
         if ids:
             _process(operation, ids, now, canary=verdict.step is Step.CANARY)
             return False
-        _end_cursor(operation)
+        # None is left. Those that matched and did not come up had left the queue before.
+        operation.cursor = END_OF_CURSOR
+        _skip(operation, candidates.NO_LONGER_DEAD, operation.matched - operation.done - operation.skipped)
         verdict = policy.following(progress=progress_of(operation), rules=rules_of(operation))
     if verdict.step is Step.WAIT:
         return True
     _end(operation, verdict, now)
     return False
-
-
-def _batch_size(operation: Operation) -> int:
-    # One second of a replay per step: a pause or another rate takes effect within a second.
-    return max(1, int(operation.rate_per_second)) if operation.kind == OperationKind.REPLAY else BATCH
 
 
 def _next_ids(operation: Operation, limit: int) -> list[UUID]:
@@ -150,12 +149,6 @@ def _next_ids(operation: Operation, limit: int) -> list[UUID]:
     if operation.cursor:
         found = found.filter(pk__gt=operation.cursor)
     return list(found.order_by("id").values_list("pk", flat=True)[:limit])
-
-
-def _end_cursor(operation: Operation) -> None:
-    """Record that no dead letters are left. Those that matched and did not come up had left the queue before."""
-    operation.cursor = END_OF_CURSOR
-    _skip(operation, candidates.NO_LONGER_DEAD, operation.matched - operation.done - operation.skipped)
 
 
 def _skip(operation: Operation, cause: str, count: int) -> None:

@@ -5,7 +5,7 @@ row is created again, with its delivery, whose idempotency key its replays use. 
 which lines were restored commit together, so an interrupted restore continues with the next block.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -155,7 +155,9 @@ def restore(
     if problems and not skip_damaged:
         raise DamagedArchive(problems)
     outcome = RestoreResult(0, 0, {}, problems)
-    for lines in _blocks(archive, manifest):
+    for block, data in archive_store.read(name=archive.name, manifest=manifest):
+        # A generator: of a block's decoded lines, one at a time is in memory.
+        lines = archive_format.read_block(block, data, line_limit=archive_store.line_limit())
         chosen = (line for line in lines if line.letter is not None and selection.matches(line.letter))
         _restore_block(archive, chosen, outcome, actor=actor, now=now, dry_run=dry_run)
     return outcome
@@ -183,12 +185,6 @@ def _check(archive: Archive) -> tuple[Mapping[str, Any], list[str]]:
     if extra := archive_store.size_difference(name=archive.name, manifest=manifest):
         problems.append(f"{file}: {abs(extra)} bytes too {'many' if extra > 0 else 'few'}.")
     return manifest, problems
-
-
-def _blocks(archive: Archive, manifest: Mapping[str, Any]) -> Iterator[Iterator[Line]]:
-    """Yield each block's lines, with one line at a time in memory."""
-    for block, data in archive_store.read(name=archive.name, manifest=manifest):
-        yield archive_format.read_block(block, data, line_limit=archive_store.line_limit())
 
 
 def _restore_block(

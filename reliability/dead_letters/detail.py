@@ -137,13 +137,15 @@ def load(*, letter: Any) -> DeadLetterDetail:
     operations = history.operations_of(letter=letter, ids=named, alone=audit)
     replays = _replays(sent, audit, operations)
     attempts = _attempt_rows(letter, replays)
+    event = letter.event
+    deliveries = [*([letter.delivery] if letter.delivery else []), *(one.delivery for one in replays)]
     return DeadLetterDetail(
         now=letter.asked_at,
         letter=letter,
         payload=Text(letter.begin, letter.size),
-        event=_event(letter.event),
+        event=EventSummary(UUID(event["id"]), event["type"], event["livemode"]) if event else None,
         attempts=attempts,
-        attempt_count=_attempt_count(letter, replays),
+        attempt_count=sum(one.attempt_count for one in deliveries),
         lasted=attempts[0].attempt.started_at - attempts[-1].attempt.started_at if len(attempts) > 1 else None,
         others=_similar_count(letter),
         breakers=_breakers(letter),
@@ -163,11 +165,6 @@ def _replays(sent: Sequence[Delivery], audit: Sequence[AuditEntry], operations: 
         by = operation.actor if operation else actors.get(str(one.pk), "")
         made.append(Replay(one, by, one.idempotency_key == str(one.pk), operation))
     return made
-
-
-def _attempt_count(letter: DeadLetter, replays: Sequence[Replay]) -> int:
-    made = [letter.delivery] if letter.delivery else []
-    return sum(one.attempt_count for one in [*made, *(replay.delivery for replay in replays)])
 
 
 def _attempt_rows(letter: DeadLetter, replays: Sequence[Replay]) -> list[AttemptRow]:
@@ -234,7 +231,3 @@ def _reports(letter: DeadLetter) -> list[FailureReport]:
     if letter.delivery_id:
         return list(found.filter(delivery_id=letter.delivery_id).order_by("-id")[:ROWS_SHOWN])
     return list(found.filter(dead_letter_id=letter.pk).order_by(F("id").desc())[:ROWS_SHOWN])
-
-
-def _event(shown: dict[str, Any] | None) -> EventSummary | None:
-    return EventSummary(UUID(shown["id"]), shown["type"], shown["livemode"]) if shown else None

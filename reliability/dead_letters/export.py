@@ -55,12 +55,10 @@ def _jsonl(selection: DeadLetterFilter) -> Iterator[str]:
             if payload is None:
                 payload = DeadLetter.objects.values_list("payload", flat=True).filter(pk=row["id"]).first() or ""
             head = json.dumps(row, ensure_ascii=False, default=_as_text)
-            # The payload is JSON text: it is inserted unchanged, so that numbers keep their digits.
-            yield f'{head[:-1]}, "payload": {_on_one_line(payload)}}}\n'
-
-
-def _on_one_line(payload: str) -> str:
-    return payload.replace("\r", " ").replace("\n", " ") or "null"
+            # The payload is JSON text: it is inserted as it is, so that numbers keep their digits. Line breaks between
+            # its values become spaces: JSON Lines has one value per line.
+            text = payload.replace("\r", " ").replace("\n", " ") or "null"
+            yield f'{head[:-1]}, "payload": {text}}}\n'
 
 
 def _csv(selection: DeadLetterFilter) -> Iterator[str]:

@@ -129,18 +129,15 @@ def dead_letter_id_of(report: FailureReport) -> UUID | None:
 
 def dead_letter_for(*, execution_id: str, tenant: str) -> DeadLetter | None:
     """Return the dead letter of an execution, among those that an API key of `tenant` may see."""
+    reports = FailureReport.objects.filter(execution_id=execution_id).select_related("delivery").order_by("id")[:10]
     # By the execution that Backstop requested, then by the one that it retried, then by earlier reports: n8n gives each
     # retry a new execution id, and a retry of a retry refers only to the one before.
     letters = [
         *(one.dead_letter for one in ExecutionRetry.objects.filter(new_execution_id=execution_id)[:1]),
         *(one.dead_letter for one in ExecutionRetry.objects.filter(execution_id=execution_id)[:1]),
-        *DeadLetter.objects.filter(pk__in=[pk for one in _reports_of(execution_id) if (pk := dead_letter_id_of(one))]),
+        *DeadLetter.objects.filter(pk__in=[pk for one in reports if (pk := dead_letter_id_of(one))]),
     ]
     return next((one for one in letters if one is not None and tenant in ("", one.lane.tenant)), None)
-
-
-def _reports_of(execution_id: str) -> list[FailureReport]:
-    return list(FailureReport.objects.filter(execution_id=execution_id).select_related("delivery").order_by("id")[:10])
 
 
 def _causing_delivery(incoming: IncomingFailure) -> Delivery | None:

@@ -68,7 +68,8 @@ def run(*, window: Window, actor: Actor, now: datetime, dry_run: bool = False) -
     """
     names = {one.id: one.name for one in n8n_client.workflows()}
     lines = [line for one in _candidates(window, now) if (line := _process(one, names, window, now, dry_run))]
-    lines += [line for letter in _hung_dead_letters() if (line := _recheck(letter, now, dry_run))]
+    hung = DeadLetter.objects.dead().filter(error_code=HUNG).exclude(execution_id="").select_related("lane__workflow")
+    lines += [line for letter in list(hung) if (line := _recheck(letter, now, dry_run))]
     if not dry_run:
         woken = delivery_lookup.wake_overdue(now=now) + execution_retry.wake_overdue(now=now)
         details = {"hours": window.hours, "woken": woken}
@@ -172,12 +173,6 @@ def _recover_retried(
     if not dry_run:
         _recover(letter, one.retry_success_id, now)
     return Line(one.id, name or one.workflow_id, "made good", "recovered" if not dry_run else "to recover")
-
-
-def _hung_dead_letters() -> "list[DeadLetter]":
-    return list(
-        DeadLetter.objects.dead().filter(error_code=HUNG).exclude(execution_id="").select_related("lane__workflow")
-    )
 
 
 def _recheck(letter: DeadLetter, now: datetime, dry_run: bool) -> Line | None:

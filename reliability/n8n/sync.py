@@ -61,7 +61,9 @@ def import_webhooks(*, chosen: Collection[Webhook], actor: Actor, now: datetime)
 
 def _takes_post(node: Mapping[str, Any]) -> bool:
     methods = _parameters(node).get("httpMethod", "GET")
-    return node.get("type") == WEBHOOK_NODE and not node.get("disabled") and "POST" in _as_list(methods)
+    # A single method, or a list of them.
+    accepts_post = "POST" in (methods if isinstance(methods, list) else [methods])
+    return node.get("type") == WEBHOOK_NODE and not node.get("disabled") and accepts_post
 
 
 def _webhook(one: N8nWorkflow, node: Mapping[str, Any], *, alone: bool) -> Webhook:
@@ -122,7 +124,3 @@ def _notes(one: N8nWorkflow, node: Mapping[str, Any], path: str) -> tuple[str, .
 def _parameters(node: Mapping[str, Any]) -> Mapping[str, Any]:
     found = node.get("parameters")
     return found if isinstance(found, Mapping) else {}
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]

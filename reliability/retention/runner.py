@@ -198,15 +198,14 @@ def cleanup(
     for rule in rules():
         if (only and rule.name not in only) or going.is_stopping():
             continue
-        done = _dry_run(rule, now) if dry_run else apply(rule=rule, now=now, pace=going)
-        if done.rows and not dry_run:
+        if dry_run:
+            age = rule.age()
+            yield RuleResult(rule.name, rule.what, age, 0 if age is None else count_due(rule=rule, now=now))
+            continue
+        done = apply(rule=rule, now=now, pace=going)
+        if done.rows:
             logger.info("cleaned_up", extra={"rule": rule.name, "rows": done.rows, "left": done.left})
         yield done
-
-
-def _dry_run(rule: CleanupRule, now: datetime) -> RuleResult:
-    age = rule.age()
-    return RuleResult(rule.name, rule.what, age, 0 if age is None else count_due(rule=rule, now=now))
 
 
 def count_due(*, rule: CleanupRule, now: datetime) -> int | None:

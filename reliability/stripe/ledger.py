@@ -111,7 +111,9 @@ def _receive(arrival: WebhookRequest, now: datetime) -> Recorded:
         if not was_cached:
             raise
         return _receive_with_current_secrets(arrival, now)
-    event, text = _parse(arrival.body, now)
+    text = strict_json.text_of(arrival.body)
+    # With NUL characters, which PostgreSQL cannot store as such: Stripe would send a refused event again for days.
+    event = stripe_event.read(strict_json.load(text, with_nul=True), now=now)
     result = record(event=event, text=text, endpoint_id=endpoint.id, secret_id=secret.id)
     if result in ("retired", "closed"):
         return _receive_with_current_secrets(arrival, now)
@@ -179,15 +181,6 @@ def _text(body: bytes) -> str:
         return body.decode()
     except UnicodeDecodeError:
         raise InvalidInput("The body is not UTF-8.") from None
-
-
-def _parse(body: bytes, now: datetime) -> tuple[Event, str]:
-    """Parse an event; return it and its text, which is stored unchanged.
-
-    NUL characters are accepted: Stripe would send a refused event again for days.
-    """
-    text = strict_json.text_of(body)
-    return stripe_event.read(strict_json.load(text, with_nul=True), now=now), text
 
 
 @deadlocks_retried

@@ -169,7 +169,9 @@ def _page(
             continue
         if not dry_run:
             text = json.dumps(document, indent=2, ensure_ascii=False)
-            _ingest(endpoint, event, text)
+            result = ledger.record(event=event, text=text, endpoint_id=endpoint.pk, source=EventSource.RECONCILED)
+            if result == "off":
+                raise Unavailable("Stripe events are switched off; nothing was recorded.")
     # Read again after recording: another process may have recorded some of them in between.
     after = kept if dry_run else _kept(endpoint, events)
     outcomes = _outcomes([pk for ids in after.values() for pk in ids])
@@ -179,12 +181,6 @@ def _page(
         missed = LedgerState.MISSING if everything or event.type in routed else LedgerState.NOT_ROUTED
         known = LedgerState.KEPT if key in kept else LedgerState.TAKEN_IN if key in after else missed
         yield Line(endpoint.slug, event, known, len(ids), _worst(outcomes[pk] for pk in ids))
-
-
-def _ingest(endpoint: StripeEndpoint, event: Event, text: str) -> None:
-    result = ledger.record(event=event, text=text, endpoint_id=endpoint.pk, source=EventSource.RECONCILED)
-    if result == "off":
-        raise Unavailable("Stripe's events are switched off: nothing is taken in.")
 
 
 def _key(endpoint: StripeEndpoint, event: Event) -> tuple[str, str, bool]:
