@@ -6,9 +6,9 @@ import pytest
 from django.db import connection
 from django.test import Client
 
+from reliability.bulk.replay_one import replay_one
 from reliability.core import clock
 from reliability.core.audit import Actor
-from reliability.dead_letters import replay
 from reliability.models import (
     DeadLetter,
     Delivery,
@@ -66,7 +66,7 @@ def test_by_a_real_worker(n8n, report, delivered, workers, receiver):
     workers.start(N8N_WEBHOOK_URL=receiver.url, N8N_API_URL=n8n.url + "/api/v1/", N8N_API_KEY=KEY)
     until(lambda: Delivery.objects.get(pk=made.pk).state == "dead")
     letter = DeadLetter.objects.get()
-    replay.bring_back(dead_letter_id=letter.pk, via="execution", actor=Actor("t"), now=clock.now())
+    replay_one(dead_letter_id=letter.pk, via="execution", actor=Actor("t"), now=clock.now())
     until(lambda: DeadLetter.objects.get().status == "recovered")
     assert n8n.count("POST", "/retry") == 1
 
