@@ -49,7 +49,7 @@ def collect(*, now: datetime) -> list[Metric]:
     up, found, reachable = family("backstop_scrape_part_up"), [], True
     for name, part in (_database_parts | PARTS).items():
         families = _collect_from_database(name, part, now) if reachable else _count_failure(name)
-        reachable = reachable and connection.connection is not None
+        reachable = reachable and not _is_connection_lost()
         up.add_metric([name], float(families is not None))
         found += families or []
     for name, part in _own_parts.items():
@@ -86,6 +86,11 @@ def _count_failure(name: str) -> list[Metric] | None:
     """Count a failed part; return `None`."""
     web.ERRORS.labels(name).inc()
     return None
+
+
+def _is_connection_lost() -> bool:
+    """Whether the database connection is lost."""
+    return connection.connection is None
 
 
 def _merge(found: Iterable[Metric]) -> list[Metric]:
