@@ -14,9 +14,9 @@ NO_EXECUTION = "no_execution"
 NOT_CONFIGURED = "n8n_not_configured"
 NO_LONGER_DEAD = "no_longer_dead"
 LABELS = {
-    NO_EXECUTION: "reported by n8n without an execution that could be retried",
-    NOT_CONFIGURED: "to be retried by n8n, whose REST API has no key here (N8N_API_KEY)",
-    NO_LONGER_DEAD: "no longer dead when their turn came",
+    NO_EXECUTION: "reported by n8n without an execution to retry",
+    NOT_CONFIGURED: "to be retried by n8n, but N8N_API_KEY is not set",
+    NO_LONGER_DEAD: "no longer dead when the operation reached them",
 }
 
 

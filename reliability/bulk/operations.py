@@ -83,7 +83,7 @@ def undo_purge(
         purge.undo_purge(dead_letter_id=dead_letter_id, actor=actor, now=now)
         return None
     if operation_id is None:
-        raise InvalidInput("Which purge? Name a dead letter or an operation.")
+        raise InvalidInput("Name the dead letter or the operation whose purge to undo.")
     with transaction.atomic():
         # With the purge locked, a second request finds the operation that the first one creates.
         purged = _locked(operation_id)
@@ -92,13 +92,13 @@ def undo_purge(
         filter_json = {"operation": str(purged.pk)}
         restores = Operation.objects.filter(kind=OperationKind.RESTORE, state__in=OPEN)
         if restores.filter(filter__operation=filter_json["operation"]).exists():
-            raise Conflict("It is being undone already.")
+            raise Conflict("This purge is being undone already.")
         if tenant := purged.filter.get("tenant"):
             filter_json["tenant"] = tenant
         values = {"kind": OperationKind.RESTORE, "filter": filter_json, "cutoff": now}
         made = _create(uuid7(), values, actor, now, action="bulk_restore")
         if not made.matched:
-            raise Conflict("It purged nothing that can still be brought back.")
+            raise Conflict("Nothing to undo: its dead letters were restored, or their payloads are erased.")
     return made
 
 
@@ -106,7 +106,7 @@ def pause(*, operation_id: UUID, actor: Actor, now: datetime) -> Operation:
     """Replay or purge nothing more until it is resumed. Raises `NotFound`, and `NotControllable` if it does not run."""
 
     def change(operation: Operation) -> None:
-        _require_state(operation, OperationState.RUNNING)
+        _require_state(operation, "pause", OperationState.RUNNING)
         operation.state = OperationState.PAUSED
 
     return _control(operation_id, actor, now, "pause_operation", change)
@@ -116,7 +116,7 @@ def resume(*, operation_id: UUID, actor: Actor, now: datetime) -> Operation:
     """Resume a paused operation. Raises as `pause` does."""
 
     def change(operation: Operation) -> None:
-        _require_state(operation, OperationState.PAUSED)
+        _require_state(operation, "resume", OperationState.PAUSED)
         operation.state, operation.next_at = OperationState.RUNNING, now
         queue.work_on(operation_id=operation.pk, at=now)
 
@@ -130,7 +130,7 @@ def cancel(*, operation_id: UUID, actor: Actor, now: datetime) -> Operation:
     """
 
     def change(operation: Operation) -> None:
-        _require_state(operation, *OPEN)
+        _require_state(operation, "cancel", *OPEN)
         operation.state, operation.finished_at, operation.next_at = OperationState.CANCELLED, now, now
         operation.note = f"Cancelled by {actor.name}."
         queue.work_on(operation_id=operation.pk, at=now)
@@ -144,7 +144,7 @@ def set_rate(*, operation_id: UUID, rate_per_second: float, actor: Actor, now: d
     soon = now + timedelta(seconds=1 / rate_per_second)
 
     def change(operation: Operation) -> None:
-        _require_state(operation, *OPEN)
+        _require_state(operation, "change the rate", *OPEN)
         operation.rate_per_second = rate_per_second
         if operation.next_at is not None and operation.next_at > soon:
             operation.next_at = soon
@@ -194,10 +194,9 @@ def _locked(operation_id: UUID) -> Operation:
     return operation
 
 
-def _require_state(operation: Operation, *states: OperationState) -> None:
+def _require_state(operation: Operation, verb: str, *states: OperationState) -> None:
     if operation.state not in states:
-        wanted = " or ".join(states)
-        raise NotControllable(f"It would have to be {wanted}; it is {operation.state}.")
+        raise NotControllable(f"Can't {verb}: already {operation.state}.")
 
 
 def _check(rate_per_second: float, stop_failure_rate: float | None) -> None:

@@ -28,7 +28,7 @@ BATCH = 500
 CATCH_UP_LIMIT = timedelta(seconds=1)
 END_OF_CURSOR = UUID(int=2**128 - 1)
 WITHDRAWING = (OperationState.CANCELLED, OperationState.STOPPED)
-DONE_VERBS = {OperationKind.PURGE: "purged", OperationKind.RESTORE: "brought back"}
+DONE_VERBS = {OperationKind.PURGE: "purged", OperationKind.RESTORE: "restored"}
 
 # SKIP LOCKED: a dispatcher that holds a delivery is about to send it, so that it is no longer withdrawn.
 WITHDRAW = """

@@ -213,8 +213,8 @@ def _restore_block(
 
 def _skip_reason(row: Archive, line: Line) -> str:
     if line.number in row.restored:
-        return "restored before"
-    return "it had moved on when the file was written" if line.number in row.withdrawn else ""
+        return "already restored"
+    return "it changed while the archive was written" if line.number in row.withdrawn else ""
 
 
 def _restore_one(row: Archive, letter: Mapping[str, Any], *, now: datetime, dry_run: bool) -> str:

@@ -29,7 +29,7 @@ def purge(*, dead_letter_id: UUID, actor: Actor, now: datetime) -> None:
             letter = DeadLetter.objects.filter(pk=dead_letter_id).first()
             if letter is None:
                 raise NotFound("There is no such dead letter.")
-            raise NotReplayable(f"Only a dead letter can be purged; this one is {letter.status}.")
+            raise NotReplayable(f"Can't purge: the dead letter is {letter.status}.")
         audit.record(actor=actor, action="purge", now=now, target=DeadLetter(pk=dead_letter_id))
 
 
@@ -53,8 +53,8 @@ def undo_purge(*, dead_letter_id: UUID, actor: Actor, now: datetime) -> None:
             if letter is None:
                 raise NotFound("There is no such dead letter.")
             if letter.status == DeadLetterStatus.PURGED:
-                raise NotReplayable("It was purged too long ago: its payload is gone, or about to go.")
-            raise NotReplayable(f"Only a purge can be undone; this one is {letter.status}.")
+                raise NotReplayable("Can't undo: it was purged too long ago, and its payload is erased.")
+            raise NotReplayable(f"Can't undo: the dead letter is {letter.status}.")
         audit.record(actor=actor, action="undo_purge", now=now, target=DeadLetter(pk=dead_letter_id))
 
 

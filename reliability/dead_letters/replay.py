@@ -129,8 +129,10 @@ def _refusal(dead_letter_id: UUID) -> NotFound | NotReplayable:
     if letter is None:
         return NotFound("There is no such dead letter.")
     if letter.source == DeadLetterSource.N8N and letter.status == DeadLetterStatus.DEAD:
-        return NotReplayable("n8n reported it, without a payload for the webhook: only its execution can be retried.")
-    return NotReplayable(f"Only a dead letter can be replayed; this one is {letter.status}.")
+        return NotReplayable(
+            "n8n reported this dead letter without a payload for the webhook. Retry its execution instead."
+        )
+    return NotReplayable(f"Can't replay: the dead letter is {letter.status}.")
 
 
 def mark_dead_again(*, dead_letter_ids: Sequence[UUID], now: datetime) -> int:

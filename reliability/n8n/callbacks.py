@@ -67,10 +67,10 @@ def _result(completion: Completion) -> ExecutionResult:
 
 def _check(delivery: Delivery, result: ExecutionResult) -> None:
     if delivery.state in WITHDRAWN:
-        raise Conflict(f"A report comes too late: the delivery is {delivery.state}.")
+        raise Conflict(f"Report refused: the delivery is already {delivery.state}.")
     if not delivery.attempt_count:
-        raise Conflict("The delivery was not sent yet, so that no workflow can have ended.")
+        raise Conflict("Report refused: the delivery has not been sent yet.")
     if result.attempt is not None and result.attempt > delivery.attempt_count:
-        raise Conflict(f"There was no attempt {result.attempt} yet; the present one is {delivery.attempt_count}.")
+        raise Conflict(f"There is no attempt {result.attempt} yet: the current one is {delivery.attempt_count}.")
     if result.failed and correlation.is_stale(delivery, result):
-        raise StaleReport(f"Attempt {result.attempt} is over; the present one is {delivery.attempt_count}.")
+        raise StaleReport(f"Attempt {result.attempt} is outdated: the current one is {delivery.attempt_count}.")

@@ -65,7 +65,7 @@ class Unauthorised(N8nError):
 
 
 class UnknownToN8n(N8nError):
-    """n8n does not know it (any more)."""
+    """n8n does not have it (any more)."""
 
     code = "n8n_api_not_found"
 
@@ -234,7 +234,7 @@ def _read(reply: Reply, scope: str) -> Mapping[str, Any]:
         case 403:
             raise Unauthorised(f"N8N_API_KEY lacks the scope {scope} (403).")
         case 404:
-            raise UnknownToN8n(f"n8n does not know it (any more): {_message(reply)}")
+            raise UnknownToN8n(f"n8n does not have it (any more): {_message(reply)}")
         # n8n may have failed after it began: only a status below 500 says that it did not.
         case status if status in (408, 425, 429) or status >= 500:
             raise Unavailable(f"n8n's REST API answered {status}: {_message(reply)}", begun=status >= 500)

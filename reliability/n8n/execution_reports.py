@@ -58,7 +58,7 @@ def _check(delivery_id: UUID, lane: Lane) -> None:
     if delivery is None:
         raise NotFound("There is no such delivery.")
     if delivery.lane_id != lane.pk:
-        raise InvalidInput(errors={"delivery": ["It is another workflow's delivery."]})
+        raise InvalidInput(errors={"delivery": ["The delivery belongs to another workflow."]})
 
 
 def _store(lane: Lane, report: ExecutionReport, now: datetime, *, settled: bool = False) -> bool:

@@ -68,12 +68,12 @@ def begin(*, dead_letter_id: UUID, actor: Actor, now: datetime, load_workflow: b
         if not letter.execution_id:
             raise NotReplayable("There is no execution to retry: n8n reported none for it.")
         if is_demo(letter.pk):
-            raise NotReplayable("It is demo data, of which n8n knows nothing.")
+            raise NotReplayable("This is demo data: n8n does not have its execution.")
         if not n8n_client.is_configured():
             raise n8n_client.NotConfigured
         made = begin_each(dead_letter_ids=[dead_letter_id], now=now, load_workflow=load_workflow)
         if not made:
-            raise NotReplayable(f"Only a dead letter can be replayed; this one is {letter.status}.")
+            raise NotReplayable(f"Can't replay: the dead letter is {letter.status}.")
         details = {"execution": letter.execution_id, "retry": str(made[0].pk), "load_workflow": load_workflow}
         audit.record(actor=actor, action="replay", now=now, target=letter, details=details)
     return made[0]
@@ -203,7 +203,7 @@ def _check(retry: ExecutionRetry) -> RetryStatus:
             return RetryStatus(succeeded=True, execution_id=original.retry_success_id)
         found = _newest(retry, original)
         if found is None:
-            return RetryStatus(error="n8n shows no such retry.")
+            return RetryStatus(error="n8n does not show the retry.")
         return _status_of(n8n_client.execution(execution_id=found.id, with_data=True))
     except n8n_client.N8nError as error:
         return RetryStatus(error=error.detail)

@@ -4,11 +4,11 @@ from reliability.models import Workflow
 
 from . import workflow_files
 
-ONLY_REPORTED = "It is known from n8n's reports alone: give it its webhook's path, then resume it."
+ONLY_REPORTED = "Created from n8n's failure reports. Set its webhook path, then resume it."
 # About how many workflows reports may create: a caller with a key for reports could create any number otherwise.
 REPORTED_LIMIT = 500
 OTHERS_SLUG, OTHERS_NAME = "n8n-others", "Other workflows of n8n"
-COLLECTS_OTHERS = "It stands for many workflows of n8n that are known from reports alone: leave it paused."
+COLLECTS_OTHERS = "Collects the failures of many n8n workflows. Leave it paused."
 
 
 def find(*, n8n_id: str, name: str) -> Workflow | None:

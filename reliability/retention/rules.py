@@ -98,7 +98,7 @@ SLOTS = delete_rule(
 )
 EXECUTIONS = delete_rule(
     name="executions",
-    what="figures of n8n's executions deleted",
+    what="records of n8n executions deleted",
     age=days("EXECUTION_RETENTION_DAYS"),
     table="reliability_execution",
     # A dead letter of source `n8n` refers to the execution by its id. `<> ''` is the condition of the partial index.
@@ -118,7 +118,7 @@ FAILURE_REPORTS = delete_rule(
 )
 EXECUTION_RETRIES = delete_rule(
     name="execution_retries",
-    what="retries asked of n8n deleted",
+    what="execution retries deleted",
     age=days("EXECUTION_RETRY_RETENTION_DAYS"),
     table="reliability_executionretry",
     where="t.id < %(id)s AND t.state IN ('succeeded', 'failed') AND t.finished_at < %(cutoff)s"
@@ -221,7 +221,7 @@ FIGURES = tuple(
 )
 FAILURE_GROUPS = delete_rule(
     name="failure_groups",
-    what="failure groups of which none is dead deleted",
+    what="failure groups without dead letters deleted",
     age=days("FAILURE_GROUP_RETENTION_DAYS"),
     table="reliability_failuregroup",
     where="t.dead = 0 AND t.last_at < %(cutoff)s",

@@ -101,9 +101,9 @@ def _end(claim_id: UUID, fencing_token: int, ended: dict[str, Any]) -> StripeCla
     if kept is None:
         raise NotFound("There is no such claim.")
     if kept.fencing_token != fencing_token:
-        raise Conflict(f"The fencing token {fencing_token} is not the newest: another has claimed the event since.")
+        raise Conflict(f"The fencing token {fencing_token} is not the newest: the event was claimed again since.")
     if not won and kept.status != ended["status"]:
-        raise Conflict(f"The claim has ended before: {kept.status}.")
+        raise Conflict(f"The claim has already ended: {kept.status}.")
     return kept
 
 

@@ -92,7 +92,7 @@ def endpoints(*, slug: str | None = None) -> list[tuple[StripeEndpoint, str]]:
         raise NotFound(f"There is no Stripe endpoint '{slug}'.")
     usable = [(one, key) for one, key in found if key]
     if not usable:
-        raise ConfigurationError("No API key to ask Stripe with: set STRIPE_API_KEY, or an endpoint's own key.")
+        raise ConfigurationError("No Stripe API key. Set STRIPE_API_KEY, or the endpoint's own key.")
     return usable
 
 

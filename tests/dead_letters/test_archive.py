@@ -106,7 +106,7 @@ def test_a_letter_that_moves_on_while_it_is_written_does_not_leave(letters, fold
     DeadLetter.objects.all().update(status="recovered", closed_at=clock.now())
     Delivery.objects.filter(dead_letter__isnull=False).delete()
     DeadLetter.objects.all().delete()
-    assert bring_back().skipped == {"it had moved on when the file was written": 2}
+    assert bring_back().skipped == {"it changed while the archive was written": 2}
     assert DeadLetter.objects.get().pk == staying.pk
 
 

@@ -58,7 +58,7 @@ def test_it_comes_back_as_it_was_and_once(letters, folder, is_gone):
     assert all(one.expires_at > clock.now() + 23 * HOUR and one.closed_at is None for one in back)
     assert {one.idempotency_key for one in Delivery.objects.all()} == {"key-0", "key-1", "key-2"}
     again = bring_back()
-    assert (again.restored, again.skipped) == (0, {"restored before": 3})
+    assert (again.restored, again.skipped) == (0, {"already restored": 3})
     DeadLetter.objects.all().delete()
     assert bring_back().restored == 0  # whatever became of them since
     assert AuditEntry.objects.filter(action="restore_archive").count() == 1

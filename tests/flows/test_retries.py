@@ -163,7 +163,7 @@ def test_what_n8n_did_not_begin_is_asked_again(n8n, letter, send):
         ({"retrySuccessId": "9"}, "succeeded", ""),
         ({"status": "success"}, "succeeded", ""),
         ({"status": "running"}, "failed", "is running"),
-        (None, "failed", "does not know it"),
+        (None, "failed", "does not have it"),
     ],
 )
 def test_an_execution_that_needs_no_retry_or_cannot_have_one(n8n, letter, send, change, state, said):
