@@ -132,7 +132,7 @@ def _incoming(listed: N8nExecution, name: str, window: Window) -> IncomingFailur
 def _failure(one: N8nExecution, name: str) -> Failure:
     code = CODES.get(one.status, "execution_failed")
     fallbacks = {
-        "execution_crashed": "n8n stopped while the execution ran.",
+        "execution_crashed": "n8n stopped during the execution.",
         HUNG: f"Running since {one.started_at:%F %T} UTC.",
     }
     error = one.error or {"message": fallbacks.get(code, "")}
