@@ -2,7 +2,7 @@
 
 `prometheus_client` writes there if `PROMETHEUS_MULTIPROC_DIR` is set before its first import. It never removes the
 files of a process that has ended. They would pile up, and deleting them would make counters fall, which Prometheus
-takes for a reset. So `fold` adds them to files of process 0. The directory cannot be emptied at a start instead,
+takes for a reset. So `merge` adds them to files of process 0. The directory cannot be emptied at a start instead,
 because several services of a host may share it.
 """
 
@@ -33,14 +33,14 @@ def prepare() -> None:
 
 
 @contextmanager
-def locked(where: Path, *, alone: bool = False) -> Iterator[None]:
-    """Lock the directory: shared for reading, exclusive (`alone`) for merging files.
+def locked(where: Path, *, exclusive: bool = False) -> Iterator[None]:
+    """Lock the directory: shared for reading, exclusive (`exclusive`) for merging files.
 
     Without it a scrape during a merge would count a file twice, or not at all. The kernel releases the lock if the
     process dies.
     """
     with (where / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(file, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
         yield
 
 
@@ -64,18 +64,18 @@ def process_of(path: Path) -> int:
     return int(found) if found.isdigit() else -1
 
 
-def fold(*, dead: "set[int]") -> None:
+def merge(*, dead: "set[int]") -> None:
     """Add the files of dead processes to those of process 0. A file that cannot be read is deleted."""
     where = directory()
     if where is None or not dead:
         return
-    with locked(where, alone=True):
+    with locked(where, exclusive=True):
         for path in sorted(where.glob("*.db")):
             if process_of(path) in dead:
-                _add(path, where / f"{path.stem.rpartition('_')[0]}_0.db")
+                _merge_file(path, where / f"{path.stem.rpartition('_')[0]}_0.db")
 
 
-def _add(path: Path, target: Path) -> None:
+def _merge_file(path: Path, target: Path) -> None:
     from prometheus_client import mmap_dict
 
     values: Any = mmap_dict.MmapedDict  # it comes without types

@@ -25,9 +25,9 @@ for _own in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
 disable_created_metrics()  # type: ignore[no-untyped-call]  # theirs
 
 ERRORS = Counter("backstop_scrape_errors_total", "Parts of answers that failed.", ["part"])
-FOLDED = 0
+MERGED = 0
 # Seconds. A process is older than its file. The times of both are compared with this tolerance.
-SLACK = 2.0
+CLOCK_TOLERANCE = 2.0
 
 
 def counted(now: datetime) -> Iterable[Metric]:
@@ -44,7 +44,7 @@ def counted(now: datetime) -> Iterable[Metric]:
 def processes(now: datetime) -> Iterator[Metric]:
     """Return the memory and CPU time of web processes, from the kernel."""
     memory, cpu = family("process_resident_memory_bytes"), family("process_cpu_seconds_total")
-    for pid, used in sorted(living().items()):
+    for pid, used in sorted(alive().items()):
         memory.add_metric([str(pid)], used.memory_bytes)
         cpu.add_metric([str(pid)], used.cpu_seconds)
     yield memory
@@ -54,21 +54,21 @@ def processes(now: datetime) -> Iterator[Metric]:
     yield build
 
 
-def living() -> dict[int, process_usage.Usage]:
+def alive() -> dict[int, process_usage.Usage]:
     """Return the usage of this host's web processes that are alive, by process id; always includes this process."""
     return {**{pid: used for pid, used in _seen().items() if used is not None}, os.getpid(): process_usage.own()}
 
 
-def tidy() -> None:
+def merge_dead_processes() -> None:
     """Merge the files of dead processes."""
-    multiprocess.fold(dead={pid for pid, used in _seen().items() if used is None and pid != os.getpid()})
+    multiprocess.merge(dead={pid for pid, used in _seen().items() if used is None and pid != os.getpid()})
 
 
 def _seen() -> dict[int, process_usage.Usage | None]:
     """Return the processes that have files, each with its usage, or `None` if it is dead."""
     where = multiprocess.directory()
     files = sorted(where.glob("*.db")) if where is not None else []
-    return {pid: _of(pid, path) for path in files if (pid := multiprocess.process_of(path)) > FOLDED}
+    return {pid: _of(pid, path) for path in files if (pid := multiprocess.process_of(path)) > MERGED}
 
 
 def _of(pid: int, path: Path) -> process_usage.Usage | None:
@@ -76,7 +76,7 @@ def _of(pid: int, path: Path) -> process_usage.Usage | None:
     found = process_usage.of(pid=pid)
     # The kernel reuses process ids: a process that began after its file was last written is another one.
     try:
-        is_later = found is not None and process_usage.began_at(usage=found) > path.stat().st_mtime + SLACK
+        is_later = found is not None and process_usage.began_at(usage=found) > path.stat().st_mtime + CLOCK_TOLERANCE
     except OSError:
         return None
     return None if is_later else found
