@@ -80,14 +80,14 @@ def end_all(operation: Operation, state: str = "delivered", *, limit: int | None
 def test_it_goes_oldest_first_and_is_done_when_all_have_ended(letters):
     made = letters(12)
     operation = work(submit(rate_per_second=5))
-    assert (operation.state, operation.done, operation.under_way, operation.next_at) == ("running", 12, 12, None)
+    assert (operation.state, operation.done, operation.in_flight, operation.next_at) == ("running", 12, 12, None)
     due = operation.deliveries.order_by("due_at").values_list("dead_letter_id", flat=True)
     assert list(due) == [one.pk for one in made]
     end_all(operation, limit=9)
     assert work(operation).state == "running"
     end_all(operation, "dead")
     operation = work(operation)
-    assert (operation.state, operation.recovered, operation.failed, operation.under_way) == ("done", 9, 3, 0)
+    assert (operation.state, operation.recovered, operation.failed, operation.in_flight) == ("done", 9, 3, 0)
     assert operation.note == "9 recovered, 3 failed again."
     assert operation.finished_at
 
@@ -178,7 +178,7 @@ def test_cancel_withdraws_what_was_not_sent(letters):
     Delivery.objects.filter(pk=sent.pk).update(attempt_count=1)
     operations.cancel(operation_id=operation.pk, actor=ACTOR, now=clock.now())
     operation = work(operation)
-    assert (operation.state, operation.done, operation.ends.withdrawn, operation.under_way) == ("cancelled", 10, 9, 1)
+    assert (operation.state, operation.done, operation.ends.withdrawn, operation.in_flight) == ("cancelled", 10, 9, 1)
     assert DeadLetter.objects.get(pk=made[0].pk).status == "replaying"
     assert DeadLetter.objects.filter(status="dead").count() == 29
     for act in (operations.pause, operations.resume, operations.cancel):
@@ -297,7 +297,7 @@ def test_a_bulk_purge_is_undone_by_an_operation_of_its_own(letters):
     with pytest.raises(Conflict):
         operations.undo_purge(operation_id=purge.pk, actor=ACTOR, now=clock.now())
     purge = work(purge)
-    assert (purge.state, purge.done, purge.note, purge.under_way) == ("done", 12, "12 purged.", 0)
+    assert (purge.state, purge.done, purge.note, purge.in_flight) == ("done", 12, "12 purged.", 0)
     assert operations.undoable(operation=purge, now=clock.now()) == 12
     operations.undo_purge(dead_letter_id=made[0].pk, actor=ACTOR, now=clock.now())
     undo = operations.undo_purge(operation_id=purge.pk, actor=ACTOR, now=clock.now())
