@@ -60,8 +60,8 @@ def claim(*, wanted: ClaimRequest, now: datetime) -> tuple[StripeClaim, bool]:
         "holder": wanted.holder,
         "lease": wanted.lease,
     }
-    # One transaction: ON CONFLICT locks the row even where its condition fails, so that the row that is read next is the
-    # one that decided.
+    # One transaction: ON CONFLICT locks the row even where its condition fails, so that the row that is read next is
+    # the one that decided.
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute(CLAIM, values)
