@@ -50,7 +50,7 @@ def _retries() -> None:
 
     now = clock.now()
     for n in range(RETRIES):
-        letter = create.report(report=create.Report(LANE, "default", "{}", "it failed"), now=now)
+        letter = create.from_api(report=create.Report(LANE, "default", "{}", "it failed"), now=now)
         DeadLetter.objects.filter(pk=letter.pk).update(execution_id=str(n + 1), source="n8n")
     made = execution_retry.begin_each(dead_letter_ids=list(DeadLetter.objects.values_list("pk", flat=True)), now=now)
     assert len(made) >= RETRIES, len(made)

@@ -29,7 +29,7 @@ if settings.TRACES:
     from . import tracing  # what it imports takes memory, and is wanted by few
 call_command("check")  # a senseless setting stops the start here, too
 _secret = settings.CRON_SECRET
-web.tidy()
+web.merge_dead_processes()
 # What is loaded by now stays: the garbage collector need not walk through it again with every round.
 gc.collect()
 gc.freeze()

@@ -4,12 +4,13 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.db.models.signals import post_migrate
 
-# The packages that own the work of the worker's tasks. They are imported when the first job comes.
+# The function of each of the worker's tasks. They are dotted paths because `queue` may not import higher packages, and
+# because web processes never need them: a worker imports one with its first job.
 HANDLERS = {
     "dispatch": "reliability.delivery.dispatcher.process_lane",
     "operate": "reliability.bulk.steps.run",
     "look_up": "reliability.n8n.delivery_lookup.look_up",
-    "retry_execution": "reliability.n8n.execution_retry.work",
+    "retry_execution": "reliability.n8n.execution_retry.process",
     "notice_channel": "reliability.alerts.notices.channel_of",
     "tell": "reliability.alerts.notices.send",
 }

@@ -1,4 +1,4 @@
-"""Health, for whoever watches the process; and the errors of requests that reach no view."""
+"""Health checks, and the error pages of requests that reach no view."""
 
 import sys
 from functools import cache
@@ -20,20 +20,21 @@ from reliability.models import Delivery
 
 from .api.common.problems import not_kept, problem
 
-# What a write asks for: a session that takes writes, and the table's lock that an INSERT takes. Nothing is written.
+# A write needs a session that accepts writes, and the table lock of an INSERT. Both are checked without writing. The
+# lock conflicts with those of a migration that changes the table, so that readiness shows what intake would meet.
 TAKES_WRITES = "SELECT current_setting('transaction_read_only') = 'off'"
 LOCK = f"LOCK TABLE {Delivery._meta.db_table} IN ROW EXCLUSIVE MODE"
-# lock_not_available, query_canceled: the database answers, but the table is not free.
+# lock_not_available and query_canceled: the database answers, but the table is locked.
 LOCKED = ("55P03", "57014")
 
 
 def healthz(request: HttpRequest) -> HttpResponse:
-    """Say that the process lives."""
+    """Answer that the process is alive. This uses nothing that could fail or block."""
     return JsonResponse({"ok": True})
 
 
 def readyz(request: HttpRequest) -> HttpResponse:
-    """Say whether intake would accept: the database answers in time, has every migration, and takes writes."""
+    """Answer whether intake would accept: the database answers in time, has all migrations, and accepts writes."""
     checks = {"database": False, "migrations": False, "writes": False}
     try:
         with transaction.atomic(), connection.cursor() as cursor:
@@ -45,18 +46,19 @@ def readyz(request: HttpRequest) -> HttpResponse:
             cursor.execute(LOCK)
             checks["writes"] = takes_writes
     except ProgrammingError:
-        checks["database"] = True  # no migration has been made yet
+        checks["database"] = True  # the table of migrations does not exist yet
     except Error as error:
         checks["database"] = code_of(error) in LOCKED
     if not checks["writes"] and not connection.in_atomic_block:
-        connection.close()  # a session that takes no writes never will: another one may
+        # A session on a standby never accepts writes. A new connection may lead to the new primary.
+        connection.close()
     ok = all(checks.values())
     return JsonResponse({"ok": ok, **checks}, status=200 if ok else 503)
 
 
 @cache
 def migrations() -> frozenset[tuple[str, str]]:
-    """Return every migration on disk by application and name: to load them would keep megabytes for one look."""
+    """Return the application and name of every migration on disk. Importing them would keep megabytes in memory."""
     return frozenset(
         (config.label, module.name)
         for config in apps.get_app_configs()
@@ -66,17 +68,17 @@ def migrations() -> frozenset[tuple[str, str]]:
 
 
 def home(request: HttpRequest) -> HttpResponse:
-    """Lead to the console."""
+    """Redirect to the console."""
     return HttpResponseRedirect(reverse("admin:index"))
 
 
 def nowhere(request: HttpRequest, rest: str) -> HttpResponse:
-    """Stand in for Django's way from an object to its page on a site: there is no such site."""
+    """Answer 404 in place of Django's redirect from an object to its public page: there are no public pages."""
     raise Http404
 
 
 def favicon(request: HttpRequest) -> HttpResponse:
-    """Lead to the icon that browsers ask for by a fixed name."""
+    """Redirect to the icon: browsers request it by a fixed name."""
     return HttpResponseRedirect(staticfiles_storage.url("reliability/icon.svg"))
 
 
@@ -89,9 +91,9 @@ def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """Answer a request that CSRF protection refused: the console's by a page, any other as a problem."""
+    """Answer a request that failed CSRF protection: with a page in the console, else with problem+json."""
     if request.path.startswith("/admin"):
-        text = "The page was too old, as after a sign-in elsewhere, or not ours: go back, reload it, and try again."
+        text = "This page has expired, for example after a sign-in in another tab. Go back, reload it, and try again."
         return render(request, "403.html", {"exception": text}, status=HTTPStatus.FORBIDDEN)
     return problem(status=HTTPStatus.FORBIDDEN)
 
@@ -101,7 +103,7 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer what no view caught; where the database was away, by 503 and when to come again."""
+    """Answer an unhandled exception; with 503 and `Retry-After` if the database was unavailable."""
     error = sys.exception()
     gone = not_kept(error=error, doing=request.path) if isinstance(error, Error) and is_unavailable(error) else None
     if request.path.startswith("/admin"):
@@ -115,7 +117,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def _error(request: HttpRequest, status: HTTPStatus, page: Any, exception: Exception | None) -> HttpResponse:
-    """The console gets a page, everybody else problem+json."""
+    """Return a page for the console, and problem+json for all others."""
     if request.path.startswith("/admin"):
         response: HttpResponse = page(request, exception)
         return response

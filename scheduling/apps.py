@@ -21,4 +21,4 @@ class SchedulingConfig(AppConfig):
         metrics.register()
         alert_readings.register(source=alerting.read)
         status.SECTIONS["cron_jobs"] = lambda now, tenant: health.summary(now=now, tenant=tenant)
-        overview.on_cron(timetable=health.attention)
+        overview.register_cron(source=health.attention)

@@ -10,7 +10,7 @@ from typing import Any
 from django.db.models import OuterRef, QuerySet, Subquery
 
 from reliability.models import Delivery
-from reliability.stats.overview import Late
+from reliability.stats.overview import LateJob
 
 from .models import CronJob, Run, RunResult
 from .schedules import times
@@ -80,7 +80,7 @@ def summary(*, now: datetime, tenant: str | None = None) -> dict[str, Any]:
     }
 
 
-def attention(now: datetime, tenant: str | None = None) -> list[Late]:
+def attention(now: datetime, tenant: str | None = None) -> list[LateJob]:
     """Return the enabled jobs that are late, missing or failing, in one query: for a page that shows much else."""
     rows = CronJob.objects.filter(enabled=True)
     rows = rows.filter(tenant=tenant, builtin="") if tenant else rows
@@ -93,7 +93,7 @@ def attention(now: datetime, tenant: str | None = None) -> list[Late]:
         last = Run(**{name: seen[name] for name in LAST}) if seen["result"] else None
         standing = _health(job, last, seen["slot"], set(), now).standing
         if standing.state in WORRYING and standing.state is not State.OVERLAPPING:
-            found.append(Late(job.slug, job.tenant, str(standing.state), standing.lateness))
+            found.append(LateJob(job.slug, job.tenant, str(standing.state), standing.lateness))
     return found
 
 

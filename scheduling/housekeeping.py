@@ -17,7 +17,7 @@ from .models import Builtin, Run, RunResult
 LOST = "It never ended: its worker was lost."
 ERROR_LIMIT = 500
 
-PINGS = runner.pruning(
+PINGS = runner.delete_rule(
     name="cron_pings",
     what="pings of cron jobs deleted",
     age=runner.days("CRON_RETENTION_DAYS"),
@@ -26,7 +26,7 @@ PINGS = runner.pruning(
     order="at",
 )
 # A job's last run tells what was missed since, and the last that called workflows what may overlap: they stay.
-RUNS = runner.pruning(
+RUNS = runner.delete_rule(
     name="cron_runs",
     what="runs of cron jobs deleted",
     age=runner.days("CRON_RETENTION_DAYS"),

@@ -7,7 +7,7 @@ from typing import Any
 from django.db import connection
 
 from reliability.metrics import catalogue
-from reliability.metrics.catalogue import Described
+from reliability.metrics.catalogue import MetricSpec
 from reliability.models.ids import DEMO_PATTERN
 
 from . import health
@@ -21,7 +21,7 @@ SELECT j.slug, (SELECT at FROM scheduling_ping WHERE job_id = j.id ORDER BY id D
 WHERE j.id::text NOT LIKE %s
 """
 METRICS = (
-    Described(
+    MetricSpec(
         "backstop_cron_pings_total",
         "counter",
         ("job", "result"),
@@ -29,14 +29,16 @@ METRICS = (
         " skipped, unknown, disabled, error, forbidden or no_secret of a POST. A job that nobody authorised has named"
         " yet is other. Backstop's own pinger sends no requests.",
     ),
-    Described(
+    MetricSpec(
         "backstop_cron_ping_duration_seconds",
         "histogram",
         (),
         "How long a request that runs a job took.",
     ),
-    Described(LAST, "gauge", ("job",), "When a job was last pinged, by the pinger or by a caller who knew the secret."),
-    Described(LATE, "gauge", ("job",), "1 for a job that is late or missing, 0 for any other."),
+    MetricSpec(
+        LAST, "gauge", ("job",), "When a job was last pinged, by the pinger or by a caller who knew the secret."
+    ),
+    MetricSpec(LATE, "gauge", ("job",), "1 for a job that is late or missing, 0 for any other."),
 )
 
 

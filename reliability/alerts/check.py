@@ -100,7 +100,7 @@ def check(*, now: datetime, dry_run: bool = False) -> Checked:
     """
     with transaction.atomic():
         _alone()
-        used = process_stats.look(now=now, keep=not dry_run)
+        used = process_stats.measure(now=now, keep=not dry_run)
         readings = {one.key: one for one in alert_readings.take(now=now, processes=used)}
         judged = _judge_all(readings, now)
         notices = [] if dry_run else _keep(judged, now)

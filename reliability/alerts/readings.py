@@ -16,7 +16,7 @@ from reliability import queue
 from reliability.models.ids import DEMO_PATTERN
 from reliability.policies.alert_rules import BY_NAME
 from reliability.policies.alerts import Reading
-from reliability.stats.process_stats import Used
+from reliability.stats.process_stats import ProcessUsage
 
 QUARTER, HALF, HOUR = timedelta(minutes=15), timedelta(minutes=30), timedelta(hours=1)
 # Of fewer than so many, a share says nothing.
@@ -91,7 +91,7 @@ def register(*, source: Source) -> None:
     _sources.append(source)
 
 
-def take(*, now: datetime, processes: Sequence[Used] = ()) -> list[Reading]:
+def take(*, now: datetime, processes: Sequence[ProcessUsage] = ()) -> list[Reading]:
     """Read everything at `now`."""
     return [*(one for source in _sources for one in source(now)), *_used(processes)]
 
@@ -161,7 +161,7 @@ def _refusals(now: datetime) -> Iterator[Reading]:
         yield _reading("StripeSignaturesFailing", count, subject=slug)
 
 
-def _used(processes: Sequence[Used]) -> Iterator[Reading]:
+def _used(processes: Sequence[ProcessUsage]) -> Iterator[Reading]:
     for one in processes:
         yield _reading("MemoryHigh", one.memory, subject=one.name)
         if one.cpu is not None:

@@ -1,1 +1,1 @@
-"""Operations on many dead letters (and the replay of one): preview, submission, and the steps that a worker takes."""
+"""Bulk operations on dead letters, and the replay of one: preview, submission, control, and the worker's steps."""

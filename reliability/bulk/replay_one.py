@@ -1,4 +1,4 @@
-"""The replay of one dead letter, the way that an operator asks for or that its source allows."""
+"""The replay of one dead letter, by webhook or by n8n's retry of its execution."""
 
 from datetime import datetime
 from uuid import UUID
@@ -13,7 +13,7 @@ from reliability.n8n import execution_retry
 
 
 class Via(models.TextChoices):
-    """How a dead letter comes back: by a new delivery to the webhook, or by n8n's retry of its execution."""
+    """How a dead letter is replayed: by a new delivery to the webhook, or by n8n's retry of its execution."""
 
     WEBHOOK = "webhook"
     EXECUTION = "execution"
@@ -28,11 +28,11 @@ def replay_one(  # what a person may say of a replay
     via: str = "",
     load_workflow: bool = True,
 ) -> tuple[UUID | None, UUID]:
-    """Replay a dead letter the way that is asked for, or that its source allows.
+    """Replay a dead letter by `via`, or else in the way that its source allows.
 
-    Returns the new delivery's id (`None` where n8n retries its execution) and what the replay goes by: the
-    delivery's id, or the retry's. Raises as `dead_letters.replay` and `execution_retry.begin` do, and `InvalidInput`
-    for a payload where n8n retries, since that goes on with the execution's own data.
+    Returns the id of the new delivery (`None` if n8n retries the execution), and the id of the replay: that of the
+    delivery or of the execution retry. Raises as `dead_letters.replay` and `execution_retry.begin` do, and
+    `InvalidInput` for a payload with an execution retry, which uses the execution's own data.
     """
     if not via:
         reported = DeadLetter.objects.filter(pk=dead_letter_id, source=DeadLetterSource.N8N).exists()

@@ -1,9 +1,9 @@
-"""One step of a bulk operation: the next second of a replay, or the next batch of a purge or of its undoing.
+"""The steps of a bulk operation: the next second of a replay, or the next batch of a purge or of undoing one.
 
-The operation's row is locked and its cursor moves with what was done, in one transaction with the wake-up for the
-step after: a step that crashed is done again as a whole, and of two workers at once one leaves it to the other. A step
-that has only ends to wait for says so in a transaction of its own (`settle_down`), and the end wakes it
-(`sql/trigger_operation_results.sql`).
+A step locks the operation's row, does its work, moves the cursor and plans the next step in one transaction: after a
+crash the whole step is repeated, and of two workers one leaves it to the other. When everything was replayed and only
+outcomes are missing, the operation waits without a job (`wait_for_outcomes`), and the trigger that records an outcome
+wakes it.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from django.db import DatabaseError, connection
 
 from reliability import queue
 from reliability.core import clock, lock_waits
-from reliability.dead_letters import replay
+from reliability.dead_letters import purge, replay
 from reliability.models import DeadLetter, DeadLetterSource, Ends, Operation, OperationKind, OperationState
 from reliability.n8n import execution_retry
 from reliability.policies import bulk as policy
@@ -24,12 +24,13 @@ from reliability.policies.bulk import Next, Progress, Rules, Step
 from . import candidates
 
 BATCH = 500
-# A step that comes later than this begins anew, instead of making up for the time that it lost.
-LATE = timedelta(seconds=1)
-LAST = UUID(int=2**128 - 1)
-ENDED = (OperationState.CANCELLED, OperationState.STOPPED)
-WORDS = {OperationKind.PURGE: "purged", OperationKind.RESTORE: "brought back"}
+# A step that is later than this continues at the configured rate, instead of sending what it missed all at once.
+CATCH_UP_LIMIT = timedelta(seconds=1)
+END_OF_CURSOR = UUID(int=2**128 - 1)
+WITHDRAWING = (OperationState.CANCELLED, OperationState.STOPPED)
+DONE_VERBS = {OperationKind.PURGE: "purged", OperationKind.RESTORE: "restored"}
 
+# SKIP LOCKED: a dispatcher that holds a delivery is about to send it, so that it is no longer withdrawn.
 WITHDRAW = """
 UPDATE reliability_delivery SET state = 'cancelled', finished_at = %(now)s
 WHERE id IN (SELECT id FROM reliability_delivery WHERE operation_id = %(operation)s AND state = 'pending'
@@ -39,14 +40,14 @@ RETURNING dead_letter_id
 
 
 def run(*, operation_id: UUID) -> None:
-    """Do what is due for an operation at this moment, as a job of the worker."""
+    """Run the due step of an operation, as a job of the worker."""
     step(operation_id=operation_id, now=clock.now())
 
 
 def step(*, operation_id: UUID, now: datetime) -> datetime | None:
-    """Do what is due for an operation; return when its next step is, if one is planned.
+    """Run the due step of an operation; return when the next one is due, if one is planned.
 
-    Where another session holds something of it, the step is put off, and no other operation waits for that.
+    If another session holds a lock that it needs, the step is postponed: this thread can serve other operations.
     """
     try:
         return _step(operation_id=operation_id, now=now)
@@ -60,7 +61,7 @@ def step(*, operation_id: UUID, now: datetime) -> datetime | None:
 
 def _step(*, operation_id: UUID, now: datetime) -> datetime | None:
     with lock_waits.transaction_with_lock_timeout():
-        # Whoever waited for another's step would keep a thread from the other operations meanwhile.
+        # SKIP LOCKED: another worker is running a step. Waiting for it would keep this thread from other operations.
         own = Operation.objects.select_for_update(no_key=True, skip_locked=True).filter(pk=operation_id)
         operation = own.first()
         if operation is None and Operation.objects.filter(pk=operation_id).exists():
@@ -68,23 +69,24 @@ def _step(*, operation_id: UUID, now: datetime) -> datetime | None:
             return None
         if operation is None or (operation.next_at is None and operation.state != OperationState.RUNNING):
             return None
+        # A job that came early, or twice: the next step stays as planned.
         if operation.next_at is not None and operation.next_at > now:
             queue.plan_operation_fallback(operation_id=operation_id, at=operation.next_at)
             return operation.next_at
-        waits = _take_on(operation, now)
+        # Saving all fields is safe under the row's lock.
+        waits = _perform(operation, now)
         operation.save()
         if operation.next_at is not None and not waits:
             queue.plan_operation_step(operation_id=operation_id, at=operation.next_at)
-    return settle_down(operation_id=operation_id, now=now) if waits else operation.next_at
+    return wait_for_outcomes(operation_id=operation_id, now=now) if waits else operation.next_at
 
 
-def settle_down(*, operation_id: UUID, now: datetime) -> datetime | None:
-    """Let an operation wait for its replays' ends, unless one has come meanwhile: then return when to look again.
-
-    The full lock of the row waits for the ends that are just being written, and keeps others out.
-    """
+def wait_for_outcomes(*, operation_id: UUID, now: datetime) -> datetime | None:
+    """Let an operation wait for outcomes without a job; if one was recorded meanwhile, plan a step and return when."""
     with lock_waits.transaction_with_lock_timeout():
-        # The full lock: only that waits for the key share of those who are just writing an end (`backstop_count_operation_result`).
+        # The trigger that records an outcome locks this row FOR KEY SHARE. Only FOR UPDATE conflicts with that (NO KEY
+        # UPDATE does not), so this waits for outcomes that are being recorded, and later ones see `next_at` empty and
+        # wake the operation. A transaction of its own: no other lock of the step is held while this one is waited for.
         operation = Operation.objects.select_for_update().get(pk=operation_id)
         if operation.state != OperationState.RUNNING:
             return None
@@ -97,7 +99,7 @@ def settle_down(*, operation_id: UUID, now: datetime) -> datetime | None:
 
 
 def progress_of(operation: Operation) -> Progress:
-    """Return how an operation stands, as its rows say."""
+    """Return an operation's progress, from its rows."""
     ends = operation.ends if operation.kind == OperationKind.REPLAY else Ends()
     return Progress(
         matched=operation.matched,
@@ -105,7 +107,7 @@ def progress_of(operation: Operation) -> Progress:
         recovered=ends.recovered,
         failed=ends.failed,
         withdrawn=ends.withdrawn,
-        exhausted=operation.cursor == LAST,
+        exhausted=operation.cursor == END_OF_CURSOR,
     )
 
 
@@ -113,9 +115,9 @@ def rules_of(operation: Operation) -> Rules:
     return Rules(canary=operation.canary, stop_failure_rate=operation.stop_failure_rate)
 
 
-def _take_on(operation: Operation, now: datetime) -> bool:
-    """Do the step; return whether only ends are to be waited for."""
-    if operation.state in ENDED:
+def _perform(operation: Operation, now: datetime) -> bool:
+    """Do the step; return whether the operation only waits for outcomes."""
+    if operation.state in WITHDRAWING:
         _withdraw(operation, now)
         return False
     if operation.state != OperationState.RUNNING:
@@ -123,11 +125,15 @@ def _take_on(operation: Operation, now: datetime) -> bool:
         return False
     verdict = policy.next_step(progress=progress_of(operation), rules=rules_of(operation))
     if verdict.step in (Step.GO, Step.CANARY):
-        ids = _next_ids(operation, 1 if verdict.step is Step.CANARY else _share(operation))
+        # One second of a replay per step: a pause or another rate takes effect within a second.
+        rate = max(1, int(operation.rate_per_second)) if operation.kind == OperationKind.REPLAY else BATCH
+        ids = _next_ids(operation, 1 if verdict.step is Step.CANARY else rate)
         if ids:
-            _work(operation, ids, now, canary=verdict.step is Step.CANARY)
+            _process(operation, ids, now, canary=verdict.step is Step.CANARY)
             return False
-        _exhaust(operation)
+        # None is left. Those that matched and did not come up had left the queue before.
+        operation.cursor = END_OF_CURSOR
+        _skip(operation, candidates.NO_LONGER_DEAD, operation.matched - operation.done - operation.skipped)
         verdict = policy.next_step(progress=progress_of(operation), rules=rules_of(operation))
     if verdict.step is Step.WAIT:
         return True
@@ -135,24 +141,14 @@ def _take_on(operation: Operation, now: datetime) -> bool:
     return False
 
 
-def _share(operation: Operation) -> int:
-    return max(1, int(operation.rate_per_second)) if operation.kind == OperationKind.REPLAY else BATCH
-
-
 def _next_ids(operation: Operation, limit: int) -> list[UUID]:
-    """Return the next ones, oldest first."""
-    if operation.cursor == LAST:
+    """Return the ids after the cursor, oldest first."""
+    if operation.cursor == END_OF_CURSOR:
         return []
-    found = candidates.matching(kind=operation.kind, frozen=operation.filter, cutoff=operation.cutoff)
+    found = candidates.matching(kind=operation.kind, filter_json=operation.filter, cutoff=operation.cutoff)
     if operation.cursor:
         found = found.filter(pk__gt=operation.cursor)
     return list(found.order_by("id").values_list("pk", flat=True)[:limit])
-
-
-def _exhaust(operation: Operation) -> None:
-    """Note that none is left: what matched and never came up had left the queue before its turn."""
-    operation.cursor = LAST
-    _skip(operation, candidates.GONE, operation.matched - operation.done - operation.skipped)
 
 
 def _skip(operation: Operation, cause: str, count: int) -> None:
@@ -161,19 +157,20 @@ def _skip(operation: Operation, cause: str, count: int) -> None:
         operation.skipped_by = {**operation.skipped_by, cause: operation.skipped_by.get(cause, 0) + count}
 
 
-def _work(operation: Operation, ids: Sequence[UUID], now: datetime, *, canary: bool) -> None:
-    """Handle these dead letters. Replays are spread over the time that the rate gives them."""
+def _process(operation: Operation, ids: Sequence[UUID], now: datetime, *, canary: bool) -> None:
+    """Process these dead letters. Replays are spread evenly at the operation's rate."""
     operation.cursor = ids[-1]
     if operation.kind == OperationKind.PURGE:
-        operation.done += replay.purge_each(dead_letter_ids=ids, now=now, operation_id=operation.pk)
+        operation.done += purge.purge_each(dead_letter_ids=ids, now=now, operation_id=operation.pk)
         operation.next_at = now
     elif operation.kind == OperationKind.RESTORE:
-        operation.done += replay.restore_each(dead_letter_ids=ids, now=now)
+        operation.done += purge.undo_purge_each(dead_letter_ids=ids, now=now)
         operation.next_at = now
     else:
+        # Due times continue where the last step ended, so that the rate holds across steps.
         gap = timedelta(seconds=1 / operation.rate_per_second)
         due = operation.next_at
-        begin = due if due is not None and now - due < LATE and operation.done else now
+        begin = due if due is not None and now - due < CATCH_UP_LIMIT and operation.done else now
         operation.done += _replay(operation, ids, now, [begin + gap * n for n in range(len(ids))])
         operation.next_at = begin + gap * len(ids)
         if canary:
@@ -181,42 +178,44 @@ def _work(operation: Operation, ids: Sequence[UUID], now: datetime, *, canary: b
 
 
 def _replay(operation: Operation, ids: Sequence[UUID], now: datetime, due: Sequence[datetime]) -> int:
-    """Replay each by the way that its source allows; return how many were still dead, and could be."""
+    """Replay each in the way that its source allows; return how many were replayed."""
     times = dict(zip(ids, due, strict=True))
-    hindered = _hindered(ids)
-    for cause in hindered.values():
+    conditions = _skip_causes(ids)
+    for cause in conditions.values():
         _skip(operation, cause, 1)
-    free = [one for one in ids if one not in hindered]
-    reported = DeadLetter.objects.filter(pk__in=free, source=DeadLetterSource.N8N)
+    replayable = [one for one in ids if one not in conditions]
+    reported = DeadLetter.objects.filter(pk__in=replayable, source=DeadLetterSource.N8N)
     by_n8n = set(reported.values_list("pk", flat=True))
-    sent = [one for one in free if one not in by_n8n]
+    sent = [one for one in replayable if one not in by_n8n]
     names: dict[str, Any] = {"now": now, "operation_id": operation.pk}
     done = len(replay.replay_each(dead_letter_ids=sent, due=[times[one] for one in sent], **names))
     if by_n8n:
         done += len(execution_retry.begin_each(dead_letter_ids=list(by_n8n), due=times, **names))
-    _skip(operation, candidates.GONE, len(free) - done)
+    _skip(operation, candidates.NO_LONGER_DEAD, len(replayable) - done)
     return done
 
 
-def _hindered(ids: Sequence[UUID]) -> dict[UUID, str]:
-    """Return those that cannot be replayed, each with its cause."""
+def _skip_causes(ids: Sequence[UUID]) -> dict[UUID, str]:
+    """Return the causes of those that cannot be replayed, by id."""
     rows = DeadLetter.objects.filter(pk__in=ids)
-    found = candidates.hindrances().items()
+    found = candidates.skip_conditions().items()
     return {pk: cause for cause, condition in found for pk in rows.filter(condition).values_list("pk", flat=True)}
 
 
 def _end(operation: Operation, verdict: Next, now: datetime) -> None:
-    """Write down the end. What was handed over and not sent when it stops is withdrawn."""
+    """Record the end. If the operation is stopped, further steps withdraw the replays that were not sent."""
     stopped = verdict.step is Step.STOP
     operation.state = OperationState.STOPPED if stopped else OperationState.DONE
     operation.finished_at, operation.next_at = now, now if stopped else None
-    word = WORDS.get(OperationKind(operation.kind))
-    operation.note = f"{operation.done:,} {word}." if word else verdict.note
+    verb = DONE_VERBS.get(OperationKind(operation.kind))
+    operation.note = f"{operation.done:,} {verb}." if verb else verdict.note
 
 
 def _withdraw(operation: Operation, now: datetime) -> None:
-    """Take back a batch of what was handed over and not sent: cancelled, and dead again. In two statements, as every
-    end is written: first its delivery, then its dead letter."""
+    """Withdraw a batch of replays that were not sent: cancel the deliveries, and set their dead letters back to dead.
+
+    Lock order: first the deliveries, then the dead letters, as when a delivery settles.
+    """
     values: dict[str, Any] = {"operation": operation.pk, "now": now, "limit": BATCH}
     with connection.cursor() as cursor:
         cursor.execute(WITHDRAW, values)

@@ -1,1 +1,1 @@
-"""Dead letters: how one is created, found, shown, replayed, purged and exported, and archived and restored."""
+"""Dead letters: creating, finding, showing, replaying, purging and exporting them; and their archive."""

@@ -1,12 +1,12 @@
-"""Takes dead letters past their TTL out of the queue, into files that `restore` brings them back from.
+"""Moves dead letters past their TTL into archive files, from which `archive_restore` restores them.
 
-1. Announce: a row `writing`, of which there is one at a time; what a dead one left is given up and removed first.
+1. Reserve: insert a row in state `writing`. A constraint allows one at a time. Abandoned ones are removed first.
 2. Write the file and its manifest to the storage, and read both back.
-3. In one transaction: the row becomes `kept`, and the letters that are still as they were written become `archived`,
-   without their payload. Lines of letters that moved on meanwhile are noted as withdrawn.
+3. In one transaction, the row becomes `kept`, and each dead letter whose row is unchanged becomes `archived` and loses
+   its payload. The lines of dead letters that changed in the meantime are listed as withdrawn.
 
-Whatever breaks before 3 commits, no letter has left, and the file is of no effect; after it, the file is the one place
-of their payloads. The database tells both apart, by the row's state.
+Until step 3 commits, the table holds every payload and the file has no effect. Afterwards the file is the only copy of
+the payloads. The state of the archive's row says which of the two holds.
 """
 
 # ruff: noqa: S608  # statements are put together from our own words
@@ -34,17 +34,18 @@ from . import archive_store
 
 logger = logging.getLogger(__name__)
 
-# For so long a writer is believed to be at work; its session's end is noticed at once.
+# A writer whose database session has ended is recognised at once. The lease covers a writer behind a pooler, whose
+# session can live on after it.
 LEASE = timedelta(minutes=5)
 FILE_BYTES = 32 * 1024 * 1024
 READ_BYTES = 4 * 1024 * 1024
 ACTOR = Actor(name="cleanup", reason="past its time to live")
 
-# Made-up letters are not for keeps.
-_DUE = "FROM reliability_deadletter WHERE status = 'dead' AND expires_at <= %(now)s AND id::text NOT LIKE %(demo)s"
-CHOOSE = f"SELECT id, octet_length(payload) {_DUE} ORDER BY expires_at LIMIT %(limit)s"
-COUNT = f"SELECT count(*) FROM (SELECT 1 {_DUE} LIMIT %(limit)s) AS due"
-READ = """
+# Demo data is excluded: nobody needs an archive of it.
+_EXPIRED = "FROM reliability_deadletter WHERE status = 'dead' AND expires_at <= %(now)s AND id::text NOT LIKE %(demo)s"
+SELECT_EXPIRED = f"SELECT id, octet_length(payload) {_EXPIRED} ORDER BY expires_at LIMIT %(limit)s"
+COUNT_EXPIRED = f"SELECT count(*) FROM (SELECT 1 {_EXPIRED} LIMIT %(limit)s) AS due"
+READ_ROWS = """
 SELECT l.xmin::text, jsonb_build_object('id', l.id, 'workflow', w.slug, 'tenant', n.tenant, 'source', l.source,
     'error_code', l.error_code, 'error_message', l.error_message, 'reason', l.reason, 'fingerprint', l.fingerprint,
     'retry_count', l.retry_count, 'execution_id', l.execution_id, 'execution_url', l.execution_url,
@@ -58,8 +59,10 @@ FROM reliability_deadletter l JOIN reliability_lane n ON n.id = l.lane_id
     JOIN reliability_workflow w ON w.id = n.workflow_id LEFT JOIN reliability_delivery d ON d.id = l.delivery_id
 WHERE l.id = ANY(%(ids)s) AND l.status = 'dead' ORDER BY l.expires_at, l.id
 """
-# `xmin` tells whether the row is still the one that was written: whatever touches it, changes it.
-LEAVE = """
+# `xmin` is the id of the transaction that last wrote the row. If it still has the value that was read with the payload,
+# the file holds the row as it is now. SKIP LOCKED: a row that another transaction holds is about to change, so it is
+# withdrawn from the file instead of waited for.
+MARK_ARCHIVED = """
 WITH written AS (SELECT * FROM unnest(%(ids)s::uuid[], %(versions)s::text[]) AS t(id, version)), same AS (
     SELECT l.id FROM reliability_deadletter l JOIN written ON written.id = l.id
     WHERE l.status = 'dead' AND l.xmin::text = written.version ORDER BY l.id FOR UPDATE OF l SKIP LOCKED
@@ -67,14 +70,15 @@ WITH written AS (SELECT * FROM unnest(%(ids)s::uuid[], %(versions)s::text[]) AS 
 UPDATE reliability_deadletter l SET status = 'archived', payload = '', closed_at = %(now)s, archive_id = %(archive)s
 FROM same WHERE l.id = same.id RETURNING l.id
 """
+# A process id alone can be reused by a later session; with the session's start it is unique.
 SESSION = "SELECT pid || '@' || backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
-GONE = """
+STALE_WRITERS = """
 SELECT a.id FROM reliability_archive a WHERE a.state = 'writing' AND (a.lease_until < %s
     OR NOT EXISTS (SELECT 1 FROM pg_stat_activity s WHERE s.pid || '@' || s.backend_start = a.writer))
 """
 
 
-class Busy(BackstopError):
+class ArchiveBusy(BackstopError):
     """Another clean-up is writing an archive."""
 
     status = 409
@@ -82,16 +86,16 @@ class Busy(BackstopError):
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """How many letters left into the archive, and whether more are due."""
+class ArchivedBatch:
+    """How many dead letters were archived, and whether more are due."""
 
-    letters: int
+    count: int
     is_more: bool = False
 
 
 @dataclass(slots=True)
-class _Written:
-    """The letters of a file in the order of its lines, each with its row's version, and what is told of them all."""
+class _WrittenFile:
+    """The dead letters of a file in the order of its lines: ids, row versions (`xmin`), figures for the manifest."""
 
     ids: list[UUID]
     versions: list[str]
@@ -99,55 +103,61 @@ class _Written:
     died: list[str]
 
 
-def waiting(*, now: datetime, limit: int) -> int:
+def count_expired(*, now: datetime, limit: int) -> int:
     """Return how many dead letters are past their TTL, up to `limit`."""
     with connection.cursor() as cursor:
-        cursor.execute(COUNT, {"now": now, "demo": DEMO_PATTERN, "limit": limit})
+        cursor.execute(COUNT_EXPIRED, {"now": now, "demo": DEMO_PATTERN, "limit": limit})
         return int(cursor.fetchone()[0])
 
 
-def keep(*, now: datetime) -> Kept:
-    """Archive a file of the dead letters that are past their TTL at `now`, the oldest first.
+def archive_expired(*, now: datetime) -> ArchivedBatch:
+    """Archive one file of the dead letters that are past their TTL at `now`, oldest first.
 
-    Raises `Busy` where another is at it, and `StorageFailed`; then nothing has left the table.
+    Raises `ArchiveBusy` if another clean-up is writing an archive, and `StorageFailed`. In both cases the table is
+    unchanged.
     """
-    clear()
-    chosen = _choose(now)
+    remove_abandoned()
+    chosen = _select_expired(now)
     if not chosen:
-        return Kept(0)
-    archive = _announce(now)
+        return ArchivedBatch(0)
+    archive = _reserve(now)
     try:
         written = _write(archive, chosen, now)
-        left = _leave(archive, written, now)
+        left = _mark_archived(archive, written, now)
     except BaseException:
-        with suppress(Exception):  # what is to be told is what went wrong first; the row says what is left to clear
-            give_up(archive_id=archive.pk)
+        # A failure of the cleaning up must not hide the first error. The row keeps what is left to remove.
+        with suppress(Exception):
+            abandon(archive_id=archive.pk)
             if not Archive.objects.filter(pk=archive.pk).exists():
-                archive_store.remove(name=archive.name)  # another forgot it before its files were there
+                # Another clean-up deleted the row before this one wrote the files: nothing else knows of them.
+                archive_store.remove(name=archive.name)
         raise
     if not left:
-        give_up(archive_id=archive.pk)
-    return Kept(left, is_more=bool(left) and waiting(now=now, limit=1) > 0)
+        abandon(archive_id=archive.pk)
+    return ArchivedBatch(left, is_more=bool(left) and count_expired(now=now, limit=1) > 0)
 
 
-def clear() -> None:
-    """Give up what dead writers left, and remove the files of what was given up.
+def remove_abandoned() -> None:
+    """Abandon archives whose writer is dead, and remove the files of abandoned ones.
 
-    A file that cannot be removed is of no effect, and keeps nothing from being archived.
+    A file that cannot be removed has no effect: it is logged, and archiving goes on.
     """
     with connection.cursor() as cursor:
-        cursor.execute(GONE, [clock.now()])
-        gone = [row[0] for row in cursor.fetchall()]
-    given_up = Archive.objects.filter(state=ArchiveState.ABANDONED).values_list("pk", flat=True)
-    for archive_id in [*gone, *given_up]:
+        cursor.execute(STALE_WRITERS, [clock.now()])
+        stale = [row[0] for row in cursor.fetchall()]
+    abandoned = Archive.objects.filter(state=ArchiveState.ABANDONED).values_list("pk", flat=True)
+    for archive_id in [*stale, *abandoned]:
         try:
-            give_up(archive_id=archive_id)
+            abandon(archive_id=archive_id)
         except archive_store.StorageFailed as error:
             logger.warning("archive_not_removed", extra={"archive": str(archive_id), "error": str(error)})
 
 
-def give_up(*, archive_id: UUID) -> None:
-    """Say that an archive is of no effect, then remove its files, then forget it. One that is kept stays."""
+def abandon(*, archive_id: UUID) -> None:
+    """Mark an archive as abandoned, remove its files, then delete its row. A kept archive is left alone.
+
+    In this order a crash leaves a row that names the files, so that the next clean-up removes them.
+    """
     Archive.objects.filter(pk=archive_id, state=ArchiveState.WRITING).update(state=ArchiveState.ABANDONED)
     archive = Archive.objects.filter(pk=archive_id, state=ArchiveState.ABANDONED).first()
     if archive is not None:
@@ -155,11 +165,11 @@ def give_up(*, archive_id: UUID) -> None:
         archive.delete()
 
 
-def _choose(now: datetime) -> list[tuple[UUID, int]]:
-    """Return the ids of a file's letters with their sizes: so many, or so many bytes."""
+def _select_expired(now: datetime) -> list[tuple[UUID, int]]:
+    """Return ids and payload sizes (bytes) of the next file: up to `ARCHIVE_FILE_LETTERS` rows or `FILE_BYTES`."""
     values: dict[str, Any] = {"now": now, "demo": DEMO_PATTERN, "limit": settings.ARCHIVE_FILE_LETTERS}
     with connection.cursor() as cursor:
-        cursor.execute(CHOOSE, values)
+        cursor.execute(SELECT_EXPIRED, values)
         rows = cursor.fetchall()
     chosen: list[tuple[UUID, int]] = []
     total = 0
@@ -171,21 +181,22 @@ def _choose(now: datetime) -> list[tuple[UUID, int]]:
     return chosen
 
 
-def _announce(now: datetime) -> Archive:
+def _reserve(now: datetime) -> Archive:
     with connection.cursor() as cursor:
         cursor.execute(SESSION)
         row = cursor.fetchone()
-    # A long clean-up goes by one `now`; the lease is from this moment.
+    # A long clean-up passes one `now` to all of its batches, so the lease starts from the clock instead.
     made = Archive(pk=uuid7(), created_at=now, lease_until=clock.now() + LEASE, writer=row[0] if row else "")
     made.name = f"{archive_store.FOLDER}/{now:%Y/%m}/{now:%Y%m%dT%H%M%SZ}-{made.pk}"
+    # A unique constraint allows one row in state `writing`: of two clean-ups, the insert of one has no effect.
     Archive.objects.bulk_create([made], ignore_conflicts=True)
     if not Archive.objects.filter(pk=made.pk).exists():
-        raise Busy
+        raise ArchiveBusy
     return made
 
 
-def _write(archive: Archive, chosen: Sequence[tuple[UUID, int]], now: datetime) -> _Written:
-    written = _Written([], [], Counter(), [])
+def _write(archive: Archive, chosen: Sequence[tuple[UUID, int]], now: datetime) -> _WrittenFile:
+    written = _WrittenFile([], [], Counter(), [])
 
     def facts() -> dict[str, Any]:
         return {
@@ -196,15 +207,15 @@ def _write(archive: Archive, chosen: Sequence[tuple[UUID, int]], now: datetime) 
             "workflows": dict(sorted(written.workflows.items())),
         }
 
-    archive.manifest = archive_store.write(name=archive.name, letters=_letters(chosen, written), facts=facts)
+    archive.manifest = archive_store.write(name=archive.name, letters=_read_dead_letters(chosen, written), facts=facts)
     return written
 
 
-def _letters(chosen: Sequence[tuple[UUID, int]], written: _Written) -> Iterator[dict[str, Any]]:
-    """Yield the letters, a few megabytes of them in memory at a time, and note what is written."""
-    for ids in _portions(chosen):
+def _read_dead_letters(chosen: Sequence[tuple[UUID, int]], written: _WrittenFile) -> Iterator[dict[str, Any]]:
+    """Yield the dead letters, with at most about `READ_BYTES` of payloads in memory, and note each in `written`."""
+    for ids in _batches_by_size(chosen):
         with connection.cursor() as cursor:
-            cursor.execute(READ, {"ids": ids})
+            cursor.execute(READ_ROWS, {"ids": ids})
             rows = cursor.fetchall()
         for version, text, payload in rows:
             letter = {**json.loads(text), "payload": payload}
@@ -215,31 +226,35 @@ def _letters(chosen: Sequence[tuple[UUID, int]], written: _Written) -> Iterator[
             yield letter
 
 
-def _portions(chosen: Sequence[tuple[UUID, int]]) -> Iterator[list[UUID]]:
-    portion: list[UUID] = []
+def _batches_by_size(chosen: Sequence[tuple[UUID, int]]) -> Iterator[list[UUID]]:
+    batch: list[UUID] = []
     total = 0
     for letter_id, size in chosen:
-        if portion and total + size > READ_BYTES:
-            yield portion
-            portion, total = [], 0
-        portion.append(letter_id)
+        if batch and total + size > READ_BYTES:
+            yield batch
+            batch, total = [], 0
+        batch.append(letter_id)
         total += size
-    if portion:
-        yield portion
+    if batch:
+        yield batch
 
 
-def _leave(archive: Archive, written: _Written, now: datetime) -> int:
-    """Have the letters leave that are still as they were written; return how many. Raises `Busy` where it came late."""
+def _mark_archived(archive: Archive, written: _WrittenFile, now: datetime) -> int:
+    """Mark the dead letters that are unchanged since they were read as archived; return how many.
+
+    Raises `ArchiveBusy` if another clean-up has abandoned this archive in the meantime.
+    """
     values: dict[str, Any] = {"ids": written.ids, "versions": written.versions, "now": now, "archive": archive.pk}
     with transaction.atomic():
-        mine = Archive.objects.filter(pk=archive.pk, state=ArchiveState.WRITING)
-        if not mine.update(state=ArchiveState.KEPT, kept_at=clock.now()):
-            raise Busy("The archive took so long that another clean-up has taken it for dead. Nothing has left.")
+        # The row count decides: a clean-up that took this writer for dead has set `abandoned`, and removes the files.
+        own = Archive.objects.filter(pk=archive.pk, state=ArchiveState.WRITING)
+        if not own.update(state=ArchiveState.KEPT, kept_at=clock.now()):
+            raise ArchiveBusy("Writing took too long, and another clean-up took over. Nothing was archived.")
         with connection.cursor() as cursor:
-            cursor.execute(LEAVE, values)
+            cursor.execute(MARK_ARCHIVED, values)
             left = {row[0] for row in cursor.fetchall()}
         if not left:
-            transaction.set_rollback(True)  # none of them is as it was: the file is of no effect
+            transaction.set_rollback(True)  # every row has changed since: the file has no effect
             return 0
         withdrawn = [number for number, one in enumerate(written.ids, start=1) if one not in left]
         Archive.objects.filter(pk=archive.pk).update(

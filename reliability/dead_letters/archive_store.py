@@ -1,4 +1,4 @@
-"""The archive's files in Django's storage: written, flushed to the disk, read back, removed."""
+"""The files of the archive in Django's storage: writing with fsync, reading back, listing, removing."""
 
 import hashlib
 import os
@@ -18,20 +18,20 @@ from reliability.formats.archive_format import Block, Damaged
 
 DATA, MANIFEST = ".jsonl.gz", ".manifest.json"
 FOLDER = "dead-letters"
-# Up to so many bytes a file is put together in memory, beyond that in an unnamed temporary file.
-IN_MEMORY = 8 * 1024 * 1024
-# One of 20,000 letters has less than two.
+# A file is assembled in memory up to this size, and in an unnamed temporary file beyond it.
+SPOOL_BYTES = 8 * 1024 * 1024
+# The manifest of 20,000 dead letters has less than 2 MB. The limit bounds what a wrong or hostile file can load.
 MANIFEST_LIMIT = 8 * 1024 * 1024
 
 
 class StorageFailed(BackstopError):
-    """The archive's storage did not do what it was asked for."""
+    """The archive's storage failed."""
 
     code = "archive_storage"
 
 
 def line_limit() -> int:
-    """Return how many bytes a line may have: a payload, each character of which is escaped, and the rest."""
+    """Return the longest line in bytes: a payload with every character escaped, and 1 MiB for the other fields."""
     return max(archive_format.LINE_LIMIT, 2 * settings.MAX_BODY_BYTES + 1024 * 1024)
 
 
@@ -40,13 +40,13 @@ def storage() -> Storage:
 
 
 def write(*, name: str, letters: Iterable[Mapping[str, Any]], facts: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-    """Write both files, read them back, and return the manifest; `facts` are asked for once all letters are written.
+    """Write both files, read them back, and return the manifest. `facts` is called once all dead letters are written.
 
-    Raises `StorageFailed`; files may then be there.
+    Raises `StorageFailed`; files may exist then.
     """
-    with SpooledTemporaryFile(max_size=IN_MEMORY) as made:
+    with SpooledTemporaryFile(max_size=SPOOL_BYTES) as made:
         try:
-            blocks, digest = _fill(made, letters)
+            blocks, digest = _write_blocks(made, letters)
             made.seek(0)
             manifest = archive_format.manifest_of(blocks=blocks, facts=facts(), sha256=digest)
             _save(name + DATA, File(made))
@@ -54,11 +54,11 @@ def write(*, name: str, letters: Iterable[Mapping[str, Any]], facts: Callable[[]
             return _read_back(name)
         except StorageFailed:
             raise
-        except Exception as error:  # a storage raises what its library raises
-            raise StorageFailed(f"The archive could not be written: {_said(error)}") from error
+        except Exception as error:  # each storage backend has exceptions of its own
+            raise StorageFailed(f"The archive could not be written: {_describe(error)}") from error
 
 
-def _fill(file: IO[bytes], letters: Iterable[Mapping[str, Any]]) -> tuple[list[Block], str]:
+def _write_blocks(file: IO[bytes], letters: Iterable[Mapping[str, Any]]) -> tuple[list[Block], str]:
     digest, blocks = hashlib.sha256(), []
     for block, data in archive_format.blocks_of(letters):
         file.write(data)
@@ -68,19 +68,23 @@ def _fill(file: IO[bytes], letters: Iterable[Mapping[str, Any]]) -> tuple[list[B
 
 
 def _save(name: str, content: "File[bytes]") -> None:
+    # Django stores under another name if the name is taken. That name would not be found again.
     given = storage().save(name, content)
     if given != name:
         with suppress(Exception):
             storage().delete(given)
         raise StorageFailed(f"The storage has a file {name} already.")
-    with suppress(NotImplementedError):  # a storage that is no folder keeps what it has said it keeps
+    with suppress(NotImplementedError):  # remote storages have no path, and confirm a write themselves
         path = Path(storage().path(name))
         for one in (path, *list(path.parents)[: name.count("/") + 1]):
-            _flush(one)
+            _fsync(one)
 
 
-def _flush(path: Path) -> None:
-    """Have the disk hold it before the rows leave: a file's bytes, or a folder's entries."""
+def _fsync(path: Path) -> None:
+    """Flush a file, or the entries of a directory, to the disk.
+
+    Without this, a power failure could lose the file after the transaction that erased the payloads has committed.
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -89,6 +93,7 @@ def _flush(path: Path) -> None:
 
 
 def _read_back(name: str) -> dict[str, Any]:
+    """Return the manifest as the storage returns it, after checking every block: the payloads are erased next."""
     try:
         manifest = read_manifest(name=name)
         whole = all(archive_format.is_whole(block, data) for block, data in read(name=name, manifest=manifest))
@@ -100,12 +105,12 @@ def _read_back(name: str) -> dict[str, Any]:
 
 
 def read_manifest(*, name: str) -> dict[str, Any]:
-    """Return a manifest. Raises `Damaged`, and `StorageFailed` where it cannot be read."""
+    """Return a manifest. Raises `Damaged`, and `StorageFailed` if it cannot be read."""
     try:
         with storage().open(name + MANIFEST, "rb") as file:
             data = file.read(MANIFEST_LIMIT + 1)
     except Exception as error:  # as above
-        raise StorageFailed(f"{name}{MANIFEST} cannot be read: {_said(error)}") from error
+        raise StorageFailed(f"{name}{MANIFEST} cannot be read: {_describe(error)}") from error
     try:
         if len(data) > MANIFEST_LIMIT:
             raise Damaged(f"it is larger than {MANIFEST_LIMIT:,} bytes")
@@ -115,39 +120,42 @@ def read_manifest(*, name: str) -> dict[str, Any]:
 
 
 def read(*, name: str, manifest: Mapping[str, Any]) -> Iterator[tuple[Block, bytes]]:
-    """Yield each block with the bytes in its place. Raises `StorageFailed` where the file cannot be read."""
+    """Yield each block of the manifest with its bytes. Raises `StorageFailed` if the file cannot be read."""
     try:
         with storage().open(name + DATA, "rb") as file:
             left = storage().size(name + DATA)
             for block in archive_format.blocks_in(manifest):
-                data = file.read(max(0, min(block.size, left)))  # a manifest may say anything
+                data = file.read(max(0, min(block.size, left)))  # a damaged manifest may name any size
                 left -= len(data)
                 yield block, data
     except Exception as error:  # as above
-        raise StorageFailed(f"{name}{DATA} cannot be read: {_said(error)}") from error
+        raise StorageFailed(f"{name}{DATA} cannot be read: {_describe(error)}") from error
 
 
-def surplus(*, name: str, manifest: Mapping[str, Any]) -> int:
-    """Return how many bytes the file has beyond what its manifest says; less than 0: it is too short."""
+def size_difference(*, name: str, manifest: Mapping[str, Any]) -> int:
+    """Return the file's size minus the size in its manifest, in bytes."""
     try:
         return int(storage().size(name + DATA)) - int(manifest["size"])
     except Exception as error:  # as above
-        raise StorageFailed(f"{name}{DATA} cannot be read: {_said(error)}") from error
+        raise StorageFailed(f"{name}{DATA} cannot be read: {_describe(error)}") from error
 
 
 def remove(*, name: str) -> None:
-    """Remove both files, the manifest first, as far as they are there. Raises `StorageFailed`."""
+    """Remove both files, if they exist. Raises `StorageFailed`.
+
+    The manifest goes first: data without a manifest is recognised as incomplete, never as an archive.
+    """
     for ending in (MANIFEST, DATA):
         try:
             storage().delete(name + ending)
         except FileNotFoundError:
             continue
         except Exception as error:  # as above
-            raise StorageFailed(f"{name}{ending} could not be removed: {_said(error)}") from error
+            raise StorageFailed(f"{name}{ending} could not be removed: {_describe(error)}") from error
 
 
 def names() -> set[str]:
-    """Return the names of all archives of which the storage has a file. Raises `StorageFailed`."""
+    """Return the names of all archives with a file in the storage. Raises `StorageFailed`."""
     try:
         return {
             path.removesuffix(ending) for path in _files(FOLDER) for ending in (DATA, MANIFEST) if path.endswith(ending)
@@ -155,7 +163,7 @@ def names() -> set[str]:
     except FileNotFoundError:
         return set()
     except Exception as error:  # as above
-        raise StorageFailed(f"The archive's storage cannot be listed: {_said(error)}") from error
+        raise StorageFailed(f"The archive's storage cannot be listed: {_describe(error)}") from error
 
 
 def _files(folder: str) -> Iterator[str]:
@@ -165,7 +173,7 @@ def _files(folder: str) -> Iterator[str]:
         yield from _files(f"{folder}/{one}")
 
 
-def _said(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno:
         return f"{os.strerror(error.errno)}."
     return f"{type(error).__name__}: {error}"[:300]

@@ -1,6 +1,5 @@
-"""Takes in what failed for good elsewhere: a dead letter without a delivery of ours.
-
-Applications report such a thing by the API, n8n by its Error Trigger.
+"""Creates dead letters that have no delivery: failures that applications report by the API, and n8n by its Error
+Trigger.
 """
 
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from reliability.policies.failure import Failure
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What failed; `payload` is JSON text."""
+    """A failure that an application reports; `payload` is JSON text."""
 
     workflow: str
     tenant: str
@@ -36,8 +35,8 @@ class Report:
     error_code: str = ""
 
 
-def report(*, report: Report, now: datetime) -> DeadLetter:
-    """Keep a dead letter of source `api`, without what its message repeats of our secrets. Raises `UnknownWorkflow`."""
+def from_api(*, report: Report, now: datetime) -> DeadLetter:
+    """Create a dead letter of source `api`, with known secrets redacted from its message. Raises `UnknownWorkflow`."""
     workflow = Workflow.objects.filter(slug=report.workflow).first()
     if workflow is None:
         raise UnknownWorkflow(errors={"workflow": [f"There is no workflow '{report.workflow}'."]})
@@ -57,9 +56,10 @@ def report(*, report: Report, now: datetime) -> DeadLetter:
 
 
 def create_dead_letter(*, report: FailureReport, workflow: Workflow, now: datetime) -> DeadLetter:
-    """Keep a failed execution as a dead letter of source `n8n`, in the lane of its workflow; once per execution."""
+    """Create a dead letter of source `n8n` in the lane of its workflow, or return the one that its execution has."""
     lane = opening.open_lane(workflow_id=workflow.pk, tenant=report.for_tenant)
-    # Two keys may report the same execution: the lane's lock puts one behind the other.
+    # Two API keys may report the same execution at once, and no constraint covers that. With the lane locked, the
+    # second one finds the first one's dead letter.
     Lane.objects.select_for_update(no_key=True).get(pk=lane.pk)
     known = FailureReport.objects.filter(execution_id=report.execution_id, dead_letter__lane=lane)
     same = known.exclude(execution_id="").select_related("dead_letter").first()
@@ -78,11 +78,15 @@ def create_dead_letter(*, report: FailureReport, workflow: Workflow, now: dateti
     )
 
 
-def same_trouble(failure: Failure, tenant: str, *, now: datetime) -> FailureReport | None:
-    """Return the report of a trigger that n8n keeps trying to start, where its trouble is in the queue already."""
+def merge_repeated_trigger_failure(failure: Failure, tenant: str, *, now: datetime) -> FailureReport | None:
+    """Count a repeated failure to start a trigger on its dead letter; return that one's report, or `None`.
+
+    n8n retries a trigger that it cannot start, and reports each failure without an execution id.
+    """
     if failure.execution_id or failure.code != "trigger_failed":
         return None
-    # Nothing but this lock puts one behind the other: they name no execution.
+    # Without an execution id there is no row or constraint to conflict on. The advisory lock makes two reports of the
+    # same trigger go one after the other, until the end of the transaction.
     with connection.cursor() as cursor:
         names = f"trigger:{tenant}:{failure.workflow_id}:{failure.workflow_name}"
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [names])

@@ -1,4 +1,4 @@
-"""All that is known of one dead letter, for its page: nine queries at most, and no more of a text than is shown."""
+"""Everything the console shows of one dead letter, in at most nine queries. Long texts are cut off in the database."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,23 +29,26 @@ from reliability.models import (
 
 from . import history
 
-SHOWN = 64 * 1024
-OLDER_SHOWN = 2 * 1024
-ATTEMPTS = 50
-ROWS = 20
+CHARACTERS_SHOWN = 64 * 1024
+OLDER_CHARACTERS_SHOWN = 2 * 1024
+ATTEMPTS_SHOWN = 50
+ROWS_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """The beginning of a long text, one character more than is shown where there is more; `size` is the whole's."""
+    """The beginning of a long text, and the `size` of the whole, in characters.
+
+    `begin` has one character more than is shown where the text is longer: that is how the page knows.
+    """
 
     begin: str
     size: int
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
-    """An attempt, who or what triggered it, how long it was until the next one, and what came back."""
+class AttemptRow:
+    """An attempt, its trigger in words, the time until the next attempt, and the response body."""
 
     attempt: Attempt
     trigger: str
@@ -56,7 +59,7 @@ class Try:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A delivery that a replay made, and whose hand it was; `operation` is the one that it went along with."""
+    """A replay's delivery and its actor; `operation` is the bulk operation that it belongs to, if any."""
 
     delivery: Delivery
     by: str
@@ -65,8 +68,8 @@ class Replay:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """The event of Stripe that a delivery carries, as far as a page shows it."""
+class EventSummary:
+    """The fields of a delivery's Stripe event that a page shows."""
 
     id: UUID
     type: str
@@ -74,14 +77,14 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """What a dead letter's page shows, as it was at `now`. `others` failed the same way and are dead."""
+class DeadLetterDetail:
+    """What a dead letter's page shows, as of `now`. `others` counts dead letters with the same failure."""
 
     now: datetime
     letter: DeadLetter
     payload: Text
-    event: Event | None
-    tries: Sequence[Try]
+    event: EventSummary | None
+    attempts: Sequence[AttemptRow]
     attempt_count: int
     lasted: timedelta | None
     others: int
@@ -89,32 +92,33 @@ class Account:
     replays: Sequence[Replay]
     retries: Sequence[ExecutionRetry]
     reports: Sequence[FailureReport]
-    deeds: Sequence[history.Deed]
+    actions: Sequence[history.Action]
 
     @property
     def key(self) -> str:
         return self.letter.delivery.idempotency_key if self.letter.delivery else ""
 
 
-def with_its_people() -> "QuerySet[DeadLetter]":
-    """Return dead letters with their delivery and workflow, and no payload."""
+def with_related() -> "QuerySet[DeadLetter]":
+    """Return dead letters joined with their delivery and workflow, without payloads."""
     related = DeadLetter.objects.select_related("lane__workflow", "delivery")
     return related.defer("payload", "delivery__payload", "delivery__payload_digest")
 
 
 def find(*, dead_letter_id: UUID) -> DeadLetter | None:
-    """Return a dead letter whose `begin` and `size` are its payload's.
+    """Return a dead letter, annotated with `begin` and `size` of its payload.
 
-    What is one value of another table comes along: `event`, how many are `alike`, and the time, `asked_at`.
+    Subqueries add `event` (the Stripe event), `alike` (dead letters of the same failure group) and `asked_at` (the
+    database's time), which saves a query each.
     """
     group = FailureGroup.objects.filter(workflow=OuterRef("lane__workflow"), fingerprint=OuterRef("fingerprint"))
     event = StripeEvent.objects.filter(event_id=OuterRef("delivery__idempotency_key"), tenant=OuterRef("lane__tenant"))
     shown = event.order_by("-id").values(shown=JSONObject(id="id", type="type", livemode="livemode"))[:1]
     found = (
-        with_its_people()
+        with_related()
         .select_related("lane__breaker")
         .annotate(
-            begin=Left("payload", SHOWN + 1),
+            begin=Left("payload", CHARACTERS_SHOWN + 1),
             size=Length("payload"),
             alike=Subquery(group.values("dead")[:1]),
             event=Case(When(delivery__source=Source.STRIPE, then=Subquery(shown))),
@@ -124,72 +128,69 @@ def find(*, dead_letter_id: UUID) -> DeadLetter | None:
     return found.filter(pk=dead_letter_id).first()
 
 
-def take(*, letter: Any) -> Account:
-    """Gather what belongs to a dead letter that `find` returned."""
-    audit = list(AuditEntry.objects.filter(target_type="deadletter", target_id=str(letter.pk))[:ROWS])
-    sent = list(letter.replays.defer("payload", "payload_digest").order_by("-id")[:ROWS])
-    retries = list(letter.execution_retries.all()[:ROWS])
+def load(*, letter: Any) -> DeadLetterDetail:
+    """Load everything that belongs to a dead letter from `find`."""
+    audit = list(AuditEntry.objects.filter(target_type="deadletter", target_id=str(letter.pk))[:ROWS_SHOWN])
+    sent = list(letter.replays.defer("payload", "payload_digest").order_by("-id")[:ROWS_SHOWN])
+    retries = list(letter.execution_retries.all()[:ROWS_SHOWN])
     named = {one.operation_id for one in [*sent, *retries] if one.operation_id}
     operations = history.operations_of(letter=letter, ids=named, alone=audit)
     replays = _replays(sent, audit, operations)
-    tries = _tries(letter, replays)
-    return Account(
+    attempts = _attempt_rows(letter, replays)
+    event = letter.event
+    deliveries = [*([letter.delivery] if letter.delivery else []), *(one.delivery for one in replays)]
+    return DeadLetterDetail(
         now=letter.asked_at,
         letter=letter,
         payload=Text(letter.begin, letter.size),
-        event=_event(letter.event),
-        tries=tries,
-        attempt_count=_attempts(letter, replays),
-        lasted=tries[0].attempt.started_at - tries[-1].attempt.started_at if len(tries) > 1 else None,
-        others=_others(letter),
+        event=EventSummary(UUID(event["id"]), event["type"], event["livemode"]) if event else None,
+        attempts=attempts,
+        attempt_count=sum(one.attempt_count for one in deliveries),
+        lasted=attempts[0].attempt.started_at - attempts[-1].attempt.started_at if len(attempts) > 1 else None,
+        others=_similar_count(letter),
         breakers=_breakers(letter),
         replays=replays,
         retries=retries,
         reports=_reports(letter),
-        deeds=history.deeds(alone=audit, operations=operations),
+        actions=history.actions(alone=audit, operations=operations),
     )
 
 
 def _replays(sent: Sequence[Delivery], audit: Sequence[AuditEntry], operations: Sequence[Operation]) -> list[Replay]:
-    hands = {entry.details.get("delivery"): entry.actor for entry in audit if isinstance(entry.details, dict)}
-    with_others = {one.pk: one for one in operations}
+    actors = {entry.details.get("delivery"): entry.actor for entry in audit if isinstance(entry.details, dict)}
+    by_id = {one.pk: one for one in operations}
     made = list[Replay]()
     for one in sent:
-        operation = with_others.get(one.operation_id) if one.operation_id else None
-        by = operation.actor if operation else hands.get(str(one.pk), "")
+        operation = by_id.get(one.operation_id) if one.operation_id else None
+        by = operation.actor if operation else actors.get(str(one.pk), "")
         made.append(Replay(one, by, one.idempotency_key == str(one.pk), operation))
     return made
 
 
-def _attempts(letter: DeadLetter, replays: Sequence[Replay]) -> int:
-    made = [letter.delivery] if letter.delivery else []
-    return sum(one.attempt_count for one in [*made, *(replay.delivery for replay in replays)])
-
-
-def _tries(letter: DeadLetter, replays: Sequence[Replay]) -> list[Try]:
-    """Return the newest attempts of the delivery and of its replays, newest first."""
+def _attempt_rows(letter: DeadLetter, replays: Sequence[Replay]) -> list[AttemptRow]:
+    """Return the newest attempts of the delivery and its replays, newest first."""
     by = {replay.delivery.pk: replay for replay in replays}
     ids = [*([letter.delivery_id] if letter.delivery_id else []), *by]
     if not ids:
         return []
     rows: QuerySet[Any] = Attempt.objects.filter(delivery_id__in=ids).defer("response_body")
-    rows = rows.annotate(begin=Left("response_body", SHOWN + 1), size=Length("response_body"))
-    found = list(rows.order_by("-started_at", "-id")[:ATTEMPTS])
+    rows = rows.annotate(begin=Left("response_body", CHARACTERS_SHOWN + 1), size=Length("response_body"))
+    found = list(rows.order_by("-started_at", "-id")[:ATTEMPTS_SHOWN])
     following: list[Any] = [None, *found]
     return [
-        Try(
+        AttemptRow(
             attempt=one,
             trigger=_trigger(one, letter, by.get(one.delivery_id)),
-            wait=_between(one, after),
-            body=Text(one.begin if place == 0 else one.begin[: OLDER_SHOWN + 1], one.size),
+            wait=_time_until(one, after),
+            body=Text(one.begin if place == 0 else one.begin[: OLDER_CHARACTERS_SHOWN + 1], one.size),
             is_replay=one.delivery_id in by,
         )
         for place, (after, one) in enumerate(pairwise(following))
     ]
 
 
-def _between(one: Attempt, after: Attempt | None) -> timedelta | None:
-    """Return how long it was from this attempt's end to the next one of the same delivery."""
+def _time_until(one: Attempt, after: Attempt | None) -> timedelta | None:
+    """Return the time from the end of this attempt to the start of the next one of the same delivery."""
     if after is None or after.delivery_id != one.delivery_id:
         return None
     return max(timedelta(), after.started_at - one.started_at - timedelta(milliseconds=one.duration_ms))
@@ -208,7 +209,7 @@ def _trigger(attempt: Attempt, letter: DeadLetter, replay: Replay | None) -> str
     )
 
 
-def _others(letter: Any) -> int:
+def _similar_count(letter: Any) -> int:
     if not letter.fingerprint:
         return 0
     alike: int = letter.alike or 0
@@ -216,7 +217,7 @@ def _others(letter: Any) -> int:
 
 
 def _breakers(letter: DeadLetter) -> list[Breaker]:
-    """Return those of its breakers that hold something back: the lane's, and the instance's."""
+    """Return the breakers that hold it back: the lane's and the instance's, where they are not closed."""
     own = getattr(letter.lane, "breaker", None)
     if own is not None:
         own.lane = letter.lane
@@ -225,12 +226,8 @@ def _breakers(letter: DeadLetter) -> list[Breaker]:
 
 
 def _reports(letter: DeadLetter) -> list[FailureReport]:
-    """Return what n8n reported: of its delivery, or what was buried as this dead letter."""
+    """Return n8n's failure reports about its delivery, or those kept as this dead letter."""
     found = FailureReport.objects.defer("report")
     if letter.delivery_id:
-        return list(found.filter(delivery_id=letter.delivery_id).order_by("-id")[:ROWS])
-    return list(found.filter(dead_letter_id=letter.pk).order_by(F("id").desc())[:ROWS])
-
-
-def _event(shown: dict[str, Any] | None) -> Event | None:
-    return Event(UUID(shown["id"]), shown["type"], shown["livemode"]) if shown else None
+        return list(found.filter(delivery_id=letter.delivery_id).order_by("-id")[:ROWS_SHOWN])
+    return list(found.filter(dead_letter_id=letter.pk).order_by(F("id").desc())[:ROWS_SHOWN])

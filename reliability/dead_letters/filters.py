@@ -1,8 +1,8 @@
-"""Which dead letters a filter means: the same for lists, bulk operations, console and commands.
+"""The filter on dead letters, shared by the API, the console, commands and bulk operations.
 
-A search looks into errors, and for ids: the beginning of an entry's or a delivery's own, an idempotency key (Stripe's
-event id is one), an execution's id. Bulk operations hold every error against it (`matching`). A list has no time for
-that (`found`): ids are looked up by index, and of the errors only the newest are read, which it says.
+A search term matches error messages, and ids: the beginning of the id of a dead letter or delivery, an idempotency key
+(for Stripe, the event id), or an execution id. Bulk operations search every error message (`matching`). A list has to
+answer quickly (`found`): it looks ids up by index, and searches only the newest `ERRORS_READ` error messages.
 """
 
 import re
@@ -15,17 +15,20 @@ from django.db.models import Q
 
 from reliability.models import DeadLetter, Delivery, Lane, Source, ids
 
-# Of how many dead letters a list's search reads the errors, and how many matches it shows.
+# How many of the newest dead letters a list's search reads, and how many matches it shows.
 ERRORS_READ = 20_000
 MATCHES_SHOWN = 2_000
 ID_DIGITS = 32
-# So much of an id's beginning says that an id is meant.
+# From six hexadecimal digits on, a term is also looked up as the beginning of an id. Shorter ones match too many.
 _ID_START = re.compile(r"\A[0-9a-f]{6,32}\Z")
 
 
-def asked_by(*, request_id: str) -> Q:
-    """Return which deliveries a request made, by its id, and their replays; an id of ours may be a delivery's own."""
-    made = Q(request_id=request_id) & ~Q(request_id="")  # the latter is what its index is of
+def requested_by(*, request_id: str) -> Q:
+    """Return the condition for the deliveries that a request created, and their replays.
+
+    A request without an id of its own is known by the id of its delivery.
+    """
+    made = Q(request_id=request_id) & ~Q(request_id="")  # the second condition is that of the partial index
     try:
         return made | Q(pk=UUID(request_id), request_id="")
     except ValueError:
@@ -33,11 +36,11 @@ def asked_by(*, request_id: str) -> Q:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a list shows. `cut`: there are older ones whose errors were not read, or more matches than are shown."""
+class SearchResult:
+    """The condition of a list's rows. `is_truncated`: older errors were not searched, or matches are left out."""
 
     condition: Q
-    cut: bool = False
+    is_truncated: bool = False
 
     @property
     def rows(self) -> "Any":
@@ -46,7 +49,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilter:
-    """What a caller asks for; an empty field asks for nothing. `search` looks into errors, ids and keys."""
+    """A filter; an empty field does not restrict. `search` matches error messages, ids and idempotency keys."""
 
     workflow: str = ""
     tenant: str = ""
@@ -59,14 +62,14 @@ class DeadLetterFilter:
     created_before: datetime | None = None
     search: str = ""
 
-    def frozen(self) -> dict[str, Any]:
-        """Return the filter as JSON values, without what it leaves open."""
+    def as_json(self) -> dict[str, Any]:
+        """Return the filter as JSON values, without empty fields. Bulk operations store it."""
         values = {name: value for name, value in asdict(self).items() if value}
         return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
 
     @classmethod
-    def thawed(cls, values: dict[str, Any]) -> Self:
-        """Return the filter that `frozen` wrote."""
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Return the filter that `as_json` returned."""
         restored: dict[str, Any] = dict(values)
         for name in ("created_after", "created_before"):
             if name in restored:
@@ -82,23 +85,23 @@ class DeadLetterFilter:
         condition = self._without_search()
         if not self.search:
             return condition
-        names = _names(self.search)
+        names = _identified_by(self.search)
         return condition & (names if _is_id(self.search) else names | Q(error_message__icontains=self.search))
 
     def matching(self) -> "Any":
         """Return the dead letters that match, in no particular order."""
         return DeadLetter.objects.filter(self.query())
 
-    def found(self) -> Found:
-        """Return the dead letters that match, as far as a list can tell them at once, in no particular order."""
+    def found(self) -> SearchResult:
+        """Return the dead letters that match for a list, in no particular order: see the module about the search."""
         condition = self._without_search()
         if not self.search:
-            return Found(condition)
+            return SearchResult(condition)
         rows = DeadLetter.objects.filter(condition)
-        named = _ids(rows.filter(_names(self.search)))
-        told, cut = ([], False) if _is_id(self.search) else _told(rows, self.search)
-        shown = sorted({*named, *told}, reverse=True)
-        return Found(Q(pk__in=shown[:MATCHES_SHOWN]), cut or len(shown) > MATCHES_SHOWN)
+        named = _ids(rows.filter(_identified_by(self.search)))
+        by_error, is_truncated = ([], False) if _is_id(self.search) else _matching_errors(rows, self.search)
+        shown = sorted({*named, *by_error}, reverse=True)
+        return SearchResult(Q(pk__in=shown[:MATCHES_SHOWN]), is_truncated or len(shown) > MATCHES_SHOWN)
 
     def _without_search(self) -> Q:
         condition = Q()
@@ -107,7 +110,7 @@ class DeadLetterFilter:
         for name in ("status", "error_code", "reason", "fingerprint", "source"):
             if value := getattr(self, name):
                 condition &= Q(**{name: value})
-        # Ids order by time: so a span of time is read from an index.
+        # Ids (UUIDv7) order by time. The bounds on the id let the primary key's index serve the period.
         if self.created_after:
             condition &= Q(created_at__gte=self.created_after, id__gte=ids.at_least(self.created_after))
         if self.created_before:
@@ -125,33 +128,34 @@ def lanes_of(*, workflow: str = "", tenant: str = "") -> list[int]:
     return list(lanes.order_by().values_list("pk", flat=True))
 
 
-def _names(text: str) -> Q:
-    """Return the condition that `text` names an entry: by what an index finds."""
+def _identified_by(text: str) -> Q:
+    """Return the condition that `text` identifies a row: only columns with an index."""
     condition = Q(error_code__in={text, text.lower()}) | Q(execution_id=text) | Q(fingerprint=text)
     if deliveries := deliveries_of(key=text):
         condition |= Q(delivery_id__in=deliveries)
-    if (span := _span(text)) is not None:
-        low, high = span
+    if (id_range := _id_range(text)) is not None:
+        low, high = id_range
         condition |= Q(id__gte=low, id__lte=high) | Q(delivery_id__gte=low, delivery_id__lte=high)
     return condition
 
 
-def _told(rows: Any, text: str) -> tuple[list[UUID], bool]:
-    """Return those of the newest whose error says `text`, and whether there are older ones."""
+def _matching_errors(rows: Any, text: str) -> tuple[list[UUID], bool]:
+    """Return those of the newest `ERRORS_READ` rows whose error contains `text`, and whether there are older rows."""
     before = rows.order_by("-id").values_list("pk", flat=True)[ERRORS_READ : ERRORS_READ + 1].first()
     newest = rows.filter(pk__gt=before) if before else rows
     return _ids(newest.filter(error_message__icontains=text)), before is not None
 
 
 def deliveries_of(*, key: str) -> list[UUID]:
-    """Return the deliveries of an idempotency key, one a lane; their replays have the same, and are not among them."""
+    """Return the deliveries with an idempotency key, at most one per lane, without replays (which share the key)."""
+    # The unique index begins with the lane, so the lanes are named to make it usable.
     lanes = Lane.objects.order_by().values("pk")
     rows = Delivery.objects.filter(lane_id__in=lanes, idempotency_key=key).exclude(source=Source.REPLAY)
     return list(rows.order_by().values_list("pk", flat=True)[:MATCHES_SHOWN])
 
 
-def _span(text: str) -> tuple[UUID, UUID] | None:
-    """Return the lowest and the highest id that begin with `text`, if it can be the beginning of one."""
+def _id_range(text: str) -> tuple[UUID, UUID] | None:
+    """Return the lowest and highest id that begin with `text`, or `None` if no id can."""
     digits = _digits(text)
     if not _ID_START.match(digits):
         return None
@@ -159,7 +163,7 @@ def _span(text: str) -> tuple[UUID, UUID] | None:
 
 
 def _is_id(text: str) -> bool:
-    """Whether `text` is a whole id, which no error is searched for."""
+    """Whether `text` is a complete id: then error messages are not searched."""
     digits = _digits(text)
     return len(digits) == ID_DIGITS and _ID_START.match(digits) is not None
 

@@ -1,7 +1,7 @@
-"""Who had a hand in one dead letter: what was done to it alone, and the bulk operations that took it along.
+"""The operator actions on one dead letter: single ones, and bulk operations that included it.
 
-An operation writes one entry in the audit log, however many it takes along; which letters they were is told by what
-it made of each: the delivery of a replay, n8n's retry, the mark of a purge.
+A bulk operation writes one audit entry, whatever the number of dead letters. Which ones it included follows from what
+it left on each: the delivery of a replay, an execution retry, or `purged_by`.
 """
 
 from collections.abc import Collection, Sequence
@@ -13,12 +13,12 @@ from django.db.models import Q
 
 from reliability.models import AuditEntry, DeadLetter, DeadLetterStatus, Operation, OperationKind
 
-ROWS = 20
+ROWS_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
-    """One thing that somebody did; `operation` is the one that did it with others, if one did."""
+class Action:
+    """An operator action; `operation` is the bulk operation, if it was part of one."""
 
     at: datetime
     actor: str
@@ -28,34 +28,35 @@ class Deed:
 
 
 def operations_of(*, letter: DeadLetter, ids: Collection[UUID], alone: Sequence[AuditEntry]) -> list[Operation]:
-    """Return the operations that took a dead letter along, the newest first: at most one query.
+    """Return the bulk operations that included a dead letter, newest first, in at most one query.
 
-    `ids` are those that its replays and retries name; `alone` is what was done to it alone.
+    `ids` are the operations of its replays and execution retries; `alone` is its own audit entries.
     """
     wanted = Q(pk__in=ids)
     if letter.purged_by_id:
         wanted |= Q(pk=letter.purged_by_id)
-        # A purge that was undone: the undoing has come past this letter, and it is purged no more.
+        # `purged_by` stays after the purge was undone. The operation that undid it goes through the dead letters in
+        # the order of their ids, so it has handled this one once its cursor is at or beyond its id.
         if letter.status != DeadLetterStatus.PURGED:
             undone = Q(kind=OperationKind.RESTORE, filter__operation=str(letter.purged_by_id))
             wanted |= undone & Q(cursor__gte=letter.pk)
     elif not ids:
         return []
-    found = list(Operation.objects.filter(wanted).order_by("-id")[:ROWS])
-    return [one for one in found if not _came_too_late(one, letter, found, alone)]
+    found = list(Operation.objects.filter(wanted).order_by("-id")[:ROWS_SHOWN])
+    return [one for one in found if not _had_no_effect(one, letter, found, alone)]
 
 
-def _came_too_late(one: Operation, letter: DeadLetter, found: Sequence[Operation], alone: Sequence[AuditEntry]) -> bool:
-    """Whether an undoing met a letter that somebody had brought back by hand after the purge."""
+def _had_no_effect(one: Operation, letter: DeadLetter, found: Sequence[Operation], alone: Sequence[AuditEntry]) -> bool:
+    """Whether an operation that undoes a purge skipped it: its own purge had been undone singly before."""
     if one.kind != OperationKind.RESTORE:
         return False
     purges = [purge.created_at for purge in found if purge.pk == letter.purged_by_id]
-    hands = [entry.at for entry in alone if entry.action == "undo_purge"]
-    return any(begun < at < one.created_at for begun in purges for at in hands)
+    restored_at = [entry.at for entry in alone if entry.action == "undo_purge"]
+    return any(begun < at < one.created_at for begun in purges for at in restored_at)
 
 
-def deeds(*, alone: Sequence[AuditEntry], operations: Sequence[Operation]) -> list[Deed]:
-    """Return everything that was done, the newest first."""
-    by_hand = [Deed(one.at, one.actor, one.action, one.reason) for one in alone]
-    in_bulk = [Deed(one.created_at, one.actor, f"bulk_{one.kind}", one.reason, one) for one in operations]
-    return sorted([*by_hand, *in_bulk], key=lambda deed: deed.at, reverse=True)
+def actions(*, alone: Sequence[AuditEntry], operations: Sequence[Operation]) -> list[Action]:
+    """Return all actions, newest first."""
+    single = [Action(one.at, one.actor, one.action, one.reason) for one in alone]
+    in_bulk = [Action(one.created_at, one.actor, f"bulk_{one.kind}", one.reason, one) for one in operations]
+    return sorted([*single, *in_bulk], key=lambda action: action.at, reverse=True)

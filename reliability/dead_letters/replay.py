@@ -1,10 +1,10 @@
-"""Takes dead letters back onto the way: one, or edited. And purges them, and undoes that. `bulk` does it with many.
+"""Replays dead letters: one, or one with an edited payload. `bulk` replays many, at a rate.
 
-A replay is a new delivery that names the dead letter it replays. Its key is the first delivery's, so that a
-receiver knows the repeat; an edited payload is another message and gets a key of its own. The dead letter is
-claimed by a conditional UPDATE, so that of two who replay it at once, one does.
+A replay is a new delivery that refers to its dead letter. It has the idempotency key of the first delivery, so that a
+receiver recognises the repeat; an edited payload is another message and gets a key of its own. A conditional UPDATE
+claims the dead letter, so that of two concurrent replays one takes place.
 
-What n8n reported has no payload of ours: it comes back by n8n's own retry of its execution (`retry`).
+A dead letter that n8n reported has no payload for a webhook: n8n retries its execution (`n8n.execution_retry`).
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection, models, transaction
+from django.db import connection, transaction
 from django.db.models import Value
 from django.db.models.functions import Greatest
 
@@ -32,6 +32,8 @@ from reliability.models import (
     digest_of,
 )
 from reliability.models.ids import uuid7
+
+from .locking import locked
 
 REPLAY = """
 WITH wanted AS (
@@ -60,7 +62,7 @@ RETURNING id, lane_id, dead_letter_id, due_at
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """A dead letter's new delivery."""
+    """A dead letter, and the delivery that replays it."""
 
     dead_letter_id: UUID
     delivery_id: UUID
@@ -69,9 +71,9 @@ class Replayed:
 
 @deadlocks_retried
 def replay(*, dead_letter_id: UUID, actor: Actor, now: datetime, payload: str | None = None) -> Replayed:
-    """Send a dead letter again; `payload` (JSON text) sends it edited, under a key of its own.
+    """Replay a dead letter; with `payload` (JSON text), with another payload and an idempotency key of its own.
 
-    Raises `NotFound`, and `NotReplayable` where it is not dead (any more).
+    Raises `NotFound`, and `NotReplayable` if it is not dead (any more).
     """
     with transaction.atomic():
         done = replay_each(dead_letter_ids=[dead_letter_id], now=now)
@@ -92,7 +94,7 @@ def replay_each(
     due: Sequence[datetime] | None = None,
     operation_id: UUID | None = None,
 ) -> list[Replayed]:
-    """Send those of the dead letters that are still dead, each at its `due` time or now; return them."""
+    """Replay those that are still dead, each at its `due` time or now; return them."""
     values: dict[str, Any] = {
         "letters": list(dead_letter_ids),
         "deliveries": [uuid7() for _ in dead_letter_ids],
@@ -108,6 +110,8 @@ def replay_each(
 
 
 def _wake(rows: "Sequence[tuple[UUID, int, UUID, datetime]]", now: datetime) -> None:
+    # One wake-up per lane: a job that is due now sends everything that is due, and another waits for the first of
+    # those that are due later.
     queue.wake(lane_ids=[row[1] for row in rows if row[3] <= now])
     for lane_id in sorted({row[1] for row in rows if row[3] > now}):
         first = min(row[3] for row in rows if row[1] == lane_id and row[3] > now)
@@ -125,75 +129,14 @@ def _refusal(dead_letter_id: UUID) -> NotFound | NotReplayable:
     if letter is None:
         return NotFound("There is no such dead letter.")
     if letter.source == DeadLetterSource.N8N and letter.status == DeadLetterStatus.DEAD:
-        return NotReplayable("n8n reported it, without a payload for the webhook: only its execution can be retried.")
-    return NotReplayable(f"Only a dead letter can be replayed; this one is {letter.status}.")
+        return NotReplayable(
+            "n8n reported this dead letter without a payload for the webhook. Retry its execution instead."
+        )
+    return NotReplayable(f"Can't replay: the dead letter is {letter.status}.")
 
 
 def mark_dead_again(*, dead_letter_ids: Sequence[UUID], now: datetime) -> int:
-    """Make those dead again whose replays were called off, for at least another TTL; return how many."""
-    letters = _locked(DeadLetter.objects.filter(pk__in=dead_letter_ids, status=DeadLetterStatus.REPLAYING))
+    """Set dead letters whose replays were cancelled back to dead, with at least another TTL; return how many."""
+    letters = locked(DeadLetter.objects.filter(pk__in=dead_letter_ids, status=DeadLetterStatus.REPLAYING))
     expiry = now + timedelta(hours=settings.N8N_DLQ_TTL_HOURS)
     return letters.update(status=DeadLetterStatus.DEAD, expires_at=Greatest("expires_at", Value(expiry)))
-
-
-@deadlocks_retried
-def purge(*, dead_letter_id: UUID, actor: Actor, now: datetime) -> None:
-    """Take a dead letter out of the queue. Raises `NotFound`, and `NotReplayable` where it is not dead."""
-    with transaction.atomic():
-        if not purge_each(dead_letter_ids=[dead_letter_id], now=now):
-            letter = DeadLetter.objects.filter(pk=dead_letter_id).first()
-            if letter is None:
-                raise NotFound("There is no such dead letter.")
-            raise NotReplayable(f"Only a dead letter can be purged; this one is {letter.status}.")
-        audit.record(actor=actor, action="purge", now=now, target=DeadLetter(pk=dead_letter_id))
-
-
-def purge_each(*, dead_letter_ids: Sequence[UUID], now: datetime, operation_id: UUID | None = None) -> int:
-    """Mark those of the dead letters that are still dead as purged; return how many. Their payloads stay a while."""
-    letters = _locked(DeadLetter.objects.dead().filter(pk__in=dead_letter_ids))
-    return letters.update(
-        status=DeadLetterStatus.PURGED,
-        closed_at=now,
-        erase_at=now + timedelta(days=settings.PURGE_UNDO_DAYS),
-        purged_by=operation_id,
-    )
-
-
-def _locked(letters: "models.QuerySet[DeadLetter]") -> "models.QuerySet[DeadLetter]":
-    """Lock dead letters in the order of their ids (`reliability.core.lock_order`), which an UPDATE does not keep to.
-
-    Returns those that were found, and still are what was looked for.
-    """
-    ids = list(letters.order_by("id").select_for_update(no_key=True).values_list("pk", flat=True))
-    return DeadLetter.objects.filter(pk__in=ids)
-
-
-@deadlocks_retried
-def restore(*, dead_letter_id: UUID, actor: Actor, now: datetime) -> None:
-    """Undo a purge. Raises `NotFound`, and `NotReplayable` where it was not purged, or too long ago."""
-    with transaction.atomic():
-        if not restore_each(dead_letter_ids=[dead_letter_id], now=now):
-            letter = DeadLetter.objects.filter(pk=dead_letter_id).first()
-            if letter is None:
-                raise NotFound("There is no such dead letter.")
-            if letter.status == DeadLetterStatus.PURGED:
-                raise NotReplayable("It was purged too long ago: its payload is gone, or about to go.")
-            raise NotReplayable(f"Only a purge can be undone; this one is {letter.status}.")
-        audit.record(actor=actor, action="undo_purge", now=now, target=DeadLetter(pk=dead_letter_id))
-
-
-def restore_each(*, dead_letter_ids: Sequence[UUID], now: datetime) -> int:
-    """Make those dead again whose purge can still be undone, for at least another TTL; return how many.
-
-    Which operation purged them stays on them, for their trail.
-    """
-    undoable = _locked(
-        DeadLetter.objects.filter(pk__in=dead_letter_ids, status=DeadLetterStatus.PURGED, erase_at__gt=now)
-    )
-    later = now + timedelta(hours=settings.N8N_DLQ_TTL_HOURS)
-    return undoable.update(
-        status=DeadLetterStatus.DEAD,
-        closed_at=None,
-        erase_at=None,
-        expires_at=Greatest("expires_at", Value(later)),
-    )

@@ -1,7 +1,7 @@
 """Counts what happens in a lane, for the charts and the metrics, in the transactions that settle deliveries.
 
-One statement (SQL function `backstop_add_results`) adds to the lane's total, its minute and its hour. The caller holds the
-lane's lock, so nobody waits for a row here. Failures by reason, and cancelled or skipped deliveries, are counted by
+One statement (`sql/add_results.sql`) adds to the lane's total, its minute and its hour. The caller holds the lane's
+lock, so nobody waits for a row here. Failures by reason, and cancelled or skipped deliveries, are counted by
 triggers.
 """
 

@@ -111,9 +111,9 @@ class SelectionCommand(OperatorCommand):
         _check_slugs(named)
         moments = {name: _moment(options[name], name) for name in ("created_after", "created_before")}
         found = DeadLetterFilter(**named, **moments, reason=str(options["failure_reason"]))
-        if not options["all"] and not options["ids"] and not found.frozen():
+        if not options["all"] and not options["ids"] and not found.as_json():
             raise CommandError("Which dead letters? Give ids, a filter, or --all.")
-        if options["ids"] and (options["all"] or found.frozen()):
+        if options["ids"] and (options["all"] or found.as_json()):
             raise CommandError("Give either ids or a filter.")
         return found
 

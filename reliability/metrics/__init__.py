@@ -1,9 +1,9 @@
-"""What `GET /metrics` says.
+"""The metrics of `GET /metrics`, for Prometheus.
 
-    views -> scrape: each part on its own, so that one that fails hides no other
-               lanes, standing    from the database: right with any number of processes, machines and restarts
-               web                from the web processes of this host (`multiprocess`), and what they use
-               parts that other rooms register (`catalogue.register`)
+    views -> scrape: collects each part separately, so that one that fails does not hide the others
+               lanes, lane_gauges   from the database: the same for any number of processes, machines and restarts
+               web                  counts and memory of the web processes of this host (`multiprocess`)
+               parts that other packages register (`catalogue.register`)
 
-`catalogue` describes every metric of Backstop's own; a part makes its families by it.
+`catalogue` defines every metric of Backstop's own: name, type, labels and meaning.
 """

@@ -1,4 +1,4 @@
-"""The part of how everything stands: backlog, limits, breakers, workers."""
+"""Gauges from the database: backlog, slots, breakers, workers."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -11,20 +11,20 @@ from reliability import queue
 from reliability.models import BreakerState
 from reliability.stats import gauges
 
-from .catalogue import family, place
+from .catalogue import family, lane_labels
 from .lanes import INSTANCE
 
 STATES = ("pending", "sending", "awaiting_callback")
 
 
 def lanes(now: datetime) -> Iterator[Metric]:
-    """Return what the lanes hold; one query."""
+    """Return the gauges of lanes, in one query."""
     backlog: dict[tuple[tuple[str, ...], str], int] = defaultdict(int)
     oldest: dict[tuple[str, ...], float] = defaultdict(float)
     in_use: dict[tuple[str, ...], int] = defaultdict(int)
     limits: dict[tuple[str, ...], int] = defaultdict(int)
     for one in gauges.lanes(now=now):
-        labels = place(one.workflow, one.tenant)
+        labels = lane_labels(one.workflow, one.tenant)
         for state in STATES:
             backlog[labels, state] += getattr(one, state)
         age = (now - one.due_at).total_seconds() if one.due_at is not None else 0.0
@@ -38,7 +38,7 @@ def lanes(now: datetime) -> Iterator[Metric]:
 
 
 def breakers(now: datetime) -> Iterator[Metric]:
-    """Return the state of every breaker; one query."""
+    """Return the state of every breaker, in one query."""
     values: dict[tuple[str, ...], float] = {}
     for workflow, tenant, current in gauges.breakers():
         for state in BreakerState:
@@ -47,7 +47,7 @@ def breakers(now: datetime) -> Iterator[Metric]:
 
 
 def workers(now: datetime) -> Iterator[Metric]:
-    """Return how many workers are alive, and what they use; two queries."""
+    """Return the number of workers that are alive, and their usage, in two queries."""
     yield _family("backstop_workers_alive", {(): queue.workers_alive()})
     found = gauges.workers()
     yield _family("backstop_worker_memory_bytes", {(name,): memory for name, memory, _ in found})

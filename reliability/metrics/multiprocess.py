@@ -1,7 +1,9 @@
-"""The directory in which the web processes of a host keep their counts, for whichever of them is scraped.
+"""The directory where the web processes of a host store their counts, so that a scrape of any one returns all.
 
-`prometheus_client` writes to it where `PROMETHEUS_MULTIPROC_DIR` is set before its first import. A process leaves its
-files when it ends; what they say is added to the files of process 0, so that counts go on and files stay few.
+`prometheus_client` writes there if `PROMETHEUS_MULTIPROC_DIR` is set before its first import. It never removes the
+files of a process that has ended. They would pile up, and deleting them would make counters fall, which Prometheus
+takes for a reset. So `merge` adds them to files of process 0. The directory cannot be emptied at a start instead,
+because several services of a host may share it.
 """
 
 import fcntl
@@ -24,23 +26,27 @@ def directory() -> Path | None:
 
 
 def prepare() -> None:
-    """Make the directory, where one is named: before anything is counted."""
+    """Create the directory, if one is configured. Called before anything is counted."""
     where = directory()
     if where is not None:
         where.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
-def locked(where: Path, *, alone: bool = False) -> Iterator[None]:
-    """Keep the files from being added up meanwhile; `alone`, also from being read."""
+def locked(where: Path, *, exclusive: bool = False) -> Iterator[None]:
+    """Lock the directory: shared for reading, exclusive (`exclusive`) for merging files.
+
+    Without it a scrape during a merge would count a file twice, or not at all. The kernel releases the lock if the
+    process dies.
+    """
     with (where / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(file, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
         yield
 
 
 @contextmanager
 def harmless() -> Iterator[None]:
-    """Let nobody suffer from what cannot be counted: the disk is full, or the directory is gone."""
+    """Log an `OSError` while counting instead of raising it: a full disk must not fail the request."""
     try:
         yield
     except OSError as error:
@@ -53,33 +59,34 @@ def not_counted(error: Exception) -> None:
 
 
 def process_of(path: Path) -> int:
-    """Return the process that a file is of; -1 where its name tells none."""
+    """Return the id of the process that a file belongs to; -1 if its name has none."""
     found = path.stem.rpartition("_")[2]
     return int(found) if found.isdigit() else -1
 
 
-def fold(*, dead: "set[int]") -> None:
-    """Add the files of dead processes to those of process 0. A file that cannot be read is dropped."""
+def merge(*, dead: "set[int]") -> None:
+    """Add the files of dead processes to those of process 0. A file that cannot be read is deleted."""
     where = directory()
     if where is None or not dead:
         return
-    with locked(where, alone=True):
+    with locked(where, exclusive=True):
         for path in sorted(where.glob("*.db")):
             if process_of(path) in dead:
-                _add(path, where / f"{path.stem.rpartition('_')[0]}_0.db")
+                _merge_file(path, where / f"{path.stem.rpartition('_')[0]}_0.db")
 
 
-def _add(path: Path, target: Path) -> None:
+def _merge_file(path: Path, target: Path) -> None:
     from prometheus_client import mmap_dict
 
     values: Any = mmap_dict.MmapedDict  # it comes without types
     try:
         found = list(values.read_all_values_from_file(path))
         kept = values(str(target))
-    except Exception as error:  # whatever a crash left there
+    except Exception as error:  # a crash may leave anything
         logger.warning("counts_dropped", extra={"file": path.name, "error": type(error).__name__})
         path.unlink(missing_ok=True)
         return
+    # Counters add up. The only gauges here use the mode `max`.
     highest = path.stem.startswith("gauge_max")
     try:
         for key, value, _, _ in found:

@@ -17,17 +17,18 @@ CHALLENGE = {"WWW-Authenticate": 'Bearer realm="metrics"'}
 
 
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Answer a scrape: in the text format, or OpenMetrics where it is asked for."""
+    """Answer a scrape in the text format, or in OpenMetrics if the client asks for it."""
     if request.method not in METHODS:
         return problem(status=405, headers={"Allow": ", ".join(METHODS)})
     if not is_authorised(request.headers.get("Authorization", ""), settings.METRICS_TOKEN):
         return problem(status=401, detail="The metrics need their bearer token.", headers=CHALLENGE)
-    answer = scrape.take(now=_now(), accept=request.headers.get("Accept", ""))
+    answer = scrape.render(now=_now(), accept=request.headers.get("Accept", ""))
     return HttpResponse(answer.body, content_type=answer.content_type, headers={"Cache-Control": "no-store"})
 
 
 def _now() -> datetime:
-    """Return the database's time, by which its rows are dated; without it, this machine's."""
+    """Return the database's time, which its rows use; without the database, this machine's."""
+    # A scrape answers without the database: its other parts are still wanted then.
     try:
         return clock.now()
     except DatabaseError:
@@ -35,7 +36,7 @@ def _now() -> datetime:
 
 
 def is_authorised(header: str, token: str) -> bool:
-    """Compare a bearer token in constant time; without a token to compare with, everybody may look."""
+    """Whether a header has the bearer token, compared in constant time. Without a token, everyone may read."""
     if not token:
         return True
     scheme, _, given = header.partition(" ")

@@ -1,10 +1,6 @@
-"""The part of the web processes of this host: what they count themselves, and what they use.
-
-Without `PROMETHEUS_MULTIPROC_DIR` it is this process alone.
-"""
+"""Counts, memory and CPU of the web processes of this host; without `PROMETHEUS_MULTIPROC_DIR`, of this one alone."""
 
 import os
-import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -20,37 +16,35 @@ from prometheus_client.process_collector import PROCESS_COLLECTOR
 from reliability import VERSION
 from reliability.core import process_usage
 
-from . import buffered_counter, multiprocess
+from . import multiprocess
 from .catalogue import family
 
-# What they say is of the one process that happens to answer.
+# These collectors would describe only the process that happens to answer the scrape.
 for _own in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
     REGISTRY.unregister(_own)
 disable_created_metrics()  # type: ignore[no-untyped-call]  # theirs
 
 ERRORS = Counter("backstop_scrape_errors_total", "Parts of answers that failed.", ["part"])
-FOLDED = 0
-# A file is as old as its process at the most; the kernel's clocks are this exact, in seconds.
-SLACK = 2.0
+MERGED = 0
+# Seconds. A process is older than its file. The times of both are compared with this tolerance.
+CLOCK_TOLERANCE = 2.0
 
 
 def counted(now: datetime) -> Iterable[Metric]:
-    """Return what web processes count themselves: requests, queries, pings, errors of this page."""
-    buffered_counter.flush()
+    """Return what web processes count themselves: requests, queries, pings, failed parts of scrapes."""
     where = multiprocess.directory()
     if where is None:
         return list(REGISTRY.collect())
-    if len(living()) > 1:
-        time.sleep(2 * buffered_counter.WHILE)  # until the others have written what they have counted by now
+    # Not while another process merges files.
     with multiprocess.locked(where):
         collector: Any = MultiProcessCollector  # it comes without types
         return list(collector(None, path=str(where)).collect())
 
 
 def processes(now: datetime) -> Iterator[Metric]:
-    """Return what web processes use, as the kernel tells it."""
+    """Return the memory and CPU time of web processes, from the kernel."""
     memory, cpu = family("process_resident_memory_bytes"), family("process_cpu_seconds_total")
-    for pid, used in sorted(living().items()):
+    for pid, used in sorted(alive().items()):
         memory.add_metric([str(pid)], used.memory_bytes)
         cpu.add_metric([str(pid)], used.cpu_seconds)
     yield memory
@@ -60,28 +54,29 @@ def processes(now: datetime) -> Iterator[Metric]:
     yield build
 
 
-def living() -> dict[int, process_usage.Usage]:
-    """Return the web processes of this host that are there; this one in any case."""
+def alive() -> dict[int, process_usage.Usage]:
+    """Return the usage of this host's web processes that are alive, by process id; always includes this process."""
     return {**{pid: used for pid, used in _seen().items() if used is not None}, os.getpid(): process_usage.own()}
 
 
-def tidy() -> None:
-    """Add up what dead processes left behind."""
-    multiprocess.fold(dead={pid for pid, used in _seen().items() if used is None and pid != os.getpid()})
+def merge_dead_processes() -> None:
+    """Merge the files of dead processes."""
+    multiprocess.merge(dead={pid for pid, used in _seen().items() if used is None and pid != os.getpid()})
 
 
 def _seen() -> dict[int, process_usage.Usage | None]:
-    """Return the processes that have files, with what they use, or nothing where they are no more."""
+    """Return the processes that have files, each with its usage, or `None` if it is dead."""
     where = multiprocess.directory()
     files = sorted(where.glob("*.db")) if where is not None else []
-    return {pid: _of(pid, path) for path in files if (pid := multiprocess.process_of(path)) > FOLDED}
+    return {pid: _of(pid, path) for path in files if (pid := multiprocess.process_of(path)) > MERGED}
 
 
 def _of(pid: int, path: Path) -> process_usage.Usage | None:
-    """Return what the process uses that wrote a file; a later one of the same number is another."""
+    """Return the usage of the process that wrote a file; `None` if it is dead and its id was reused."""
     found = process_usage.of(pid=pid)
+    # The kernel reuses process ids: a process that began after its file was last written is another one.
     try:
-        is_later = found is not None and process_usage.began_at(usage=found) > path.stat().st_mtime + SLACK
+        is_later = found is not None and process_usage.began_at(usage=found) > path.stat().st_mtime + CLOCK_TOLERANCE
     except OSError:
         return None
     return None if is_later else found

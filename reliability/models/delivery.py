@@ -66,8 +66,8 @@ class Delivery(models.Model):
     unpublished workflow). `lease_until` ends a worker's claim while sending, and the wait for a report while awaiting
     one. `reported` is what n8n reported about the current attempt before its reply was settled. `request_id` is the id
     of the request that made the delivery, empty if that is the delivery's own id (`request`); `traceparent` is the
-    request's place in a trace. The inserting statement sets both (SQL function `backstop_set_request_context`). `refused_at` is when a
-    gateway first refused this delivery. While `waits_for` names an earlier delivery, this one is held, whatever its
+    request's place in a trace. The inserting statement sets both (`sql/set_request_context.sql`).
+    `refused_at` is when a gateway first refused this delivery. While `waits_for` names an earlier delivery, this one is held, whatever its
     `due_at`; a trigger releases it when that one ends.
     """
 

@@ -100,7 +100,7 @@ class Operation(models.Model):
         return self.ends.failed
 
     @property
-    def under_way(self) -> int:
+    def in_flight(self) -> int:
         """How many replays are queued or in flight."""
         return max(0, self.done - self.ends.total) if self.kind == OperationKind.REPLAY else 0
 

@@ -1,4 +1,4 @@
-"""The workflow's own report of how a delivery's work ended."""
+"""Callbacks: a workflow reports how a delivery's work ended."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,18 +16,18 @@ from reliability.models import Delivery, DeliveryState
 
 STATUSES = [("succeeded", "Succeeded"), ("failed", "Failed")]
 FAILED_CODE = "reported_failed"
-OVER = (DeliveryState.CANCELLED, DeliveryState.SKIPPED)
+WITHDRAWN = (DeliveryState.CANCELLED, DeliveryState.SKIPPED)
 
 
 class StaleReport(Conflict):
-    """The report is about an earlier attempt than the present one."""
+    """The report is about an earlier attempt than the current one."""
 
     code = "stale_report"
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """What the workflow says. Without an `attempt`, it is the present one's."""
+class Completion:
+    """What the workflow reports. Without an `attempt`, it is about the current one."""
 
     succeeded: bool
     execution_id: str = ""
@@ -36,40 +36,41 @@ class Ended:
 
 
 @deadlocks_retried
-def report(*, delivery_id: UUID, ended: Ended, now: datetime) -> Delivery:
-    """Hold a workflow's report against its delivery, and return that; the same report twice changes nothing.
+def report(*, delivery_id: UUID, completion: Completion, now: datetime) -> Delivery:
+    """Apply a workflow's report to its delivery, and return the delivery. Repeating a report changes nothing.
 
-    Raises `NotFound`, and `Conflict` where the delivery was never sent, was withdrawn, or the report is stale.
+    Raises `NotFound`, and `Conflict` if the delivery was never sent or was withdrawn, or the report is stale.
     """
     with transaction.atomic():
         named = Delivery.objects.filter(pk=delivery_id).first()
         if named is None:
             raise NotFound("There is no such delivery.")
+        # Lock order: the lane first, then the delivery, which is read again because it may have changed until here.
         lane = lane_lock.lock(lane_id=named.lane_id)
         delivery = Delivery.objects.select_for_update(no_key=True).get(pk=delivery_id)
         delivery.lane = lane
-        hide = known_secrets.redactor(lane.workflow)
-        word = _word(replace(ended, error=hide.text(ended.error)))
-        _check(delivery, word)
-        correlation.record_results(lane=lane, delivery=delivery, result=word, now=now)
+        redactor = known_secrets.redactor(lane.workflow)
+        result = _result(replace(completion, error=redactor.text(completion.error)))
+        _check(delivery, result)
+        correlation.record_results(lane=lane, delivery=delivery, result=result, now=now)
         delivery.refresh_from_db()
         delivery.lane = lane
     return delivery
 
 
-def _word(ended: Ended) -> ExecutionResult:
-    if ended.succeeded:
-        return ExecutionResult(failed=False, execution_id=ended.execution_id, attempt=ended.attempt)
-    message = ended.error or "The workflow reported that it failed."
-    return ExecutionResult(True, FAILED_CODE, message, execution_id=ended.execution_id, attempt=ended.attempt)
+def _result(completion: Completion) -> ExecutionResult:
+    if completion.succeeded:
+        return ExecutionResult(failed=False, execution_id=completion.execution_id, attempt=completion.attempt)
+    message = completion.error or "The workflow reported that it failed."
+    return ExecutionResult(True, FAILED_CODE, message, execution_id=completion.execution_id, attempt=completion.attempt)
 
 
-def _check(delivery: Delivery, word: ExecutionResult) -> None:
-    if delivery.state in OVER:
-        raise Conflict(f"A report comes too late: the delivery is {delivery.state}.")
+def _check(delivery: Delivery, result: ExecutionResult) -> None:
+    if delivery.state in WITHDRAWN:
+        raise Conflict(f"Report refused: the delivery is already {delivery.state}.")
     if not delivery.attempt_count:
-        raise Conflict("The delivery was not sent yet, so that no workflow can have ended.")
-    if word.attempt is not None and word.attempt > delivery.attempt_count:
-        raise Conflict(f"There was no attempt {word.attempt} yet; the present one is {delivery.attempt_count}.")
-    if word.failed and correlation.is_stale(delivery, word):
-        raise StaleReport(f"Attempt {word.attempt} is over; the present one is {delivery.attempt_count}.")
+        raise Conflict("Report refused: the delivery has not been sent yet.")
+    if result.attempt is not None and result.attempt > delivery.attempt_count:
+        raise Conflict(f"There is no attempt {result.attempt} yet: the current one is {delivery.attempt_count}.")
+    if result.failed and correlation.is_stale(delivery, result):
+        raise StaleReport(f"Attempt {result.attempt} is outdated: the current one is {delivery.attempt_count}.")

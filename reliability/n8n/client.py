@@ -1,7 +1,7 @@
-"""n8n's own REST API: executions and workflows. Shapes and answers are those of n8n 2.x.
+"""A client of n8n's REST API for executions and workflows. Shapes and answers are those of n8n 2.x.
 
-A key is sent as `X-N8N-API-KEY` and never logged. What a call needs is a scope of that key: `execution:read`,
-`execution:list`, `execution:retry`, `workflow:list`; a 403 names the one that is missing.
+The key is sent as `X-N8N-API-KEY` and never logged. Calls need these scopes of the key: `execution:read`,
+`execution:list`, `execution:retry` and `workflow:list`. On 403, the error names the one that is missing.
 """
 
 import json
@@ -22,13 +22,15 @@ from reliability.transport import client as transport
 from reliability.transport.client import Names
 from reliability.transport.repeated_reads import repeated
 
+# Seconds.
 TIMEOUT = 20.0
-# n8n answers a retry when the retried execution has ended.
+# n8n answers a retry only when the retried execution has ended.
 RETRY_TIMEOUT = 90.0
-PAGE = 100
-PAGES = 1000
-# The failures in which n8n certainly did not begin what it was asked for.
-NOT_BEGUN = (
+PAGE_SIZE = 100
+# Ends the loop if n8n returned the same cursor again and again.
+MAX_PAGES = 1000
+# Failures that prove that n8n did not start the requested work.
+NOT_STARTED = (
     Failure.LOCAL_FAULT,
     Failure.DNS_FAILURE,
     Failure.CONNECTION_REFUSED,
@@ -38,12 +40,12 @@ NOT_BEGUN = (
     Failure.TLS_ERROR,
     Failure.SEND_INTERRUPTED,
 )
-# Statuses about the address or the way to it, which n8n's REST API itself does not give.
+# n8n's REST API never answers with these: they come from a proxy, or from another server at a wrong address.
 NOT_N8N = (405, 407, 421, 451)
 
 
 class N8nError(BackstopError):
-    """n8n's REST API did not do what it was asked for."""
+    """A request to n8n's REST API failed."""
 
     status = 502
     code = "n8n_api"
@@ -62,20 +64,20 @@ class Unauthorised(N8nError):
     code = "n8n_api_unauthorised"
 
 
-class NotThere(N8nError):
-    """n8n does not know it (any more)."""
+class UnknownToN8n(N8nError):
+    """n8n does not have it (any more)."""
 
     code = "n8n_api_not_found"
 
 
-class Refused(N8nError):
+class RequestRefused(N8nError):
     """n8n refused the request."""
 
     code = "n8n_api_refused"
 
 
-class NotReached(N8nError):
-    """n8n cannot be asked now. `begun` is false where it certainly did nothing; `passes`: for a moment, perhaps."""
+class Unavailable(N8nError):
+    """n8n's REST API cannot be reached. `begun`: n8n may have started the work; `passes`: a retry may succeed."""
 
     code = "n8n_api_unavailable"
 
@@ -86,7 +88,7 @@ class NotReached(N8nError):
 
 @dataclass(frozen=True, slots=True)
 class N8nExecution:
-    """An execution as n8n keeps it; `document` is all that n8n said, with its data only where that was asked for."""
+    """An execution in n8n. `document` is n8n's whole answer; it has execution data only if that was requested."""
 
     id: str
     status: str
@@ -100,17 +102,17 @@ class N8nExecution:
 
     @property
     def error(self) -> Any:
-        return _object(_object(_object(self.document.get("data")).get("resultData")).get("error"))
+        return _mapping(_mapping(_mapping(self.document.get("data")).get("resultData")).get("error"))
 
     @property
     def node(self) -> str:
-        found = _object(_object(self.document.get("data")).get("resultData")).get("lastNodeExecuted")
+        found = _mapping(_mapping(self.document.get("data")).get("resultData")).get("lastNodeExecuted")
         return found if isinstance(found, str) else ""
 
 
 @dataclass(frozen=True, slots=True)
 class N8nWorkflow:
-    """A workflow as n8n keeps it; `nodes` are those of the published version, where there is one."""
+    """A workflow in n8n; `nodes` are those of the published version, if there is one."""
 
     id: str
     name: str
@@ -123,8 +125,8 @@ def is_configured() -> bool:
     return bool(settings.N8N_API_KEY)
 
 
-def base() -> str:
-    """Return the API's address: `N8N_API_URL`, with or without `/api/v1`, else beside `N8N_WEBHOOK_URL`."""
+def api_url() -> str:
+    """Return the API's URL: `N8N_API_URL`, with or without `/api/v1`, or one derived from `N8N_WEBHOOK_URL`."""
     address: str = settings.N8N_API_URL
     if not address:
         parts = urlsplit(settings.N8N_WEBHOOK_URL)
@@ -133,15 +135,15 @@ def base() -> str:
 
 
 def execution(*, execution_id: str, with_data: bool = False) -> N8nExecution:
-    """Return an execution. Raises an `N8nError`: `NotThere` where n8n did not keep it."""
+    """Return an execution. Raises `N8nError`: `UnknownToN8n` if n8n did not save it."""
     query = {"includeData": "true"} if with_data else {}
-    return _execution(_ask("GET", f"executions/{quote(execution_id, safe='')}", query, scope="execution:read"))
+    return _execution(_request("GET", f"executions/{quote(execution_id, safe='')}", query, scope="execution:read"))
 
 
 def executions(
     *, status: str = "", workflow_id: str = "", started_after: datetime | None = None, with_data: bool = False
 ) -> Iterator[N8nExecution]:
-    """Yield executions, newest first. Those that run are left out unless `status` asks for them. Raises `N8nError`."""
+    """Yield executions, newest first; n8n leaves running ones out unless `status` names them. Raises `N8nError`."""
     query = {"status": status, "workflowId": workflow_id, "includeData": "true" if with_data else ""}
     if started_after is not None:
         query["startedAfter"] = started_after.isoformat()
@@ -149,14 +151,17 @@ def executions(
         yield _execution(one)
 
 
-def retry(*, execution_id: str, load_workflow: bool) -> N8nExecution:
-    """Have n8n run an execution on from its failed node, and return the new one at its end.
+def retry_execution(*, execution_id: str, load_workflow: bool) -> N8nExecution:
+    """Have n8n continue an execution from its failed node; return the new execution when it has ended.
 
-    n8n does not keep from doing it twice: the caller has to. `NotReached` with `begun` leaves open whether it ran.
+    n8n does not prevent a second retry of the same execution: the caller has to. After `Unavailable` with `begun`, the
+    retry may have run.
     """
     path = f"executions/{quote(execution_id, safe='')}/retry"
-    said = _ask("POST", path, {}, scope="execution:retry", body={"loadWorkflow": load_workflow}, timeout=RETRY_TIMEOUT)
-    return _execution(said)
+    document = _request(
+        "POST", path, {}, scope="execution:retry", body={"loadWorkflow": load_workflow}, timeout=RETRY_TIMEOUT
+    )
+    return _execution(document)
 
 
 def workflows() -> Iterator[N8nWorkflow]:
@@ -166,17 +171,17 @@ def workflows() -> Iterator[N8nWorkflow]:
 
 
 def _pages(path: str, query: Mapping[str, str], *, scope: str) -> Iterator[Mapping[str, Any]]:
-    """A cursor keeps no filters: they are repeated."""
+    """Yield the items of all pages. n8n's cursor does not contain the filters, so each request repeats them."""
     cursor = ""
-    for _ in range(PAGES):
-        page = _ask("GET", path, {**query, "limit": str(PAGE), "cursor": cursor}, scope=scope)
+    for _ in range(MAX_PAGES):
+        page = _request("GET", path, {**query, "limit": str(PAGE_SIZE), "cursor": cursor}, scope=scope)
         yield from (one for one in page.get("data") or () if isinstance(one, Mapping))
         cursor = page.get("nextCursor") or ""
         if not cursor:
             return
 
 
-def _ask(  # one request
+def _request(  # one request
     method: str,
     path: str,
     query: Mapping[str, str],
@@ -185,57 +190,63 @@ def _ask(  # one request
     body: Any = None,
     timeout: float = TIMEOUT,
 ) -> Mapping[str, Any]:
-    """Ask once; a GET, which changes nothing, again where n8n failed for a moment. `timeout` is for all tries."""
+    """Send a request. A GET is repeated after a temporary failure; `timeout` (seconds) covers all tries.
+
+    A POST is never repeated: n8n may have acted on it.
+    """
     if not is_configured():
         raise NotConfigured
     given = {name: value for name, value in query.items() if value}
-    url = f"{base()}/{path}" + (f"?{urlencode(given)}" if given else "")
+    url = f"{api_url()}/{path}" + (f"?{urlencode(given)}" if given else "")
     names = Names("N8N_API_URL" if settings.N8N_API_URL else "N8N_WEBHOOK_URL", "N8N_API_KEY")
 
     def once(seconds: float) -> Mapping[str, Any]:
         headers = {"X-N8N-API-KEY": settings.N8N_API_KEY}
         answer = transport.call(method=method, url=url, headers=headers, timeout=seconds, document=body, names=names)
+        # A fault in the configuration: a repeat would fail the same way.
         if answer.failure is Failure.LOCAL_FAULT:
-            raise NotReached(f"n8n's REST API cannot be asked: {answer.detail}", passes=False)
+            raise Unavailable(f"n8n's REST API cannot be asked: {answer.detail}", passes=False)
         if answer.reply is None:
-            begun = answer.failure not in NOT_BEGUN
-            raise NotReached(f"n8n's REST API did not answer: {answer.failure} ({answer.detail}).", begun=begun)
+            begun = answer.failure not in NOT_STARTED
+            raise Unavailable(f"n8n's REST API did not answer: {answer.failure} ({answer.detail}).", begun=begun)
         return _read(answer.reply, scope)
 
     if method != "GET":
         return once(timeout)
-    return repeated(once, on=NotReached, seconds=timeout, is_transient=lambda error: getattr(error, "passes", False))
+    return repeated(once, on=Unavailable, seconds=timeout, is_transient=lambda error: getattr(error, "passes", False))
 
 
 def _read(reply: Reply, scope: str) -> Mapping[str, Any]:
-    """Return an answer's object, or raise what it means.
+    """Return the answer's JSON object, or raise the matching `N8nError`.
 
-    n8n's own answers are JSON. Anything else comes from a proxy, or from an n8n that has not mounted its routes: it
-    says nothing about what was asked for, and is asked again.
+    n8n's own answers are JSON. Anything else comes from a proxy, or from an n8n that has not mounted its routes yet: it
+    says nothing about the execution, so that it is never treated as "not found" or "refused".
     """
     document = _document(reply)
     if document is None and reply.status < 500:
         starting = reply.body.lstrip(' \t\r\n"').lower().startswith("n8n is starting up")
+        # A 2xx from a proxy may hide that n8n did what was requested. n8n's own page while it starts does not.
         text = f"n8n's REST API did not answer with JSON ({reply.status}): is N8N_API_URL right?"
-        raise NotReached(text, begun=200 <= reply.status < 300 and not starting, passes=starting)
+        raise Unavailable(text, begun=200 <= reply.status < 300 and not starting, passes=starting)
     match reply.status:
         case 401:
             raise Unauthorised("n8n refused N8N_API_KEY (401).")
         case 403:
             raise Unauthorised(f"N8N_API_KEY lacks the scope {scope} (403).")
         case 404:
-            raise NotThere(f"n8n does not know it (any more): {_said(reply)}")
+            raise UnknownToN8n(f"n8n does not have it (any more): {_message(reply)}")
+        # n8n may have failed after it began: only a status below 500 says that it did not.
         case status if status in (408, 425, 429) or status >= 500:
-            raise NotReached(f"n8n's REST API answered {status}: {_said(reply)}", begun=status >= 500)
+            raise Unavailable(f"n8n's REST API answered {status}: {_message(reply)}", begun=status >= 500)
         case status if status < 200 or 300 <= status < 400 or status in NOT_N8N:
-            raise NotReached(f"n8n's REST API answered {status}: is N8N_API_URL right?", passes=False)
+            raise Unavailable(f"n8n's REST API answered {status}: is N8N_API_URL right?", passes=False)
         case status if status >= 400:
-            raise Refused(f"n8n's REST API answered {status}: {_said(reply)}")
+            raise RequestRefused(f"n8n's REST API answered {status}: {_message(reply)}")
     return document or {}
 
 
 def _document(reply: Reply) -> Mapping[str, Any] | None:
-    """Return the body where it is a JSON object, else `None`."""
+    """Return the body if it is a JSON object, else `None`."""
     try:
         document = storable_json(json.loads(reply.body), text=reply.body)
     except (ValueError, RecursionError):
@@ -243,7 +254,7 @@ def _document(reply: Reply) -> Mapping[str, Any] | None:
     return document if isinstance(document, Mapping) else None
 
 
-def _said(reply: Reply) -> str:
+def _message(reply: Reply) -> str:
     try:
         document = json.loads(reply.body)
     except (ValueError, RecursionError):
@@ -254,41 +265,42 @@ def _said(reply: Reply) -> str:
     return storable(known_secrets.redactor().text(message)[:300])
 
 
-def _execution(said: Mapping[str, Any]) -> N8nExecution:
+def _execution(document: Mapping[str, Any]) -> N8nExecution:
     return N8nExecution(
-        id=_id(said.get("id")),
-        status=str(said.get("status") or "unknown"),
-        workflow_id=_id(said.get("workflowId")),
-        mode=str(said.get("mode") or ""),
-        retry_of=_id(said.get("retryOf")),
-        retry_success_id=_id(said.get("retrySuccessId")),
-        started_at=_moment(said.get("startedAt")),
-        stopped_at=_moment(said.get("stoppedAt")),
-        document=said,
+        id=_id(document.get("id")),
+        status=str(document.get("status") or "unknown"),
+        workflow_id=_id(document.get("workflowId")),
+        mode=str(document.get("mode") or ""),
+        retry_of=_id(document.get("retryOf")),
+        retry_success_id=_id(document.get("retrySuccessId")),
+        started_at=_timestamp(document.get("startedAt")),
+        stopped_at=_timestamp(document.get("stoppedAt")),
+        document=document,
     )
 
 
-def _workflow(said: Mapping[str, Any]) -> N8nWorkflow:
-    published = _object(said.get("activeVersion"))
-    nodes = published.get("nodes") or said.get("nodes") or ()
+def _workflow(document: Mapping[str, Any]) -> N8nWorkflow:
+    published = _mapping(document.get("activeVersion"))
+    nodes = published.get("nodes") or document.get("nodes") or ()
     return N8nWorkflow(
-        id=_id(said.get("id")),
-        name=str(said.get("name") or ""),
-        active=bool(said.get("active")),
-        archived=bool(said.get("isArchived")),
+        id=_id(document.get("id")),
+        name=str(document.get("name") or ""),
+        active=bool(document.get("active")),
+        archived=bool(document.get("isArchived")),
         nodes=tuple(one for one in nodes if isinstance(one, Mapping)),
     )
 
 
-def _object(value: Any) -> Mapping[str, Any]:
+def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
 def _id(value: Any) -> str:
+    # n8n's ids are strings or numbers, depending on version and table. A bool is an int for Python.
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
-def _moment(value: Any) -> datetime | None:
+def _timestamp(value: Any) -> datetime | None:
     try:
         return parse_datetime(value) if isinstance(value, str) else None
     except ValueError:

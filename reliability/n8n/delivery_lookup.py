@@ -1,7 +1,7 @@
-"""Asks n8n which delivery a failed execution began with, and settles its report by the answer.
+"""Asks n8n which delivery started a failed execution, and assigns its failure report accordingly.
 
-The report's row is the truth: it waits as `looking_up`, with the time of its next look. A job per look wakes this
-module; a lost one is found again by `n8n_reconcile`.
+The report's row holds the state: it waits in `looking_up`, with the time of its next lookup. A job per lookup calls
+this module; `n8n_reconcile` finds reports whose job was lost.
 """
 
 import logging
@@ -20,59 +20,61 @@ from reliability.policies.failure import Origin, origin_of
 from . import client as n8n_client
 from . import failure_reports
 
-LOOKS = 10
-PATIENCE = timedelta(hours=1)
+MAX_LOOKUPS = 10
+MAX_AGE = timedelta(hours=1)
 BASE_DELAY_MS, MAX_DELAY_MS = 2_000, 600_000
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a look brought: an origin, or none; `note` says why none can be found, `again` that it may yet be."""
+class LookupResult:
+    """The answer of a lookup: the origin, or a `note` why there is none; `is_pending`: a later lookup may find it."""
 
     origin: Origin | None = None
     workflow_id: str = ""
     note: str = ""
-    again: bool = False
+    is_pending: bool = False
 
 
 def look_up(*, report_id: UUID) -> None:
-    """Look a report's execution up, and settle the report. Doing it twice does it once."""
+    """Look up a report's execution, and assign the report. Does nothing if another worker has assigned it."""
     report = FailureReport.objects.filter(pk=report_id, state=ReportState.LOOKING_UP).first()
     if report is None:
         return
-    found = _ask(report.execution_id)
+    # Before the transaction: n8n may take its whole timeout, and no lock is held while it does.
+    found = _query(report.execution_id)
     now = clock.now()
     try:
         with lock_waits.transaction_with_lock_timeout():
-            open_one = FailureReport.objects.select_for_update(no_key=True)
-            kept = open_one.filter(pk=report_id, state=ReportState.LOOKING_UP).first()
-            if kept is not None:
-                _settle(kept, found, now)
+            locked = FailureReport.objects.select_for_update(no_key=True)
+            current = locked.filter(pk=report_id, state=ReportState.LOOKING_UP).first()
+            if current is not None:
+                _settle(current, found, now)
     except DatabaseError as error:
         if not lock_waits.is_conflict(error):
             raise
+        # Another session holds the row or its lane. A later try keeps this thread free for other jobs.
         queue.look_up(report_id=report_id, at=now + lock_waits.CONFLICT_RETRY_DELAY)
 
 
-def _ask(execution_id: str) -> Found:
+def _query(execution_id: str) -> LookupResult:
     try:
         execution = n8n_client.execution(execution_id=execution_id, with_data=True)
-    except n8n_client.NotThere:
-        return Found()  # n8n does not keep it, or no more: there is nothing to wait for
-    except n8n_client.NotReached as error:
-        return Found(note=error.detail, again=True)
+    except n8n_client.UnknownToN8n:
+        return LookupResult()  # n8n did not save it, or has deleted it: waiting would not help
+    except n8n_client.Unavailable as error:
+        return LookupResult(note=error.detail, is_pending=True)
     except n8n_client.N8nError as error:
-        # A key that was refused may be put right within the time that is given anyway.
-        return Found(note=error.detail, again=isinstance(error, n8n_client.Unauthorised))
-    return Found(origin_of(execution.document), execution.workflow_id)
+        # An operator may correct a refused key within `MAX_AGE`.
+        return LookupResult(note=error.detail, is_pending=isinstance(error, n8n_client.Unauthorised))
+    return LookupResult(origin_of(execution.document), execution.workflow_id)
 
 
-def _settle(report: FailureReport, found: Found, now: datetime) -> None:
+def _settle(report: FailureReport, found: LookupResult, now: datetime) -> None:
     report.lookups += 1
-    if found.again and report.lookups < LOOKS and now - report.reported_at < PATIENCE:
-        _look_again(report, found, now)
+    if found.is_pending and report.lookups < MAX_LOOKUPS and now - report.reported_at < MAX_AGE:
+        _schedule_next(report, found, now)
         return
     report.save(update_fields=["lookups"])
     delivery = delivery_of(origin=found.origin, workflow_id=found.workflow_id)
@@ -83,10 +85,10 @@ def _settle(report: FailureReport, found: Found, now: datetime) -> None:
         failure_reports.refuse(report=report)
     else:
         report.attempt = found.origin.attempt if found.origin else None
-        failure_reports.join(report=report, delivery=delivery, now=now)
+        failure_reports.attach_to_delivery(report=report, delivery=delivery, now=now)
 
 
-def _look_again(report: FailureReport, found: Found, now: datetime) -> None:
+def _schedule_next(report: FailureReport, found: LookupResult, now: datetime) -> None:
     wait = backoff.delay(
         k=report.lookups - 1, base_delay_ms=BASE_DELAY_MS, max_delay_ms=MAX_DELAY_MS, jitter_factor=0, jitter=0
     )
@@ -98,7 +100,10 @@ def _look_again(report: FailureReport, found: Found, now: datetime) -> None:
 
 
 def delivery_of(*, origin: Origin | None, workflow_id: str) -> Delivery | None:
-    """Return the delivery, unless the execution is another workflow's: a header proves nothing by itself."""
+    """Return the delivery, unless the execution belongs to another workflow.
+
+    The origin is a header of the request that started it, which anybody could have sent.
+    """
     if origin is None:
         return None
     delivery = Delivery.objects.select_related("lane__workflow").filter(pk=origin.delivery_id).first()
@@ -108,8 +113,8 @@ def delivery_of(*, origin: Origin | None, workflow_id: str) -> Delivery | None:
     return delivery if not known or not workflow_id or known == workflow_id else None
 
 
-def wake_stuck(*, now: datetime) -> int:
-    """Wake the looks that are overdue, whose jobs were lost; return how many."""
+def wake_overdue(*, now: datetime) -> int:
+    """Queue a job for each lookup that is overdue by a minute: its own was lost. Return how many."""
     overdue = FailureReport.objects.filter(state=ReportState.LOOKING_UP, look_up_at__lt=now - timedelta(minutes=1))
     ids = list(overdue.values_list("pk", flat=True))
     for report_id in ids:

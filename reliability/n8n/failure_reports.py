@@ -1,7 +1,7 @@
-"""Takes in the failures that n8n reports, each once: joined to the delivery that caused it, or buried.
+"""Ingests the failures that n8n reports, each once: attached to the delivery that caused it, or as a dead letter.
 
-What a report is about is said by whoever reports it (a delivery's id), known from an earlier word of the same
-execution, or looked up in n8n (`lookup`).
+The delivery is named by the reporter, known from an earlier report of the same execution, or looked up in n8n
+(`delivery_lookup`).
 """
 
 import logging
@@ -38,11 +38,11 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming:
-    """A failure as it comes in. `report` is JSON text; `tenant` is the key's, empty for a key of all tenants.
+class IncomingFailure:
+    """A reported failure. `report` is JSON text; `tenant` is that of the API key, empty for a key of all tenants.
 
-    `for_tenant` is in whose name it is buried; `delivery_id` and `attempt` are what the reporter says of its cause.
-    `looked_up`: n8n has been asked for its cause already.
+    `for_tenant` is the tenant of a dead letter made of it; `delivery_id` and `attempt` are its cause as the reporter
+    names it. `looked_up`: n8n has been asked for the cause already.
     """
 
     failure: Failure
@@ -56,28 +56,31 @@ class Incoming:
 
 
 @deadlocks_retried
-def ingest(*, incoming: Incoming, now: datetime) -> tuple[FailureReport, bool]:
-    """Keep a failure; return its report, and whether it is new. n8n is not asked here.
+def ingest(*, incoming: IncomingFailure, now: datetime) -> tuple[FailureReport, bool]:
+    """Store a failure; return its report, and whether it is new. This does not call n8n.
 
-    Raises `NotFound` where it is about another tenant's delivery; then nothing is kept.
+    Raises `NotFound`, and stores nothing, if it is about another tenant's delivery.
     """
-    incoming = _without_secrets(incoming)
+    incoming = _redacted(incoming)
     with transaction.atomic():
-        delivery = _cause(incoming)
-        again = create.same_trouble(incoming.failure, incoming.for_tenant, now=now)
-        if again is not None:
-            return again, False
-        report = _row(incoming, now)
+        # Before anything is stored: a report about another tenant's delivery leaves no trace.
+        delivery = _causing_delivery(incoming)
+        repeated = create.merge_repeated_trigger_failure(incoming.failure, incoming.for_tenant, now=now)
+        if repeated is not None:
+            return repeated, False
+        report = _new_report(incoming, now)
+        # Of two concurrent reports of one execution, the insert of one has no effect (unique constraint).
         FailureReport.objects.bulk_create([report], ignore_conflicts=True)
         if not FailureReport.objects.filter(pk=report.pk).exists():
-            return _known(report), False
-        _decide(report, delivery, now, may_ask=not incoming.looked_up)
+            return _existing(report), False
+        _assign(report, delivery, now, may_ask=not incoming.looked_up)
     _log(report)
     return report, True
 
 
-def join(*, report: FailureReport, delivery: Delivery, now: datetime) -> None:
-    """Hold a kept failure against the delivery that caused it."""
+def attach_to_delivery(*, report: FailureReport, delivery: Delivery, now: datetime) -> None:
+    """Record a stored failure as the result of the delivery that caused it."""
+    # Lock order: the lane first, then the delivery, which is read again because it may have changed.
     lane = lane_lock.lock(lane_id=delivery.lane_id)
     delivery = Delivery.objects.select_for_update(no_key=True).get(pk=delivery.pk)
     delivery.lane = lane
@@ -87,18 +90,18 @@ def join(*, report: FailureReport, delivery: Delivery, now: datetime) -> None:
 
 
 def create_dead_letter(*, report: FailureReport, now: datetime, note: str = "") -> None:
-    """Keep a failure that no delivery of ours caused as a dead letter of its own; `note` is added to its message."""
+    """Turn a failure without a delivery into a dead letter; `note` is appended to its message."""
     if note:
         report.error_message = f"{report.error_message} ({note})"
-    workflow = workflow_matching.find_or_make(n8n_id=report.n8n_workflow_id, name=report.n8n_workflow_name)
+    workflow = workflow_matching.find_or_create(n8n_id=report.n8n_workflow_id, name=report.n8n_workflow_name)
     report.dead_letter = create.create_dead_letter(report=report, workflow=workflow, now=now)
     report.state, report.look_up_at = ReportState.BURIED, None
     report.save(update_fields=["dead_letter", "state", "look_up_at", "error_message"])
-    _note_execution(report, report.dead_letter, now)
+    _record_execution(report, report.dead_letter, now)
 
 
 def refuse(*, report: FailureReport) -> None:
-    """Leave a failure alone: it is another tenant's."""
+    """Refuse a failure that belongs to another tenant."""
     report.state, report.look_up_at = ReportState.REFUSED, None
     report.save(update_fields=["state", "look_up_at"])
     _log(report)
@@ -116,50 +119,49 @@ def result_of(report: FailureReport) -> ExecutionResult:
     )
 
 
-def letter_id_of(report: FailureReport) -> UUID | None:
-    """Return the dead letter that a report is kept in, if its failure is one."""
+def dead_letter_id_of(report: FailureReport) -> UUID | None:
+    """Return the id of a report's dead letter, or `None`."""
     if report.dead_letter_id is not None or report.delivery is None:
         return report.dead_letter_id
     letter = correlation.dead_letter_of(report.delivery)
     return letter.pk if letter else None
 
 
-def letter_for(*, execution_id: str, tenant: str) -> DeadLetter | None:
-    """Return the dead letter that holds an execution's failure, among those that a key of `tenant` reaches."""
+def dead_letter_for(*, execution_id: str, tenant: str) -> DeadLetter | None:
+    """Return the dead letter of an execution, among those that an API key of `tenant` may see."""
+    reports = FailureReport.objects.filter(execution_id=execution_id).select_related("delivery").order_by("id")[:10]
+    # By the execution that Backstop requested, then by the one that it retried, then by earlier reports: n8n gives each
+    # retry a new execution id, and a retry of a retry refers only to the one before.
     letters = [
         *(one.dead_letter for one in ExecutionRetry.objects.filter(new_execution_id=execution_id)[:1]),
         *(one.dead_letter for one in ExecutionRetry.objects.filter(execution_id=execution_id)[:1]),
-        *DeadLetter.objects.filter(pk__in=[pk for one in _reports_of(execution_id) if (pk := letter_id_of(one))]),
+        *DeadLetter.objects.filter(pk__in=[pk for one in reports if (pk := dead_letter_id_of(one))]),
     ]
     return next((one for one in letters if one is not None and tenant in ("", one.lane.tenant)), None)
 
 
-def _reports_of(execution_id: str) -> list[FailureReport]:
-    return list(FailureReport.objects.filter(execution_id=execution_id).select_related("delivery").order_by("id")[:10])
+def _causing_delivery(incoming: IncomingFailure) -> Delivery | None:
+    """Return the delivery that the reporter names, or that is known for the execution.
 
-
-def _cause(incoming: Incoming) -> Delivery | None:
-    """Return the delivery that the reporter names, or that the execution is known to be of.
-
-    A delivery that does not exist (any more) is no reason to lose a failure, unless the key is one tenant's: it
-    learns nothing of what others have. Raises `NotFound`.
+    A named delivery that does not exist (any more) is ignored, so that the failure is not lost. For a key of one
+    tenant it raises `NotFound`: the answer must not tell whether the delivery is another tenant's.
     """
-    known = _known_causes(incoming.failure.execution_id)
-    own = [one for one in known if incoming.tenant in ("", one.lane.tenant)]
+    known = _known_deliveries(incoming.failure.execution_id)
+    reachable = [one for one in known if incoming.tenant in ("", one.lane.tenant)]
     if incoming.delivery_id is None:
-        if known and not own:
+        if known and not reachable:
             raise _refusal(incoming)
-        return own[0] if len(own) == 1 else None
+        return reachable[0] if len(reachable) == 1 else None
     named = Delivery.objects.select_related("lane").filter(pk=incoming.delivery_id).first()
     if named is None and not incoming.tenant:
-        return own[0] if len(own) == 1 else None
-    if named is None or incoming.tenant not in ("", named.lane.tenant) or (known and not own):
+        return reachable[0] if len(reachable) == 1 else None
+    if named is None or incoming.tenant not in ("", named.lane.tenant) or (known and not reachable):
         raise _refusal(incoming)
     return named
 
 
-def _known_causes(execution_id: str) -> list[Delivery]:
-    """Return the deliveries that were said to be behind an execution. More than one say nothing."""
+def _known_deliveries(execution_id: str) -> list[Delivery]:
+    """Return the deliveries that were reported for an execution. If there are several, none can be trusted."""
     if not execution_id:
         return []
     rows = Execution.objects.filter(execution_id=execution_id, delivery__isnull=False)
@@ -167,13 +169,13 @@ def _known_causes(execution_id: str) -> list[Delivery]:
     return [one for one in found if one is not None]
 
 
-def _refusal(incoming: Incoming) -> NotFound:
+def _refusal(incoming: IncomingFailure) -> NotFound:
     fields = {"tenant": incoming.tenant, "execution": incoming.failure.execution_id}
     logger.warning("failure_report_refused", extra={**fields, "delivery": str(incoming.delivery_id or "")})
     return NotFound("There is no such delivery.")
 
 
-def _row(incoming: Incoming, now: datetime) -> FailureReport:
+def _new_report(incoming: IncomingFailure, now: datetime) -> FailureReport:
     failure = incoming.failure
     return FailureReport(
         origin=incoming.origin,
@@ -196,25 +198,27 @@ def _row(incoming: Incoming, now: datetime) -> FailureReport:
     )
 
 
-def _without_secrets(incoming: Incoming) -> Incoming:
-    """Hide what n8n repeats of our secrets, in an error's words or anywhere else in the report."""
-    hide = known_secrets.redactor_of_all()
-    failure = replace(incoming.failure, message=hide.text(incoming.failure.message))
-    return replace(incoming, failure=failure, report=hide.text(incoming.report))
+def _redacted(incoming: IncomingFailure) -> IncomingFailure:
+    """Redact known secrets from the message and the report: n8n's errors may quote request headers."""
+    redactor = known_secrets.redactor_of_all()
+    failure = replace(incoming.failure, message=redactor.text(incoming.failure.message))
+    return replace(incoming, failure=failure, report=redactor.text(incoming.report))
 
 
-def _known(report: FailureReport) -> FailureReport:
+def _existing(report: FailureReport) -> FailureReport:
     same = {"execution_id": report.execution_id, "tenant": report.tenant, "n8n_workflow_id": report.n8n_workflow_id}
     return FailureReport.objects.select_related("delivery").get(**same)
 
 
-def _decide(report: FailureReport, delivery: Delivery | None, now: datetime, *, may_ask: bool) -> None:
+def _assign(report: FailureReport, delivery: Delivery | None, now: datetime, *, may_ask: bool) -> None:
+    # A failed execution retry belongs to the dead letter of the retried execution, even if its delivery is known: the
+    # delivery has ended.
     if delivery is not None and not report.retry_of:
-        join(report=report, delivery=delivery, now=now)
-    elif _join_known(report, now):
+        attach_to_delivery(report=report, delivery=delivery, now=now)
+    elif _attach_execution_retry(report, now):
         return
     elif delivery is not None:
-        join(report=report, delivery=delivery, now=now)
+        attach_to_delivery(report=report, delivery=delivery, now=now)
     elif may_ask and settings.N8N_API_KEY and report.execution_id:
         report.look_up_at = now
         report.save(update_fields=["look_up_at"])
@@ -223,23 +227,24 @@ def _decide(report: FailureReport, delivery: Delivery | None, now: datetime, *, 
         create_dead_letter(report=report, now=now)
 
 
-def _join_known(report: FailureReport, now: datetime) -> bool:
-    """Join a retry's failure to the entry that holds what it was a retry of."""
+def _attach_execution_retry(report: FailureReport, now: datetime) -> bool:
+    """Attach the failure of an execution retry to the dead letter of the retried execution, if there is one."""
     if not report.retry_of:
         return False
-    letter = letter_for(execution_id=report.retry_of, tenant=report.tenant)
+    letter = dead_letter_for(execution_id=report.retry_of, tenant=report.tenant)
     if letter is None:
         return False
+    # Lock order: lane, execution, dead letter (`execution_retry._record`).
     lane_lock.lock(lane_id=letter.lane_id)
     report.dead_letter, report.delivery_id = letter, letter.delivery_id
     report.state, report.look_up_at = ReportState.JOINED, None
     report.save(update_fields=["dead_letter", "delivery", "state", "look_up_at"])
-    _note_execution(report, letter, now)
-    execution_retry_end.failed_again(letter=letter, report=report, now=now)
+    _record_execution(report, letter, now)
+    execution_retry_end.record_failure(letter=letter, report=report, now=now)
     return True
 
 
-def _note_execution(report: FailureReport, letter: DeadLetter, now: datetime) -> None:
+def _record_execution(report: FailureReport, letter: DeadLetter, now: datetime) -> None:
     if report.execution_id:
         executions.record(
             lane_id=letter.lane_id,

@@ -1,7 +1,7 @@
-"""Finds what went wrong in n8n without anybody having been told: executions that crashed, failed or hang.
+"""Finds failures that n8n did not report: executions that crashed, failed or hang.
 
-n8n's list is compared with the reports; what is missing is joined or buried as if it had been reported. What was
-made good in n8n meanwhile recovers, and what lost its job is woken.
+Compares n8n's executions with the stored failure reports, and ingests missing ones as if they had been reported. Dead
+letters whose execution was retried in n8n with success recover, and lookups and retries that lost their job get one.
 """
 
 from collections.abc import Iterator
@@ -32,16 +32,19 @@ from reliability.policies.failure import Failure
 from . import client as n8n_client
 from . import delivery_lookup, execution_retry, failure_reports, workflow_matching
 from .client import N8nExecution
-from .failure_reports import Incoming
+from .failure_reports import IncomingFailure
 
 HUNG = "execution_hung"
 CODES = {"error": "execution_failed", "crashed": "execution_crashed", "running": HUNG}
-BY_HAND = "manual"
+MANUAL_MODE = "manual"
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What to look at: executions of the last `hours`; `hung_after` is how long one may run. `everything`: of all."""
+    """What to examine: executions of the last `hours`; one that runs for `hung_after` hangs.
+
+    `everything` includes executions of workflows that Backstop does not know.
+    """
 
     hours: float = 72
     hung_after: timedelta = timedelta(hours=1)
@@ -50,7 +53,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What became of one execution."""
+    """The result for one execution."""
 
     execution_id: str
     workflow: str
@@ -59,15 +62,16 @@ class Line:
 
 
 def run(*, window: Window, actor: Actor, now: datetime, dry_run: bool = False) -> list[Line]:
-    """Take in what was missed; return a line for each execution that something was to be done about.
+    """Ingest what was missed; return a line for each execution that needed something.
 
     Raises `N8nError`. With `dry_run`, nothing is written.
     """
     names = {one.id: one.name for one in n8n_client.workflows()}
-    lines = [line for one in _candidates(window, now) if (line := _take(one, names, window, now, dry_run))]
-    lines += [line for letter in _hung() if (line := _again(letter, now, dry_run))]
+    lines = [line for one in _candidates(window, now) if (line := _process(one, names, window, now, dry_run))]
+    hung = DeadLetter.objects.dead().filter(error_code=HUNG).exclude(execution_id="").select_related("lane__workflow")
+    lines += [line for letter in list(hung) if (line := _recheck(letter, now, dry_run))]
     if not dry_run:
-        woken = delivery_lookup.wake_stuck(now=now) + execution_retry.wake_stuck(now=now)
+        woken = delivery_lookup.wake_overdue(now=now) + execution_retry.wake_overdue(now=now)
         details = {"hours": window.hours, "woken": woken}
         audit.record(actor=actor, action="n8n_reconcile", now=now, count=len(lines), details=details)
     return lines
@@ -77,16 +81,18 @@ def _candidates(window: Window, now: datetime) -> Iterator[N8nExecution]:
     since = now - timedelta(hours=window.hours)
     for status in ("crashed", "error", "running"):
         for one in n8n_client.executions(status=status, started_after=since):
+            # Manual executions are left out: whoever runs a workflow in the editor sees its failure there.
             hangs = one.started_at is not None and one.started_at < now - window.hung_after
-            if one.mode != BY_HAND and (status != "running" or hangs):
+            if one.mode != MANUAL_MODE and (status != "running" or hangs):
                 yield one
 
 
-def _take(one: N8nExecution, names: dict[str, str], window: Window, now: datetime, dry_run: bool) -> Line | None:
+def _process(one: N8nExecution, names: dict[str, str], window: Window, now: datetime, dry_run: bool) -> Line | None:
     name = names.get(one.workflow_id, "")
     known = FailureReport.objects.filter(execution_id=one.id).order_by("id").first()
+    # Also for one that is known: it may have been retried in n8n after it was reported.
     if one.retry_success_id:
-        return _made_good(one, known, name, now, dry_run)
+        return _recover_retried(one, known, name, now, dry_run)
     if known is not None:
         return None
     incoming = _incoming(one, name, window)
@@ -99,11 +105,12 @@ def _take(one: N8nExecution, names: dict[str, str], window: Window, now: datetim
     return Line(line.execution_id, line.workflow, line.status, report.state)
 
 
-def _incoming(listed: N8nExecution, name: str, window: Window) -> Incoming | None:
-    """Read an execution as if it had been reported; `None` where it is none of ours."""
+def _incoming(listed: N8nExecution, name: str, window: Window) -> IncomingFailure | None:
+    """Return an execution's failure as if it had been reported, or `None` if it is no concern of Backstop's."""
+    # The list leaves out the data that names the origin and the error.
     try:
         one = n8n_client.execution(execution_id=listed.id, with_data=True)
-    except n8n_client.NotThere:
+    except n8n_client.UnknownToN8n:
         return None
     origin = failure.origin_of(one.document)
     delivery = delivery_lookup.delivery_of(origin=origin, workflow_id=one.workflow_id)
@@ -111,9 +118,9 @@ def _incoming(listed: N8nExecution, name: str, window: Window) -> Incoming | Non
     if delivery is None and not ours and not window.everything:
         return None
     found = _failure(one, name)
-    return Incoming(
+    return IncomingFailure(
         failure=found,
-        report=failure.shorten(_body(one, found)),
+        report=failure.shorten(_error_trigger_body(one, found)),
         for_tenant=delivery.lane.tenant if delivery else DEFAULT_TENANT,
         delivery_id=delivery.pk if delivery else None,
         attempt=origin.attempt if origin and delivery else None,
@@ -124,7 +131,10 @@ def _incoming(listed: N8nExecution, name: str, window: Window) -> Incoming | Non
 
 def _failure(one: N8nExecution, name: str) -> Failure:
     code = CODES.get(one.status, "execution_failed")
-    fallbacks = {"execution_crashed": "n8n stopped while it ran.", HUNG: f"It runs since {one.started_at:%F %T} UTC."}
+    fallbacks = {
+        "execution_crashed": "n8n stopped during the execution.",
+        HUNG: f"Running since {one.started_at:%F %T} UTC.",
+    }
     error = one.error or {"message": fallbacks.get(code, "")}
     return Failure(
         workflow_id=one.workflow_id,
@@ -132,7 +142,7 @@ def _failure(one: N8nExecution, name: str) -> Failure:
         code=code,
         message=failure.describe(one.node, error),
         execution_id=one.id,
-        execution_url=f"{n8n_client.base().removesuffix('/api/v1')}/workflow/{one.workflow_id}/executions/{one.id}",
+        execution_url=f"{n8n_client.api_url().removesuffix('/api/v1')}/workflow/{one.workflow_id}/executions/{one.id}",
         retry_of=one.retry_of,
         status=one.status,
         mode=one.mode,
@@ -140,8 +150,8 @@ def _failure(one: N8nExecution, name: str) -> Failure:
     )
 
 
-def _body(one: N8nExecution, found: Failure) -> dict[str, object]:
-    """Return what n8n's Error Trigger would have posted."""
+def _error_trigger_body(one: N8nExecution, found: Failure) -> dict[str, object]:
+    """Return the body that n8n's Error Trigger would have sent."""
     execution = {
         "id": one.id,
         "url": found.execution_url,
@@ -155,9 +165,11 @@ def _body(one: N8nExecution, found: Failure) -> dict[str, object]:
     return {"execution": execution, "workflow": {"id": one.workflow_id, "name": found.workflow_name}}
 
 
-def _made_good(one: N8nExecution, known: FailureReport | None, name: str, now: datetime, dry_run: bool) -> Line | None:
-    """Close the entry of an execution that somebody retried in n8n, with success."""
-    letter_id = failure_reports.letter_id_of(known) if known else None
+def _recover_retried(
+    one: N8nExecution, known: FailureReport | None, name: str, now: datetime, dry_run: bool
+) -> Line | None:
+    """Recover the dead letter of an execution that was retried in n8n with success."""
+    letter_id = failure_reports.dead_letter_id_of(known) if known else None
     letter = DeadLetter.objects.dead().filter(pk=letter_id, execution_id=one.id).first() if letter_id else None
     if letter is None:
         return None
@@ -166,17 +178,11 @@ def _made_good(one: N8nExecution, known: FailureReport | None, name: str, now: d
     return Line(one.id, name or one.workflow_id, "made good", "recovered" if not dry_run else "to recover")
 
 
-def _hung() -> "list[DeadLetter]":
-    return list(
-        DeadLetter.objects.dead().filter(error_code=HUNG).exclude(execution_id="").select_related("lane__workflow")
-    )
-
-
-def _again(letter: DeadLetter, now: datetime, dry_run: bool) -> Line | None:
-    """See how an execution that hung stands now."""
+def _recheck(letter: DeadLetter, now: datetime, dry_run: bool) -> Line | None:
+    """Check an execution that hung: it may have ended since."""
     try:
         one = n8n_client.execution(execution_id=letter.execution_id, with_data=True)
-    except n8n_client.NotThere:
+    except n8n_client.UnknownToN8n:
         return None
     line = Line(one.id, letter.lane.workflow.name, one.status, "to recover" if dry_run else "recovered")
     if one.status == "success":
@@ -192,10 +198,11 @@ def _again(letter: DeadLetter, now: datetime, dry_run: bool) -> Line | None:
 
 
 def _recover(letter: DeadLetter, execution_id: str, now: datetime) -> None:
-    """Take a letter's work as done, and that of its delivery."""
+    """Mark a dead letter as recovered, and its delivery as delivered."""
     with transaction.atomic():
         delivery_id = _delivery_of(letter)
         if delivery_id is not None:
+            # Lock order: the lane first, then the delivery, then the dead letter.
             lane = lane_lock.lock(lane_id=letter.lane_id)
             delivery = Delivery.objects.select_for_update(no_key=True).get(pk=delivery_id)
             delivery.lane = lane
@@ -207,6 +214,6 @@ def _recover(letter: DeadLetter, execution_id: str, now: datetime) -> None:
 
 
 def _delivery_of(letter: DeadLetter) -> UUID | None:
-    """Return the delivery whose failure the letter holds now: its newest replay, or the first one."""
+    """Return the id of the delivery whose failure the dead letter holds now: the newest replay, or the first one."""
     newest = Delivery.objects.filter(dead_letter=letter).order_by("-id").values_list("pk", flat=True).first()
     return newest or letter.delivery_id

@@ -1,1 +1,1 @@
-"""How long everything is kept: the rules, and the runner that applies each in batches."""
+"""Retention: the rules for how long each kind of row is kept, and the runner that applies them in batches."""

@@ -1,25 +1,25 @@
-"""How long alerts that are over, quiet periods and notices are kept: `ALERT_RETENTION_DAYS`. A waiting notice stays."""
+"""Retention of resolved alerts, silences and notices: `ALERT_RETENTION_DAYS`. Notices that wait to be sent are kept."""
 
 from . import runner
 
 AGE = runner.days("ALERT_RETENTION_DAYS")
-NOTICES = runner.pruning(
+NOTICES = runner.delete_rule(
     name="alert_notices",
     what="notices of alerts deleted",
     age=AGE,
     table="reliability_alertnotice",
     where="id < %(id)s AND created_at < %(cutoff)s AND state <> 'waiting'",
 )
-ALERTS = runner.pruning(
+ALERTS = runner.delete_rule(
     name="alerts",
-    what="alerts that are over deleted",
+    what="resolved alerts deleted",
     age=AGE,
     table="reliability_alert",
     where="state = 'resolved' AND resolved_at < %(cutoff)s",
 )
-SILENCES = runner.pruning(
+SILENCES = runner.delete_rule(
     name="alert_silences",
-    what="quiet periods that are over deleted",
+    what="ended silences deleted",
     age=AGE,
     table="reliability_alertsilence",
     where="until < %(cutoff)s",
@@ -28,6 +28,6 @@ SILENCES = runner.pruning(
 
 
 def register() -> None:
-    """Add the rules to those that clean-up applies."""
+    """Register the rules with clean-up."""
     for rule in (NOTICES, ALERTS, SILENCES):
         runner.register(rule=rule)

@@ -1,7 +1,8 @@
-"""The rules: what goes when. Children go before their parents, and nothing that a living dead letter needs.
+"""The retention rules. Rows are deleted before the rows they refer to, and nothing that an open dead letter needs.
 
-A dead letter that is dead or being replayed is shown with its delivery, its replays, their attempts, n8n's reports and
-retries, and is replayed under its delivery's key: these stay as long as it does.
+A dead letter with status `dead` or `replaying` needs its delivery, its replays and their attempts, n8n's reports and
+execution retries: the console shows them, and a replay uses the delivery's idempotency key. They are kept as long as it
+is open.
 """
 
 # ruff: noqa: S608  # statements are put together from our own words
@@ -16,18 +17,19 @@ from reliability import queue
 from reliability.dead_letters import archive
 
 from . import runner
-from .runner import Rule, Sweep, Swept, days, pruning
+from .runner import BatchResult, CleanupRule, Rule, days, delete_rule
 
 FINAL = "('delivered', 'dead', 'cancelled', 'skipped')"
-# No living dead letter is about a delivery, as what died or as what replays it.
-_NO_LETTER_LIVES = (
+# The delivery is neither the failed delivery of an open dead letter, nor a replay of one.
+_NO_OPEN_DEAD_LETTER = (
     "NOT EXISTS (SELECT 1 FROM reliability_deadletter l"
     " WHERE l.delivery_id = {delivery} AND l.status IN ('dead', 'replaying'))"
     " AND NOT EXISTS (SELECT 1 FROM reliability_deadletter l"
     " WHERE l.id = {letter} AND l.status IN ('dead', 'replaying'))"
 )
 
-# The delivery that died, its replays and n8n's reports hold the same payload; digests stay, by which repeats are known.
+# The failed delivery, its replays and n8n's reports hold the same payload. Digests stay, so that a repeat of the key
+# with another payload is still refused.
 PURGED_PAYLOADS = Rule(
     name="purged_payloads",
     what="payloads of purged dead letters erased",
@@ -55,7 +57,7 @@ STRIPE_PAYLOADS = Rule(
     where="t.scrubbed_at IS NULL AND t.id < %(id)s AND t.received_at < %(cutoff)s",
     act=("UPDATE reliability_stripeevent SET payload = '', scrubbed_at = %(now)s WHERE id = ANY(%(ids)s)",),
 )
-STRIPE_REPEATS = pruning(
+STRIPE_REPEATS = delete_rule(
     name="stripe_repeats",
     what="repeats of Stripe events deleted",
     age=days("STRIPE_REPEAT_RETENTION_DAYS"),
@@ -63,7 +65,7 @@ STRIPE_REPEATS = pruning(
     where="t.id < %(id)s AND t.received_at < %(cutoff)s",
     clock="received_at",
 )
-STRIPE_REFUSALS = pruning(
+STRIPE_REFUSALS = delete_rule(
     name="stripe_refusals",
     what="refused requests deleted",
     age=days("STRIPE_REFUSAL_RETENTION_DAYS"),
@@ -71,8 +73,8 @@ STRIPE_REFUSALS = pruning(
     where="t.id < %(id)s AND t.at < %(cutoff)s",
     clock="at",
 )
-# Once its id is gone, an event that Stripe sends again is a new one: by default they stay for good.
-STRIPE_EVENTS = pruning(
+# An event that Stripe sends again after its row was deleted takes effect again. So by default they are kept forever.
+STRIPE_EVENTS = delete_rule(
     name="stripe_events",
     what="Stripe events deleted from the ledger",
     age=days("STRIPE_EVENT_RETENTION_DAYS"),
@@ -80,52 +82,52 @@ STRIPE_EVENTS = pruning(
     where="t.id < %(id)s AND t.received_at < %(cutoff)s",
     first=("DELETE FROM reliability_striperepeat WHERE event_id = ANY(%(ids)s)",),
 )
-STRIPE_CLAIMS = pruning(
+STRIPE_CLAIMS = delete_rule(
     name="stripe_claims",
     what="claims of Stripe events deleted",
     age=days("STRIPE_CLAIM_RETENTION_DAYS"),
     table="reliability_stripeclaim",
     where="t.id < %(id)s AND t.lease_until < %(cutoff)s AND coalesce(t.finished_at, t.created_at) < %(cutoff)s",
 )
-SLOTS = pruning(
+SLOTS = delete_rule(
     name="slots",
     what="expired slots deleted",
     age=timedelta,
     table="reliability_slot",
     where="t.expires_at < %(cutoff)s",
 )
-EXECUTIONS = pruning(
+EXECUTIONS = delete_rule(
     name="executions",
-    what="figures of n8n's executions deleted",
+    what="records of n8n executions deleted",
     age=days("EXECUTION_RETENTION_DAYS"),
     table="reliability_execution",
-    # A letter of n8n's own names the execution; the condition on its text is the partial index's.
+    # A dead letter of source `n8n` refers to the execution by its id. `<> ''` is the condition of the partial index.
     where="t.id < %(id)s AND t.reported_at < %(cutoff)s AND NOT EXISTS (SELECT 1 FROM reliability_delivery d"
     f" WHERE d.id = t.delivery_id AND (d.state NOT IN {FINAL} OR NOT ("
-    + _NO_LETTER_LIVES.format(delivery="d.id", letter="d.dead_letter_id")
+    + _NO_OPEN_DEAD_LETTER.format(delivery="d.id", letter="d.dead_letter_id")
     + "))) AND NOT EXISTS (SELECT 1 FROM reliability_deadletter l WHERE l.execution_id = t.execution_id"
     " AND l.execution_id <> '' AND l.status IN ('dead', 'replaying'))",
 )
-FAILURE_REPORTS = pruning(
+FAILURE_REPORTS = delete_rule(
     name="failure_reports",
     what="n8n's reports of failures deleted",
     age=days("FAILURE_REPORT_RETENTION_DAYS"),
     table="reliability_failurereport",
     where="t.id < %(id)s AND t.reported_at < %(cutoff)s AND t.state <> 'looking_up' AND "
-    + _NO_LETTER_LIVES.format(delivery="t.delivery_id", letter="t.dead_letter_id"),
+    + _NO_OPEN_DEAD_LETTER.format(delivery="t.delivery_id", letter="t.dead_letter_id"),
 )
-EXECUTION_RETRIES = pruning(
+EXECUTION_RETRIES = delete_rule(
     name="execution_retries",
-    what="retries asked of n8n deleted",
+    what="execution retries deleted",
     age=days("EXECUTION_RETRY_RETENTION_DAYS"),
     table="reliability_executionretry",
     where="t.id < %(id)s AND t.state IN ('succeeded', 'failed') AND t.finished_at < %(cutoff)s"
     " AND NOT EXISTS (SELECT 1 FROM reliability_deadletter l"
     " WHERE l.id = t.dead_letter_id AND l.status IN ('dead', 'replaying'))",
 )
-# What was said of them stays in the audit log; of archived ones, the archive's own row and file.
+# Their audit entries stay; for archived ones, the archive's row and file, too.
 CLOSED_LETTERS = tuple(
-    pruning(
+    delete_rule(
         name=f"letters_{status}",
         what=f"{status} dead letters deleted",
         age=days("DEAD_LETTER_RETENTION_DAYS"),
@@ -143,19 +145,20 @@ CLOSED_LETTERS = tuple(
     )
     for status in ("recovered", "purged", "archived")
 )
-ATTEMPTS = pruning(
+ATTEMPTS = delete_rule(
     name="attempts",
     what="attempts deleted",
     age=days("ATTEMPT_RETENTION_DAYS"),
     table="reliability_attempt",
     where="t.id < %(id)s AND t.started_at < %(cutoff)s AND NOT EXISTS (SELECT 1 FROM reliability_delivery d"
     f" WHERE d.id = t.delivery_id AND (d.state NOT IN {FINAL} OR NOT ("
-    + _NO_LETTER_LIVES.format(delivery="d.id", letter="d.dead_letter_id")
+    + _NO_OPEN_DEAD_LETTER.format(delivery="d.id", letter="d.dead_letter_id")
     + ")))",
     clock="started_at",
 )
-# A key is known as long as its delivery is there. The newest of a lane that skips what is unchanged is compared with.
-DELIVERIES = pruning(
+# Deleting a delivery frees its idempotency key. Lanes with `skip_unchanged` compare a new payload with their newest
+# delivery, so that one is kept. `waits_for` is the delivery of a cron run that another one waits for.
+DELIVERIES = delete_rule(
     name="deliveries",
     what="deliveries deleted, with their attempts",
     age=days("DELIVERY_RETENTION_DAYS"),
@@ -177,7 +180,7 @@ DELIVERIES = pruning(
         "UPDATE reliability_delivery SET replay_of_id = NULL WHERE replay_of_id = ANY(%(ids)s)",
     ),
 )
-OPERATIONS = pruning(
+OPERATIONS = delete_rule(
     name="operations",
     what="bulk operations deleted",
     age=days("OPERATION_RETENTION_DAYS"),
@@ -190,8 +193,8 @@ OPERATIONS = pruning(
         "DELETE FROM reliability_operationtally WHERE operation_id = ANY(%(ids)s)",
     ),
 )
-# A key is known as long as anything that was made under it.
-IDEMPOTENCY_KEYS = pruning(
+# A key is kept as long as any row that its request created.
+IDEMPOTENCY_KEYS = delete_rule(
     name="idempotency_keys",
     what="idempotency keys of whole requests deleted",
     age=days("DELIVERY_RETENTION_DAYS"),
@@ -202,7 +205,7 @@ IDEMPOTENCY_KEYS = pruning(
     " AND NOT EXISTS (SELECT 1 FROM reliability_failurereport r WHERE r.id = ANY(t.row_ids))",
 )
 FIGURES = tuple(
-    pruning(
+    delete_rule(
         name=f"{name}_{grain}s",
         what=f"{what} by the {grain} deleted",
         age=days(f"{grain.upper()}_FIGURES_RETENTION_DAYS"),
@@ -216,14 +219,14 @@ FIGURES = tuple(
     )
     for grain in ("minute", "hour")
 )
-FAILURE_GROUPS = pruning(
+FAILURE_GROUPS = delete_rule(
     name="failure_groups",
-    what="failure groups of which none is dead deleted",
+    what="failure groups without dead letters deleted",
     age=days("FAILURE_GROUP_RETENTION_DAYS"),
     table="reliability_failuregroup",
     where="t.dead = 0 AND t.last_at < %(cutoff)s",
 )
-SESSIONS = pruning(
+SESSIONS = delete_rule(
     name="sessions",
     what="expired console sessions deleted",
     age=timedelta,
@@ -233,7 +236,7 @@ SESSIONS = pruning(
     key="session_key",
 )
 SIGN_INS = tuple(
-    pruning(
+    delete_rule(
         name=name,
         what=f"{what} deleted",
         age=days("SIGN_IN_RETENTION_DAYS"),
@@ -246,7 +249,7 @@ SIGN_INS = tuple(
         ("sign_ins", "sign-ins", "axes_accesslog"),
     )
 )
-AUDIT = pruning(
+AUDIT = delete_rule(
     name="audit",
     what="entries of the audit log deleted",
     age=days("AUDIT_RETENTION_DAYS"),
@@ -257,8 +260,8 @@ AUDIT = pruning(
 
 
 @dataclass(frozen=True, slots=True)
-class Expired:
-    """Dead letters past their TTL: into the archive, a file at a time."""
+class ArchiveExpired:
+    """Archives dead letters past their TTL, one file per batch."""
 
     name: str = "archive"
     what: str = "expired dead letters archived"
@@ -268,17 +271,17 @@ class Expired:
         return lambda: timedelta(hours=settings.N8N_DLQ_TTL_HOURS)
 
     def count(self, *, now: datetime, limit: int) -> int:
-        return archive.waiting(now=now, limit=limit)
+        return archive.count_expired(now=now, limit=limit)
 
-    def batch(self, *, now: datetime, size: int, after: Any) -> Swept:
-        """Archive a file of them, whatever `size` says; what a file that failed left behind is no beginning."""
-        kept = archive.keep(now=now)
-        return Swept(kept.letters, True if kept.is_more else None)
+    def batch(self, *, now: datetime, size: int, after: Any) -> BatchResult:
+        """Archive one file, whatever `size` says. There is no cursor: archived rows no longer match."""
+        kept = archive.archive_expired(now=now)
+        return BatchResult(kept.count, True if kept.is_more else None)
 
 
 @dataclass(frozen=True, slots=True)
 class EngineJobs:
-    """The engine's jobs that ended: those that went well are gone at once."""
+    """Deletes failed and cancelled jobs of the engine. It deletes successful ones itself."""
 
     name: str = "engine_jobs"
     what: str = "ended jobs of the engine deleted"
@@ -290,17 +293,17 @@ class EngineJobs:
     def count(self, *, now: datetime, limit: int) -> int:
         return queue.ended_jobs(before=now - self.age(), limit=limit)
 
-    def batch(self, *, now: datetime, size: int, after: Any) -> Swept:
+    def batch(self, *, now: datetime, size: int, after: Any) -> BatchResult:
         gone = queue.delete_ended_jobs(before=now - self.age(), limit=size)
-        return Swept(gone, True if gone == size else None)
+        return BatchResult(gone, True if gone == size else None)
 
 
 def register() -> None:
-    """Make the rules known, in their order."""
+    """Register the rules in the order in which they are applied."""
     stripe = (STRIPE_PAYLOADS, STRIPE_REPEATS, STRIPE_REFUSALS, STRIPE_EVENTS, STRIPE_CLAIMS)
     n8n = (EXECUTIONS, FAILURE_REPORTS, EXECUTION_RETRIES)
     letters = (*CLOSED_LETTERS, ATTEMPTS, DELIVERIES, OPERATIONS, IDEMPOTENCY_KEYS)
-    rest: tuple[Sweep, ...] = (SLOTS, *FIGURES, FAILURE_GROUPS, EngineJobs(), SESSIONS, *SIGN_INS, AUDIT)
-    rules: tuple[Sweep, ...] = (Expired(), PURGED_PAYLOADS, *stripe, *n8n, *letters, *rest)
+    rest: tuple[CleanupRule, ...] = (SLOTS, *FIGURES, FAILURE_GROUPS, EngineJobs(), SESSIONS, *SIGN_INS, AUDIT)
+    rules: tuple[CleanupRule, ...] = (ArchiveExpired(), PURGED_PAYLOADS, *stripe, *n8n, *letters, *rest)
     for rule in rules:
         runner.register(rule=rule)

@@ -1,1 +1,1 @@
-"""What the console, the status and the metrics show: totals, gauges, charts, and figures by workflow and by process."""
+"""Figures for the console, the status and the metrics: totals, gauges, charts, and figures by workflow and process."""

@@ -1,4 +1,4 @@
-"""The curves of a range of time, from the roll-ups: dead by reason, delivered and failed, latency."""
+"""The charts of a time range, from the roll-ups: dead letters by reason, deliveries by outcome, latency."""
 
 import enum
 from collections import defaultdict
@@ -15,12 +15,13 @@ from reliability.policies.fingerprint import LABELS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATENCY = ", ".join(f"sum(latency[{place}])" for place in range(1, len(LATENCY_EDGES) + 2))
-FIGURES = f"""
+ROLLUPS = f"""
 SELECT date_bin(%(step)s, at, %(start)s), sum(delivered), sum(dead), sum(attempts), sum(failures), {_LATENCY}
 FROM reliability_rollup
 WHERE grain = %(grain)s AND at >= %(start)s AND (%(lanes)s::int[] IS NULL OR lane_id = ANY(%(lanes)s::int[]))
 GROUP BY 1
 """  # noqa: S608  # our own text
+# Reads the previous range, too, for the comparison.
 DEATHS = """
 SELECT date_bin(%(step)s, at, %(start)s), reason, sum(count) FROM reliability_deathrollup
 WHERE grain = %(grain)s AND at >= %(before)s AND (%(lanes)s::int[] IS NULL OR lane_id = ANY(%(lanes)s::int[]))
@@ -29,7 +30,7 @@ GROUP BY 1, 2
 
 
 class Range(enum.StrEnum):
-    """How far back one looks. The last step is the one that is under way."""
+    """A time range up to now. Its last step is the current one, which is not complete."""
 
     HOUR = "1h"
     SIX_HOURS = "6h"
@@ -53,7 +54,7 @@ class Range(enum.StrEnum):
         return Grain.MINUTE if self.step < timedelta(hours=1) else Grain.HOUR
 
     def start(self, *, now: datetime) -> datetime:
-        """Return when the first step begins."""
+        """Return the start of the first step. Steps begin at multiples of their length, as `date_bin` cuts them."""
         begun = EPOCH + (now - EPOCH) // self.step * self.step
         return begun - self.step * (self.steps - 1)
 
@@ -68,7 +69,7 @@ _STEPS = {
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """One curve: a value for each label; `None` where there is nothing to say."""
+    """One line of a chart: a value for each label, `None` where there is no data."""
 
     key: str
     label: str
@@ -77,7 +78,7 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Curves over the same moments, each the beginning of a step."""
+    """Lines over the same labels, each the start of a step."""
 
     labels: Sequence[datetime]
     datasets: Sequence[Dataset]
@@ -89,7 +90,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A range's charts and sums. Latencies in milliseconds; `died_before`: in the range before this one."""
+    """A range's charts and sums. Latencies are in milliseconds; `died_before` is the sum of the previous range."""
 
     deaths: Chart
     outcomes: Chart
@@ -108,8 +109,8 @@ class _Sums:
     p95: dict[datetime, float | None] = field(default_factory=dict)
 
 
-def take(*, now: datetime, range_: Range, lanes: Sequence[int] | None = None) -> Series:
-    """Return the curves of a range, of all lanes or of these; two queries."""
+def load(*, now: datetime, range_: Range, lanes: Sequence[int] | None = None) -> Series:
+    """Load the charts of a range, for all lanes or for these, in two queries."""
     start = range_.start(now=now)
     labels = [start + range_.step * n for n in range(range_.steps)]
     values = {
@@ -137,7 +138,7 @@ def take(*, now: datetime, range_: Range, lanes: Sequence[int] | None = None) ->
 
 def _figures(values: dict[str, Any]) -> _Sums:
     sums = _Sums()
-    for at, delivered, dead, _, _, *buckets in _rows(FIGURES, values):
+    for at, delivered, dead, _, _, *buckets in _rows(ROLLUPS, values):
         counts = [count or 0 for count in buckets]
         sums.delivered[at], sums.dead[at] = delivered, dead
         sums.p50[at] = histogram.quantile(counts=counts, edges=LATENCY_EDGES, share=0.5)
@@ -146,7 +147,7 @@ def _figures(values: dict[str, Any]) -> _Sums:
 
 
 def _deaths(values: dict[str, Any], start: datetime) -> tuple[dict[str, dict[datetime, int]], int]:
-    """Return the deaths of the range by reason and step, and how many there were in the range before."""
+    """Return new dead letters by reason and step, and their number in the previous range."""
     found: dict[str, dict[datetime, int]] = defaultdict(dict)
     before = 0
     for at, reason, count in _rows(DEATHS, values):
@@ -158,7 +159,7 @@ def _deaths(values: dict[str, Any], start: datetime) -> tuple[dict[str, dict[dat
 
 
 def _ordered(deaths: dict[str, dict[datetime, int]]) -> list[str]:
-    """Return the reasons in the order of `Reason`: a colour stays with its reason."""
+    """Return the reasons in the order of `Reason`, so that each keeps its colour."""
     known = [str(one) for one in LABELS]
     return sorted(deaths, key=lambda one: (known.index(one) if one in known else len(known), one))
 

@@ -1,7 +1,7 @@
-"""The console's first page as data: what is wrong, how it stands, what failed the same way, who did what.
+"""The data of the console's first page: problems, current figures, failure groups and recent operator actions.
 
-A handful of queries, whatever the tables hold: sums come from roll-ups and failure groups, what has to be counted is
-counted up to a cap, and the newest and oldest are read from the end of an index.
+The number of queries and rows read does not grow with the tables: sums come from roll-ups and failure groups, counts
+stop at a cap, and the newest and oldest rows are read from the end of an index.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,24 +20,26 @@ from reliability.models.ids import DEMO_PATTERN
 from . import charts
 from .charts import Range, Series
 
-__all__ = ["Overview", "Range", "take"]
+__all__ = ["Overview", "Range", "load"]
 
-# What is counted, not summed, is counted no further.
+# Counts stop here.
 CAP = 10_000
 GROUPS_SHOWN = 10
 ACTIONS_SHOWN = 10
-# Of one tenant, groups are made of so many of its newest dead letters.
+# Failure groups are kept by workflow. Those of one tenant are computed from this many of its newest dead letters.
 TENANT_ROWS = 20_000
-# From so many deaths on, more than twice as many as in the range before are growth.
+# The banner reports growth from this many new dead letters on, if they are more than twice those of the previous range.
 GROWTH = 10
 
 OF_TENANT = "(%(lanes)s::int[] IS NULL OR lane_id = ANY(%(lanes)s::int[]))"
+# Failure groups have the exact number by workflow. Those of a tenant are counted, up to the cap.
 DEAD = "(SELECT coalesce(sum(dead), 0) FROM reliability_failuregroup WHERE dead > 0)"
 DEAD_OF_TENANT = (
     "(SELECT count(*) FROM (SELECT 1 FROM reliability_deadletter"
     " WHERE status = 'dead' AND lane_id = ANY(%(lanes)s::int[]) LIMIT %(cap)s + 1) AS capped)"
 )
-STANDING = f"""
+# The last delivery is searched in the newest 500 attempts, and else taken from the roll-ups, which are by the minute.
+CURRENT_FIGURES = f"""
 SELECT {{dead}},
     (SELECT died_at FROM reliability_deadletter WHERE status = 'dead' AND {OF_TENANT} ORDER BY id LIMIT 1),
     (SELECT count(*) FROM (SELECT 1 FROM reliability_delivery
@@ -57,8 +59,8 @@ SELECT {{dead}},
     (SELECT coalesce(array_agg(name ORDER BY name), '{{{{}}}}') FROM reliability_flag WHERE NOT enabled),
     EXISTS (SELECT 1 FROM reliability_workflow WHERE id::text LIKE %(demo)s)
 """  # noqa: S608  # our own text
-# What does not run as it should, of three kinds in one look.
-TROUBLES = """
+# Open breakers, paused workflows and unfinished operations in one query.
+PROBLEMS = """
 (SELECT 'breaker' AS kind, b.id::text, coalesce(w.slug, ''), coalesce(l.tenant, ''), b.state, b.reason, b.opened_at,
     coalesce(b.forced_until, b.next_probe_at), 0, 0
 FROM reliability_breaker b LEFT JOIN reliability_lane l ON l.id = b.lane_id
@@ -94,7 +96,7 @@ FROM (
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A line of the banner; `level` is `danger` or `warning`, the rest says where to look."""
+    """A line of the banner; `level` is `danger` or `warning`; `url_name` and `params` link to the page about it."""
 
     level: str
     text: str
@@ -104,7 +106,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class DeadCard:
-    """Dead letters now, and how many died within the range and the one before. A tenant's are counted to `CAP`."""
+    """Dead letters now, and new ones in the range and the previous one. A tenant's are counted up to `CAP`."""
 
     count: int
     oldest_at: datetime | None
@@ -114,7 +116,7 @@ class DeadCard:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits, counted up to `CAP` (one more says: and others), and since when the first is due."""
+    """Pending deliveries, counted up to `CAP` (`CAP + 1` means more), and when the first was due."""
 
     count: int
     due_at: datetime | None
@@ -128,8 +130,11 @@ class Backlog:
 
 
 @dataclass(frozen=True, slots=True)
-class BreakerSeen:
-    """A breaker that is not closed; without a workflow, the n8n instance's. `until`: its next probe, or its end."""
+class OpenBreaker:
+    """A breaker that is not closed; without a workflow, that of the n8n instance.
+
+    `until` is its next probe, or the end of being forced open.
+    """
 
     id: UUID
     workflow: str
@@ -145,8 +150,8 @@ class BreakerSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class Paused:
-    """A workflow that is held by hand."""
+class PausedWorkflow:
+    """A paused workflow."""
 
     id: UUID
     workflow: str
@@ -155,8 +160,8 @@ class Paused:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """A bulk operation that is not over; `done` counts what it passed by, too."""
+class OpenOperation:
+    """A bulk operation that has not finished; `done` includes skipped dead letters."""
 
     id: UUID
     kind: str
@@ -166,8 +171,8 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
-class Late:
-    """A cron job that needs a look: its slug, its state in a word, and by how much its run is late."""
+class LateJob:
+    """A cron job that needs attention: its slug, its state, and how late its run is."""
 
     job: str
     tenant: str
@@ -185,24 +190,24 @@ class StripeCard:
 
 @dataclass(frozen=True, slots=True)
 class Cards:
-    """One field a card. `success`: 0 to 1 of what ended within the range, `None` where nothing did."""
+    """One field per card. `success` is the share (0 to 1) of deliveries that succeeded in the range, or `None`."""
 
     dead: DeadCard
     success: float | None
     delivered: int
     failed: int
     backlog: Backlog
-    breakers: Sequence[BreakerSeen]
-    paused: Sequence[Paused]
+    breakers: Sequence[OpenBreaker]
+    paused: Sequence[PausedWorkflow]
     stripe: StripeCard
-    cron: Sequence[Late]
-    operations: Sequence[Running]
+    cron: Sequence[LateJob]
+    operations: Sequence[OpenOperation]
     workers_alive: int
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Dead letters of a workflow that failed the same way."""
+    """Dead letters of a workflow with the same failure."""
 
     workflow: str
     slug: str
@@ -217,7 +222,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """All of it, at `now`."""
+    """The whole page, as of `now`."""
 
     now: datetime
     range: Range
@@ -229,25 +234,25 @@ class Overview:
     last_delivered_at: datetime | None
 
 
-Timetable = Callable[[datetime, str | None], Sequence[Late]]
-_timetables: list[Timetable] = []
+CronSource = Callable[[datetime, str | None], Sequence[LateJob]]
+_cron_sources: list[CronSource] = []
 
 
-def on_cron(*, timetable: Timetable) -> None:
-    """Have the jobs that need a look told by `timetable`, a function of the moment and the tenant."""
-    _timetables.append(timetable)
+def register_cron(*, source: CronSource) -> None:
+    """Register a function of the time and the tenant that returns the cron jobs that need attention."""
+    _cron_sources.append(source)
 
 
-def take(*, now: datetime, range_: Range, tenant: str | None = None) -> Overview:
-    """Look at all of it, or at what is one tenant's; pauses, workers and switches are the whole service's."""
+def load(*, now: datetime, range_: Range, tenant: str | None = None) -> Overview:
+    """Load the page, for the whole service or one tenant. Pauses, workers and switches are always the service's."""
     lanes = lanes_of(tenant=tenant) if tenant else None
     values: dict[str, Any] = {"lanes": lanes, "tenant": tenant, "now": now, "cap": CAP}
     values["demo"] = DEMO_PATTERN
     values |= {"hour_ago": now - timedelta(hours=1), "shown": GROUPS_SHOWN, "rows": TENANT_ROWS}
-    standing = _rows(STANDING.format(dead=DEAD if lanes is None else DEAD_OF_TENANT), values)[0]
-    count, oldest, waiting, due, sent, counted, event, refused, off, is_demo = standing
-    series = charts.take(now=now, range_=range_, lanes=lanes)
-    troubles = _rows(TROUBLES, values)
+    figures = _rows(CURRENT_FIGURES.format(dead=DEAD if lanes is None else DEAD_OF_TENANT), values)[0]
+    count, oldest, waiting, due, sent, counted, event, refused, off, is_demo = figures
+    series = charts.load(now=now, range_=range_, lanes=lanes)
+    problems = _rows(PROBLEMS, values)
     ended = series.delivered + series.failed
     cards = Cards(
         dead=DeadCard(int(count), oldest, series.died, series.died_before),
@@ -255,11 +260,11 @@ def take(*, now: datetime, range_: Range, tenant: str | None = None) -> Overview
         delivered=series.delivered,
         failed=series.failed,
         backlog=Backlog(waiting, due),
-        breakers=[BreakerSeen(UUID(one[1]), *one[2:8]) for one in troubles if one[0] == "breaker"],
-        paused=[Paused(UUID(one[1]), one[2], one[5], one[7]) for one in troubles if one[0] == "paused"],
+        breakers=[OpenBreaker(UUID(one[1]), *one[2:8]) for one in problems if one[0] == "breaker"],
+        paused=[PausedWorkflow(UUID(one[1]), one[2], one[5], one[7]) for one in problems if one[0] == "paused"],
         stripe=StripeCard(event, int(refused)),
-        cron=[late for timetable in _timetables for late in timetable(now, tenant)],
-        operations=[Running(UUID(one[1]), one[2], one[4], *one[8:]) for one in troubles if one[0] == "operation"],
+        cron=[late for source in _cron_sources for late in source(now, tenant)],
+        operations=[OpenOperation(UUID(one[1]), one[2], one[4], *one[8:]) for one in problems if one[0] == "operation"],
         workers_alive=queue.workers_alive(),
     )
     return Overview(
@@ -275,14 +280,14 @@ def take(*, now: datetime, range_: Range, tenant: str | None = None) -> Overview
 
 
 def _banner(cards: Cards, off: Sequence[str], *, is_demo: bool) -> list[Notice]:
-    """Return what is wrong, the worst first."""
-    shut = [one for one in cards.breakers if one.state in (BreakerState.OPEN, BreakerState.FORCED_OPEN)]
+    """Return the banner's lines, the worst first."""
+    open_breakers = [one for one in cards.breakers if one.state in (BreakerState.OPEN, BreakerState.FORCED_OPEN)]
     breakers, lines = "admin:reliability_breaker_changelist", []
     if not cards.workers_alive:
         lines.append(Notice("danger", "No worker is alive: nothing is delivered.", "admin:index"))
-    if any(not one.workflow for one in shut):
+    if any(not one.workflow for one in open_breakers):
         lines.append(Notice("danger", "n8n cannot be reached: its breaker is open.", breakers))
-    if names := [one.name for one in shut if one.workflow]:
+    if names := [one.name for one in open_breakers if one.workflow]:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         text = f"{'Breaker' if len(names) == 1 else 'Breakers'} open: {', '.join(names[:3])}{more}."
         lines.append(Notice("danger", text, breakers))
@@ -291,11 +296,11 @@ def _banner(cards: Cards, off: Sequence[str], *, is_demo: bool) -> list[Notice]:
         lines.append(Notice("warning", text, "admin:reliability_flag_changelist"))
     dead = cards.dead
     if dead.died >= GROWTH and dead.died > 2 * dead.died_before:
-        text = f"The dead-letter queue grows: {dead.died:,} died, after {dead.died_before:,} in as long a time before."
+        text = f"{dead.died:,} new dead letters (previous period: {dead.died_before:,})."
         where = {"status__exact": "dead"}
         lines.append(Notice("warning", text, "admin:reliability_deadletter_changelist", where))
     if is_demo:
-        text = "Demo data is shown, none of which is ever sent: 'manage.py demo --remove' takes it out."
+        text = "Demo data is shown. None of it is ever sent. Remove it with 'manage.py demo --remove'."
         lines.append(Notice("warning", text, "admin:reliability_workflow_changelist"))
     return lines
 

@@ -1,6 +1,7 @@
-"""What processes use: the workers of all machines, as they write it down, and the web processes of this one.
+"""Memory and CPU of processes: workers on all machines, which store their figures, and web processes on this one.
 
-Of CPU time only sums are known. A check keeps them, and the next one knows what share of a CPU a process used since.
+The kernel reports CPU time since the start of a process. Each check stores it, and the next one computes the share of
+a CPU that was used in between.
 """
 
 import socket
@@ -11,18 +12,18 @@ from datetime import datetime, timedelta
 from reliability.core import process_usage
 from reliability.models import ProcessSample, WorkerFigure
 
-# What the command line of a web process names: the server's application, or another WSGI server's.
-WEB_MARKS = ("config.asgi", "config.wsgi")
-# A worker writes down what it uses every ten seconds.
-FRESH = timedelta(seconds=45)
-# Over less than this a share says little: the one known before stands.
-SPAN = timedelta(seconds=50)
-KEPT = timedelta(hours=1)
+# The command line of a web process contains one of these: the application, for any ASGI or WSGI server.
+WEB_COMMANDS = ("config.asgi", "config.wsgi")
+# A worker stores its figures every ten seconds.
+MAX_AGE = timedelta(seconds=45)
+# Over a shorter interval the share is too coarse: the previous one is kept.
+MIN_INTERVAL = timedelta(seconds=50)
+SAMPLE_RETENTION = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
-    """A process, its resident memory in bytes, and its share of a CPU (1: all of it) where two checks saw it."""
+class ProcessUsage:
+    """A process, its resident memory in bytes, and its share of a CPU (1: one whole CPU), known from two checks on."""
 
     name: str
     memory: int
@@ -30,54 +31,55 @@ class Used:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _Measurement:
     name: str
     memory: int
     cpu_seconds: float
     at: datetime
 
 
-def look(*, now: datetime, keep: bool = True) -> Sequence[Used]:
-    """Return what each process uses, and with `keep` note it for the next check."""
-    seen = [*_workers(now), *_web(now)]
-    before = ProcessSample.objects.in_bulk([one.name for one in seen])
-    samples = [_sample(one, before.get(one.name)) for one in seen]
+def measure(*, now: datetime, keep: bool = True) -> Sequence[ProcessUsage]:
+    """Return the usage of each process; with `keep`, store it for the next check."""
+    measured = [*_workers(now), *_web(now)]
+    before = ProcessSample.objects.in_bulk([one.name for one in measured])
+    samples = [_sample(one, before.get(one.name)) for one in measured]
     if keep:
         fields = ("cpu_seconds", "share", "at")
         ProcessSample.objects.bulk_create(samples, update_conflicts=True, update_fields=fields, unique_fields=("name",))
-        ProcessSample.objects.filter(at__lt=now - KEPT).delete()
-    return [Used(one.name, one.memory, sample.share) for one, sample in zip(seen, samples, strict=True)]
+        # Process ids are reused, and machines come and go: old samples would only add up.
+        ProcessSample.objects.filter(at__lt=now - SAMPLE_RETENTION).delete()
+    return [ProcessUsage(one.name, one.memory, sample.share) for one, sample in zip(measured, samples, strict=True)]
 
 
 def is_here(name: str) -> bool:
-    """Whether a process can be seen from here: a worker, or a web process of this machine."""
+    """Whether this machine can measure a process: any worker, or a web process of its own."""
     return ":web:" not in name or name.startswith(f"{socket.gethostname()}:")
 
 
-def _workers(now: datetime) -> Iterator[_Seen]:
-    for one in WorkerFigure.objects.filter(seen_at__gt=now - FRESH).order_by("worker"):
-        yield _Seen(one.worker, one.memory_bytes, one.cpu_seconds, one.seen_at)
+def _workers(now: datetime) -> Iterator[_Measurement]:
+    for one in WorkerFigure.objects.filter(seen_at__gt=now - MAX_AGE).order_by("worker"):
+        yield _Measurement(one.worker, one.memory_bytes, one.cpu_seconds, one.seen_at)
 
 
-def _web(now: datetime) -> Iterator[_Seen]:
-    """Find this machine's web processes by their command line; where there is no `/proc`, none are known."""
+def _web(now: datetime) -> Iterator[_Measurement]:
+    """Find this machine's web processes by their command line. Without `/proc`, none are found."""
     for path in process_usage.PROC.glob("[0-9]*/cmdline"):
         try:
             line = path.read_text(errors="replace")
         except OSError:
-            continue  # it ended meanwhile, or is somebody else's
+            continue  # it has ended, or belongs to another user
         pid = int(path.parent.name)
-        used = process_usage.of(pid=pid) if any(mark in line for mark in WEB_MARKS) else None
+        used = process_usage.of(pid=pid) if any(mark in line for mark in WEB_COMMANDS) else None
         if used is not None:
-            yield _Seen(f"{socket.gethostname()}:web:{pid}", used.memory_bytes, used.cpu_seconds, now)
+            yield _Measurement(f"{socket.gethostname()}:web:{pid}", used.memory_bytes, used.cpu_seconds, now)
 
 
-def _sample(seen: _Seen, before: ProcessSample | None) -> ProcessSample:
-    """Return what to keep. A process that has used less than before is another one of the same name."""
-    if before is None or seen.cpu_seconds < before.cpu_seconds or seen.at < before.at:
-        return ProcessSample(name=seen.name, cpu_seconds=seen.cpu_seconds, at=seen.at)
-    passed = (seen.at - before.at).total_seconds()
-    if passed < SPAN.total_seconds():
+def _sample(measured: _Measurement, before: ProcessSample | None) -> ProcessSample:
+    """Return the sample to store. If the CPU time went down, it is another process of the same name."""
+    if before is None or measured.cpu_seconds < before.cpu_seconds or measured.at < before.at:
+        return ProcessSample(name=measured.name, cpu_seconds=measured.cpu_seconds, at=measured.at)
+    passed = (measured.at - before.at).total_seconds()
+    if passed < MIN_INTERVAL.total_seconds():
         return before
-    share = (seen.cpu_seconds - before.cpu_seconds) / passed
-    return ProcessSample(name=seen.name, cpu_seconds=seen.cpu_seconds, share=share, at=seen.at)
+    share = (measured.cpu_seconds - before.cpu_seconds) / passed
+    return ProcessSample(name=measured.name, cpu_seconds=measured.cpu_seconds, share=share, at=measured.at)

@@ -1,4 +1,4 @@
-"""One look at everything: what a person, or a dashboard without Prometheus, wants to know first."""
+"""The status endpoint's data: breakers, backlog, dead letters, workers, switches and Stripe."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ BREAKERS = """
 SELECT b.state, count(*) FROM reliability_breaker b LEFT JOIN reliability_lane l ON l.id = b.lane_id
 WHERE %(tenant)s::text IS NULL OR l.tenant = %(tenant)s GROUP BY b.state
 """
-# The lanes are few, and what is counted of each lies in a partial index.
+# Lanes are few, and each count is read from a partial index.
 BACKLOG = """
 SELECT w.slug, l.tenant, waiting.count, flying.count + slots.count, waiting.oldest,
     coalesce(l.concurrency_limit, w.concurrency_limit)
@@ -42,7 +42,7 @@ GROUP BY w.slug ORDER BY count(*) DESC, w.slug
 
 @dataclass(frozen=True, slots=True)
 class LaneLoad:
-    """What one lane holds: waiting, in flight (slots included), when its next is or was due, its limit."""
+    """A lane's deliveries: waiting, in flight (slots included), next due time, and concurrency limit."""
 
     workflow: str
     tenant: str
@@ -58,7 +58,7 @@ class LaneLoad:
 
 @dataclass(frozen=True, slots=True)
 class DeadCount:
-    """A workflow's dead letters: how many, and when the oldest died."""
+    """A workflow's dead letters, and when the oldest failed."""
 
     workflow: str
     count: int
@@ -66,7 +66,7 @@ class DeadCount:
 
 
 @dataclass(frozen=True, slots=True)
-class StripeSeen:
+class StripeStatus:
     """When Stripe's last event came in, and how many requests were refused within the last hour."""
 
     last_event_at: datetime | None
@@ -75,7 +75,7 @@ class StripeSeen:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """All of it, at `now`. `workers_alive` and the switches are the whole service's, whoever asks."""
+    """The status as of `now`. `workers_alive` and the switches are the whole service's, also for a tenant's key."""
 
     now: datetime
     breakers: dict[str, int]
@@ -83,17 +83,17 @@ class Status:
     dead: Sequence[DeadCount]
     workers_alive: int
     flags: Sequence[Flag]
-    stripe: StripeSeen
+    stripe: StripeStatus
 
     @property
     def oldest(self) -> timedelta | None:
-        """For how long the oldest delivery has been due; nothing where none is."""
+        """How long the oldest delivery has been due, or `None`."""
         due = [lane.due_at for lane in self.lanes if lane.due_at is not None and lane.due_at <= self.now]
         return self.now - min(due) if due else None
 
 
-def take(*, now: datetime, tenant: str | None = None) -> Status:
-    """Look at everything, or at what is a tenant's."""
+def load(*, now: datetime, tenant: str | None = None) -> Status:
+    """Load the status of the whole service, or of a tenant."""
     values: dict[str, Any] = {"tenant": tenant, "now": now}
     breakers = dict.fromkeys(BreakerState.values, 0) | dict(_rows(BREAKERS, values))
     return Status(
@@ -113,12 +113,12 @@ def _lane(row: tuple[Any, ...]) -> LaneLoad:
     return LaneLoad(slug, tenant, waiting, in_flight, due_at, limit)
 
 
-def _stripe(now: datetime, tenant: str | None) -> StripeSeen:
+def _stripe(now: datetime, tenant: str | None) -> StripeStatus:
     events = StripeEvent.objects.filter(tenant=tenant) if tenant else StripeEvent.objects.all()
     slugs = StripeEndpoint.objects.filter(tenant=tenant).values("slug")
     refusals = StripeRefusal.objects.filter(at__gt=now - HOUR)
     refused = (refusals.filter(slug__in=slugs) if tenant else refusals).aggregate(all=Sum("count"))["all"]
-    return StripeSeen(events.order_by("-id").values_list("received_at", flat=True).first(), refused or 0)
+    return StripeStatus(events.order_by("-id").values_list("received_at", flat=True).first(), refused or 0)
 
 
 def _rows(statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:

@@ -1,7 +1,7 @@
-"""Reads the totals that the metrics are made of.
+"""Reads the totals behind the metrics' counters and histograms.
 
-Every figure is summed up by workflow, and by tenant where that is asked for. What belongs to the demo, or to a
-workflow that is no more, is left out.
+Figures are summed by the labels that the caller chooses: workflow, or workflow and tenant. Demo data and deleted
+workflows are left out.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +20,7 @@ FROM reliability_lanetotal t JOIN reliability_workflow w ON w.id = t.workflow_id
     LEFT JOIN reliability_lane l ON l.id = t.lane_id
 WHERE w.id::text NOT LIKE %s
 """
+# Writers spread each total over several rows (`shard`), so that they do not wait for each other's lock of one row.
 TOTALS = """
 SELECT t.name, coalesce(w.slug, e.slug, ''), coalesce(l.tenant, ''), t.label, t.count
 FROM (SELECT name, key, lane_id, label, sum(count)::bigint AS count FROM reliability_total GROUP BY 1, 2, 3, 4) AS t
@@ -27,20 +28,20 @@ FROM (SELECT name, key, lane_id, label, sum(count)::bigint AS count FROM reliabi
     LEFT JOIN reliability_stripeendpoint e ON e.id::text = t.key LEFT JOIN reliability_lane l ON l.id = t.lane_id
 WHERE (t.key = '' OR w.id IS NOT NULL OR e.id IS NOT NULL) AND t.key NOT LIKE %s
 """
-PLACES = """
+LANE_LABELS = """
 SELECT w.slug, coalesce(l.tenant, 'default') FROM reliability_workflow w
     LEFT JOIN reliability_lane l ON l.workflow_id = w.id
 WHERE w.id::text NOT LIKE %s
 """
 ENDPOINTS = "SELECT slug, '' FROM reliability_stripeendpoint WHERE id::text NOT LIKE %s"
 
-Place = tuple[str, ...]
-Naming = Callable[[str, str], Place]
+Labels = tuple[str, ...]
+LabelFunction = Callable[[str, str], Labels]
 
 
 @dataclass(slots=True)
 class LaneFigures:
-    """What one workflow, or one of its lanes, ever did. Sums in milliseconds, counts by `LATENCY_EDGES`."""
+    """The totals of a workflow or lane. Sums are in milliseconds, histogram counts by `LATENCY_EDGES`."""
 
     delivered: int = 0
     dead: int = 0
@@ -59,44 +60,44 @@ class LaneFigures:
 
     @property
     def by_result(self) -> dict[str, int]:
-        """How many attempts had each result."""
+        """The number of attempts by result."""
         return dict(zip(map(str, RESULTS), _added(self.results, [0] * len(RESULTS)), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
-    """One of the totals: whose it is, and how much of what."""
+class TotalCount:
+    """A total by its labels and its own label (reason, state, …)."""
 
-    place: Place
+    labels: Labels
     label: str
     count: int
 
 
-def lanes(*, naming: Naming) -> Mapping[Place, LaneFigures]:
-    """Return what the lanes ever did, by the place that `naming` makes of workflow and tenant: every one of them."""
-    found = {place: LaneFigures() for place in places(naming=naming)}
+def lanes(*, label_of: LabelFunction) -> Mapping[Labels, LaneFigures]:
+    """Return the totals of all lanes, by the labels that `label_of` returns for a workflow and tenant."""
+    found = {place: LaneFigures() for place in lane_labels(label_of=label_of)}
     for slug, tenant, *values in _rows(LANES, [DEMO_PATTERN]):
-        found.setdefault(naming(slug, tenant), LaneFigures()).add(LaneFigures(*values))
+        found.setdefault(label_of(slug, tenant), LaneFigures()).add(LaneFigures(*values))
     return found
 
 
-def others(*, naming: Naming) -> Mapping[str, Sequence[Counted]]:
-    """Return all other totals by name, each once for its place and label."""
-    sums: dict[str, dict[tuple[Place, str], int]] = {str(name): {} for name in TotalName}
+def other_totals(*, label_of: LabelFunction) -> Mapping[str, Sequence[TotalCount]]:
+    """Return all other totals by name, each once per label set."""
+    sums: dict[str, dict[tuple[Labels, str], int]] = {str(name): {} for name in TotalName}
     for name, slug, tenant, label, count in _rows(TOTALS, [DEMO_PATTERN]):
-        place = (slug,) if name == TotalName.STRIPE else naming(slug, tenant)
+        place = (slug,) if name == TotalName.STRIPE else label_of(slug, tenant)
         of_name = sums.setdefault(name, {})
         of_name[place, label] = of_name.get((place, label), 0) + count
-    return {name: [Counted(*key, count) for key, count in found.items()] for name, found in sums.items()}
+    return {name: [TotalCount(*key, count) for key, count in found.items()] for name, found in sums.items()}
 
 
-def places(*, naming: Naming) -> list[Place]:
-    """Return every place in which something can be counted, whether anything was or not."""
-    return list(dict.fromkeys(naming(*row) for row in _rows(PLACES, [DEMO_PATTERN])))
+def lane_labels(*, label_of: LabelFunction) -> list[Labels]:
+    """Return the labels of every lane, whether anything was counted or not."""
+    return list(dict.fromkeys(label_of(*row) for row in _rows(LANE_LABELS, [DEMO_PATTERN])))
 
 
-def endpoints() -> list[Place]:
-    """Return every endpoint of Stripe."""
+def endpoints() -> list[Labels]:
+    """Return the labels of every Stripe endpoint."""
     return [(slug,) for slug, _ in _rows(ENDPOINTS, [DEMO_PATTERN])]
 
 

@@ -1,4 +1,4 @@
-"""Workflows at a glance: how they went within a day, what is dead, what waits, when one last went well."""
+"""Figures of workflows for the console: outcomes of the last 24 hours, dead letters, backlog, last success."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,17 +13,19 @@ from reliability.models.policy import POLICY_FIELDS, value_of
 from reliability.policies import histogram
 
 SPAN = timedelta(hours=24)
-# What waits is counted no further in a lane; the last success is looked for among so many of a lane's deliveries.
-COUNTED, LOOKED_AT = 10_000, 500
+# Pending deliveries per lane are counted up to the first number. The last success is searched in the newest deliveries
+# of a lane, up to the second.
+COUNT_LIMIT, DELIVERIES_READ = 10_000, 500
 LANES_SHOWN = 50
 
 _LATENCY = ", ".join(f"sum(latency[{place}])" for place in range(1, len(LATENCY_EDGES) + 2))
+# Hourly roll-ups: the first hour of the span is counted whole.
 ENDED = f"""
 SELECT l.workflow_id, sum(r.delivered), sum(r.dead), {_LATENCY}
 FROM reliability_rollup r JOIN reliability_lane l ON l.id = r.lane_id
 WHERE r.grain = 'hour' AND r.at > %(since)s AND l.workflow_id = ANY(%(workflows)s) GROUP BY 1
 """  # noqa: S608  # our own text
-STANDING = """
+CURRENT_FIGURES = """
 SELECT l.workflow_id, sum(waiting.count), max(good.at), max(dead.count)
 FROM reliability_lane l,
     LATERAL (SELECT count(*) FROM (SELECT 1 FROM reliability_delivery
@@ -38,7 +40,7 @@ WHERE l.workflow_id = ANY(%(workflows)s) GROUP BY 1
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """A workflow's figures. `success` is 0 to 1 of what ended within `SPAN`, `p95_ms` how long the delivered took."""
+    """A workflow's figures. `success` is the share (0 to 1) within `SPAN`; `p95_ms` is the latency of deliveries."""
 
     delivered: int = 0
     failed: int = 0
@@ -54,8 +56,8 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
-    """One value of a policy as it applies, and which level sets it: `environment`, `workflow` or `tenant`."""
+class PolicyValue:
+    """An effective value of a policy, and its origin: `environment`, `workflow` or `tenant`."""
 
     name: str
     value: Any
@@ -64,42 +66,42 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class TenantPolicy:
-    """What a tenant has otherwise than the workflow."""
+    """The values that a tenant overrides."""
 
     lane: Lane
-    values: Sequence[Value]
+    values: Sequence[PolicyValue]
 
 
-def of(*, workflows: Sequence[Workflow], now: datetime) -> dict[UUID, Figures]:
-    """Return each workflow's figures; two queries, however many there are."""
+def figures_of(*, workflows: Sequence[Workflow], now: datetime) -> dict[UUID, Figures]:
+    """Return each workflow's figures, in two queries for any number of them."""
     ids = [one.pk for one in workflows]
-    values = {"since": now - SPAN, "workflows": ids, "counted": COUNTED, "looked_at": LOOKED_AT}
+    values = {"since": now - SPAN, "workflows": ids, "counted": COUNT_LIMIT, "looked_at": DELIVERIES_READ}
     ended = {row[0]: row[1:] for row in _rows(ENDED, values)}
-    standing = {row[0]: row[1:] for row in _rows(STANDING, values)}
+    standing = {row[0]: row[1:] for row in _rows(CURRENT_FIGURES, values)}
     return {pk: _figures(ended.get(pk), standing.get(pk)) for pk in ids}
 
 
 def _figures(ended: Any, standing: Any) -> Figures:
     delivered, failed, *buckets = ended or (0, 0)
-    waiting, good, dead = standing or (0, None, 0)
+    waiting, last_success, dead = standing or (0, None, 0)
     counts = [count or 0 for count in buckets]
     p95 = histogram.quantile(counts=counts, edges=LATENCY_EDGES, share=0.95) if counts else None
-    return Figures(delivered, failed, p95, int(dead), int(waiting), good)
+    return Figures(delivered, failed, p95, int(dead), int(waiting), last_success)
 
 
-def policy_of(*, workflow: Workflow) -> list[Value]:
-    """Return the workflow's policy, value by value, each with its origin."""
-    return [Value(name, *value_of(name, (workflow,))) for name in POLICY_FIELDS]
+def policy_of(*, workflow: Workflow) -> list[PolicyValue]:
+    """Return the workflow's effective policy, each value with its origin."""
+    return [PolicyValue(name, *value_of(name, (workflow,))) for name in POLICY_FIELDS]
 
 
 def tenants_of(*, workflow: Workflow) -> list[TenantPolicy]:
-    """Return the workflow's lanes, up to `LANES_SHOWN`, each with what its tenant sets."""
+    """Return the workflow's lanes, up to `LANES_SHOWN`, each with the values that its tenant overrides."""
     lanes = Lane.objects.filter(workflow=workflow).select_related("breaker").order_by("tenant")[:LANES_SHOWN]
-    return [TenantPolicy(lane, _own(lane, workflow)) for lane in lanes]
+    return [TenantPolicy(lane, _tenant_values(lane, workflow)) for lane in lanes]
 
 
-def _own(lane: Lane, workflow: Workflow) -> list[Value]:
-    found = [Value(name, *value_of(name, (lane, workflow))) for name in POLICY_FIELDS]
+def _tenant_values(lane: Lane, workflow: Workflow) -> list[PolicyValue]:
+    found = [PolicyValue(name, *value_of(name, (lane, workflow))) for name in POLICY_FIELDS]
     return [one for one in found if one.origin == "tenant"]
 
 

@@ -1,3 +1,3 @@
-"""Stripe events: verified, recorded once, routed to deliveries, claimed by workflows, and compared with Stripe's own
+"""Stripe events: verifying, recording each once, routing to deliveries, claims, and reconciliation with Stripe's
 list.
 """

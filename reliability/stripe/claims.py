@@ -1,7 +1,8 @@
-"""The right to have a Stripe event's effect, for workflows that Stripe calls directly.
+"""Lease-based claims with fencing tokens, so that each Stripe event is processed once by workflows that Stripe calls
+directly.
 
-Each claim raises the fencing token in the UPDATE that takes it, and only the holder of the newest token may end it:
-one whose lease ran out while it slept is refused, whatever it did meanwhile.
+The UPDATE that takes a claim increments its fencing token, and only the holder of the newest token may complete it: a
+holder whose lease expired while it was suspended is refused.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from reliability.errors import ClaimHeld, Conflict, NotFound
 from reliability.models import DEFAULT_TENANT, ClaimStatus, StripeClaim
 from reliability.models.ids import uuid7
 
+# One statement, so that of concurrent claims one wins: a claim can be taken if it is new, has failed, or its lease has
+# expired. `clock_timestamp()` is the time after any wait for the row's lock; `now()` would be that before it.
 CLAIM = """
 INSERT INTO reliability_stripeclaim AS c (id, tenant, account, livemode, event_id, workflow, status, fencing_token,
     lease_until, error, holder, created_at)
@@ -30,8 +33,8 @@ RETURNING c.id
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """The event whose effect somebody wants to have, and for how long at the most it will take."""
+class ClaimRequest:
+    """A request to claim an event for `workflow`, for at most `lease`."""
 
     event_id: str
     workflow: str = ""
@@ -42,10 +45,10 @@ class Wanted:
     lease: timedelta = timedelta(minutes=5)
 
 
-def claim(*, wanted: Wanted, now: datetime) -> tuple[StripeClaim, bool]:
-    """Claim an event; return the claim, and whether it is the caller's now (else it was processed before).
+def claim(*, wanted: ClaimRequest, now: datetime) -> tuple[StripeClaim, bool]:
+    """Claim an event; return the claim, and whether the caller holds it now (otherwise it was processed before).
 
-    Raises `ClaimHeld`, with the time its lease has left, while another is processing it.
+    Raises `ClaimHeld`, with the rest of the lease, while another caller is processing the event.
     """
     values: dict[str, Any] = {
         "id": uuid7(),
@@ -57,6 +60,8 @@ def claim(*, wanted: Wanted, now: datetime) -> tuple[StripeClaim, bool]:
         "holder": wanted.holder,
         "lease": wanted.lease,
     }
+    # One transaction: ON CONFLICT locks the row even where its condition fails, so that the row that is read next is
+    # the one that decided.
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute(CLAIM, values)
@@ -76,36 +81,37 @@ def claim(*, wanted: Wanted, now: datetime) -> tuple[StripeClaim, bool]:
 
 
 def complete(*, claim_id: UUID, fencing_token: int, result: Any, now: datetime) -> StripeClaim:
-    """Note that the effect has been had, with its result for whoever comes later; twice is once.
+    """Mark a claim as processed, with a result that later claims return. Repeating it changes nothing.
 
-    Raises `NotFound`, and `Conflict` where the token is not the newest or the claim was given up.
+    Raises `NotFound`, and `Conflict` if the token is not the newest or the claim has failed.
     """
     ended = {"status": ClaimStatus.PROCESSED, "result": result, "finished_at": now}
     return _end(claim_id, fencing_token, ended)
 
 
 def fail(*, claim_id: UUID, fencing_token: int, error: str, now: datetime) -> StripeClaim:
-    """Give a claim up, so that the next one who comes may have it. Raises as `complete` does."""
+    """Mark a claim as failed, so that the event can be claimed again. Raises as `complete` does."""
     return _end(claim_id, fencing_token, {"status": ClaimStatus.FAILED, "error": error, "finished_at": now})
 
 
 def _end(claim_id: UUID, fencing_token: int, ended: dict[str, Any]) -> StripeClaim:
-    mine = StripeClaim.objects.filter(pk=claim_id, fencing_token=fencing_token)
-    won = mine.filter(status=ClaimStatus.PROCESSING).update(**ended)
+    # The token is part of the UPDATE's condition: a later claim in between makes it match no row.
+    own = StripeClaim.objects.filter(pk=claim_id, fencing_token=fencing_token)
+    won = own.filter(status=ClaimStatus.PROCESSING).update(**ended)
     kept = StripeClaim.objects.filter(pk=claim_id).first()
     if kept is None:
         raise NotFound("There is no such claim.")
     if kept.fencing_token != fencing_token:
-        raise Conflict(f"The fencing token {fencing_token} is not the newest: another has claimed the event since.")
+        raise Conflict(f"The fencing token {fencing_token} is not the newest: the event was claimed again since.")
     if not won and kept.status != ended["status"]:
-        raise Conflict(f"The claim has ended before: {kept.status}.")
+        raise Conflict(f"The claim has already ended: {kept.status}.")
     return kept
 
 
 def find(*, name: str, tenant: str | None) -> StripeClaim:
-    """Return the claim of that id, or the one of that event; `tenant` narrows it.
+    """Return the claim with this id, or of this event; `tenant` restricts the search.
 
-    Raises `NotFound`, and `Conflict` where several workflows have claimed the event.
+    Raises `NotFound`, and `Conflict` if several workflows have claimed the event.
     """
     if not name.isprintable():
         raise NotFound("There is no such claim.")

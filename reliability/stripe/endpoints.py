@@ -1,4 +1,4 @@
-"""The operator's hand on Stripe endpoints: made, changed, given a new secret, an old one retired."""
+"""Operator actions on Stripe endpoints: creating and changing them, adding and retiring secrets."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -17,20 +17,22 @@ CHANGEABLE = ("tenant", "mode", "account", "api_key", "enabled")
 
 
 def create(*, endpoint: StripeEndpoint, actor: Actor, now: datetime) -> StripeEndpoint:
-    """Keep a new endpoint. Raises `InvalidInput`."""
+    """Create an endpoint. Raises `InvalidInput`."""
     _check(endpoint)
     try:
         with transaction.atomic():
             endpoint.save(force_insert=True)
             audit.record(actor=actor, action="create_stripe_endpoint", now=now, target=endpoint)
     except IntegrityError:
-        raise InvalidInput(errors={"slug": ["Somebody else made it at the same moment."]}) from None
+        raise InvalidInput(errors={"slug": ["Another request has just created an endpoint with this slug."]}) from None
     return endpoint
 
 
 def change(*, endpoint_id: UUID, values: Mapping[str, Any], actor: Actor, now: datetime) -> StripeEndpoint:
-    """Give an endpoint other values (`CHANGEABLE`). The audit log keeps which, and of the API key not even that it
-    was another. Raises `NotFound`, `InvalidInput`."""
+    """Change fields of an endpoint (`CHANGEABLE`). Raises `NotFound`, `InvalidInput`.
+
+    The audit entry names the fields, and no values: one of them is the API key.
+    """
     with transaction.atomic():
         endpoint = _locked(endpoint_id)
         for name, value in values.items():
@@ -43,8 +45,9 @@ def change(*, endpoint_id: UUID, values: Mapping[str, Any], actor: Actor, now: d
 
 
 def add_secret(*, endpoint_id: UUID, secret: str, actor: Actor, now: datetime) -> StripeSecret:
-    """Have an endpoint accept what is signed by one more secret, from now on. Raises `NotFound`, `InvalidInput`."""
+    """Accept requests signed with one more secret. Raises `NotFound`, `InvalidInput`."""
     with transaction.atomic():
+        # With the endpoint locked, the same secret cannot be added twice at once: encrypted, no constraint sees it.
         endpoint = _locked(endpoint_id)
         made = StripeSecret(endpoint=endpoint, secret=secret.strip())
         _check(made)
@@ -56,7 +59,7 @@ def add_secret(*, endpoint_id: UUID, secret: str, actor: Actor, now: datetime) -
 
 
 def retire_secret(*, secret_id: UUID, actor: Actor, now: datetime) -> None:
-    """Accept nothing any more that is signed by this secret. Raises `NotFound`."""
+    """Refuse requests signed with this secret from now on. Raises `NotFound`."""
     with transaction.atomic():
         secret = StripeSecret.objects.select_for_update(no_key=True).filter(pk=secret_id).first()
         if secret is None:

@@ -1,4 +1,4 @@
-"""Stripe events at a glance: how often each arrived, and how its deliveries stand; and how an endpoint does."""
+"""Figures of Stripe events (arrivals, deliveries) and of endpoints (last event, refused requests), for the console."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,44 +23,46 @@ FROM reliability_stripeendpoint e WHERE e.id = ANY(%(endpoints)s)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """How an event did: its further arrivals, and its deliveries (without payloads) in the order of its workflows."""
+class EventStats:
+    """An event's repeated arrivals, and its deliveries (without payloads) in the order of its workflows."""
 
     repeats: int
     deliveries: Sequence[Delivery]
 
     @property
     def state(self) -> str:
-        """Return the worst of its deliveries' states; none where it led to none."""
+        """Return the worst state of its deliveries; empty if it has none."""
         states = {one.state for one in self.deliveries}
         worst = (DeliveryState.DEAD, DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.AWAITING_CALLBACK)
         return next((str(one) for one in worst if one in states), next(iter(sorted(states)), ""))
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What an endpoint heard: when the last event came, and how many requests were refused within a day."""
+class EndpointStats:
+    """When an endpoint's last event came, and how many requests were refused within a day."""
 
     last_event_at: datetime | None
     refused: int
 
 
-def of(*, events: Iterable[StripeEvent]) -> dict[UUID, Seen]:
-    """Return how events did; two queries, however many there are."""
+def of_events(*, events: Iterable[StripeEvent]) -> dict[UUID, EventStats]:
+    """Return the figures of events, in two queries for any number of them."""
     found = list(events)
     counts = StripeRepeat.objects.filter(event__in=found).values("event").annotate(n=Count("pk"))
     repeats: dict[Any, int] = dict(counts.order_by().values_list("event", "n"))
     ids = [pk for one in found for pk in one.delivery_ids]
     rows = Delivery.objects.select_related("lane__workflow").defer("payload").in_bulk(ids)
-    return {one.pk: Seen(repeats.get(one.pk, 0), [rows[pk] for pk in one.delivery_ids if pk in rows]) for one in found}
+    return {
+        one.pk: EventStats(repeats.get(one.pk, 0), [rows[pk] for pk in one.delivery_ids if pk in rows]) for one in found
+    }
 
 
-def heard(*, endpoints: Sequence[StripeEndpoint], now: datetime) -> dict[UUID, Heard]:
-    """Return what endpoints heard; one query."""
+def of_endpoints(*, endpoints: Sequence[StripeEndpoint], now: datetime) -> dict[UUID, EndpointStats]:
+    """Return the figures of endpoints, in one query."""
     values: dict[str, Any] = {"endpoints": [one.pk for one in endpoints], "since": now - DAY}
     with connection.cursor() as cursor:
         cursor.execute(ENDPOINTS, values)
-        return {pk: Heard(last, int(refused)) for pk, last, refused in cursor.fetchall()}
+        return {pk: EndpointStats(last, int(refused)) for pk, last, refused in cursor.fetchall()}
 
 
 def refusals(*, endpoint: StripeEndpoint) -> list[StripeRefusal]:

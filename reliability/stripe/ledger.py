@@ -1,12 +1,12 @@
-"""Stripe's events: verified, recorded once, routed to intake.
+"""The ledger of Stripe events: verifies each request, records each event once, and creates its deliveries.
 
-1. The endpoint's active secrets are remembered by each process, decrypted; the database says of each event whether
-   the one that fitted is still active, so that a retired secret ends at once, and a new one is read where none fits.
-2. Stripe's own code verifies the raw bytes against each of them. It refuses old timestamps alone; those of the
-   future are refused here.
-3. One statement (`sql/record_stripe_event.sql`) keeps the event, its deliveries and their wake-ups, or counts a repeat.
+1. Each process caches an endpoint's active secrets, decrypted. The statement of step 3 checks that the secret that
+   matched is still active, so that a retired secret ends at once. If none matches, the secrets are read again.
+2. Stripe's library verifies the raw bytes with each secret. It refuses old timestamps only; this module also refuses
+   timestamps in the future.
+3. One statement (`backstop_stripe_record`) stores the event, its deliveries and their wake-ups, or counts a repeat.
 
-A refusal leaves a row of its own, with nothing of what the request held.
+A refused request leaves a row with the reason, and nothing of its content.
 """
 
 import logging
@@ -32,7 +32,7 @@ from reliability.policies import stripe_event
 from reliability.policies.stripe_event import Event
 
 # Seconds, in both directions; Stripe's own default.
-TOLERANCE = 300
+TOLERANCE_SECONDS = 300
 RECORD = """
 SELECT result, missing FROM backstop_record_stripe_event(
     backstop_set_request_context(%s, %s, %s), %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s
@@ -44,8 +44,8 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
-    """A request as it came in; `signature` is its `Stripe-Signature` header, `address` whence it came."""
+class WebhookRequest:
+    """A request to the webhook; `signature` is its `Stripe-Signature` header, `address` that of its sender."""
 
     slug: str
     body: bytes
@@ -54,81 +54,85 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
-class Secret:
-    """A signing secret in plain text; those of the environment have no id."""
+class SigningSecret:
+    """A signing secret in plain text. One from the environment has no id."""
 
     id: UUID | None
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
-    """What a process remembers of an endpoint."""
+class CachedEndpoint:
+    """An endpoint as a process caches it."""
 
     id: UUID
-    secrets: Sequence[Secret]
+    secrets: Sequence[SigningSecret]
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """An event that the ledger holds now; `duplicate` if it held it before."""
+    """An event in the ledger; `duplicate` if it was there before."""
 
     event_id: str
     duplicate: bool
 
 
-_known: dict[str, Endpoint] = {}
+# By slug. It needs no expiry: `backstop_stripe_record` refuses a secret that is no longer active, and a signature that
+# no cached secret matches reads them again. So a webhook costs one statement.
+_cache: dict[str, CachedEndpoint] = {}
 
 
-def receive(*, arrival: Arrival, now: datetime) -> Recorded:
-    """Verify and record what Stripe sent. A return says that it is kept, with all that it leads to.
+def receive(*, arrival: WebhookRequest, now: datetime) -> Recorded:
+    """Verify and record an event. When this returns, the event and its deliveries are committed.
 
-    Raises `UnknownEndpoint`, `SignatureRefused`, `InvalidInput` (each kept as a refusal), and `Unavailable` while
+    Raises `UnknownEndpoint`, `SignatureRefused`, `InvalidInput` (each recorded as a refusal), and `Unavailable` while
     Stripe's webhooks are switched off or the endpoint has no secret.
     """
     try:
         return _receive(arrival, now)
     except (UnknownEndpoint, InvalidInput) as error:
-        refuse(slug=arrival.slug, error=error, address=arrival.address)
+        record_refusal(slug=arrival.slug, error=error, address=arrival.address)
         raise
 
 
-def refuse(*, slug: str, error: BackstopError, address: str) -> None:
-    """Keep a refusal: why, and from where."""
+def record_refusal(*, slug: str, error: BackstopError, address: str) -> None:
+    """Record a refused request: the reason and the address."""
     reason = error.reason if isinstance(error, SignatureRefused) else error.code
     with connection.cursor() as cursor:
         cursor.execute(REFUSE, [slug, reason, address])
     logger.warning("stripe_refused", extra={"endpoint": slug, "reason": reason, "address": address})
 
 
-def _receive(arrival: Arrival, now: datetime) -> Recorded:
-    remembered = arrival.slug in _known
-    endpoint = _known.get(arrival.slug) or load(slug=arrival.slug)
+def _receive(arrival: WebhookRequest, now: datetime) -> Recorded:
+    was_cached = arrival.slug in _cache
+    endpoint = _cache.get(arrival.slug) or load(slug=arrival.slug)
     try:
         secret = verify(arrival=arrival, secrets=endpoint.secrets)
     except SignatureRefused:
-        if not remembered:
+        if not was_cached:
             raise
-        return _receive_anew(arrival, now)
-    event, text = _read(arrival.body, now)
+        return _receive_with_current_secrets(arrival, now)
+    text = strict_json.text_of(arrival.body)
+    # With NUL characters, which PostgreSQL cannot store as such: Stripe would send a refused event again for days.
+    event = stripe_event.read(strict_json.load(text, with_nul=True), now=now)
     result = record(event=event, text=text, endpoint_id=endpoint.id, secret_id=secret.id)
     if result in ("retired", "closed"):
-        return _receive_anew(arrival, now)
+        return _receive_with_current_secrets(arrival, now)
     if result == "off":
         raise Unavailable("Stripe's webhooks are switched off.")
     return Recorded(event.id, duplicate=result == "repeat")
 
 
-def _receive_anew(arrival: Arrival, now: datetime) -> Recorded:
-    """Look at the endpoint's secrets as they are now: one was added, or retired, since they were read."""
-    _known.pop(arrival.slug, None)
+def _receive_with_current_secrets(arrival: WebhookRequest, now: datetime) -> Recorded:
+    """Repeat with the secrets as they are now: one was added or retired since they were cached."""
+    _cache.pop(arrival.slug, None)
     return _receive(arrival, now)
 
 
-def load(*, slug: str) -> Endpoint:
-    """Read an endpoint and remember it. The default one is made where the environment names its secret.
+def load(*, slug: str) -> CachedEndpoint:
+    """Read an endpoint, and cache it. The default one is created if the environment has its secret.
 
-    Raises `UnknownEndpoint`, and `Unavailable` where it has no secret to verify with.
+    Raises `UnknownEndpoint`, and `Unavailable` if it has no secret to verify with.
     """
     row = StripeEndpoint.objects.filter(slug=slug, enabled=True).first()
     from_environment = settings.STRIPE_WEBHOOK_SECRETS if slug == DEFAULT_ENDPOINT else []
@@ -138,35 +142,37 @@ def load(*, slug: str) -> Endpoint:
             raise Unavailable("STRIPE_WEBHOOK_SECRET is not set.")
     if row is None or not row.enabled:
         raise UnknownEndpoint(f"There is no Stripe endpoint '{slug}'.")
-    kept = [Secret(one.pk, one.secret) for one in row.secrets.filter(active=True)]
-    secrets = [*kept, *(Secret(None, text) for text in from_environment)]
+    kept = [SigningSecret(one.pk, one.secret) for one in row.secrets.filter(active=True)]
+    secrets = [*kept, *(SigningSecret(None, text) for text in from_environment)]
     if not secrets:
         raise Unavailable(f"The endpoint '{slug}' has no active secret.")
-    _known[slug] = Endpoint(row.pk, secrets)
-    return _known[slug]
+    _cache[slug] = CachedEndpoint(row.pk, secrets)
+    return _cache[slug]
 
 
 def default_endpoint() -> StripeEndpoint:
-    """Return the endpoint `default`, made if there was none."""
+    """Return the endpoint `default`; create it if it does not exist."""
     StripeEndpoint.objects.bulk_create([StripeEndpoint(slug=DEFAULT_ENDPOINT)], ignore_conflicts=True)
     return StripeEndpoint.objects.get(slug=DEFAULT_ENDPOINT)
 
 
-def verify(*, arrival: Arrival, secrets: Sequence[Secret]) -> Secret:
-    """Return the secret by which the request was signed. Raises `SignatureRefused`, with the reason."""
+def verify(*, arrival: WebhookRequest, secrets: Sequence[SigningSecret]) -> SigningSecret:
+    """Return the secret that the request was signed with. Raises `SignatureRefused` with the reason."""
+    # Imported here: the library takes long to load and much memory, and many processes never need it.
     from stripe import SignatureVerificationError, WebhookSignature
 
     if not arrival.signature:
         raise SignatureRefused("missing", "The header Stripe-Signature is missing.")
-    off = stripe_event.stamp_of(arrival.signature).off_by(now=time.time(), tolerance=TOLERANCE)
+    # Against replays of a recorded request. Stripe signs each retry with a new timestamp.
+    off = stripe_event.stamp_of(arrival.signature).off_by(now=time.time(), tolerance=TOLERANCE_SECONDS)
     if off:
-        raise SignatureRefused(off, f"The signature's timestamp lies more than {TOLERANCE} seconds from now.")
-    fits = partial(WebhookSignature.verify_header, _text(arrival.body), arrival.signature, tolerance=TOLERANCE)
+        raise SignatureRefused(off, f"The signature's timestamp lies more than {TOLERANCE_SECONDS} seconds from now.")
+    fits = partial(WebhookSignature.verify_header, _text(arrival.body), arrival.signature, tolerance=TOLERANCE_SECONDS)
     for secret in secrets:
         try:
             fits(secret=secret.text)
         except (SignatureVerificationError, TypeError, ValueError):
-            continue  # the latter two: a header that is no text or no number where it should be
+            continue  # the library raises the latter two for malformed headers
         return secret
     raise SignatureRefused("signature", "No active secret of the endpoint fits the signature.")
 
@@ -178,12 +184,6 @@ def _text(body: bytes) -> str:
         raise InvalidInput("The body is not UTF-8.") from None
 
 
-def _read(body: bytes, now: datetime) -> tuple[Event, str]:
-    """Read an event, and its text, which is kept as it came: Stripe would send it for days, refused each time."""
-    text = strict_json.text_of(body)
-    return stripe_event.read(strict_json.load(text, with_nul=True), now=now), text
-
-
 @deadlocks_retried
 def record(
     *,
@@ -193,9 +193,9 @@ def record(
     secret_id: UUID | None = None,
     source: str = EventSource.WEBHOOK,
 ) -> str:
-    """Keep an event whose JSON is `text`, with its deliveries, in one transaction.
+    """Store an event whose JSON is `text`, with its deliveries, in one transaction.
 
-    Returns `new`, `repeat`, `off` (switched off), `closed` (no such endpoint any more), or `retired` (the secret).
+    Returns `new`, `repeat`, `off` (switched off), `closed` (no enabled endpoint), or `retired` (the secret).
     """
     values: list[Any] = [
         uuid7(),
@@ -213,6 +213,8 @@ def record(
         result, missing = cursor.fetchone()
     if result != "lanes":
         return str(result)
+    # `lanes`: nothing was stored, because some workflows have no lane for this tenant yet. Lanes are opened in the
+    # order of their workflows, so that two events that need the same ones do not deadlock.
     with transaction.atomic():
         tenant = StripeEndpoint.objects.values_list("tenant", flat=True).get(pk=endpoint_id)
         for workflow_id in sorted(missing):

@@ -1,7 +1,7 @@
-"""Holds Stripe's own list of events against the ledger, and takes in what is missing.
+"""Compares Stripe's list of events with the ledger, and records missing events.
 
-What Stripe lists as not delivered is not enough: an event may have been accepted and lost. So every event of the last
-hours is looked up in the ledger, and for those that are there, what became of their deliveries.
+Stripe's list of undelivered events is not enough: an event may have been accepted and lost. So every event of the last
+hours is looked up in the ledger, with the outcome of its deliveries.
 """
 
 import enum
@@ -38,12 +38,12 @@ from . import ledger
 # Stripe lists events for 30 days.
 HOURS_LIMIT = 30 * 24
 PAGE = 100
-# For one page, in all of its tries.
+# Seconds for one page, retries included.
 PAGE_SECONDS = 30.0
 
 
-class Ledger(enum.StrEnum):
-    """Whether the ledger knows an event. What no workflow asks for is not missed."""
+class LedgerState(enum.StrEnum):
+    """Whether the ledger has an event. An event that is routed to no workflow is not missing."""
 
     KEPT = "kept"
     TAKEN_IN = "taken in"
@@ -52,7 +52,7 @@ class Ledger(enum.StrEnum):
 
 
 class Outcome(enum.StrEnum):
-    """What became of an event's deliveries, the worst of them."""
+    """The worst outcome of an event's deliveries, in ascending order."""
 
     NONE = "none"
     DELIVERED = "delivered"
@@ -66,20 +66,23 @@ class Line:
 
     endpoint: str
     event: Event
-    ledger: Ledger
+    ledger: LedgerState
     deliveries: int
     outcome: Outcome
 
     @property
     def is_gap(self) -> bool:
         """Whether Stripe has told something whose effect has not been had (yet)."""
-        return self.ledger in (Ledger.MISSING, Ledger.TAKEN_IN) or self.outcome in (Outcome.WAITING, Outcome.DEAD)
+        return self.ledger in (LedgerState.MISSING, LedgerState.TAKEN_IN) or self.outcome in (
+            Outcome.WAITING,
+            Outcome.DEAD,
+        )
 
 
 def endpoints(*, slug: str | None = None) -> list[tuple[StripeEndpoint, str]]:
-    """Return the endpoints that have an API key, each with it; or the one of that slug.
+    """Return the endpoints that have an API key, each with its key; or the one with this slug.
 
-    Raises `NotFound`, and `ConfigurationError` where there is no key to ask with.
+    Raises `NotFound`, and `ConfigurationError` if there is no API key.
     """
     if settings.STRIPE_API_KEY and (slug or DEFAULT_ENDPOINT) == DEFAULT_ENDPOINT:
         ledger.default_endpoint()
@@ -89,7 +92,7 @@ def endpoints(*, slug: str | None = None) -> list[tuple[StripeEndpoint, str]]:
         raise NotFound(f"There is no Stripe endpoint '{slug}'.")
     usable = [(one, key) for one, key in found if key]
     if not usable:
-        raise ConfigurationError("No API key to ask Stripe with: set STRIPE_API_KEY, or an endpoint's own key.")
+        raise ConfigurationError("No Stripe API key. Set STRIPE_API_KEY, or the endpoint's own key.")
     return usable
 
 
@@ -101,10 +104,10 @@ def _key_of(endpoint: StripeEndpoint) -> str:
 def run(
     *, endpoint: StripeEndpoint, key: str, hours: int, now: datetime, dry_run: bool = False, everything: bool = False
 ) -> Iterator[Line]:
-    """Hold an endpoint's account against the ledger, oldest page last; yield a line for each event.
+    """Compare an endpoint's account with the ledger, newest events first; yield a line for each event.
 
-    What is missing is taken in if a workflow asks for its type, or with `everything`. Raises `Unavailable` where
-    Stripe does not answer, and `ConfigurationError` where it does not accept the key.
+    A missing event is recorded if a workflow subscribes to its type, or with `everything`. Raises `Unavailable` if
+    Stripe does not answer, and `ConfigurationError` if it does not accept the key.
     """
     listed = _listed(key, now - timedelta(hours=hours))
     while page := list(islice(listed, PAGE)):
@@ -112,7 +115,7 @@ def run(
 
 
 def _listed(key: str, since: datetime) -> Iterator[dict[str, Any]]:
-    """Yield Stripe's events since then, newest first, as its API shows them."""
+    """Yield Stripe's events since a moment, newest first, as its API returns them."""
     import stripe
 
     wanted: dict[str, Any] = {"limit": PAGE, "created": {"gte": int(since.timestamp())}}
@@ -127,15 +130,15 @@ def _listed(key: str, since: datetime) -> Iterator[dict[str, Any]]:
                 return
             wanted = {**wanted, "starting_after": page.data[-1].id}
     except (stripe.AuthenticationError, stripe.PermissionError) as error:
-        raise ConfigurationError(f"Stripe does not accept the API key: {_said(error)}") from None
+        raise ConfigurationError(f"Stripe does not accept the API key: {_message(error)}") from None
     except stripe.StripeError as error:
-        raise Unavailable(f"Stripe did not list its events: {_said(error)}") from None
+        raise Unavailable(f"Stripe did not list its events: {_message(error)}") from None
 
 
 def _listed_page(key: str, wanted: dict[str, Any], seconds: float) -> Any:
     import stripe
 
-    # The library's own retries have no limit in all.
+    # The library's own retries have no limit for their total time.
     client = stripe.StripeClient(
         key,
         base_addresses={"api": settings.STRIPE_API_URL},
@@ -146,12 +149,12 @@ def _listed_page(key: str, wanted: dict[str, Any], seconds: float) -> Any:
 
 
 def _passes(error: Exception) -> bool:
-    """Whether Stripe may answer in a moment: no connection, a limit, or a fault on its side."""
+    """Whether a retry may succeed: no connection, a rate limit, or an error on Stripe's side."""
     status = getattr(error, "http_status", None)
     return status is None or status in (409, 429) or status >= 500
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return str(getattr(error, "user_message", None) or type(error).__name__)
 
 
@@ -160,27 +163,24 @@ def _page(
 ) -> Iterable[Line]:
     events = [(stripe_event.read(one, now=now), one) for one in page]
     kept = _kept(endpoint, events)
-    wanted = set(_wanted({event.type for event, _ in events}))
+    routed = set(_routed_types({event.type for event, _ in events}))
     for event, document in events:
-        if _key(endpoint, event) in kept or not (everything or event.type in wanted):
+        if _key(endpoint, event) in kept or not (everything or event.type in routed):
             continue
         if not dry_run:
             text = json.dumps(document, indent=2, ensure_ascii=False)
-            _take_in(endpoint, event, text)
+            result = ledger.record(event=event, text=text, endpoint_id=endpoint.pk, source=EventSource.RECONCILED)
+            if result == "off":
+                raise Unavailable("Stripe events are switched off; nothing was recorded.")
+    # Read again after recording: another process may have recorded some of them in between.
     after = kept if dry_run else _kept(endpoint, events)
     outcomes = _outcomes([pk for ids in after.values() for pk in ids])
     for event, _ in events:
-        place = _key(endpoint, event)
-        ids = after.get(place, [])
-        missed = Ledger.MISSING if everything or event.type in wanted else Ledger.NOT_ROUTED
-        known = Ledger.KEPT if place in kept else Ledger.TAKEN_IN if place in after else missed
+        key = _key(endpoint, event)
+        ids = after.get(key, [])
+        missed = LedgerState.MISSING if everything or event.type in routed else LedgerState.NOT_ROUTED
+        known = LedgerState.KEPT if key in kept else LedgerState.TAKEN_IN if key in after else missed
         yield Line(endpoint.slug, event, known, len(ids), _worst(outcomes[pk] for pk in ids))
-
-
-def _take_in(endpoint: StripeEndpoint, event: Event, text: str) -> None:
-    result = ledger.record(event=event, text=text, endpoint_id=endpoint.pk, source=EventSource.RECONCILED)
-    if result == "off":
-        raise Unavailable("Stripe's events are switched off: nothing is taken in.")
 
 
 def _key(endpoint: StripeEndpoint, event: Event) -> tuple[str, str, bool]:
@@ -188,7 +188,7 @@ def _key(endpoint: StripeEndpoint, event: Event) -> tuple[str, str, bool]:
 
 
 def _kept(endpoint: StripeEndpoint, events: Sequence[tuple[Event, Any]]) -> dict[tuple[str, str, bool], list[UUID]]:
-    """Return those of the events that the ledger holds, each with its deliveries."""
+    """Return the events that the ledger has, each with the ids of its deliveries."""
     rows = StripeEvent.objects.filter(tenant=endpoint.tenant, event_id__in=[event.id for event, _ in events])
     return {
         (event_id, account, livemode): ids
@@ -196,8 +196,9 @@ def _kept(endpoint: StripeEndpoint, events: Sequence[tuple[Event, Any]]) -> dict
     }
 
 
-def _wanted(types: Iterable[str]) -> Iterator[str]:
-    """Yield those of the types that a workflow asks for, as the ledger itself matches them."""
+def _routed_types(types: Iterable[str]) -> Iterator[str]:
+    """Yield the types that a workflow subscribes to, matched by the same SQL function as in the ledger."""
+    # Saves the statement in installations without Stripe routing.
     if not Workflow.objects.exclude(stripe_events=[]).exists():
         return
     with connection.cursor() as cursor:
@@ -210,7 +211,10 @@ def _wanted(types: Iterable[str]) -> Iterator[str]:
 
 
 def _outcomes(ids: Sequence[UUID]) -> dict[UUID, Outcome]:
-    """Return what became of deliveries. One that died and was replayed well is delivered; one that left, too."""
+    """Return the outcomes of deliveries. A dead letter that recovered counts as delivered.
+
+    So does a delivery that clean-up has deleted: it deletes only finished ones.
+    """
     states = dict(Delivery.objects.filter(pk__in=ids).values_list("pk", "state"))
     letters = dict(DeadLetter.objects.filter(delivery_id__in=ids).values_list("delivery_id", "status"))
     return {pk: _outcome(states.get(pk, "delivered"), letters.get(pk)) for pk in ids}
@@ -233,11 +237,11 @@ def _worst(outcomes: Iterable[Outcome]) -> Outcome:
 
 
 def summary(*, lines: Iterable[Line]) -> dict[str, int]:
-    """Count a report's lines: by what the ledger knew, and by outcome."""
+    """Count a report's lines by ledger state and by outcome."""
     counts: Counter[str] = Counter()
     for line in lines:
         counts["listed by Stripe"] += 1
         counts[f"ledger: {line.ledger}"] += 1
-        if line.ledger is not Ledger.NOT_ROUTED:
+        if line.ledger is not LedgerState.NOT_ROUTED:
             counts[f"outcome: {line.outcome}"] += 1
     return dict(counts)

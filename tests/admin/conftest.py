@@ -20,7 +20,7 @@ def bury(workflow):
         if not Lane.objects.filter(workflow__slug=slug).exists():
             workflow(slug, paused=True)
         report = create.Report(slug, tenant, payload, message, values.pop("code", "E1"))
-        letter = create.report(report=report, now=clock.now())
+        letter = create.from_api(report=report, now=clock.now())
         DeadLetter.objects.filter(pk=letter.pk).update(**values)
         letter.refresh_from_db()
         return letter

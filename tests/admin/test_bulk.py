@@ -295,7 +295,7 @@ def test_the_hand_on_it(running):
 
     assert press("pause") == (302, "paused")
     assert press("pause") == (302, "paused")
-    assert "it is paused" in client.get(where(running)).content.decode()
+    assert "Can&#x27;t pause: already paused." in client.get(where(running)).content.decode()
     assert press("rate", rate="25") == (302, "paused")
     assert running.rate_per_second == 25
     assert press("rate", rate="nan") == (400, "paused")

@@ -37,7 +37,7 @@ def letter(workflow) -> DeadLetter:
         error_code="E1",
         error_message=f"no such client {NASTY}",
     )
-    return create.report(report=report, now=clock.now())
+    return create.from_api(report=report, now=clock.now())
 
 
 def change(model, pk, suffix="change") -> str:

@@ -21,7 +21,7 @@ def exported(client, kind, **params) -> str:
 
 def test_the_filtered_list_is_exported_and_on_record(bury, monkeypatch):
     monkeypatch.setattr(export, "BATCH", 2)
-    monkeypatch.setattr(export, "TOGETHER", 100)
+    monkeypatch.setattr(export, "BATCHED_PAYLOAD_LIMIT", 100)
     letters = [bury('{"b":1.50,\n"a":"' + "x" * size + '"}') for size in (1, 500, 2, 3, 4)]
     bury(slug="other")
     client = signed_in("operators")

@@ -169,7 +169,7 @@ def test_a_second_post_and_a_stranger_are_told_and_nothing_is_done(bury):
     chosen = {"action": "replay_selected", "_selected_action": str(letter.pk), "confirmed": "1", "reason": "again"}
     client.post(LIST, chosen)
     text = client.post(LIST, chosen, follow=True).content.decode()
-    assert "left as they were: Only a dead letter can be replayed; this one is replaying" in text
+    assert "left as they were: Can&#x27;t replay: the dead letter is replaying" in text
     assert Delivery.objects.count() == 1
     text = client.post(LIST, {**chosen, "_selected_action": "1 OR 1=1"}, follow=True).content.decode()
     assert "is no dead letter. Nothing was done." in text

@@ -55,7 +55,7 @@ def test_someone_without_permissions_finds_the_overview_alone(db):
 def test_badges_count_what_is_wrong(workflow, monkeypatch):
     workflow()
     for n in range(3):
-        create.report(report=create.Report("echo", "default", "{}", f"error {n}", "E1"), now=clock.now())
+        create.from_api(report=create.Report("echo", "default", "{}", f"error {n}", "E1"), now=clock.now())
     entry = navigation.sidebar(request_of(path="/admin/reliability/deadletter/"))[0]["items"][1]
     assert (entry["badge"], entry["badge_variant"], entry["active"]) == ("3", "danger", True)
     monkeypatch.setattr(navigation, "CAP", 2)
@@ -91,7 +91,7 @@ def test_the_label_is_on_every_page(settings, admin_client):
 def test_the_search_finds_by_what_identifies(accept, workflow):
     workflow()
     delivery = accept(idempotency_key="order-4711")
-    letter = create.report(report=create.Report("echo", "default", "{}", "error", "E1"), now=clock.now())
+    letter = create.from_api(report=create.Report("echo", "default", "{}", "error", "E1"), now=clock.now())
     request = request_of()
     assert [one.link for one in search.find(request, "order-4711")] == [
         f"/admin/reliability/delivery/{delivery.pk}/change/"

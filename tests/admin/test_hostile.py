@@ -56,7 +56,7 @@ def rows(workflow, accept):
     workflow(slug="other")  # a filter with nothing to choose from is none
     accept(idempotency_key="a-key")
     report = create.Report(workflow="echo", tenant="default", payload="{}", error_code="E1", error_message="no")
-    return create.report(report=report, now=clock.now())
+    return create.from_api(report=report, now=clock.now())
 
 
 @pytest.mark.parametrize("model", LISTS, ids=lambda model: model.__name__)

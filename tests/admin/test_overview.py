@@ -32,7 +32,7 @@ def dead(workflow):
     made = workflow()
     for n in range(3):
         report = create.Report("echo", "default", "{}", f"no such client {n} <img src=x onerror=alert(1)>", "E1")
-        create.report(report=report, now=clock.now())
+        create.from_api(report=report, now=clock.now())
     return made
 
 

@@ -5,7 +5,7 @@ import pytest
 from reliability.core import clock
 from reliability.models import DeadLetter, Execution, ExecutionRetry, FailureReport
 from reliability.n8n import failure_reports
-from reliability.n8n.failure_reports import Incoming
+from reliability.n8n.failure_reports import IncomingFailure
 from reliability.policies import failure
 
 from ..support.bodies import failed
@@ -19,7 +19,7 @@ BASE = "/admin/reliability/"
 def letter(settings) -> DeadLetter:
     settings.N8N_API_KEY = ""
     body = failed("4711", message="</script><img src=x onerror=alert(1)>")
-    failure_reports.ingest(incoming=Incoming(failure.read_body(body), failure.shorten(body)), now=clock.now())
+    failure_reports.ingest(incoming=IncomingFailure(failure.read_body(body), failure.shorten(body)), now=clock.now())
     settings.N8N_API_KEY = "key"
     return DeadLetter.objects.get()
 

@@ -8,7 +8,7 @@ from reliability.core import clock
 from reliability.core.audit import Actor
 from reliability.models import AuditEntry, Flag, StripeClaim, StripeEndpoint, StripeEvent, StripeRefusal, StripeSecret
 from reliability.stripe import endpoints, ledger
-from reliability.stripe.ledger import Arrival
+from reliability.stripe.ledger import WebhookRequest
 
 from ..support import stripe
 from .test_console import signed_in
@@ -22,7 +22,7 @@ ACTOR = Actor("test", "because")
 def endpoint() -> StripeEndpoint:
     made = endpoints.create(endpoint=StripeEndpoint(slug="acme"), actor=ACTOR, now=clock.now())
     endpoints.add_secret(endpoint_id=made.pk, secret=stripe.SECRET, actor=ACTOR, now=clock.now())
-    ledger._known.clear()
+    ledger._cache.clear()
     return made
 
 
@@ -31,7 +31,7 @@ def event(endpoint, workflow) -> StripeEvent:
     workflow("billing", stripe_events=["*"])
     body = stripe.event()
     for _ in range(2):
-        ledger.receive(arrival=Arrival("acme", body, stripe.sign(body)), now=clock.now())
+        ledger.receive(arrival=WebhookRequest("acme", body, stripe.sign(body)), now=clock.now())
     return StripeEvent.objects.get()
 
 

@@ -15,7 +15,7 @@ from reliability.errors import InvalidInput, NotFound
 from reliability.models import Alert, AlertNotice, AlertSilence, AuditEntry
 from reliability.policies.alerts import Reading, State, Tell
 from reliability.stats import process_stats
-from reliability.stats.process_stats import Used
+from reliability.stats.process_stats import ProcessUsage
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 ACTOR = Actor("user:ada", "the vendor moves")
@@ -31,7 +31,7 @@ def wrong(monkeypatch, settings):
         "_sources",
         [lambda now: iter([Reading("BacklogOld", value, 600.0, workflow=name) for name, value in values.items()])],
     )
-    monkeypatch.setattr(process_stats, "look", lambda *, now, keep=True: [])
+    monkeypatch.setattr(process_stats, "measure", lambda *, now, keep=True: [])
     settings.ALERT_WEBHOOK_URL = "http://127.0.0.1:9/"
     settings.ALERT_REPEAT_MINUTES = 60
     return values
@@ -182,7 +182,7 @@ def test_processes_of_other_machines_are_left_to_those(wrong, monkeypatch):
     elsewhere = {"name": "MemoryHigh", "subject": "another:web:7", "severity": "warning", "value": 9, "limit": 1}
     Alert.objects.create(**elsewhere, state="firing", told="firing", firing_since=now, told_at=now, checked_at=now)
     here = "box:8"  # a worker: those write down themselves what they use
-    monkeypatch.setattr(process_stats, "look", lambda *, now, keep=True: [Used(here, 10**12, 0.1)])
+    monkeypatch.setattr(process_stats, "measure", lambda *, now, keep=True: [ProcessUsage(here, 10**12, 0.1)])
     alert_check.check(now=now + 50 * MINUTE)
     alert_check.check(now=now + 61 * MINUTE)
     assert dict(Alert.objects.values_list("subject", "state")) == {"another:web:7": "resolved", here: "firing"}

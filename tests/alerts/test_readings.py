@@ -22,7 +22,7 @@ from reliability.models import (
     StripeRefusal,
 )
 from reliability.policies.alert_rules import BY_NAME, NAMES, RULES
-from reliability.stats.process_stats import Used
+from reliability.stats.process_stats import ProcessUsage
 from scheduling.models import CronJob, Ping
 
 pytestmark = pytest.mark.django_db
@@ -172,7 +172,7 @@ def test_refused_signatures_are_counted_by_endpoint(lane, reason, count, ago, fa
 
 @pytest.mark.parametrize(("memory", "cpu", "names"), [(512, 0.9, set()), (513, 0.91, {"MemoryHigh", "CpuHigh"})])
 def test_processes_that_use_too_much(lane, memory, cpu, names):
-    used = [Used("box:worker:7", memory * 1024 * 1024, cpu)]
+    used = [ProcessUsage("box:worker:7", memory * 1024 * 1024, cpu)]
     found = alert_readings.take(now=clock.now(), processes=used)
     assert {one.name for one in found if BY_NAME[one.name].is_wrong(value=one.value, limit=one.limit)} == names
 

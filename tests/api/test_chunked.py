@@ -33,7 +33,7 @@ def send(key, tmp_path):
 
 def test_they_are_read(send, workflow):
     workflow()
-    letter = create.report(report=create.Report("echo", "default", '{"n": 1}', "boom"), now=clock.now())
+    letter = create.from_api(report=create.Report("echo", "default", '{"n": 1}', "boom"), now=clock.now())
     answer = send(f"dead-letters/{letter.pk}/replay/", json.dumps({"payload": {"n": 2}}).encode())
     assert answer.status_code == 202
     assert Delivery.objects.get().document == {"n": 2}

@@ -111,7 +111,7 @@ def test_executions_that_were_not_saved_are_told_apart_by_nothing(report):
 
 
 def test_so_many_workflows_are_made_of_reports_and_one_stands_for_all_others(report, client_of, monkeypatch):
-    monkeypatch.setattr(workflow_matching, "MADE_LIMIT", 2)
+    monkeypatch.setattr(workflow_matching, "REPORTED_LIMIT", 2)
     client = client_of("acme", "report")
     for n in range(5):
         body = failed(str(n))
@@ -125,7 +125,7 @@ def test_so_many_workflows_are_made_of_reports_and_one_stands_for_all_others(rep
 
 
 def test_the_one_for_all_others_takes_nobodys_place_and_may_not_be_resumed_by_advice(workflow, report, monkeypatch):
-    monkeypatch.setattr(workflow_matching, "MADE_LIMIT", 0)
+    monkeypatch.setattr(workflow_matching, "REPORTED_LIMIT", 0)
     workflow("n8n-others")
     for n in range(2):
         body = failed(str(n))
@@ -133,7 +133,7 @@ def test_the_one_for_all_others_takes_nobodys_place_and_may_not_be_resumed_by_ad
         assert report(body).status_code == 201
     lanes = {one.lane.workflow.slug for one in DeadLetter.objects.all()}
     assert lanes == {"n8n-others-2"}
-    assert Workflow.objects.get(slug="n8n-others-2").paused_reason == workflow_matching.STANDS_FOR_OTHERS
+    assert Workflow.objects.get(slug="n8n-others-2").paused_reason == workflow_matching.COLLECTS_OTHERS
 
 
 def test_a_workflow_that_nobody_knows_is_made_and_paused(report):

@@ -45,7 +45,7 @@ class TestStatus:
         dispatch.run(lane_id=lane, sent=[], capacity=10)
         Breaker.objects.filter(lane_id=lane).update(state="open")
         for n in range(3):
-            letter = create.report(report=create.Report("other", "acme", "{}", f"no {n}"), now=clock.now())
+            letter = create.from_api(report=create.Report("other", "acme", "{}", f"no {n}"), now=clock.now())
         DeadLetter.objects.filter(pk=letter.pk).update(status="purged")
         StripeRefusal.objects.create(slug="default", reason="signature", count=7, at=clock.now())
         found = api.get(URL).json()

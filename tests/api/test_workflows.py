@@ -184,9 +184,9 @@ def test_what_the_api_documents_is_what_a_file_may_hold():
     from reliability.n8n import workflow_files as files
     from scheduling import api, job_files
 
-    known = {*files.IDENTITY, *files.FLAT, *files.OPERATORS, "retry_policy", "reason"}
+    known = {*files.IDENTITY_FIELDS, *files.TOP_LEVEL_FIELDS, *files.OPERATOR_FIELDS, "retry_policy", "reason"}
     assert shapes.WorkflowDocument().fields.keys() == known
-    assert set(shapes.RetryPolicy().fields) == set(files.IN_RETRY_POLICY)
+    assert set(shapes.RetryPolicy().fields) == set(files.RETRY_POLICY_FIELDS)
     assert api.CronJobDocument().fields.keys() == {*job_files.KINDS, "workflows", "reason"}
 
 

@@ -11,7 +11,7 @@ from reliability.bulk import operations
 from reliability.bulk.steps import step
 from reliability.core import clock
 from reliability.core.audit import Actor
-from reliability.dead_letters import replay
+from reliability.dead_letters import purge, replay
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.delivery import control
 from reliability.errors import Conflict, InvalidInput, NotFound, NotReplayable
@@ -80,14 +80,14 @@ def end_all(operation: Operation, state: str = "delivered", *, limit: int | None
 def test_it_goes_oldest_first_and_is_done_when_all_have_ended(letters):
     made = letters(12)
     operation = work(submit(rate_per_second=5))
-    assert (operation.state, operation.done, operation.under_way, operation.next_at) == ("running", 12, 12, None)
+    assert (operation.state, operation.done, operation.in_flight, operation.next_at) == ("running", 12, 12, None)
     due = operation.deliveries.order_by("due_at").values_list("dead_letter_id", flat=True)
     assert list(due) == [one.pk for one in made]
     end_all(operation, limit=9)
     assert work(operation).state == "running"
     end_all(operation, "dead")
     operation = work(operation)
-    assert (operation.state, operation.recovered, operation.failed, operation.under_way) == ("done", 9, 3, 0)
+    assert (operation.state, operation.recovered, operation.failed, operation.in_flight) == ("done", 9, 3, 0)
     assert operation.note == "9 recovered, 3 failed again."
     assert operation.finished_at
 
@@ -155,7 +155,7 @@ def test_pause_go_on_and_another_rate(letters):
     operations.pause(operation_id=operation.pk, actor=ACTOR, now=clock.now())
     assert work(operation).done == 5
     operations.set_rate(operation_id=operation.pk, rate_per_second=15, actor=ACTOR, now=clock.now())
-    operations.go_on(operation_id=operation.pk, actor=ACTOR, now=clock.now())
+    operations.resume(operation_id=operation.pk, actor=ACTOR, now=clock.now())
     assert work(operation, steps=1).done == 20
     actions = AuditEntry.objects.order_by("id").values_list("action", flat=True)
     assert list(actions) == ["bulk_replay", "pause_operation", "set_operation_rate", "resume_operation"]
@@ -178,10 +178,10 @@ def test_cancel_withdraws_what_was_not_sent(letters):
     Delivery.objects.filter(pk=sent.pk).update(attempt_count=1)
     operations.cancel(operation_id=operation.pk, actor=ACTOR, now=clock.now())
     operation = work(operation)
-    assert (operation.state, operation.done, operation.ends.withdrawn, operation.under_way) == ("cancelled", 10, 9, 1)
+    assert (operation.state, operation.done, operation.ends.withdrawn, operation.in_flight) == ("cancelled", 10, 9, 1)
     assert DeadLetter.objects.get(pk=made[0].pk).status == "replaying"
     assert DeadLetter.objects.filter(status="dead").count() == 29
-    for act in (operations.pause, operations.go_on, operations.cancel):
+    for act in (operations.pause, operations.resume, operations.cancel):
         with pytest.raises(operations.NotControllable):
             act(operation_id=operation.pk, actor=ACTOR, now=clock.now())
 
@@ -202,7 +202,7 @@ def test_the_cut_off_and_those_that_left_before_their_turn(letters):
     letters(5)
     operation = submit(cutoff=cutoff)
     assert operation.matched == 10
-    replay.purge(dead_letter_id=made[3].pk, actor=ACTOR, now=clock.now())
+    purge.purge(dead_letter_id=made[3].pk, actor=ACTOR, now=clock.now())
     replay.replay(dead_letter_id=made[4].pk, actor=ACTOR, now=clock.now())
     operation = work(operation)
     assert (operation.done, operation.skipped, operation.skipped_by) == (8, 2, {"no_longer_dead": 2})
@@ -242,7 +242,7 @@ def test_what_n8n_reported_is_retried_there_or_passed_over_by_cause(letters, set
     operation = work(submit())
     assert (operation.done, operation.skipped_by) == (6, {"no_execution": 3})
     for retry, good in zip(ExecutionRetry.objects.order_by("id"), (True, True, True, False), strict=True):
-        execution_retry_end.end(retry=retry, succeeded=good, now=clock.now(), error="again")
+        execution_retry_end.finish(retry=retry, succeeded=good, now=clock.now(), error="again")
     end_all(operation)
     operation = work(operation)
     assert (operation.state, operation.recovered, operation.failed) == ("done", 5, 1)
@@ -275,7 +275,7 @@ def test_a_purge_can_be_undone_for_some_days(letters, settings):
     first, second = letters(2, expires_at=clock.now() - timedelta(hours=1))
     now = clock.now()
     for one in (first, second):
-        replay.purge(dead_letter_id=one.pk, actor=ACTOR, now=now)
+        purge.purge(dead_letter_id=one.pk, actor=ACTOR, now=now)
     first.refresh_from_db()
     assert (first.status, first.erase_at) == ("purged", now + timedelta(days=7))
     operations.undo_purge(dead_letter_id=first.pk, actor=ACTOR, now=now + timedelta(days=6))
@@ -297,7 +297,7 @@ def test_a_bulk_purge_is_undone_by_an_operation_of_its_own(letters):
     with pytest.raises(Conflict):
         operations.undo_purge(operation_id=purge.pk, actor=ACTOR, now=clock.now())
     purge = work(purge)
-    assert (purge.state, purge.done, purge.note, purge.under_way) == ("done", 12, "12 purged.", 0)
+    assert (purge.state, purge.done, purge.note, purge.in_flight) == ("done", 12, "12 purged.", 0)
     assert operations.undoable(operation=purge, now=clock.now()) == 12
     operations.undo_purge(dead_letter_id=made[0].pk, actor=ACTOR, now=clock.now())
     undo = operations.undo_purge(operation_id=purge.pk, actor=ACTOR, now=clock.now())
@@ -321,10 +321,10 @@ def test_a_purged_payload_is_erased_wherever_it_is_kept(workflow, accept, letter
     replay.replay(dead_letter_id=letter.pk, actor=ACTOR, now=clock.now())
     drain()
     now = clock.now()
-    replay.purge(dead_letter_id=letter.pk, actor=ACTOR, now=now)
+    purge.purge(dead_letter_id=letter.pk, actor=ACTOR, now=now)
     kept = letters(1)[0]
     assert runner.apply(rule=rules.PURGED_PAYLOADS, now=now + timedelta(days=6)).rows == 0
-    assert runner.counted(rule=rules.PURGED_PAYLOADS, now=now + timedelta(days=8)) == 1
+    assert runner.count_due(rule=rules.PURGED_PAYLOADS, now=now + timedelta(days=8)) == 1
     assert runner.apply(rule=rules.PURGED_PAYLOADS, now=now + timedelta(days=8)).rows == 1
     letter.refresh_from_db(), delivery.refresh_from_db(), kept.refresh_from_db()
     assert (letter.status, letter.payload, letter.document, letter.erase_at) == ("purged", "", None, None)

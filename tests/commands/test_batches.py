@@ -23,7 +23,7 @@ def run(*words) -> str:
 def letters(workflow):
     workflow(paused=True)
     reports = [create.Report("echo", "default", f'{{"n": {n}}}', "boom", "E1") for n in range(3)]
-    return [create.report(report=one, now=clock.now()) for one in reports]
+    return [create.from_api(report=one, now=clock.now()) for one in reports]
 
 
 def work(operation: Operation) -> None:
@@ -55,7 +55,7 @@ def test_the_hand_on_one(letters):
     assert "7 a second" in run("batches", "rate", str(operation.pk), "--rate", "7")
     assert "running" in run("batches", "resume", str(operation.pk))
     assert "cancelled" in run("batches", "cancel", str(operation.pk))
-    with pytest.raises(CommandError, match="it is cancelled"):
+    with pytest.raises(CommandError, match="already cancelled"):
         run("batches", "pause", str(operation.pk))
     entry = AuditEntry.objects.get(action="pause_operation")
     assert (entry.actor.startswith("command:"), entry.reason) == (True, "wait")

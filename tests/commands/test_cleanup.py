@@ -224,7 +224,7 @@ def test_archives_are_listed_and_restored_by_name(expired, folder, capsys):
     call_command("restore_archive", str(one.pk), "--reason", "a customer asked")
     said = capsys.readouterr().out
     assert "2 of 3 restored." in said
-    assert "1 passed over: restored before." in said
+    assert "1 passed over: already restored." in said
     assert DeadLetter.objects.filter(status="dead").count() == 3
 
 

@@ -47,7 +47,7 @@ def letters(workflow):
     workflow(paused=True)
     codes = ["E1", "E1", "E2"]
     reports = [create.Report("echo", "default", f'{{"n": {n}}}', "boom", code) for n, code in enumerate(codes)]
-    return [create.report(report=one, now=clock.now()) for one in reports]
+    return [create.from_api(report=one, now=clock.now()) for one in reports]
 
 
 def test_what_is_exported_imports_to_the_same(db, file):

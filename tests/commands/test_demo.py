@@ -112,7 +112,7 @@ def test_it_is_marked_throughout(week):
 
 def test_the_overview_says_that_it_is_the_demo(week):
     def said() -> bool:
-        found = overview.take(now=NOW, range_=overview.Range.WEEK)
+        found = overview.load(now=NOW, range_=overview.Range.WEEK)
         return any("Demo data" in notice.text for notice in found.banner)
 
     assert said()

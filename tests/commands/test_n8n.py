@@ -5,9 +5,9 @@ import io
 import pytest
 from django.core.management import CommandError, call_command
 
+from reliability.bulk.replay_one import replay_one
 from reliability.core import clock
 from reliability.core.audit import Actor
-from reliability.dead_letters.replay import bring_back
 from reliability.models import AuditEntry, DeadLetter, Delivery, ExecutionRetry, FailureReport, Workflow
 from reliability.n8n import delivery_lookup
 
@@ -133,9 +133,9 @@ def test_what_lost_its_job_is_woken(n8n, echo):
 
     n8n.add("2", "error")
     run("n8n_reconcile")
-    bring_back(dead_letter_id=DeadLetter.objects.get().pk, actor=Actor("t"), now=clock.now())
+    replay_one(dead_letter_id=DeadLetter.objects.get().pk, actor=Actor("t"), now=clock.now())
     retry = ExecutionRetry.objects.get()
-    ExecutionRetry.objects.update(state="asked", due_at=retry.due_at - delivery_lookup.PATIENCE)
+    ExecutionRetry.objects.update(state="asked", due_at=retry.due_at - delivery_lookup.MAX_AGE)
     waiting = ProcrastinateJob.objects.filter(task_name="retry_execution", args__retry_id=str(retry.pk), status="todo")
     assert waiting.count() == 1
     from django.db import connection

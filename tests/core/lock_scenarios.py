@@ -10,7 +10,7 @@ from django.db import connection
 from reliability.bulk import operations, steps
 from reliability.core import clock
 from reliability.core.audit import Actor
-from reliability.dead_letters import replay
+from reliability.dead_letters import purge, replay
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.delivery import control, dispatch, intake
 from reliability.delivery.intake import Trigger
@@ -139,7 +139,7 @@ def _documents(world: World) -> list[dict[str, object]]:
 
 
 def _purge(world: World) -> object:
-    return replay.purge_each(dead_letter_ids=world.letters, now=clock.now())
+    return purge.purge_each(dead_letter_ids=world.letters, now=clock.now())
 
 
 def _withdraw(world: World) -> object:
@@ -172,7 +172,7 @@ SCENARIOS: dict[str, Callable[[World], object]] = {
     "a cron job's run": lambda w: jobs.run_now(job_id=w.job.pk, actor=ACTOR, now=clock.now(), once=uuid7()),
     "wake-ups, in the other order": _wake_up,
     "replays": lambda w: replay.replay_each(dead_letter_ids=w.letters, now=clock.now()),
-    "purges, in the other order": lambda w: replay.purge_each(dead_letter_ids=w.letters[::-1], now=clock.now()),
+    "purges, in the other order": lambda w: purge.purge_each(dead_letter_ids=w.letters[::-1], now=clock.now()),
     "replays that are called off": _withdraw,
     "a bulk step": lambda w: steps.step(operation_id=w.operation, now=clock.now()),
     "settling the lower lane": lambda w: dispatch.run(
@@ -185,7 +185,7 @@ SCENARIOS: dict[str, Callable[[World], object]] = {
     "leaving a lane": lambda w: dispatch.release_lane(lane_id=w.low.pk, needs_barrier=True),
     "a callback": lambda w: callbacks.report(
         delivery_id=w.awaiting,
-        ended=callbacks.Ended(succeeded=False, execution_id="77", error="no"),
+        completion=callbacks.Completion(succeeded=False, execution_id="77", error="no"),
         now=clock.now(),
     ),
     "a reset of the instance's breaker": lambda w: breakers.reset(

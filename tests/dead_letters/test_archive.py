@@ -62,7 +62,7 @@ def expired() -> int:
 def test_expired_letters_leave_with_file_manifest_and_record(letters, folder):
     made = letters(3)
     young = letters(1, slug="young", expires_at=clock.now() + HOUR)
-    assert archive.keep(now=clock.now()) == archive.Kept(3)
+    assert archive.archive_expired(now=clock.now()) == archive.ArchivedBatch(3)
     left = DeadLetter.objects.filter(status="archived")
     assert {(one.payload, one.archive_id, one.closed_at is None) for one in left} == {("", the_archive().pk, False)}
     assert set(left.values_list("pk", flat=True)) == {one.pk for one in made}
@@ -76,12 +76,12 @@ def test_expired_letters_leave_with_file_manifest_and_record(letters, folder):
     entry = AuditEntry.objects.get(action="archive")
     assert (entry.count, entry.target_id, entry.details["sha256"]) == (3, str(the_archive().pk), said["sha256"])
     assert expired() == 3
-    assert archive.keep(now=clock.now()) == archive.Kept(0)
+    assert archive.archive_expired(now=clock.now()) == archive.ArchivedBatch(0)
 
 
 def test_what_was_written_is_for_its_owner_alone(letters, folder):
     letters(1)
-    archive.keep(now=clock.now())
+    archive.archive_expired(now=clock.now())
     assert {stat.S_IMODE(path.stat().st_mode) for path in files(folder)} == {0o600}
     inside = [path for path in folder.rglob("*") if path.is_dir()]
     assert {stat.S_IMODE(path.stat().st_mode) for path in inside} == {0o700}
@@ -98,7 +98,7 @@ def test_a_letter_that_moves_on_while_it_is_written_does_not_leave(letters, fold
         return done
 
     monkeypatch.setattr(archive_store, "write", write)
-    assert archive.keep(now=clock.now()).letters == 1
+    assert archive.archive_expired(now=clock.now()).count == 1
     monkeypatch.undo()
     states = dict(DeadLetter.objects.values_list("pk", "status"))
     assert states == {moving.pk: "replaying", staying.pk: "archived", dying.pk: "dead"}
@@ -106,7 +106,7 @@ def test_a_letter_that_moves_on_while_it_is_written_does_not_leave(letters, fold
     DeadLetter.objects.all().update(status="recovered", closed_at=clock.now())
     Delivery.objects.filter(dead_letter__isnull=False).delete()
     DeadLetter.objects.all().delete()
-    assert bring_back().passed == {"it had moved on when the file was written": 2}
+    assert bring_back().skipped == {"it changed while the archive was written": 2}
     assert DeadLetter.objects.get().pk == staying.pk
 
 
@@ -114,7 +114,7 @@ def test_a_full_disk_is_told_and_nothing_leaves(letters, folder, settings, tmp_p
     made = letters(2)
     use(settings, tmp_path / "full", f"{__name__}.Full")
     with pytest.raises(StorageFailed, match="No space left on device"):
-        archive.keep(now=clock.now())
+        archive.archive_expired(now=clock.now())
     assert [one.payload for one in DeadLetter.objects.filter(status="dead").order_by("id")] == [o.payload for o in made]
     assert files(tmp_path / "full") == []
     assert not Archive.objects.exists()
@@ -122,7 +122,7 @@ def test_a_full_disk_is_told_and_nothing_leaves(letters, folder, settings, tmp_p
     assert "No space left on device" in done["archive"].error
     assert (done["archive"].rows, done["archive"].left, done["sessions"].error) == (0, 2, "")
     use(settings, folder)
-    assert archive.keep(now=clock.now()).letters == 2
+    assert archive.archive_expired(now=clock.now()).count == 2
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_a_real_disk_that_fills_up(letters, settings, small_disk):
     letters(1, payload=f'"{noise}"')
     use(settings, small_disk)
     with pytest.raises(StorageFailed, match="No space left on device"):
-        archive.keep(now=clock.now())
+        archive.archive_expired(now=clock.now())
     assert DeadLetter.objects.get(status="dead").payload == f'"{noise}"'
     assert files(small_disk) == []
 
@@ -153,11 +153,11 @@ def test_what_cannot_be_read_back_as_written_does_not_count(letters, settings, t
     letters(2)
     use(settings, tmp_path / "bad", f"{__name__}.Forgetful")
     with pytest.raises(StorageFailed, match="not what was written"):
-        archive.keep(now=clock.now())
+        archive.archive_expired(now=clock.now())
     assert (DeadLetter.objects.filter(status="dead").count(), files(tmp_path / "bad")) == (2, [])
 
 
-@pytest.mark.parametrize("step", ["_announce", "write", "_leave", "record"])
+@pytest.mark.parametrize("step", ["_reserve", "write", "_mark_archived", "record"])
 def test_dying_at_any_step_loses_nothing_and_leaves_one_archive(letters, folder, monkeypatch, step):
     """The process dies: nothing tidies up, and its session ends."""
     letters(3)
@@ -165,30 +165,30 @@ def test_dying_at_any_step_loses_nothing_and_leaves_one_archive(letters, folder,
     plain = getattr(place, step)
 
     def die(*args, **values):
-        if step in ("_announce", "write"):
+        if step in ("_reserve", "write"):
             plain(*args, **values)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(place, step, die)
-    monkeypatch.setattr(archive, "give_up", lambda **_: None)
+    monkeypatch.setattr(archive, "abandon", lambda **_: None)
     with pytest.raises(KeyboardInterrupt):
-        archive.keep(now=clock.now())
+        archive.archive_expired(now=clock.now())
     monkeypatch.undo()
     assert DeadLetter.objects.filter(status="dead").exclude(payload="").count() == 3
     Archive.objects.update(writer="0@long ago")
-    assert archive.keep(now=clock.now()).letters == 3
+    assert archive.archive_expired(now=clock.now()).count == 3
     assert the_archive().letters == 3
     assert len(files(folder)) == 2
-    assert archive_restore.strangers() == []
+    assert archive_restore.unknown_files() == []
 
 
 def test_files_that_belong_to_nothing_are_named(letters, folder):
     letters(1)
-    archive.keep(now=clock.now())
+    archive.archive_expired(now=clock.now())
     stranger = folder / "dead-letters" / "2020" / "01" / "20200101T000000Z-x.jsonl.gz"
     stranger.parent.mkdir(parents=True)
     stranger.write_bytes(b"")
-    assert archive_restore.strangers() == ["dead-letters/2020/01/20200101T000000Z-x"]
+    assert archive_restore.unknown_files() == ["dead-letters/2020/01/20200101T000000Z-x"]
 
 
 def test_a_writer_that_lives_is_left_alone_and_one_whose_lease_ended_comes_too_late(letters, folder, monkeypatch):
@@ -201,12 +201,12 @@ def test_a_writer_that_lives_is_left_alone_and_one_whose_lease_ended_comes_too_l
 
         def other():
             try:
-                archive.keep(now=clock.now())
-            except archive.Busy as error:
+                archive.archive_expired(now=clock.now())
+            except archive.ArchiveBusy as error:
                 refused.append(error)
                 Archive.objects.update(lease_until=clock.now() - DAY)
                 monkeypatch.setattr(archive_store, "write", plain)
-                assert archive.keep(now=clock.now()).letters == 2
+                assert archive.archive_expired(now=clock.now()).count == 2
             finally:
                 connections.close_all()
 
@@ -217,8 +217,8 @@ def test_a_writer_that_lives_is_left_alone_and_one_whose_lease_ended_comes_too_l
         return done
 
     monkeypatch.setattr(archive_store, "write", write)
-    with pytest.raises(archive.Busy, match="taken it for dead"):
-        archive.keep(now=clock.now())
+    with pytest.raises(archive.ArchiveBusy, match="another clean-up took over"):
+        archive.archive_expired(now=clock.now())
     assert (the_archive().letters, len(files(folder))) == (2, 2)
     assert bring_back().restored == 2
 
@@ -226,19 +226,19 @@ def test_a_writer_that_lives_is_left_alone_and_one_whose_lease_ended_comes_too_l
 def test_files_hold_so_many_letters_and_so_many_bytes(letters, folder, settings, monkeypatch):
     settings.ARCHIVE_FILE_LETTERS = 4
     letters(10)
-    assert archive.keep(now=clock.now()) == archive.Kept(4, is_more=True)
+    assert archive.archive_expired(now=clock.now()) == archive.ArchivedBatch(4, is_more=True)
     done = runner.apply(rule=next(one for one in runner.rules() if one.name == "archive"), now=clock.now())
     assert (done.rows, done.left) == (6, 0)
     assert sorted(Archive.objects.values_list("letters", flat=True)) == [2, 4, 4]
     monkeypatch.setattr(archive, "FILE_BYTES", 60)
     monkeypatch.setattr(archive, "READ_BYTES", 60)
     letters(3, slug="large")
-    assert archive.keep(now=clock.now()) == archive.Kept(2, is_more=True)
+    assert archive.archive_expired(now=clock.now()) == archive.ArchivedBatch(2, is_more=True)
 
 
 def test_made_up_letters_stay(letters, folder):
     letters(1, pk=ids.demo_id(moment=clock.now() - DAY, bits=1))
-    assert archive.keep(now=clock.now()) == archive.Kept(0)
+    assert archive.archive_expired(now=clock.now()) == archive.ArchivedBatch(0)
     assert files(folder) == []
 
 
@@ -250,4 +250,4 @@ def test_a_file_that_cannot_be_removed_stops_no_archiving(letters, folder, monke
         raise StorageFailed("It may not be removed.")
 
     monkeypatch.setattr(archive_store, "remove", refused)
-    assert archive.keep(now=clock.now()).letters == 1
+    assert archive.archive_expired(now=clock.now()).count == 1

@@ -151,14 +151,14 @@ def expected(code, message):
 @pytest.mark.django_db
 def test_what_an_application_reports_has_a_kind(lane):
     report = Report("echo", "default", "{}", "Out of paper", "printer")
-    assert kind(create.report(report=report, now=clock.now())) == expected("printer", "Out of paper")
+    assert kind(create.from_api(report=report, now=clock.now())) == expected("printer", "Out of paper")
 
 
 @pytest.mark.django_db
 def test_an_entry_whose_error_is_told_anew_changes_its_kind(letter):
     made = letter("Workflow failed", code="execution_error", source="n8n", execution_id="7")
     made.save()
-    execution_retry_end._put_back(made, "8", "No such column", clock.now())
+    execution_retry_end._update_failure(made, "8", "No such column", clock.now())
     assert kind(made) == expected("execution_error", "No such column")
     assert groups() == {("execution_error", 0, 1), ("execution_error", 1, 1)}
 

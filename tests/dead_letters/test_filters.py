@@ -33,7 +33,7 @@ def matches(**values):
     """What bulk operations act on, and a list shows: the same."""
     wanted = DeadLetterFilter(**values)
     found = wanted.found()
-    assert not found.cut
+    assert not found.is_truncated
     assert set(found.rows) == set(wanted.matching())
     return set(found.rows)
 
@@ -46,7 +46,7 @@ def test_by_reason_and_fingerprint(letter):
     assert matches(reason="timeout") == {slow}
     assert matches(fingerprint=one.fingerprint, status="dead") == {one, two}
     wanted = DeadLetterFilter(reason="timeout", fingerprint="f", created_after=clock.now())
-    assert DeadLetterFilter.thawed(wanted.frozen()) == wanted
+    assert DeadLetterFilter.from_json(wanted.as_json()) == wanted
 
 
 def test_by_time(letter):
@@ -100,20 +100,20 @@ def test_a_search_reads_the_newest_errors_and_says_that_there_are_older_ones(let
     made = [letter(f"No client {n}", execution_id=f"x{n}") for n in range(5)]
     monkeypatch.setattr(filters, "ERRORS_READ", 3)
     found = DeadLetterFilter(search="client").found()
-    assert (set(found.rows), found.cut) == (set(made[2:]), True)
+    assert (set(found.rows), found.is_truncated) == (set(made[2:]), True)
     by_index = DeadLetterFilter(search="x0").found()
-    assert (set(by_index.rows), by_index.cut) == ({made[0]}, True)
-    assert not DeadLetterFilter(search=str(made[0].pk)).found().cut
+    assert (set(by_index.rows), by_index.is_truncated) == ({made[0]}, True)
+    assert not DeadLetterFilter(search=str(made[0].pk)).found().is_truncated
     assert set(DeadLetterFilter(search="client").matching()) == set(made)
     monkeypatch.setattr(filters, "ERRORS_READ", 5)
-    assert not DeadLetterFilter(search="client").found().cut
+    assert not DeadLetterFilter(search="client").found().is_truncated
 
 
 def test_a_search_shows_so_many_matches(letter, monkeypatch):
     made = [letter() for _ in range(4)]
     monkeypatch.setattr(filters, "MATCHES_SHOWN", 3)
     found = DeadLetterFilter(search="client").found()
-    assert (set(found.rows), found.cut) == (set(made[1:]), True)
+    assert (set(found.rows), found.is_truncated) == (set(made[1:]), True)
 
 
 def test_a_search_takes_few_queries(letter):

@@ -5,7 +5,7 @@ import pytest
 from reliability.bulk import operations, steps
 from reliability.core import clock
 from reliability.core.audit import Actor
-from reliability.dead_letters import create, detail, replay
+from reliability.dead_letters import create, detail, purge, replay
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.models import DeadLetter, Operation
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 def letter(workflow) -> DeadLetter:
     workflow(paused=True)
     report = create.Report("echo", "default", '{"n": 1}', "no", "E1")
-    return create.report(report=report, now=clock.now())
+    return create.from_api(report=report, now=clock.now())
 
 
 def in_bulk(kind: str, actor: Actor = ANN) -> Operation:
@@ -36,16 +36,16 @@ def undo(made: Operation) -> Operation:
 
 
 def trail_of(letter: DeadLetter) -> list[tuple[str, str, str]]:
-    account = detail.take(letter=detail.find(dead_letter_id=letter.pk))
-    return [(one.action, one.actor, str(one.operation.pk) if one.operation else "") for one in account.deeds]
+    account = detail.load(letter=detail.find(dead_letter_id=letter.pk))
+    return [(one.action, one.actor, str(one.operation.pk) if one.operation else "") for one in account.actions]
 
 
 def test_a_bulk_replay_is_on_the_trail_of_what_it_took_along_and_names_the_hand(letter):
     made = in_bulk("replay")
-    account = detail.take(letter=detail.find(dead_letter_id=letter.pk))
-    deed = account.deeds[0]
-    assert (deed.action, deed.actor, deed.reason) == ("bulk_replay", "user:ann", "the vendor is back")
-    assert (deed.operation, deed.at) == (made, made.created_at)
+    account = detail.load(letter=detail.find(dead_letter_id=letter.pk))
+    action = account.actions[0]
+    assert (action.action, action.actor, action.reason) == ("bulk_replay", "user:ann", "the vendor is back")
+    assert (action.operation, action.at) == (made, made.created_at)
     assert [(one.by, one.operation) for one in account.replays] == [("user:ann", made)]
 
 
@@ -57,19 +57,19 @@ def test_what_an_operation_passed_over_is_not_its(letter):
 
 
 def test_a_bulk_purge_and_its_undoing_stay_on_the_trail(letter):
-    purge = in_bulk("purge")
-    assert trail_of(letter) == [("bulk_purge", "user:ann", str(purge.pk))]
-    restore = undo(purge)
+    purged = in_bulk("purge")
+    assert trail_of(letter) == [("bulk_purge", "user:ann", str(purged.pk))]
+    restore = undo(purged)
     assert len(trail_of(letter)) == 1  # it has not come to it yet
     work(restore)
-    both = [("bulk_restore", "user:ben", str(restore.pk)), ("bulk_purge", "user:ann", str(purge.pk))]
+    both = [("bulk_restore", "user:ben", str(restore.pk)), ("bulk_purge", "user:ann", str(purged.pk))]
     assert trail_of(letter) == both
-    replay.purge(dead_letter_id=letter.pk, actor=BEN, now=clock.now())
+    purge.purge(dead_letter_id=letter.pk, actor=BEN, now=clock.now())
     assert trail_of(letter) == [("purge", "user:ben", "")]
 
 
 def test_an_undoing_that_met_what_was_back_already_did_not_bring_it_back(letter, workflow):
-    other = create.report(report=create.Report("echo", "default", "{}", "no", "E1"), now=clock.now())
+    other = create.from_api(report=create.Report("echo", "default", "{}", "no", "E1"), now=clock.now())
     purge = in_bulk("purge")
     operations.undo_purge(dead_letter_id=letter.pk, actor=BEN, now=clock.now())
     work(undo(purge))

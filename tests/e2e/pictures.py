@@ -37,7 +37,7 @@ def pages() -> dict[str, str]:
 
 
 def test_pictures(console, demo):
-    assert overview.take(now=clock.now(), range_=overview.Range.DAY).groups
+    assert overview.load(now=clock.now(), range_=overview.Range.DAY).groups
     IMAGES.mkdir(parents=True, exist_ok=True)
     for size in SIZES:
         for scheme in SCHEMES:

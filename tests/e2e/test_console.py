@@ -18,7 +18,7 @@ HOSTILE = '{"text": "</script><img src=x onerror=alert(1)>", "name": "\u202egnp.
 
 def bury(count=1, text=HOSTILE, code="E1"):
     reports = [create.Report("echo", "default", text, f"no such client {n} <b>", code) for n in range(count)]
-    return [create.report(report=one, now=clock.now()) for one in reports]
+    return [create.from_api(report=one, now=clock.now()) for one in reports]
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def letters(workflow):
     workflow("slack-alert", paused=True)
     for n in range(7):
         report = create.Report("slack-alert", "default", '{"n": 1}', f"no such client {n} {NASTY}", "E1")
-        create.report(report=report, now=clock.now())
+        create.from_api(report=report, now=clock.now())
     text = json.dumps(DOCUMENT, ensure_ascii=False)
     trigger = Trigger(workflow="slack-alert", payload=text, digest=b"0" * 32, idempotency_key="evt_1Q000040Zk")
     delivery = intake.accept(triggers=[trigger], now=clock.now())[0].delivery

@@ -5,9 +5,9 @@ import io
 import pytest
 from django.core.management import call_command
 
+from reliability.bulk.replay_one import replay_one
 from reliability.core import clock
 from reliability.core.audit import Actor
-from reliability.dead_letters import replay
 from reliability.models import Attempt, DeadLetter, Delivery, ExecutionRetry, FailureReport, Workflow
 from reliability.n8n import client as n8n_client
 
@@ -45,7 +45,7 @@ def run(*words: str) -> str:
 
 
 def bring_back(letter: DeadLetter) -> None:
-    replay.bring_back(dead_letter_id=letter.pk, via="execution", actor=Actor("test"), now=clock.now())
+    replay_one(dead_letter_id=letter.pk, via="execution", actor=Actor("test"), now=clock.now())
 
 
 def status() -> str:

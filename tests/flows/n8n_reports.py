@@ -29,7 +29,7 @@ def work(now=True) -> ExecutionRetry:
     one = ExecutionRetry.objects.first()
     if now:
         ExecutionRetry.objects.filter(pk=one.pk).update(due_at=clock.now())
-    execution_retry.work(retry_id=one.pk)
+    execution_retry.process(retry_id=one.pk)
     one.refresh_from_db()
     return one
 

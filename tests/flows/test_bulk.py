@@ -110,7 +110,7 @@ def test_too_many_failures_stop_it_and_most_are_left_alone(letters, receiver, wo
     workers.start(N8N_WEBHOOK_URL=receiver.url)
     operation = ended(submit(rate_per_second=20, stop_failure_rate=0.1), within=30)
     assert operation.state == "stopped"
-    until(lambda: not operation.under_way, what="those in flight")
+    until(lambda: not operation.in_flight, what="those in flight")
     assert len(receiver.got) <= 60
     assert DeadLetter.objects.filter(status="dead").count() == 300
     assert operation.failed == len(receiver.got)

@@ -7,7 +7,7 @@ import pytest
 from reliability.core import clock
 from reliability.models import Attempt, Breaker, DeadLetter, Delivery, FailureReport
 from reliability.n8n import callbacks, failure_reports
-from reliability.n8n.callbacks import Ended
+from reliability.n8n.callbacks import Completion
 from reliability.policies.failure import Failure
 
 from ..support.receiver import Reply
@@ -73,7 +73,8 @@ def test_a_secret_in_what_n8n_reports_is_not_kept(workflow, receiver, accept, dr
     drain()
     failure = Failure("wf1", "Echo", "execution_failed", f"HTTP: 401 for {TOKEN}", execution_id="7")
     failure_reports.ingest(
-        incoming=failure_reports.Incoming(failure, report=f'{{"a": "{TOKEN}"}}', delivery_id=made.pk), now=clock.now()
+        incoming=failure_reports.IncomingFailure(failure, report=f'{{"a": "{TOKEN}"}}', delivery_id=made.pk),
+        now=clock.now(),
     )
     report = FailureReport.objects.get()
     assert (report.error_message, report.report) == ("HTTP: 401 for [redacted]", '{"a": "[redacted]"}')
@@ -83,5 +84,7 @@ def test_a_secret_in_a_workflow_s_own_report_is_not_kept(workflow, receiver, acc
     workflow(auth_value=f"Bearer {TOKEN}", completion="callback", max_retries=0)
     made = accept()
     drain()
-    callbacks.report(delivery_id=made.pk, ended=Ended(succeeded=False, error=f"401 for {TOKEN}"), now=clock.now())
+    callbacks.report(
+        delivery_id=made.pk, completion=Completion(succeeded=False, error=f"401 for {TOKEN}"), now=clock.now()
+    )
     assert "401 for [redacted]" in Delivery.objects.get().last_error

@@ -6,9 +6,9 @@ import pytest
 from django.db import connection
 from django.test import Client
 
+from reliability.bulk.replay_one import replay_one
 from reliability.core import clock
 from reliability.core.audit import Actor
-from reliability.dead_letters import replay
 from reliability.models import (
     DeadLetter,
     Delivery,
@@ -66,7 +66,7 @@ def test_by_a_real_worker(n8n, report, delivered, workers, receiver):
     workers.start(N8N_WEBHOOK_URL=receiver.url, N8N_API_URL=n8n.url + "/api/v1/", N8N_API_KEY=KEY)
     until(lambda: Delivery.objects.get(pk=made.pk).state == "dead")
     letter = DeadLetter.objects.get()
-    replay.bring_back(dead_letter_id=letter.pk, via="execution", actor=Actor("t"), now=clock.now())
+    replay_one(dead_letter_id=letter.pk, via="execution", actor=Actor("t"), now=clock.now())
     until(lambda: DeadLetter.objects.get().status == "recovered")
     assert n8n.count("POST", "/retry") == 1
 
@@ -133,9 +133,9 @@ def test_a_lost_look_is_found_again(n8n, report):
     report(failed("2"))
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM procrastinate_jobs")
-    assert delivery_lookup.wake_stuck(now=clock.now()) == 0
+    assert delivery_lookup.wake_overdue(now=clock.now()) == 0
     FailureReport.objects.update(look_up_at=clock.now() - timedelta(minutes=2))
-    assert delivery_lookup.wake_stuck(now=clock.now()) == 1
+    assert delivery_lookup.wake_overdue(now=clock.now()) == 1
     assert looks() == 1
 
 
@@ -161,4 +161,4 @@ def test_an_earlier_attempts_failure_leaves_the_present_one_alone(n8n, report, d
 )
 def test_the_apis_address(settings, api, webhook, base):
     settings.N8N_API_URL, settings.N8N_WEBHOOK_URL = api, webhook
-    assert n8n_client.base() == base
+    assert n8n_client.api_url() == base

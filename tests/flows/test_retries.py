@@ -127,10 +127,10 @@ def test_a_worker_killed_in_the_middle_of_asking_leaves_one_retry(n8n, letter, s
     workers.kill(first)
     retried = ExecutionRetry.objects.get()
     assert retried.state == "asked"
-    assert timedelta(seconds=60) < retried.due_at - clock.now() < execution_retry.ASKED_FOR
-    execution_retry.work(retry_id=retried.pk)  # not due: its answer might still come
+    assert timedelta(seconds=60) < retried.due_at - clock.now() < execution_retry.CHECK_AFTER
+    execution_retry.process(retry_id=retried.pk)  # not due: its answer might still come
     ExecutionRetry.objects.update(due_at=clock.now() - timedelta(minutes=2))
-    assert execution_retry.wake_stuck(now=clock.now()) == 1
+    assert execution_retry.wake_overdue(now=clock.now()) == 1
     workers.start(**asking)
     until(lambda: DeadLetter.objects.get(pk=made.pk).status == "recovered")
     assert n8n.count("POST") == 1
@@ -140,7 +140,7 @@ def test_what_nobody_can_find_out_is_a_person_s_to_decide(n8n, letter, send):
     made = letter()
     send(f"{made.pk}/replay/")
     ExecutionRetry.objects.update(state="asked")
-    for _ in range(execution_retry.LOOKS + 1):
+    for _ in range(execution_retry.MAX_CHECKS + 1):
         work()
     made.refresh_from_db()
     assert made.status == "dead"
@@ -163,7 +163,7 @@ def test_what_n8n_did_not_begin_is_asked_again(n8n, letter, send):
         ({"retrySuccessId": "9"}, "succeeded", ""),
         ({"status": "success"}, "succeeded", ""),
         ({"status": "running"}, "failed", "is running"),
-        (None, "failed", "does not know it"),
+        (None, "failed", "does not have it"),
     ],
 )
 def test_an_execution_that_needs_no_retry_or_cannot_have_one(n8n, letter, send, change, state, said):
@@ -214,7 +214,7 @@ def test_two_who_retry_at_once_make_one(n8n, letter, send):
     made = letter()
     assert [send(f"{made.pk}/replay/").status_code for _ in range(2)] == [202, 409]
     for _ in range(2):
-        execution_retry.work(retry_id=ExecutionRetry.objects.get().pk)
+        execution_retry.process(retry_id=ExecutionRetry.objects.get().pk)
     assert n8n.count("POST") == 1
 
 

@@ -12,7 +12,7 @@ from reliability.delivery.rollups import Tally
 from reliability.lanes import opening
 from reliability.models import LATENCY_EDGES, Attempt, Delivery, FailureGroup, Rollup
 from reliability.n8n import callbacks
-from reliability.n8n.callbacks import Ended
+from reliability.n8n.callbacks import Completion
 from reliability.retention import runner
 
 from ..support.receiver import Reply, until
@@ -63,7 +63,7 @@ def test_an_attempt_that_is_reported_on_later_is_counted_once(workflow, receiver
     drain()
     assert figures() == (0, 0, 1, 0)
     Delivery.objects.update(created_at=F("created_at") - timedelta(minutes=4))
-    callbacks.report(delivery_id=made.pk, ended=Ended(succeeded=succeeded), now=clock.now())
+    callbacks.report(delivery_id=made.pk, completion=Completion(succeeded=succeeded), now=clock.now())
     assert figures() == expected
     if succeeded:
         assert latencies()[LATENCY_EDGES.index(300_000)] == 1

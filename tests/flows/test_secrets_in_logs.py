@@ -152,7 +152,7 @@ def _console(web, markers):
     for made in Delivery.objects.all()[:3]:
         session.get(f"{web.url}/admin/reliability/delivery/{made.pk}/change/", timeout=60)
     report = create.Report("echo", "default", json.dumps({"a": markers["a letter"]}), markers["a letter's error"])
-    letter = create.report(report=report, now=clock.now())
+    letter = create.from_api(report=report, now=clock.now())
     assert session.get(f"{web.url}/admin/reliability/deadletter/{letter.pk}/change/", timeout=60).ok
 
 

@@ -60,7 +60,7 @@ def api_of(n8n: FakeN8n) -> dict[str, str]:
 def failures(count: int, *, slug: str = "echo") -> list[DeadLetter]:
     """Make dead letters of n8n's executions."""
     letters = [
-        create.report(report=create.Report(slug, "default", "{}", f"it failed {n}"), now=clock.now())
+        create.from_api(report=create.Report(slug, "default", "{}", f"it failed {n}"), now=clock.now())
         for n in range(count)
     ]
     for n, letter in enumerate(letters):

@@ -108,7 +108,7 @@ def test_without_a_database_it_still_answers(client, monkeypatch):
         asked.append(now)
         raise OperationalError("gone")
 
-    monkeypatch.setattr(scrape, "_is_lost", lambda: True)
+    monkeypatch.setattr(scrape, "_is_connection_lost", lambda: True)
     monkeypatch.setitem(scrape._database_parts, "totals", fail)
     monkeypatch.setitem(scrape._database_parts, "lanes", fail)
     found = {one.name: one for one in plain_text(client.get("/metrics").content.decode())}

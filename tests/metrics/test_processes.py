@@ -82,7 +82,7 @@ def test_two_processes_say_the_same_and_a_dead_one_takes_nothing_back(webs, tmp_
     assert len([s for s in seen.samples if s.name == "process_cpu_seconds_total"]) == 2
     counted = {multiprocess.process_of(path) for path in (tmp_path / "counts").glob("*.db")}
     assert len(counted) == 3, "two that live, and what all the dead came to"
-    assert web.FOLDED in counted
+    assert web.MERGED in counted
     view = "reliability.views.healthz"
     assert seen("django_http_responses_total_by_status_view_method_total", view=view, status="200") >= 3
     assert seen("django_db_query_duration_seconds_count") > 0
@@ -163,7 +163,7 @@ def test_files_of_the_dead_are_added_up(tmp_path, monkeypatch):
             file.write_value(mmap_key(name, name, [], [], "Told."), value, 0.0)
             file.close()
     for _ in range(2):
-        web.tidy()
+        web.merge_dead_processes()
         found = {one.name: one.samples[0].value for one in web.counted(None)}
         assert found == {"a": 8.0, "b": 70.0}
         assert sorted(path.stem.rpartition("_")[2] for path in tmp_path.glob("counter_*.db")) == ["0", str(os.getpid())]
@@ -173,7 +173,7 @@ def test_a_file_that_a_crash_spoiled_is_dropped(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv(multiprocess.VARIABLE, str(tmp_path))
     (tmp_path / f"counter_{NO_ONE + 1}.db").write_bytes(b"\xff\x7f\x00\x00" + b"\x11" * 100)
     (tmp_path / f"counter_{NO_ONE + 2}.db").write_bytes(b"")
-    web.tidy()
+    web.merge_dead_processes()
     assert "counts_dropped" in caplog.text
     assert list(web.counted(None)) == []
 
@@ -183,10 +183,10 @@ def test_a_later_process_of_the_same_number_is_another(tmp_path, monkeypatch):
     parent = os.getppid()
     path = tmp_path / f"counter_{parent}.db"
     MmapedDict(str(path)).close()
-    assert parent in web.living()
+    assert parent in web.alive()
     os.utime(path, (1, 1))
-    assert parent not in web.living()
-    assert os.getpid() in web.living()
+    assert parent not in web.alive()
+    assert os.getpid() in web.alive()
 
 
 def test_where_no_kernel_tells_this_process_tells(monkeypatch, tmp_path):

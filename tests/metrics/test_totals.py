@@ -12,7 +12,7 @@ from django.db.models import Sum
 from reliability.bulk import operations, steps
 from reliability.core import clock
 from reliability.core.audit import Actor
-from reliability.dead_letters import create, replay
+from reliability.dead_letters import create, purge, replay
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.delivery import control, executions
 from reliability.errors import BackstopError, SignatureRefused, UnknownEndpoint
@@ -31,7 +31,7 @@ from reliability.models import (
     WorkerFigure,
 )
 from reliability.n8n import callbacks
-from reliability.n8n.callbacks import Ended
+from reliability.n8n.callbacks import Completion
 from reliability.policies.stripe_event import Event
 from reliability.retention import runner
 from reliability.stripe import ledger
@@ -104,7 +104,7 @@ def test_a_retry_that_is_reported_on_is_counted_by_the_report(
     made = accept()
     finish(drain)
     assert scrape()("backstop_retries_total") == 0
-    callbacks.report(delivery_id=made.pk, ended=Ended(succeeded=succeeded), now=clock.now())
+    callbacks.report(delivery_id=made.pk, completion=Completion(succeeded=succeeded), now=clock.now())
     seen = scrape()
     assert tuple(seen("backstop_retries_total", result=one) for one in ("delivered", "failed")) == expected
 
@@ -114,7 +114,7 @@ def test_the_same_report_twice_counts_once(workflow, receiver, drain, accept, sc
     made = accept()
     drain()
     for _ in range(2):
-        callbacks.report(delivery_id=made.pk, ended=Ended(succeeded=True, execution_id="7"), now=clock.now())
+        callbacks.report(delivery_id=made.pk, completion=Completion(succeeded=True, execution_id="7"), now=clock.now())
     seen = scrape()
     assert outcomes(seen) == (1, 0, 0, 0)
     assert seen("backstop_n8n_executions_total", workflow="echo", status="success") == 1
@@ -149,7 +149,7 @@ def test_cancelled_and_skipped(workflow, accept, scrape):
 def test_a_bulk_replay_that_is_withdrawn(workflow, scrape):
     workflow(paused=True)
     for n in range(3):
-        create.report(report=create.Report("echo", "default", "{}", f"it failed {n}"), now=clock.now())
+        create.from_api(report=create.Report("echo", "default", "{}", f"it failed {n}"), now=clock.now())
     started = operations.submit(
         kind="replay", selection=DeadLetterFilter(), actor=ACTOR, now=clock.now(), rate_per_second=100
     )
@@ -171,7 +171,7 @@ def test_dead_letters_by_status_follow_every_change(workflow, receiver, drain, a
     finish(drain)
     one, other = DeadLetter.objects.order_by("id")
     with transaction.atomic():
-        replay.purge_each(dead_letter_ids=[one.pk], now=clock.now())
+        purge.purge_each(dead_letter_ids=[one.pk], now=clock.now())
     receiver.rule = lambda got: Reply(200)
     replay.replay(dead_letter_id=other.pk, actor=ACTOR, now=clock.now())
     finish(drain)
@@ -213,7 +213,7 @@ def test_executions_are_counted_when_their_status_changes(workflow, scrape):
 def test_what_left_for_the_archive(workflow, scrape):
     workflow()
     for n in range(3):
-        create.report(report=create.Report("echo", "default", "{}", f"it failed {n}"), now=clock.now())
+        create.from_api(report=create.Report("echo", "default", "{}", f"it failed {n}"), now=clock.now())
     assert scrape()("backstop_dlq_expired_total") == 0
     for _ in range(2):
         DeadLetter.objects.filter(error_message__in=["it failed 0", "it failed 1"]).update(status="archived")
@@ -287,8 +287,8 @@ def test_events_of_stripe_are_counted_by_endpoint_and_strangers_by_none(db, scra
     for expected in ("new", "repeat", "repeat"):
         assert ledger.record(event=event, text="{}", endpoint_id=endpoint.pk) == expected
     for _ in range(3):
-        ledger.refuse(slug="main", error=SignatureRefused("signature", "It does not fit."), address="")
-        ledger.refuse(slug="made-up-by-a-stranger", error=UnknownEndpoint(), address="")
+        ledger.record_refusal(slug="main", error=SignatureRefused("signature", "It does not fit."), address="")
+        ledger.record_refusal(slug="made-up-by-a-stranger", error=UnknownEndpoint(), address="")
     seen = scrape()
     assert seen("backstop_stripe_events_total", endpoint="main", result="new") == 1
     assert seen("backstop_stripe_events_total", endpoint="main", result="duplicate") == 2
@@ -299,7 +299,7 @@ def test_events_of_stripe_are_counted_by_endpoint_and_strangers_by_none(db, scra
 
 def test_a_flood_of_refusals_is_counted_in_full(db, scrape):
     for _ in range(120):
-        ledger.refuse(slug="made-up", error=UnknownEndpoint(), address="")
+        ledger.record_refusal(slug="made-up", error=UnknownEndpoint(), address="")
     assert scrape()("backstop_stripe_events_total", endpoint="_unknown", result="unknown_endpoint") == 120
     assert StripeRefusal.objects.count() == 100
 
@@ -352,7 +352,7 @@ def test_a_worker_says_what_it_uses(workers, scrape):
 def test_a_recount_says_what_the_triggers_say(workflow, scrape):
     workflow(paused=True)
     for n in range(3):
-        create.report(report=create.Report("echo", "default", "{}", f"it failed {n}"), now=clock.now())
+        create.from_api(report=create.Report("echo", "default", "{}", f"it failed {n}"), now=clock.now())
     for _ in range(2):
         with connection.cursor() as cursor:
             cursor.execute("SELECT backstop_recount_dead_letters()")

@@ -26,8 +26,8 @@ PAGES = [
 FINAL = [
     (401, n8n_client.Unauthorised),
     (403, n8n_client.Unauthorised),
-    (404, n8n_client.NotThere),
-    (400, n8n_client.Refused),
+    (404, n8n_client.UnknownToN8n),
+    (400, n8n_client.RequestRefused),
 ]
 
 
@@ -40,7 +40,7 @@ def proxy(receiver, settings):
 @pytest.mark.parametrize("page", PAGES, ids=lambda one: f"{one.status} {one.body[:8]}")
 def test_a_proxy_s_page_says_nothing(proxy, page):
     proxy.rule = lambda got: page
-    with pytest.raises(n8n_client.NotReached) as caught:
+    with pytest.raises(n8n_client.Unavailable) as caught:
         n8n_client.execution(execution_id="2")
     certain = page.status not in (200, *range(500, 600)) or "starting" in page.body
     assert caught.value.begun is not certain
@@ -67,6 +67,6 @@ def test_a_proxy_s_page_ends_no_retry_and_no_look_up(proxy, api, page):
     letter = DeadLetter.objects.get()
     begun = execution_retry.begin(dead_letter_id=letter.pk, actor=Actor("t"), now=clock.now())
     proxy.rule = lambda got: page
-    execution_retry.work(retry_id=begun.pk)
+    execution_retry.process(retry_id=begun.pk)
     letter.refresh_from_db()
     assert (ExecutionRetry.objects.get().state, letter.status) == ("pending", "replaying")

@@ -368,7 +368,7 @@ def test_ended_jobs_of_the_engine_go(now):
 
 def test_a_rule_that_fails_keeps_no_other_from_its_turn(now, delivery, monkeypatch):
     delivery(OLD)
-    broken = runner.pruning(name="broken", what="", age=timedelta, table="no_such_table", where="true")
+    broken = runner.delete_rule(name="broken", what="", age=timedelta, table="no_such_table", where="true")
     monkeypatch.setattr(runner, "_rules", {"broken": broken, **runner._rules})
     done = {one.name: one for one in runner.cleanup(now=now)}
     assert "no_such_table" in done["broken"].error

@@ -102,7 +102,7 @@ def test_it_goes_on_until_no_batch_is_full(now, monkeypatch):
     first = rule("stripe_refusals").batch(now=now, size=10, after=None)
     assert first.rows == 10
     assert StripeRefusal.objects.count() == 15
-    assert rule("stripe_refusals").batch(now=now, size=20, after=first.after) == runner.Swept(15)
+    assert rule("stripe_refusals").batch(now=now, size=20, after=first.after) == runner.BatchResult(15)
     assert runner.apply(rule=rule("stripe_refusals"), now=now).rows == 0
 
 

@@ -107,7 +107,7 @@ def test_a_worker_that_ends_stops_cleaning_up_after_a_batch(builtin, post, worke
 def test_a_rule_that_fails_is_on_the_runs_record(builtin, post, monkeypatch):
     job = builtin("cleanup")
     run_id = post("cleanup", key="one").json()["run"]
-    broken = runner.pruning(name="broken", what="", age=timedelta, table="no_such_table", where="true")
+    broken = runner.delete_rule(name="broken", what="", age=timedelta, table="no_such_table", where="true")
     monkeypatch.setattr(runner, "_rules", {"broken": broken})
     tasks._routines["cleanup"](Run.objects.get(pk=run_id).pk)
     (run,) = runs(job)

@@ -26,7 +26,7 @@ from reliability.models import (
 )
 from reliability.stats import overview
 from reliability.stats.charts import Range
-from reliability.stats.overview import take
+from reliability.stats.overview import load
 from scheduling.models import CronJob
 
 pytestmark = pytest.mark.django_db
@@ -60,11 +60,11 @@ def texts(found):
 
 
 def alive(monkeypatch, count=1):
-    monkeypatch.setattr(overview.engine, "workers_alive", lambda: count)
+    monkeypatch.setattr(overview.queue, "workers_alive", lambda: count)
 
 
 def test_where_nothing_ever_happened_nothing_is_wrong_but_the_missing_worker(now):
-    found = take(now=now, range_=Range.DAY)
+    found = load(now=now, range_=Range.DAY)
     assert [(one.level, one.text) for one in found.banner] == [
         ("danger", "No worker is alive: nothing is delivered."),
     ]
@@ -81,7 +81,7 @@ def test_dead_letters_are_grouped_and_the_oldest_is_told(letter, now, monkeypatc
     letter("No client 2")
     letter("Too slow", code="read_timeout")
     letter("No client 3", status="recovered")
-    found = take(now=now, range_=Range.DAY)
+    found = load(now=now, range_=Range.DAY)
     assert (found.cards.dead.count, found.cards.dead.oldest_at) == (3, old.died_at)
     one, two = found.groups
     assert (one.slug, one.reason, one.code, one.count, one.first_at) == ("echo", "http_5xx", "http_500", 2, old.died_at)
@@ -101,7 +101,7 @@ def test_a_range_ends_with_the_step_that_is_under_way(lane, range_, monkeypatch)
         rollups.count(
             lane_id=lane.pk, tally=Tally(delivered=3, dead=1, attempts=5, failures=2, latencies=[latency] * 3), now=at
         )
-    found = take(now=now, range_=range_).series
+    found = load(now=now, range_=range_).series
     labels = found.latency.labels
     assert len(labels) == range_.steps
     assert labels[0] == start
@@ -120,13 +120,11 @@ def test_growth_is_told_against_the_range_before(lane, monkeypatch, now):
     before, within = hour - timedelta(hours=30), hour - timedelta(hours=2)
     for at, count in ((before, 10), (within, 20)):
         DeathRollup.objects.create(lane=lane, grain="hour", at=at, reason="timeout", count=count)
-    found = take(now=now, range_=Range.DAY)
+    found = load(now=now, range_=Range.DAY)
     assert (found.cards.dead.died, found.cards.dead.died_before) == (20, 10)
     assert not texts(found)
     DeathRollup.objects.filter(at=within).update(count=21)
-    assert texts(take(now=now, range_=Range.DAY)) == [
-        "The dead-letter queue grows: 21 died, after 10 in as long a time before."
-    ]
+    assert texts(load(now=now, range_=Range.DAY)) == ["21 new dead letters (previous period: 10)."]
 
 
 def test_what_does_not_run_is_told(lane, now, accept, monkeypatch):
@@ -142,7 +140,7 @@ def test_what_does_not_run_is_told(lane, now, accept, monkeypatch):
     operation = Operation.objects.create(
         kind="replay", cutoff=now, matched=9, done=2, skipped=1, actor="a", created_at=now
     )
-    found = take(now=now, range_=Range.HOUR)
+    found = load(now=now, range_=Range.HOUR)
     assert texts(found) == [
         "n8n cannot be reached: its breaker is open.",
         "Breaker open: echo/default.",
@@ -164,7 +162,7 @@ def test_a_backlog_is_counted_to_a_cap(accept_many, workflow, now, monkeypatch):
     workflow()
     accept_many(5)
     monkeypatch.setattr(overview, "CAP", 3)
-    backlog = take(now=now, range_=Range.HOUR).cards.backlog
+    backlog = load(now=now, range_=Range.HOUR).cards.backlog
     assert (backlog.count, backlog.is_capped) == (4, True)
 
 
@@ -173,11 +171,11 @@ def test_stripe_and_the_last_delivery(lane, accept, now):
     StripeRefusal.objects.create(slug="shop", at=now.replace(second=0), reason="signature", count=3)
     made = accept()
     rollups.count(lane_id=lane.pk, tally=Tally(delivered=1), now=now - timedelta(days=2))
-    assert take(now=now, range_=Range.HOUR).last_delivered_at == (now - timedelta(days=2)).replace(
+    assert load(now=now, range_=Range.HOUR).last_delivered_at == (now - timedelta(days=2)).replace(
         second=0, microsecond=0
     )
     Attempt.objects.create(delivery=made, number=1, result="delivered", started_at=now, duration_ms=500)
-    found = take(now=now, range_=Range.HOUR)
+    found = load(now=now, range_=Range.HOUR)
     assert found.last_delivered_at == now + timedelta(milliseconds=500)
     assert found.cards.stripe.refused == 3
 
@@ -189,7 +187,7 @@ def test_late_cron_jobs_are_named(workflow, now, monkeypatch):
     late = CronJob.objects.create(slug="recap", **values)
     CronJob.objects.filter(pk=late.pk).update(active_since=now - timedelta(minutes=30))
     CronJob.objects.create(slug="fresh", **values)
-    cron = take(now=now, range_=Range.HOUR).cards.cron
+    cron = load(now=now, range_=Range.HOUR).cards.cron
     assert [(one.job, one.tenant) for one in cron] == [("recap", "default")]
     assert cron[0].lateness > timedelta(minutes=20)
 
@@ -200,10 +198,10 @@ def test_a_tenant_sees_its_own(letter, workflow, accept, now):
     letter("No client 7", lane=acme)
     accept()
     rollups.count(lane_id=acme.pk, tally=Tally(delivered=1, latencies=[5]), now=now)
-    found = take(now=now, range_=Range.HOUR, tenant="acme")
+    found = load(now=now, range_=Range.HOUR, tenant="acme")
     assert (found.cards.dead.count, found.cards.backlog.count, found.cards.delivered) == (1, 0, 1)
     assert [(one.slug, one.count, one.message) for one in found.groups] == [("echo", 1, "No client 7")]
-    assert take(now=now, range_=Range.HOUR, tenant="nobody").cards.dead.count == 0
+    assert load(now=now, range_=Range.HOUR, tenant="nobody").cards.dead.count == 0
 
 
 def test_it_takes_a_handful_of_queries(letter, accept, now):
@@ -213,6 +211,6 @@ def test_it_takes_a_handful_of_queries(letter, accept, now):
     with CaptureQueriesContext(
         connection,
     ) as caught:
-        take(now=now, range_=Range.WEEK)
+        load(now=now, range_=Range.WEEK)
     assert len(caught) <= QUERIES, [one["sql"] for one in caught]
     assert not Delivery.objects.filter(state="dead").exists()

@@ -31,52 +31,52 @@ def write(worker="box:7", *, cpu: float, at, memory=100):
 def test_a_share_is_known_from_the_second_check_on():
     now = clock.now()
     write(cpu=10, at=now)
-    (first,) = process_stats.look(now=now)
+    (first,) = process_stats.measure(now=now)
     assert (first.name, first.memory, first.cpu) == ("box:7", 100, None)
     write(cpu=55, at=now + 60 * SECOND)
-    (second,) = process_stats.look(now=now + 60 * SECOND)
+    (second,) = process_stats.measure(now=now + 60 * SECOND)
     assert second.cpu == pytest.approx(0.75)
     # Soon after, the share of before stands: over a moment it would say little.
     write(cpu=65, at=now + 70 * SECOND)
-    assert process_stats.look(now=now + 70 * SECOND)[0].cpu == pytest.approx(0.75)
+    assert process_stats.measure(now=now + 70 * SECOND)[0].cpu == pytest.approx(0.75)
     write(cpu=73, at=now + 120 * SECOND)
-    assert process_stats.look(now=now + 120 * SECOND)[0].cpu == pytest.approx(0.3)
+    assert process_stats.measure(now=now + 120 * SECOND)[0].cpu == pytest.approx(0.3)
 
 
 def test_a_look_that_keeps_nothing_changes_nothing():
     now = clock.now()
     write(cpu=10, at=now)
-    process_stats.look(now=now, keep=False)
+    process_stats.measure(now=now, keep=False)
     assert not ProcessSample.objects.exists()
 
 
 def test_another_process_of_the_same_name_begins_anew():
     now = clock.now()
     write(cpu=1000, at=now)
-    process_stats.look(now=now)
+    process_stats.measure(now=now)
     write(cpu=1, at=now + 100 * SECOND)
-    assert process_stats.look(now=now + 100 * SECOND)[0].cpu is None
+    assert process_stats.measure(now=now + 100 * SECOND)[0].cpu is None
     write(cpu=2, at=now - 100 * SECOND)  # a clock that was set back
-    assert process_stats.look(now=now - 100 * SECOND)[0].cpu is None
+    assert process_stats.measure(now=now - 100 * SECOND)[0].cpu is None
 
 
 def test_a_worker_that_is_gone_is_forgotten():
     now = clock.now()
     write(cpu=1, at=now)
-    process_stats.look(now=now)
-    assert process_stats.look(now=now + 46 * SECOND) == []
+    process_stats.measure(now=now)
+    assert process_stats.measure(now=now + 46 * SECOND) == []
     assert ProcessSample.objects.count() == 1
-    process_stats.look(now=now + timedelta(hours=2))
+    process_stats.measure(now=now + timedelta(hours=2))
     assert not ProcessSample.objects.exists()
 
 
-@pytest.mark.skipif(not process_stats.usage.PROC.is_dir(), reason="there is no /proc here")
+@pytest.mark.skipif(not process_stats.process_usage.PROC.is_dir(), reason="there is no /proc here")
 def test_a_web_process_of_this_machine_is_seen():
-    command = [sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()", process_stats.WEB_MARKS[0]]
+    command = [sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()", "config.asgi"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        found = {one.name: one for one in process_stats.look(now=clock.now())}
+        found = {one.name: one for one in process_stats.measure(now=clock.now())}
         (name,) = [one for one in found if one.endswith(f":web:{other.pid}")]
         assert process_stats.is_here(name)
         assert found[name].memory > 1024 * 1024

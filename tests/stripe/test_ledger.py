@@ -19,7 +19,7 @@ from reliability.models import (
     StripeSecret,
 )
 from reliability.stripe import ledger
-from reliability.stripe.ledger import Arrival, Recorded
+from reliability.stripe.ledger import Recorded, WebhookRequest
 
 from ..support import stripe
 
@@ -31,15 +31,15 @@ OTHER = "whsec_another-secret"
 @pytest.fixture(autouse=True)
 def environment(settings):
     settings.STRIPE_WEBHOOK_SECRETS = [stripe.SECRET]
-    ledger._known.clear()
+    ledger._cache.clear()
     yield
-    ledger._known.clear()
+    ledger._cache.clear()
 
 
 def send(body: bytes | None = None, *, slug: str = "default", signature: str | None = None, **signing) -> Recorded:
     body = stripe.event() if body is None else body
     header = stripe.sign(body, **signing) if signature is None else signature
-    return ledger.receive(arrival=Arrival(slug, body, header, "203.0.113.7"), now=NOW)
+    return ledger.receive(arrival=WebhookRequest(slug, body, header, "203.0.113.7"), now=NOW)
 
 
 def endpoint(slug: str = "acme", *, secrets: tuple[str, ...] = (OTHER,), **values) -> StripeEndpoint:

@@ -11,7 +11,7 @@ from reliability.core import clock
 from reliability.models import DeadLetter, Delivery, StripeEndpoint, StripeEvent, StripeRepeat
 from reliability.stripe import ledger
 from reliability.stripe import reconcile as stripe_reconcile
-from reliability.stripe.ledger import Arrival
+from reliability.stripe.ledger import WebhookRequest
 
 from ..support import stripe
 
@@ -23,7 +23,7 @@ def vendor(settings):
     made = stripe.Api()
     settings.STRIPE_API_URL, settings.STRIPE_API_KEY = made.url, "sk_test_1"
     settings.STRIPE_WEBHOOK_SECRETS = [stripe.SECRET]
-    ledger._known.clear()
+    ledger._cache.clear()
     yield made
     made.stop()
 
@@ -33,7 +33,7 @@ def made(number: int, kind: str = "invoice.paid", *, ago: int = 60) -> bytes:
 
 
 def arrive(body: bytes) -> None:
-    ledger.receive(arrival=Arrival("default", body, stripe.sign(body)), now=clock.now())
+    ledger.receive(arrival=WebhookRequest("default", body, stripe.sign(body)), now=clock.now())
 
 
 def run(*words: str) -> str:

@@ -20,9 +20,9 @@ URL = "/stripe/webhook/"
 @pytest.fixture(autouse=True)
 def environment(settings):
     settings.STRIPE_WEBHOOK_SECRETS = [stripe.SECRET]
-    ledger._known.clear()
+    ledger._cache.clear()
     yield
-    ledger._known.clear()
+    ledger._cache.clear()
 
 
 def within_django(path: str, body: bytes, headers: dict[str, str], method: str = "POST"):

@@ -5,7 +5,7 @@ from pathlib import Path
 from reliability.core import clock
 from reliability.core.audit import Actor
 from reliability.dead_letters import archive_restore
-from reliability.dead_letters.archive_restore import Wanted
+from reliability.dead_letters.archive_restore import ArchiveFilter
 from reliability.models import (
     Archive,
 )
@@ -29,5 +29,5 @@ def the_archive() -> Archive:
 
 
 def bring_back(**values):
-    wanted = Wanted(**{name: values.pop(name) for name in ("letters", "workflow", "tenant") if name in values})
-    return archive_restore.restore(archive=the_archive(), actor=ACTOR, now=clock.now(), wanted=wanted, **values)
+    selection = ArchiveFilter(**{name: values.pop(name) for name in ("ids", "workflow", "tenant") if name in values})
+    return archive_restore.restore(archive=the_archive(), actor=ACTOR, now=clock.now(), selection=selection, **values)

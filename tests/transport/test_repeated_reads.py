@@ -99,12 +99,12 @@ def test_n8n_is_asked_again_for_what_changes_nothing(n8n, answers):
 
 def test_n8n_is_not_asked_again_for_ever(n8n):
     calls = answering(n8n, *[503] * 99)
-    with pytest.raises(n8n_client.NotReached):
+    with pytest.raises(n8n_client.Unavailable):
         n8n_client.execution(execution_id="2")
     assert calls == ["GET"] * 3
 
 
-@pytest.mark.parametrize(("answer", "error"), [(401, n8n_client.Unauthorised), (404, n8n_client.NotThere)])
+@pytest.mark.parametrize(("answer", "error"), [(401, n8n_client.Unauthorised), (404, n8n_client.UnknownToN8n)])
 def test_a_clear_answer_of_n8n_is_final(n8n, answer, error):
     calls = answering(n8n, answer)
     with pytest.raises(error):
@@ -115,8 +115,8 @@ def test_a_clear_answer_of_n8n_is_final(n8n, answer, error):
 @pytest.mark.parametrize("answer", [503, 0])
 def test_n8n_is_asked_for_a_retry_once(n8n, answer):
     calls = answering(n8n, *[answer] * 9)
-    with pytest.raises(n8n_client.NotReached):
-        n8n_client.retry(execution_id="2", load_workflow=True)
+    with pytest.raises(n8n_client.Unavailable):
+        n8n_client.retry_execution(execution_id="2", load_workflow=True)
     assert calls == ["POST"]
 
 

@@ -37,8 +37,8 @@ def api(settings):
 def test_n8n_s_api_that_does_not_answer(api, error, begun):
     with responses.RequestsMock() as mock:
         mock.post("http://n8n/api/v1/executions/1/retry", body=error)
-        with pytest.raises(n8n_client.NotReached) as raised:
-            n8n_client.retry(execution_id="1", load_workflow=False)
+        with pytest.raises(n8n_client.Unavailable) as raised:
+            n8n_client.retry_execution(execution_id="1", load_workflow=False)
     assert raised.value.begun is begun
 
 
@@ -47,25 +47,25 @@ def test_n8n_s_api_that_does_not_answer(api, error, begun):
     [
         (401, '{"message": "unauthorized"}', n8n_client.Unauthorised, None),
         (403, '{"message": "Forbidden"}', n8n_client.Unauthorised, None),
-        (401, "", n8n_client.NotReached, False),
-        (403, "<html>", n8n_client.NotReached, False),
-        (404, "404 page not found", n8n_client.NotReached, False),
-        (404, '{"message": "Not found"}', n8n_client.NotThere, None),
-        (409, '{"message": "x"}', n8n_client.Refused, None),
-        (301, "", n8n_client.NotReached, False),
-        (429, "", n8n_client.NotReached, False),
-        (500, "", n8n_client.NotReached, True),
-        (502, "<html>", n8n_client.NotReached, True),
-        (200, "<html>", n8n_client.NotReached, True),
-        (200, "[]", n8n_client.NotReached, True),
-        (200, "", n8n_client.NotReached, True),
+        (401, "", n8n_client.Unavailable, False),
+        (403, "<html>", n8n_client.Unavailable, False),
+        (404, "404 page not found", n8n_client.Unavailable, False),
+        (404, '{"message": "Not found"}', n8n_client.UnknownToN8n, None),
+        (409, '{"message": "x"}', n8n_client.RequestRefused, None),
+        (301, "", n8n_client.Unavailable, False),
+        (429, "", n8n_client.Unavailable, False),
+        (500, "", n8n_client.Unavailable, True),
+        (502, "<html>", n8n_client.Unavailable, True),
+        (200, "<html>", n8n_client.Unavailable, True),
+        (200, "[]", n8n_client.Unavailable, True),
+        (200, "", n8n_client.Unavailable, True),
     ],
 )
 def test_n8n_s_api_that_does_not_do_it(api, status, body, kind, begun):
     with responses.RequestsMock() as mock:
         mock.post("http://n8n/api/v1/executions/1/retry", status=status, body=body)
         with pytest.raises(kind) as raised:
-            n8n_client.retry(execution_id="1", load_workflow=False)
+            n8n_client.retry_execution(execution_id="1", load_workflow=False)
     assert type(raised.value) is kind
     assert getattr(raised.value, "begun", None) is begun
 
@@ -76,7 +76,7 @@ def test_n8n_s_api_that_does_not_do_it(api, status, body, kind, begun):
 )
 def test_n8n_s_api_names_the_setting(settings, url, key, named):
     settings.N8N_API_URL, settings.N8N_API_KEY = url, key
-    with pytest.raises(n8n_client.NotReached) as raised:
+    with pytest.raises(n8n_client.Unavailable) as raised:
         n8n_client.execution(execution_id="1")
     assert named in raised.value.detail
     assert key not in raised.value.detail

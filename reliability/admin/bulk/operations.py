@@ -37,7 +37,7 @@ Act = Callable[..., Operation | None]
 # The verb of a button: what it calls, and the permission it needs.
 VERBS: dict[str, tuple[Act, str]] = {
     "pause": (operations.pause, CONTROL),
-    "go_on": (operations.go_on, CONTROL),
+    "go_on": (operations.resume, CONTROL),
     "cancel": (operations.cancel, CONTROL),
     "rate": (operations.set_rate, CONTROL),
     "undo": (operations.undo_purge, submit.PURGE.permission),

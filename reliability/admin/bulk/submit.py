@@ -63,7 +63,7 @@ class Shown:
     matched: int
 
     def sign(self, kind: Kind, user: Any) -> str:
-        values = [str(self.operation_id), self.selection.frozen(), self.cutoff.isoformat(), self.matched]
+        values = [str(self.operation_id), self.selection.as_json(), self.cutoff.isoformat(), self.matched]
         return signing.dumps([*values, str(kind.kind), user.pk], salt=SALT)
 
     @classmethod
@@ -75,7 +75,7 @@ class Shown:
             return None
         if (name, owner) != (kind.kind, user.pk):
             return None
-        return cls(UUID(pk), DeadLetterFilter.thawed(frozen), datetime.fromisoformat(cutoff), matched)
+        return cls(UUID(pk), DeadLetterFilter.from_json(frozen), datetime.fromisoformat(cutoff), matched)
 
 
 class PurgeForm(ReasonForm):

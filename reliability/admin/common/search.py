@@ -34,7 +34,9 @@ def find(request: HttpRequest, term: str) -> list[SearchResult]:
 
 def _deliveries(term: str, pk: UUID | None) -> Rows:
     ids = [pk] if pk else filters.deliveries_of(key=term)
-    asked = Delivery.objects.filter(filters.asked_by(request_id=term)).order_by().values_list("pk", flat=True)[:EACH]
+    asked = (
+        Delivery.objects.filter(filters.requested_by(request_id=term)).order_by().values_list("pk", flat=True)[:EACH]
+    )
     return Delivery.objects.defer("payload").filter(pk__in=[*ids, *asked]).order_by()
 
 

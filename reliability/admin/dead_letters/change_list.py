@@ -57,7 +57,7 @@ class LetterList(ChangeList):
         self.clear_all_filters_qs = "?"
         every: QuerySet[DeadLetter] = self.root_queryset
         found = None if self.reading.problems else self.reading.selection.found()
-        self.is_cut = found is not None and found.cut
+        self.is_cut = found is not None and found.is_truncated
         wanted = every.filter(found.condition) if found is not None else every.none()
         return wanted.order_by("id" if self.reading.oldest_first else "-id")
 

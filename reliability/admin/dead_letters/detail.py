@@ -14,7 +14,7 @@ from reliability.admin.common.base import as_uuid
 from reliability.admin.common.confirm import ActingScreen, denial
 from reliability.admin.common.text_diff import Line, lines_of
 from reliability.dead_letters import detail
-from reliability.dead_letters.detail import Account, Text, Try
+from reliability.dead_letters.detail import AttemptRow, DeadLetterDetail, Text
 from reliability.delivery import curl
 from reliability.formats import json_layout, json_text
 from reliability.models import Attempt, DeadLetter, DeadLetterSource, DeadLetterStatus, Delivery
@@ -59,7 +59,7 @@ def show(screen: ActingScreen, request: HttpRequest, object_id: str) -> HttpResp
     letter = detail.find(dead_letter_id=pk) if pk else None
     if letter is None:
         raise Http404("There is no such dead letter.")
-    account = detail.take(letter=letter)
+    account = detail.load(letter=letter)
     return TemplateResponse(request, "admin/reliability/deadletter/page.html", _context(screen, request, account))
 
 
@@ -69,7 +69,7 @@ def may_view(screen: ActingScreen, request: HttpRequest) -> None:
         raise PermissionDenied(denial(screen, "view"))
 
 
-def _context(screen: ActingScreen, request: HttpRequest, account: Account) -> dict[str, Any]:
+def _context(screen: ActingScreen, request: HttpRequest, account: DeadLetterDetail) -> dict[str, Any]:
     letter, now = account.letter, account.now
     buttons = _buttons(screen, request, account)
     return {
@@ -82,7 +82,7 @@ def _context(screen: ActingScreen, request: HttpRequest, account: Account) -> di
         "reason": reason_in_words(letter.reason),
         "source": SOURCES.get(letter.source, letter.source),
         "payload": _shown(account.payload, reverse("admin:reliability_deadletter_payload", args=[letter.pk])),
-        "tries": [(one, _body(letter, one)) for one in account.tries],
+        "tries": [(one, _body(letter, one)) for one in account.attempts],
         "buttons": buttons,
         "hindrances": _hindrances(buttons),
         "is_paused": letter.lane.workflow.is_paused(now=now),
@@ -93,16 +93,16 @@ def _context(screen: ActingScreen, request: HttpRequest, account: Account) -> di
     }
 
 
-def _name(account: Account) -> str:
+def _name(account: DeadLetterDetail) -> str:
     return account.key or account.letter.execution_id or str(account.letter.pk)
 
 
-def _shown(text: Text, url: str, limit: int = detail.SHOWN) -> Shown:
+def _shown(text: Text, url: str, limit: int = detail.CHARACTERS_SHOWN) -> Shown:
     return Shown(json_text.show(text.begin, limit=limit), text.size, url)
 
 
-def _body(letter: DeadLetter, one: Try) -> Shown:
-    limit = min(detail.SHOWN, max(detail.OLDER_SHOWN, len(one.body.begin) - 1))
+def _body(letter: DeadLetter, one: AttemptRow) -> Shown:
+    limit = min(detail.CHARACTERS_SHOWN, max(detail.OLDER_CHARACTERS_SHOWN, len(one.body.begin) - 1))
     url = reverse("admin:reliability_deadletter_attempts", args=[letter.pk, one.attempt.pk])
     return _shown(one.body, url, limit)
 
@@ -112,13 +112,13 @@ def _list_address(screen: ActingScreen, request: HttpRequest) -> str:
     return reverse("admin:reliability_deadletter_changelist") + (f"?{kept}" if kept else "")
 
 
-def _group(account: Account) -> str:
+def _group(account: DeadLetterDetail) -> str:
     letter = account.letter
     where = reverse("admin:reliability_deadletter_changelist")
     return f"{where}?{STATUS}=dead&workflow={letter.lane.workflow.slug}&fingerprint={letter.fingerprint}"
 
 
-def _buttons(screen: ActingScreen, request: HttpRequest, account: Account) -> list[Button]:
+def _buttons(screen: ActingScreen, request: HttpRequest, account: DeadLetterDetail) -> list[Button]:
     letter = account.letter
     kept = screen.get_preserved_filters(request)
     suffix = "?stay=1" + (f"&{kept}" if kept else "")
@@ -179,7 +179,7 @@ def _no_retry(letter: DeadLetter) -> str:
     return "" if n8n_client.is_configured() else "Set N8N_API_KEY, so that n8n can be asked."
 
 
-def _curl(account: Account) -> Button:
+def _curl(account: DeadLetterDetail) -> Button:
     letter = account.letter
     if letter.source == N8N:
         return Button("Copy as curl", "terminal", why="n8n reported it: there was no request of ours.")

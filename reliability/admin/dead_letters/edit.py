@@ -85,7 +85,7 @@ def edit(screen: ActingScreen, request: HttpRequest, pk: UUID) -> HttpResponse:
 
 def _refusal(letter: DeadLetter) -> str:
     if letter.status != DeadLetterStatus.DEAD:
-        return f"Only a dead letter can be replayed; this one is {letter.status}."
+        return f"Can't replay: the dead letter is {letter.status}."
     return cannot_edit(letter)
 
 

@@ -42,7 +42,7 @@ def export(screen: ActingScreen, request: HttpRequest) -> HttpResponseBase:
         messages.error(request, f"Nothing was exported. {' '.join(wrong)}")
         return back
     kind, actor, now = form.cleaned_data["kind"], hand_of(request, form.cleaned_data["reason"]), clock.now()
-    pieces = out.begin(selection=reading.selection, kind=kind, actor=actor, now=now)
+    pieces = out.export(selection=reading.selection, kind=kind, actor=actor, now=now)
     response = StreamingHttpResponse(pieces, content_type=f"{TYPES[kind]}; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="dead-letters-{now:%Y%m%d-%H%M%S}.{kind}"'
     response["Cache-Control"] = "no-store"

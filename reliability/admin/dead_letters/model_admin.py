@@ -14,7 +14,7 @@ from unfold.widgets import UnfoldBooleanSwitchWidget
 from reliability.admin.common.base import ReadOnly
 from reliability.admin.common.confirm import ActingScreen, ReasonForm, Verb
 from reliability.bulk.replay_one import replay_one
-from reliability.dead_letters import detail, replay
+from reliability.dead_letters import detail, purge
 from reliability.models import DeadLetter
 from reliability.n8n import execution_retry
 
@@ -49,7 +49,7 @@ PURGE = Verb(
     key="purge",
     title="Purge",
     done="dead letters purged",
-    call=replay.purge,
+    call=purge.purge,
     argument="dead_letter_id",
     warning="What is purged is not sent again. It can be undone for some days; then the payload is erased.",
 )
@@ -57,7 +57,7 @@ UNDO_PURGE = Verb(
     key="undo_purge",
     title="Undo purge",
     done="dead letters are dead again",
-    call=replay.restore,
+    call=purge.undo_purge,
     argument="dead_letter_id",
     permission="purge",
 )
@@ -73,7 +73,7 @@ class DeadLetterAdmin(ReadOnly, ActingScreen):
     change_list_template = "admin/reliability/deadletter/list.html"
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[DeadLetter]":
-        return detail.with_its_people()
+        return detail.with_related()
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[change_list.LetterList]:
         return change_list.LetterList

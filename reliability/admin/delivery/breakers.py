@@ -93,7 +93,7 @@ class BreakerAdmin(Telling, PageScreen):
             "tone": TONES[BreakerState(row.state)],
             "waiting": waiting,
             "rules": breakers.policy_of(row),
-            "chart": list_columns.chart_of(charts.take(now=now, range_=Range.SIX_HOURS, lanes=lanes).outcomes),
+            "chart": list_columns.chart_of(charts.load(now=now, range_=Range.SIX_HOURS, lanes=lanes).outcomes),
             "transitions": list(row.transitions.order_by("-id")[:TRANSITIONS_SHOWN]),
             "entries": entries_of(row),
             "is_running": row.state != BreakerState.CLOSED,

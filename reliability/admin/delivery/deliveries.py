@@ -45,7 +45,7 @@ class DeliveryAdmin(WithPayload, Telling, PageScreen):
         """Search by what an index answers: the id, or the key; replays are found by what they replay."""
         wanted = as_uuid(term)
         ids = [*filters.deliveries_of(key=term), *([wanted] if wanted else [])]
-        return rows.filter(Q(pk__in=ids) | Q(replay_of_id__in=ids) | filters.asked_by(request_id=term))
+        return rows.filter(Q(pk__in=ids) | Q(replay_of_id__in=ids) | filters.requested_by(request_id=term))
 
     def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
         super().describe(rows, now=now)

@@ -91,7 +91,7 @@ class WorkflowAdmin(Telling, PolicyScreen):
 
     def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
         super().describe(rows, now=now)
-        found = workflow_stats.of(workflows=rows, now=now)
+        found = workflow_stats.figures_of(workflows=rows, now=now)
         for row in rows:
             row.figures = found[row.pk]
 
@@ -165,7 +165,7 @@ def _summary(row: Workflow, *, now: datetime) -> dict[str, Any]:
     return {
         "row": row,
         "now": now,
-        "figures": workflow_stats.of(workflows=[row], now=now)[row.pk],
+        "figures": workflow_stats.figures_of(workflows=[row], now=now)[row.pk],
         "standing": _standing(row, now),
         "policy": [(_label(one.name), _shown(one), one.origin) for one in workflow_stats.policy_of(workflow=row)],
         "tenants": [(one.lane, [f"{_label(v.name)}: {_shown(v)}" for v in one.values]) for one in tenants],
@@ -176,7 +176,7 @@ def _label(name: str) -> str:
     return name.removesuffix(IN_MILLISECONDS).replace("_", " ")
 
 
-def _shown(one: workflow_stats.Value) -> str:
+def _shown(one: workflow_stats.PolicyValue) -> str:
     if one.value is None:
         return "no limit"
     if one.name.endswith(IN_MILLISECONDS):

@@ -43,7 +43,7 @@ def context(request: HttpRequest, values: dict[str, Any]) -> dict[str, Any]:
     values |= {"title": "Overview", "may_view": request.user.has_perm("reliability.view_deadletter")}
     if values["may_view"]:
         now = clock.now()
-        values |= _shown(request, overview.take(now=now, range_=_range(request)))
+        values |= _shown(request, overview.load(now=now, range_=_range(request)))
     return values
 
 

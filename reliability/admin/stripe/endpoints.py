@@ -91,7 +91,7 @@ class StripeEndpointAdmin(Telling, Reasoned, ActingScreen):
 
     def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
         super().describe(rows, now=now)
-        found = event_stats.heard(endpoints=rows, now=now)
+        found = event_stats.of_endpoints(endpoints=rows, now=now)
         for row in rows:
             row.heard = found[row.pk]
 
@@ -135,7 +135,7 @@ def _summary(request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]
         "row": row,
         "now": now,
         "url": request.build_absolute_uri(f"/stripe/webhook/{row.slug}/"),
-        "heard": event_stats.heard(endpoints=[row], now=now)[row.pk],
+        "heard": event_stats.of_endpoints(endpoints=[row], now=now)[row.pk],
         "active": row.active,
         "refusals": event_stats.refusals(endpoint=row),
     }

@@ -16,7 +16,7 @@ from reliability.admin.common.base import ReadOnlyScreen, Telling, WithPayload, 
 from reliability.admin.common.page import PageScreen
 from reliability.models import FINAL, DeliveryState, StripeClaim, StripeEvent, StripeRefusal
 from reliability.stripe import event_stats
-from reliability.stripe.event_stats import Seen
+from reliability.stripe.event_stats import EventStats
 
 DASHBOARD = "https://dashboard.stripe.com/"
 REPEATS_SHOWN = 50
@@ -75,7 +75,7 @@ class StripeEventAdmin(WithPayload, Telling, PageScreen):
 
     def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
         super().describe(rows, now=now)
-        found = event_stats.of(events=rows)
+        found = event_stats.of_events(events=rows)
         for row in rows:
             row.seen = found[row.pk]
 
@@ -106,7 +106,7 @@ class StripeEventAdmin(WithPayload, Telling, PageScreen):
         return list_columns.quiet(row.get_ignored_display() or "to none")
 
     def page(self, request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]:
-        seen = event_stats.of(events=[row])[row.pk]
+        seen = event_stats.of_events(events=[row])[row.pk]
         return {
             "title": f"Stripe event {row.event_id}",
             "seen": seen,
@@ -119,7 +119,7 @@ class StripeEventAdmin(WithPayload, Telling, PageScreen):
         }
 
 
-def _way(row: StripeEvent, seen: Seen) -> list[Station]:
+def _way(row: StripeEvent, seen: EventStats) -> list[Station]:
     """Return the stations: received, verified, stored, delivered."""
     lag = status_text.span(row.received_at - row.occurred_at)
     by_webhook = row.source == "webhook"
@@ -132,12 +132,12 @@ def _way(row: StripeEvent, seen: Seen) -> list[Station]:
     ]
 
 
-def _stored(row: StripeEvent, seen: Seen) -> str:
+def _stored(row: StripeEvent, seen: EventStats) -> str:
     said = "once" if not seen.repeats else f"once; {seen.repeats} further arrivals changed nothing"
     return f"{said}, though a newer event about the same was there" if row.stale else said
 
 
-def _delivered(row: StripeEvent, seen: Seen) -> Station:
+def _delivered(row: StripeEvent, seen: EventStats) -> Station:
     if not seen.deliveries:
         why = row.get_ignored_display() if row.ignored else "no workflow wants this type"
         return Station("Delivered", "", None, f"to none: {why}")

@@ -66,7 +66,7 @@ class Pause(_Controlled):
 
 
 class Resume(_Controlled):
-    act = staticmethod(operations.go_on)
+    act = staticmethod(operations.resume)
 
     @extend_schema(operation_id="resume_batch", request=ReasonRequest, responses=CONTROLLED)
     def post(self, request: Request, batch_id: UUID) -> Response:

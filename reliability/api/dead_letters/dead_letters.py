@@ -25,7 +25,7 @@ from reliability.api.common.serializers import (
 from reliability.api.common.views import PROBLEMS, View, caller, read, text_of
 from reliability.bulk import operations
 from reliability.bulk.replay_one import replay_one
-from reliability.dead_letters import create, replay
+from reliability.dead_letters import create, purge
 from reliability.dead_letters.create import Report
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.delivery import idempotency
@@ -51,7 +51,7 @@ class DeadLetters(View):
         found = wanted.found()
         answer = pagination.page(request, found.rows.select_related("lane__workflow"), shapes.dead_letter)
         if wanted.search:
-            answer.data["search_cut"] = found.cut
+            answer.data["search_cut"] = found.is_truncated
         return answer
 
     @extend_schema(
@@ -80,7 +80,7 @@ class DeadLetters(View):
         )
         with claimed(request) as place:
             if place.first is None:
-                kept = create.report(report=report, now=who.now)
+                kept = create.from_api(report=report, now=who.now)
                 place.keep(row_ids=[kept.pk])
                 return Response(shapes.dead_letter(kept), status=201)
             return Response(shapes.dead_letter(idempotency.dead_letter_of(place.first)), headers=REPLAYED)
@@ -104,7 +104,7 @@ class OneDeadLetter(View):
         who = caller(request)
         find(dead_letter_id, who)
         actor = who.actor(read(request, ReasonRequest).get("reason", ""))
-        replay.purge(dead_letter_id=dead_letter_id, actor=actor, now=who.now)
+        purge.purge(dead_letter_id=dead_letter_id, actor=actor, now=who.now)
         return Response(status=204)
 
 

@@ -237,7 +237,7 @@ def _matching(wanted: dict[str, Any], who: Caller) -> Any:
     if "state" in wanted:
         rows = rows.filter(state=wanted["state"])
     if "request_id" in wanted:
-        rows = rows.filter(filters.asked_by(request_id=wanted["request_id"]))
+        rows = rows.filter(filters.requested_by(request_id=wanted["request_id"]))
     if after := wanted.get("created_after"):
         rows = rows.filter(created_at__gte=after, id__gte=at_least(after))
     if limit := wanted.get("created_before"):

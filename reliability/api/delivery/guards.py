@@ -106,7 +106,7 @@ class Claim(View):
         """Claim a Stripe event, so that its effect is had once."""
         who = caller(request)
         values = read(request, ClaimRequest)
-        wanted = claims.Wanted(
+        wanted = claims.ClaimRequest(
             event_id=values["event_id"],
             workflow=values.get("workflow", ""),
             tenant=who.tenant_for(values.get("tenant")),

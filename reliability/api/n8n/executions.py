@@ -23,10 +23,10 @@ from reliability.core.lock_waits import deadlocks_retried
 from reliability.delivery import idempotency
 from reliability.errors import BackstopError
 from reliability.models import Execution, FailureReport
-from reliability.n8n import callbacks, execution_figures, failure_reports
-from reliability.n8n.callbacks import Ended
-from reliability.n8n.execution_figures import Figures
-from reliability.n8n.failure_reports import Incoming
+from reliability.n8n import callbacks, execution_reports, failure_reports
+from reliability.n8n.callbacks import Completion
+from reliability.n8n.execution_reports import ExecutionReport
+from reliability.n8n.failure_reports import IncomingFailure
 from reliability.policies import failure
 
 from .serializers import (
@@ -85,7 +85,7 @@ class FailedExecutions(View):
 
 
 @deadlocks_retried
-def _take_keyed(request: Request, incoming: Incoming, now: datetime) -> Response:
+def _take_keyed(request: Request, incoming: IncomingFailure, now: datetime) -> Response:
     """Keep a report that names no execution: only the request's key, if it has one, tells its repeat."""
     with claimed(request, **_address(request)) as place:
         if place.first is not None:
@@ -113,7 +113,7 @@ class Executions(View):
         """Keep an execution's figures; the lane's breaker hears how it ended where no delivery is named."""
         who = caller(request)
         values = read(request, ExecutionRequest)
-        found = Figures(
+        found = ExecutionReport(
             workflow=values["workflow"],
             tenant=who.tenant_for(values.get("tenant")),
             execution_id=values["execution_id"],
@@ -122,7 +122,7 @@ class Executions(View):
             delivery_id=values.get("delivery"),
             probe=values["probe"],
         )
-        kept, created = execution_figures.report(figures=found, now=who.now)
+        kept, created = execution_reports.record(report=found, now=who.now)
         return Response(_execution_shape(kept), status=201 if created else 200)
 
 
@@ -141,22 +141,22 @@ class Outcome(View):
         who = caller(request)
         values = read(request, OutcomeRequest)
         find(delivery_id, who)
-        ended = Ended(
+        completion = Completion(
             succeeded=values["status"] == "succeeded",
             execution_id=values.get("execution_id") or "",
             error=values.get("error") or "",
             attempt=values.get("attempt"),
         )
-        done = callbacks.report(delivery_id=delivery_id, ended=ended, now=who.now)
+        done = callbacks.report(delivery_id=delivery_id, completion=completion, now=who.now)
         return Response(shapes.delivery_of(done, attempts=done.attempts.order_by("id")))
 
 
-def _incoming(request: Request, who: Caller) -> Incoming:
+def _incoming(request: Request, who: Caller) -> IncomingFailure:
     body = _body(request)
     address = _address(request)
     found = failure.read_body(body)
     request_context.use_body_id(address.get("request_id", ""))
-    return Incoming(
+    return IncomingFailure(
         failure=found,
         report=failure.shorten({name: value for name, value in body.items() if name not in address and value != ""}),
         tenant=who.key.tenant or "",
@@ -196,7 +196,7 @@ def _report_shape(report: FailureReport) -> dict[str, Any]:
         "id": report.pk,
         "state": report.state,
         "delivery": report.delivery_id,
-        "dead_letter": failure_reports.letter_id_of(report),
+        "dead_letter": failure_reports.dead_letter_id_of(report),
         "execution_id": report.execution_id,
     }
 

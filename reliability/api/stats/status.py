@@ -35,7 +35,7 @@ class Status(View):
         """One look: breakers, dead letters, backlog and its age, lanes at their limit, workers, switches, callers."""
         pagination.filters(request, NoFilters)
         who = caller(request)
-        found = status.take(now=who.now, tenant=who.key.tenant)
+        found = status.load(now=who.now, tenant=who.key.tenant)
         more = {name: section(who.now, who.key.tenant) for name, section in SECTIONS.items()}
         return Response({**_shape(found), **more})
 

@@ -23,7 +23,7 @@ from reliability.errors import BackstopError, EncodedBody, InvalidInput, Payload
 from reliability.models import DEFAULT_ENDPOINT
 from reliability.models.fields import SLUG_PATTERN
 from reliability.stripe import ledger
-from reliability.stripe.ledger import Arrival
+from reliability.stripe.ledger import WebhookRequest
 
 PATH = re.compile(rf"/stripe/webhook/(?:(?P<slug>{SLUG_PATTERN})/?)?")
 NEW = b'{"received": true, "duplicate": false}'
@@ -80,7 +80,7 @@ def answer(*, environ: Mapping[str, Any], slug: str) -> HttpResponse:
     return HttpResponse(body, content_type="application/json", headers=length)
 
 
-def _patiently(arrival: Arrival) -> ledger.Recorded:
+def _patiently(arrival: WebhookRequest) -> ledger.Recorded:
     """Receive; once more where the connection turns out to be gone. What was kept nevertheless is then a repeat."""
     now = datetime.now(UTC)
     try:
@@ -92,15 +92,15 @@ def _patiently(arrival: Arrival) -> ledger.Recorded:
         return ledger.receive(arrival=arrival, now=now)
 
 
-def _arrival(environ: Mapping[str, Any], slug: str) -> Arrival:
+def _arrival(environ: Mapping[str, Any], slug: str) -> WebhookRequest:
     address = address_of(environ)
     try:
         refuse_encoded(environ)
         body = _body(environ, settings.STRIPE_MAX_BODY_BYTES)
     except (EncodedBody, PayloadTooLarge) as error:
-        ledger.refuse(slug=slug, error=error, address=address)
+        ledger.record_refusal(slug=slug, error=error, address=address)
         raise
-    return Arrival(slug, body, environ.get("HTTP_STRIPE_SIGNATURE", ""), address)
+    return WebhookRequest(slug, body, environ.get("HTTP_STRIPE_SIGNATURE", ""), address)
 
 
 def _length(environ: Mapping[str, Any]) -> int:

@@ -14,7 +14,7 @@ from reliability.models import Operation
 
 ACTIONS = {
     "pause": operations.pause,
-    "resume": operations.go_on,
+    "resume": operations.resume,
     "cancel": operations.cancel,
     "rate": operations.set_rate,
     "undo": operations.undo_purge,

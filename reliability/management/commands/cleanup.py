@@ -14,7 +14,7 @@ from reliability.core import clock
 from reliability.management.progress import Progress
 from reliability.management.tables import table
 from reliability.retention import runner
-from reliability.retention.runner import COUNTED, Done, Pace
+from reliability.retention.runner import COUNT_LIMIT, Pace, RuleResult
 
 HEADINGS = ("rule", "kept for", "removed", "left", "took", "what")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -28,7 +28,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         names = [rule.name for rule in runner.rules()]
-        parser.add_argument("--dry-run", action="store_true", help=f"only count, up to {COUNTED:,} of each")
+        parser.add_argument("--dry-run", action="store_true", help=f"only count, up to {COUNT_LIMIT:,} of each")
         parser.add_argument(
             "--only", action="append", default=[], choices=names, metavar="RULE", help=f"one of {', '.join(names)}"
         )
@@ -56,7 +56,7 @@ def _headings(dry_run: bool) -> tuple[str, ...]:
     return (*HEADINGS[:2], "would go", HEADINGS[-1]) if dry_run else HEADINGS
 
 
-def _row(done: Done, dry_run: bool) -> tuple[str, ...]:
+def _row(done: RuleResult, dry_run: bool) -> tuple[str, ...]:
     begin = (done.name, _age(done.age), _count(done.rows, bounded=dry_run))
     return (*begin, done.what) if dry_run else (*begin, _count(done.left), f"{done.seconds:.1f} s", done.what)
 
@@ -73,7 +73,7 @@ def _age(age: timedelta | None) -> str:
 def _count(number: int | None, *, bounded: bool = True) -> str:
     if number is None:
         return "?"
-    return f"{number:,}+" if bounded and number >= COUNTED else f"{number:,}"
+    return f"{number:,}+" if bounded and number >= COUNT_LIMIT else f"{number:,}"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from reliability.errors import BackstopError
 from reliability.management.base import OperatorCommand
 from reliability.management.tables import table
 from reliability.n8n import sync as n8n_sync
-from reliability.n8n.sync import Offer
+from reliability.n8n.sync import Webhook
 
 
 class Command(OperatorCommand):
@@ -27,18 +27,18 @@ class Command(OperatorCommand):
         if options["apply"] and options["all"]:
             raise CommandError("Give either --apply or --all.")
         try:
-            found = n8n_sync.offers()
+            found = n8n_sync.webhooks()
             chosen = _chosen(found, options)
             rows = [(one.slug, one.name, one.path, one.state, ", ".join(one.notes)) for one in found]
             self.stdout.write(table(("slug", "name", "path", "state", "notes"), rows))
             if chosen and not options["dry_run"]:
-                for one in n8n_sync.apply(chosen=chosen, actor=self.actor(options), now=clock.now()):
+                for one in n8n_sync.import_webhooks(chosen=chosen, actor=self.actor(options), now=clock.now()):
                     self.stdout.write(f"{one.slug}: {one.result}")
         except BackstopError as error:
             raise CommandError(self.explain(error)) from None
 
 
-def _chosen(found: Sequence[Offer], options: dict[str, Any]) -> list[Offer]:
+def _chosen(found: Sequence[Webhook], options: dict[str, Any]) -> list[Webhook]:
     if options["all"]:
         return [one for one in found if one.state in ("new", "different")]
     unknown = set(options["apply"]) - {one.slug for one in found}

@@ -7,7 +7,7 @@ from django.core.management import CommandError
 
 from reliability.bulk import operations
 from reliability.core import clock
-from reliability.dead_letters import replay
+from reliability.dead_letters import purge
 from reliability.errors import BackstopError
 from reliability.management.base import SelectionCommand
 from reliability.models import OperationKind
@@ -36,7 +36,7 @@ class Command(SelectionCommand):
         for text in options["ids"]:
             try:
                 if not options["dry_run"]:
-                    replay.purge(dead_letter_id=UUID(text), actor=self.actor(options), now=clock.now())
+                    purge.purge(dead_letter_id=UUID(text), actor=self.actor(options), now=clock.now())
                 self.stdout.write(f"{text}: {'would be ' if options['dry_run'] else ''}purged")
             except (BackstopError, ValueError) as error:
                 self.stderr.write(f"{text}: {error}")

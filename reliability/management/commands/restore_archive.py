@@ -8,7 +8,7 @@ from django.core.management.base import CommandParser
 
 from reliability.core import clock
 from reliability.dead_letters import archive_restore
-from reliability.dead_letters.archive_restore import DamagedArchive, Outcome, Wanted
+from reliability.dead_letters.archive_restore import ArchiveFilter, DamagedArchive, RestoreResult
 from reliability.errors import BackstopError
 from reliability.management.base import OperatorCommand
 from reliability.management.tables import table
@@ -51,7 +51,7 @@ class Command(OperatorCommand):
     def _list(self) -> None:
         rows = [_row(one) for one in Archive.objects.order_by("id")]
         self.stdout.write(table(HEADINGS, rows) if rows else "There are no archives.")
-        for name in archive_restore.strangers():
+        for name in archive_restore.unknown_files():
             self.stdout.write(
                 f"{name}: its files are of no archive here: left by a crash, or another installation's. If the"
                 " database was lost, --adopt makes them known."
@@ -59,14 +59,14 @@ class Command(OperatorCommand):
 
     def _restore(self, options: dict[str, Any]) -> None:
         now = clock.now()
-        wanted = Wanted(frozenset(options["letter"]), options["workflow"], options["tenant"])
+        selection = ArchiveFilter(frozenset(options["letter"]), options["workflow"], options["tenant"])
         if options["adopt"]:
             archive = archive_restore.adopt(name=options["name"], now=now)
         else:
             archive = archive_restore.find(name=options["name"])
         skip, dry_run = options["skip_damaged"], options["dry_run"]
         outcome = archive_restore.restore(
-            archive=archive, actor=self.actor(options), now=now, wanted=wanted, skip_damaged=skip, dry_run=dry_run
+            archive=archive, actor=self.actor(options), now=now, selection=selection, skip_damaged=skip, dry_run=dry_run
         )
         self._say(outcome, dry_run=dry_run)
         if outcome.problems:
@@ -74,12 +74,12 @@ class Command(OperatorCommand):
         if not outcome.matched:
             raise CommandError("No letter of this archive matches.")
 
-    def _say(self, outcome: Outcome, *, dry_run: bool) -> None:
+    def _say(self, outcome: RestoreResult, *, dry_run: bool) -> None:
         for problem in outcome.problems:
             self.stderr.write(problem)
         would = "would be " if dry_run else ""
         self.stdout.write(f"{outcome.restored} of {outcome.matched} {would}restored.")
-        for reason, count in outcome.passed.items():
+        for reason, count in outcome.skipped.items():
             self.stdout.write(f"{count} passed over: {reason}.")
 
 

@@ -9,7 +9,7 @@ from reliability.core import audit, clock
 from reliability.errors import BackstopError
 from reliability.management.base import OperatorCommand
 from reliability.stripe import reconcile as stripe_reconcile
-from reliability.stripe.reconcile import Ledger, Line
+from reliability.stripe.reconcile import LedgerState, Line
 
 COLUMNS = "{:<10}  {:<32}  {:<36}  {:<17}  {:<10}  {:>10}  {}"
 
@@ -52,7 +52,7 @@ class Command(OperatorCommand):
         return list(found)
 
     def _record(self, lines: list[Line], options: dict[str, Any]) -> None:
-        taken = sum(line.ledger is Ledger.TAKEN_IN for line in lines)
+        taken = sum(line.ledger is LedgerState.TAKEN_IN for line in lines)
         if taken:
             actor = self.actor(options)
             audit.record(actor=actor, action="stripe_reconcile", now=clock.now(), count=taken)

@@ -22,7 +22,7 @@ SCOPES = "execution:read, execution:list, execution:retry and workflow:list"
 
 def n8n() -> Iterator[Finding]:
     """Whether n8n answers, is ready, and has our time."""
-    root = n8n_client.base().removesuffix("/api/v1")
+    root = n8n_client.api_url().removesuffix("/api/v1")
     answer = transport.call(method="GET", url=f"{root}/healthz/readiness", headers={}, timeout=TIMEOUT)
     if answer.reply is None:
         text = f"n8n does not answer at {root}: {answer.failure} ({answer.detail})."
@@ -56,7 +56,7 @@ def webhooks() -> Iterator[Finding]:
         yield skipped("N8N_API_KEY is not set: whether n8n has the workflows' webhooks cannot be told.")
         return
     try:
-        offers = {webhook_path.decode(one.path): one for one in n8n_sync.offers()}
+        offers = {webhook_path.decode(one.path): one for one in n8n_sync.webhooks()}
     except Unauthorised as error:
         yield failure(error.detail, f"Make a key in n8n's settings, with {SCOPES}.")
         return
@@ -72,7 +72,7 @@ def webhooks() -> Iterator[Finding]:
         yield ok(f"n8n has a published webhook for each of {len(wanted)} workflows.")
 
 
-def _webhook(one: Workflow, offer: n8n_sync.Offer | None) -> Finding | None:
+def _webhook(one: Workflow, offer: n8n_sync.Webhook | None) -> Finding | None:
     if offer is None:
         text = f"n8n has no webhook '{one.path}' that takes a POST, which '{one.slug}' calls."
         return failure(text, "Correct the workflow's path (manage.py n8n_sync shows n8n's webhooks), or pause it.")

@@ -202,7 +202,7 @@ def the_archive() -> Iterator[Finding]:
     given_up = Archive.objects.filter(state=ArchiveState.ABANDONED).count()
     if given_up:
         yield warning(f"{given_up} half-made archives could not be removed.", "Run manage.py cleanup --only archive.")
-    late = archive.waiting(now=clock.now() - timedelta(days=1), limit=1000)
+    late = archive.count_expired(now=clock.now() - timedelta(days=1), limit=1000)
     if late:
         number = "1,000 or more" if late == 1000 else late
         yield warning(
