@@ -1,4 +1,4 @@
-"""The console's screens of cron jobs: how they stand, what they did, and the operator's hand."""
+"""The console's screens of cron jobs, runs and pings, with the actions run now, enable and disable."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -30,7 +30,7 @@ from .models import CronJob, Ping, Run
 
 
 class RunForm(ReasonForm):
-    """Why; and the question's own id, so that an answer that is given twice runs a job once."""
+    """Asks for the reason. `once` is the form's own id, so that submitting it twice starts one run."""
 
     once = forms.UUIDField(required=False, initial=uuid7, widget=forms.HiddenInput)
 
@@ -38,21 +38,21 @@ class RunForm(ReasonForm):
 RUN = Verb(
     key="run",
     title="Run now",
-    done="cron jobs run",
+    done="started",
     call=jobs.run_now,
     argument="job_id",
     form=RunForm,
-    warning="Beside the schedule, and at once.",
+    warning="The run starts now, in addition to the schedule.",
 )
-ENABLE = Verb("enable", "Enable", "cron jobs enabled", jobs.enable, "job_id")
+ENABLE = Verb("enable", "Enable", "enabled", jobs.enable, "job_id")
 DISABLE = Verb(
     key="disable",
     title="Disable",
-    done="cron jobs disabled",
+    done="disabled",
     call=jobs.disable,
     argument="job_id",
     permission="enable",
-    warning="Its pings are refused from now on; what was accepted goes on.",
+    warning="Backstop refuses pings for this job from now on. Deliveries that it has accepted continue.",
 )
 SCHEDULE = ("schedule", "timezone", "period_seconds")
 TONES = {"ok": "good", "failed": "bad", "running": "busy", "skipped": "off"}
@@ -84,8 +84,8 @@ class CronJobAdmin(Telling, Reasoned, ActingScreen):
     )
     fieldsets = (
         (None, {"fields": ("slug", "name", "tenant", "workflows", "payload")}),
-        ("Expected", {"fields": (*SCHEDULE, "grace_seconds")}),
-        ("When runs meet, or are missed", {"fields": ("overlap", "catch_up")}),
+        ("Schedule", {"fields": (*SCHEDULE, "grace_seconds")}),
+        ("Overlapping and missed runs", {"fields": ("overlap", "catch_up")}),
         ("State", {"fields": readonly_fields}),
     )
 
@@ -97,14 +97,14 @@ class CronJobAdmin(Telling, Reasoned, ActingScreen):
             row.pasts = pasts[row.pk]
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Do without the button that clears all: the list of the chosen ones would hold what is no list item."""
+        """Leave out Select2's "clear all" button: it would be a child of the list of selected items, but is none."""
         field = super().formfield_for_manytomany(db_field, request, **kwargs)
         if field is not None:
             field.widget.is_required = True
         return field
 
     def save_model(self, request: HttpRequest, obj: CronJob, form: Any, change: bool) -> None:
-        """Save what was changed, on record. A new schedule counts from now: nothing before was missed under it."""
+        """Save and record the changes. A new schedule counts from now, so no earlier slot counts as missed."""
         names = [name for name in form.changed_data if name not in ("workflows", "reason")]
         if not change or {*SCHEDULE} & {*names}:
             obj.active_since = clock.now()
@@ -117,9 +117,9 @@ class CronJobAdmin(Telling, Reasoned, ActingScreen):
             audit.record(actor=actor, action=action, now=clock.now(), target=obj, details=details)
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Show or take the form. The field of workflows would fail to show again what is no id."""
+        """Show or save the form. The autocomplete field cannot render a value that is not an id."""
         if any(as_uuid(one) is None for one in request.POST.getlist("workflows")):
-            raise BadRequest("What was chosen is no workflow.")
+            raise BadRequest("The selection holds an invalid workflow id.")
         answer: HttpResponse = super().changeform_view(request, *args, **kwargs)
         return answer
 
@@ -140,11 +140,11 @@ class CronJobAdmin(Telling, Reasoned, ActingScreen):
     def strip(self, job: Any) -> str:
         return _strip(job.pasts, job.seen_at)
 
-    @admin.display(description="next")
+    @admin.display(description="next run")
     def next_run(self, job: Any) -> str:
         return list_columns.moment(_standing(job).expected_at, now=job.seen_at)
 
-    @admin.display(description="took")
+    @admin.display(description="duration")
     def lasted(self, job: Any) -> str:
         return status_text.span(next((one.took for one in job.pasts if one.took is not None), None))
 
@@ -158,13 +158,13 @@ class CronJobAdmin(Telling, Reasoned, ActingScreen):
         if job.schedule:
             return f"{job.schedule} ({job.timezone})"
         period = job.expected.period
-        return f"every {duration(period)}" if period is not None else "not expected"
+        return f"every {duration(period)}" if period is not None else "no schedule"
 
 
 def _strip(pasts: Sequence[Past], now: datetime) -> str:
-    """Show the last runs as a strip, the oldest first; each says in words how it went."""
+    """Show the last runs as a strip, oldest first, each with its result as a tooltip."""
     if not pasts:
-        return list_columns.quiet("never ran")
+        return list_columns.quiet("no runs yet")
     said = [(TONES[one.went], f"{one.went}, {relative(at=one.run.started_at, now=now)}") for one in reversed(pasts)]
     counts = Counter(one.went for one in pasts)
     summary = f"The last {len(pasts)} runs: " + ", ".join(f"{count} {went}" for went, count in counts.items())
@@ -173,7 +173,7 @@ def _strip(pasts: Sequence[Past], now: datetime) -> str:
 
 
 def _summary(job: CronJob, *, now: datetime) -> dict[str, Any]:
-    """Return what the page shows above the form: how it stands, and its last runs."""
+    """Return the values above the form: state, lateness and the last runs."""
     _stand([job])
     pasts = figures.of(jobs=[job])[job.pk]
     standing = _standing(job)
@@ -202,7 +202,7 @@ def _standing(job: CronJob) -> Any:
 
 
 class OfJob(Telling):
-    """Rows of jobs, found by what an index answers: the job's slug, or within every job the row's own `found_by`."""
+    """Rows that belong to jobs, searched through indexes by the job's slug or by the row's `found_by` column."""
 
     found_by = ""
 
@@ -220,7 +220,7 @@ class RunAdmin(OfJob, ReadOnlyScreen):
     list_filter = ("result", "job", list_columns.recent_by("started_at"))
     list_select_related = ("job",)
     search_fields = ("key",)
-    search_help_text = "A job's slug, or a run's whole key"
+    search_help_text = "Job slug or full run key"
     found_by = "key"
     ordering = ("-id",)
     sortable_by = ()
@@ -235,19 +235,19 @@ class RunAdmin(OfJob, ReadOnlyScreen):
         for row, found in zip(rows, figures.past(runs=rows), strict=True):
             row.past = found
 
-    @admin.display(description="how it went")
+    @admin.display(description="result")
     def went(self, run: Any) -> str:
         return list_columns.status_badge(run.past.went, tone=TONES[run.past.went])
 
     @admin.display(description="slot")
     def slot_at(self, run: Any) -> str:
-        return list_columns.moment(run.slot, never="by hand or key", now=run.seen_at)
+        return list_columns.moment(run.slot, never="none (manual or keyed run)", now=run.seen_at)
 
     @admin.display(description="late by")
     def lateness(self, run: Any) -> str:
         return _optional(run.past.lateness)
 
-    @admin.display(description="took")
+    @admin.display(description="duration")
     def took(self, run: Any) -> str:
         return _optional(run.past.took)
 
@@ -267,7 +267,7 @@ class PingAdmin(OfJob, ReadOnlyScreen):
     list_filter = ("result", "job", list_columns.recent_by("at", ordered_by_id=False))
     list_select_related = ("job",)
     search_fields = ("address",)
-    search_help_text = "A job's whole slug"
+    search_help_text = "Full job slug"
     ordering = ("-id",)
     sortable_by = ()
 

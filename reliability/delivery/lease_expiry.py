@@ -10,6 +10,7 @@ from django.db import connection
 
 from reliability.models import IN_FLIGHT, AttemptResult, DeliveryState, LanePolicy
 from reliability.policies.classification import Classified, Outcome
+from reliability.policies.error_codes import ErrorCode
 from reliability.policies.settlement import Settlement, Step, settle
 
 from . import attempt_log, rollups
@@ -62,9 +63,9 @@ def settle_lapsed(*, lane_id: int, lapses: Sequence[Lapse], policy: LanePolicy, 
 def _lapsed(lapse: Lapse) -> Classified:
     if lapse.awaiting:
         message = "The workflow did not report its end in time."
-        return Classified(Outcome.UNKNOWN, "callback_timeout", message, reached=True)
+        return Classified(Outcome.UNKNOWN, ErrorCode.CALLBACK_TIMEOUT, message, reached=True)
     message = "The worker that was sending went away."
-    return Classified(Outcome.UNKNOWN, "worker_lost", message, reached=True)
+    return Classified(Outcome.UNKNOWN, ErrorCode.WORKER_LOST, message, reached=True)
 
 
 def apply(  # noqa: PLR0913  # one failure, with all that its record holds

@@ -10,12 +10,13 @@ from datetime import datetime, timedelta
 
 from reliability.models import Lane
 from reliability.policies.classification import Outcome
+from reliability.policies.error_codes import ErrorCode
 
 from .messages import Sent
 
 FIRST_WAIT_MS, LAST_WAIT_MS = 1000, 60_000
 # Of a worker that was held up: nothing is wrong with a setting, and the next attempt may go.
-HELD_UP = "lease_ran_out"
+HELD_UP = ErrorCode.LEASE_RAN_OUT
 # A stored value changes by a request that wakes the lane; one of the environment only with a new process.
 LOOK_AGAIN = timedelta(seconds=60)
 

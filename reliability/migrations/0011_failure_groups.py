@@ -15,7 +15,8 @@ from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import migrations, models, transaction
 from django.db.models import F, Q
 
-from reliability.policies.fingerprint import TEXT_LIMIT, fingerprint_of, reason_of
+from reliability.policies.error_codes import reason_of
+from reliability.policies.fingerprint import TEXT_LIMIT, fingerprint_of
 
 BATCH = 2000
 

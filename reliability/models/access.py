@@ -16,12 +16,12 @@ PREFIX_LENGTH = 12
 
 
 class KeyScope(models.TextChoices):
-    """What a key may do."""
+    """The scopes of an API key."""
 
-    READ = "read"
-    DELIVER = "deliver"
-    REPORT = "report"
-    OPERATE = "operate"
+    READ = "read", "Read"
+    DELIVER = "deliver", "Deliver"
+    REPORT = "report", "Report"
+    OPERATE = "operate", "Operate"
 
 
 def make_key() -> str:

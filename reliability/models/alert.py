@@ -1,4 +1,4 @@
-"""Alerts: how each stands, when people want quiet, and what they are told, by which channel."""
+"""Alerts, silences, and the notices that Backstop sends about alerts."""
 
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
@@ -14,11 +14,11 @@ STANDING_FIELDS = tuple(policy.Standing.__dataclass_fields__)
 
 
 class AlertState(models.TextChoices):
-    """The states of `policies.alerts.State` that are worth a row."""
+    """The states of `policies.alerts.State` that are stored."""
 
-    PENDING = "pending"
-    FIRING = "firing"
-    RESOLVED = "resolved"
+    PENDING = "pending", "Pending"
+    FIRING = "firing", "Firing"
+    RESOLVED = "resolved", "Resolved"
 
 
 class AlertQuerySet(models.QuerySet["Alert"]):
@@ -29,8 +29,8 @@ class AlertQuerySet(models.QuerySet["Alert"]):
 class Alert(models.Model):
     """One kind of alert of one workflow, lane, endpoint, job or process: a `policies.alerts.Standing` by columns.
 
-    The row serves again when the alert comes back. `value` and `limit` are of the last time that it was wrong.
-    `acknowledged_by` is whoever has taken it on.
+    The row is used again when the alert comes back. `value` and `limit` are those of the last check that found the
+    value beyond its limit. `acknowledged_by` is the actor who acknowledged it.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -106,11 +106,13 @@ class Alert(models.Model):
 
 
 class AlertSilence(models.Model):
-    """A quiet period: of one alert or all (empty), of one workflow or all, until a moment, for a reason."""
+    """A silence: no notices about one alert or all (empty), of one workflow or all, until `until`."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    alert = models.TextField(blank=True, default="", choices=[(one, one) for one in NAMES], help_text="Empty: all.")
-    workflow = models.TextField(blank=True, default="", help_text="A workflow's slug; empty: all.")
+    alert = models.TextField(
+        blank=True, default="", choices=[(one, one) for one in NAMES], help_text="Empty: all alerts."
+    )
+    workflow = models.TextField(blank=True, default="", help_text="A workflow's slug. Empty: all workflows.")
     until = models.DateTimeField()
     reason = models.TextField()
     created_at = models.DateTimeField()
@@ -118,8 +120,8 @@ class AlertSilence(models.Model):
 
     class Meta:
         ordering = ("-id",)
-        verbose_name = "quiet period"
-        permissions = [("end_alertsilence", "Can end quiet periods")]
+        verbose_name = "silence"
+        permissions = [("end_alertsilence", "Can end silences")]
         indexes = [models.Index(F("until").desc(), name="alert_silence_by_end")]
 
     def __str__(self) -> str:
@@ -131,24 +133,24 @@ class AlertSilence(models.Model):
 
 
 class AlertChannel(models.TextChoices):
-    """How people are told."""
+    """How a notice is sent."""
 
-    MAIL = "mail"
-    WEBHOOK = "webhook"
-    WORKFLOW = "workflow"
+    MAIL = "mail", "Mail"
+    WEBHOOK = "webhook", "Webhook"
+    WORKFLOW = "workflow", "Workflow"
 
 
 class NoticeState(models.TextChoices):
-    """What became of a notice; a waiting one with an error is tried again."""
+    """The state of a notice. Backstop retries a waiting one that has an error."""
 
-    WAITING = "waiting"
-    SENT = "sent"
-    SUPERSEDED = "superseded", "superseded: a later reminder says the same"
-    DROPPED = "dropped", "dropped: its channel is set up no longer"
+    WAITING = "waiting", "Waiting"
+    SENT = "sent", "Sent"
+    SUPERSEDED = "superseded", "Superseded by a later reminder"
+    DROPPED = "dropped", "Dropped: channel no longer configured"
 
 
 class AlertNotice(models.Model):
-    """What is told by one channel, of all that changed with one check: written with the change, sent afterwards.
+    """One message on one channel about the alerts that one check changed: stored with them, sent afterwards.
 
     `changes` is a list of `policies.alert_text.Change` as JSON. `lease_until` ends a sender's claim.
     """
@@ -184,7 +186,7 @@ class AlertNotice(models.Model):
 
 
 class ProcessSample(models.Model):
-    """How much CPU time a process had used by a check, so that the next one knows its share since (1: all of a CPU)."""
+    """A process's CPU time at the last check, from which the next check computes its share (1 is one full CPU)."""
 
     name = models.TextField(primary_key=True)
     cpu_seconds = models.FloatField()

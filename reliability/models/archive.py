@@ -1,4 +1,4 @@
-"""Archives: files outside the database that hold what has left it."""
+"""Archives: files outside the database that hold expired dead letters."""
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -8,15 +8,15 @@ from .ids import uuid7
 
 
 class ArchiveState(models.TextChoices):
-    """Whether the file is being written, in effect, or given up: then its files are of no meaning and go."""
+    """The state of an archive. The files of an abandoned one are invalid and are deleted."""
 
-    WRITING = "writing"
-    KEPT = "kept"
-    ABANDONED = "abandoned"
+    WRITING = "writing", "Writing"
+    KEPT = "kept", "Complete"
+    ABANDONED = "abandoned", "Abandoned"
 
 
 class Archive(models.Model):
-    """One archive file with its manifest, announced before the first byte is written.
+    """One archive file with its manifest. The row is committed before the first byte is written.
 
     One at a time is written: by `writer`, a session of the database, until `lease_until`. `letters` is how many left
     the table into it; a line of the file whose letter moved on meanwhile is `withdrawn`, one that was brought back
@@ -24,7 +24,7 @@ class Archive(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    name = models.TextField(unique=True, help_text="Of both files, without what each ends in.")
+    name = models.TextField(unique=True, help_text="The name of both files, without the extension.")
     state = models.TextField(choices=ArchiveState.choices, default=ArchiveState.WRITING)
     writer = models.TextField()
     lease_until = models.DateTimeField()

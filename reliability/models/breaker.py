@@ -1,4 +1,4 @@
-"""Circuit breakers as the database keeps them, and the record of their transitions."""
+"""Circuit breakers as stored, and the log of their state changes."""
 
 from django.db import models
 from django.db.models import Q, Value
@@ -10,19 +10,19 @@ from .workflow import Lane
 
 
 class Scope(models.TextChoices):
-    """What a breaker guards: one lane, or the n8n instance as a whole."""
+    """What a breaker applies to: one lane, or the n8n instance."""
 
-    LANE = "lane"
-    INSTANCE = "instance"
+    LANE = "lane", "Lane"
+    INSTANCE = "instance", "n8n instance"
 
 
 class BreakerState(models.TextChoices):
     """The states of `policies.breaker.State`."""
 
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
-    FORCED_OPEN = "forced_open"
+    CLOSED = "closed", "Closed"
+    OPEN = "open", "Open"
+    HALF_OPEN = "half_open", "Half-open"
+    FORCED_OPEN = "forced_open", "Forced open"
 
 
 SNAPSHOT_FIELDS = (
@@ -41,7 +41,7 @@ SNAPSHOT_FIELDS = (
     "refused_at",
     "passed_at",
 )
-# Those that JSON keeps as lists of lists.
+# Fields that JSON stores as lists of lists; the snapshot has tuples.
 LISTS = ("buckets", "suspects")
 
 
@@ -109,7 +109,7 @@ class Breaker(models.Model):
 
 
 class BreakerTransition(models.Model):
-    """One change of a breaker's state, and who or what caused it. Append-only."""
+    """One state change of a breaker, with its actor and reason. Append-only."""
 
     id = models.BigAutoField(primary_key=True)
     breaker = models.ForeignKey(Breaker, on_delete=models.CASCADE, related_name="transitions")

@@ -6,7 +6,8 @@ from typing import Any
 from django.db import models
 from django.db.models import F, Q
 
-from reliability.policies import fingerprint
+from reliability.policies.error_codes import reason_of
+from reliability.policies.fingerprint import fingerprint_of
 
 from .archive import Archive
 from .delivery import Delivery
@@ -16,30 +17,30 @@ from .workflow import Lane
 
 
 class DeadLetterStatus(models.TextChoices):
-    """Where an entry is: dead until a person acts, or its TTL ends."""
+    """The status of a dead letter: dead until an operator acts or its TTL ends."""
 
-    DEAD = "dead"
-    REPLAYING = "replaying"
-    RECOVERED = "recovered"
-    PURGED = "purged"
-    ARCHIVED = "archived"
+    DEAD = "dead", "Dead"
+    REPLAYING = "replaying", "Replaying"
+    RECOVERED = "recovered", "Recovered"
+    PURGED = "purged", "Purged"
+    ARCHIVED = "archived", "Archived"
 
 
 class DeadLetterSource(models.TextChoices):
-    """Who said that it failed for good."""
+    """Who reported the permanent failure."""
 
-    DELIVERY = "delivery"
-    N8N = "n8n"
-    API = "api"
+    DELIVERY = "delivery", "Delivery"
+    N8N = "n8n", "Reported by n8n"
+    API = "api", "Reported through the API"
 
 
 def error_fields(*, code: str, message: str) -> dict[str, str]:
-    """Return the columns of an error: what was said, and which kind of failure that makes it."""
+    """Return the columns of an error: code, message, and the reason and fingerprint that follow from them."""
     return {
         "error_code": code,
         "error_message": message,
-        "reason": str(fingerprint.reason_of(code=code)),
-        "fingerprint": fingerprint.fingerprint_of(code=code, message=message),
+        "reason": str(reason_of(code=code)),
+        "fingerprint": fingerprint_of(code=code, message=message),
     }
 
 
@@ -49,12 +50,12 @@ class DeadLetterQuerySet(models.QuerySet["DeadLetter"]):
 
 
 class DeadLetter(models.Model):
-    """What failed for good, with its full payload. It leaves only by a purge or into the archive.
+    """A delivery that failed permanently, or a failure that n8n reported, with its full payload.
 
-    `reason` and `fingerprint` say what kind of failure it is: whoever writes an error writes them too, by
-    `error_fields`. A purge can be undone until `erase_at`; then the payload goes. `purged_by` is the operation that
-    did it last, if one did, also when it has been undone. One that is archived has its payload in
-    the file of `archive`, and none here.
+    It leaves the queue only by a purge or into the archive. `reason` and `fingerprint` follow from the error: code
+    that writes an error writes them too, with `error_fields`. A purge can be undone until `erase_at`, when the payload
+    is erased. `purged_by` is the last operation that purged it, even if the purge was undone. An archived dead letter
+    has its payload in the file of `archive` only.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

@@ -1,4 +1,4 @@
-"""Deliveries, and the attempts at them."""
+"""Deliveries and their attempts."""
 
 import hashlib
 import json
@@ -16,24 +16,24 @@ from .workflow import Lane
 
 
 class DeliveryState(models.TextChoices):
-    """Where a delivery is on its way; the last four are final."""
+    """The state of a delivery; the last four are final."""
 
-    PENDING = "pending"
-    SENDING = "sending"
-    AWAITING_CALLBACK = "awaiting_callback"
-    DELIVERED = "delivered"
-    DEAD = "dead"
-    CANCELLED = "cancelled"
-    SKIPPED = "skipped"
+    PENDING = "pending", "Pending"
+    SENDING = "sending", "Sending"
+    AWAITING_CALLBACK = "awaiting_callback", "Awaiting callback"
+    DELIVERED = "delivered", "Delivered"
+    DEAD = "dead", "Dead"
+    CANCELLED = "cancelled", "Cancelled"
+    SKIPPED = "skipped", "Skipped"
 
 
 class Source(models.TextChoices):
     """What triggered a delivery."""
 
-    API = "api"
-    CRON = "cron"
-    STRIPE = "stripe"
-    REPLAY = "replay"
+    API = "api", "API"
+    CRON = "cron", "Cron job"
+    STRIPE = "stripe", "Stripe"
+    REPLAY = "replay", "Replay"
 
 
 IN_FLIGHT = (DeliveryState.SENDING, DeliveryState.AWAITING_CALLBACK)
@@ -59,7 +59,7 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
 
 
 class Delivery(models.Model):
-    """One payload to hand to one workflow for one tenant, under one idempotency key.
+    """One payload to send to one workflow for one tenant, with one idempotency key.
 
     `payload` is the sender's own JSON text, so that n8n receives it untouched. `attempt_count` counts every
     attempt; `retries_used` only those that the policy's `max_retries` is about (an absent n8n and an
@@ -124,7 +124,7 @@ class Delivery(models.Model):
         verbose_name_plural = "deliveries"
         permissions = [
             ("cancel_delivery", "Can cancel deliveries"),
-            ("send_now_delivery", "Can send at once"),
+            ("send_now_delivery", "Can send deliveries now"),
         ]
         constraints = [
             models.UniqueConstraint(
@@ -184,23 +184,23 @@ class Delivery(models.Model):
 
 
 class AttemptResult(models.TextChoices):
-    """What came of one attempt: the classification's outcomes, and a worker's death."""
+    """The result of an attempt: the classification's outcomes, and those that are known only later."""
 
-    DELIVERED = "delivered"
-    INSTANCE_DOWN = "instance_down"
-    TRANSIENT = "transient"
-    UNKNOWN = "unknown"
-    MISCONFIGURED = "misconfigured"
-    MISCONFIGURED_LOCALLY = "misconfigured_locally"
-    REFUSED = "refused"
-    REJECTED = "rejected"
-    INTERRUPTED = "interrupted"
-    CALLBACK_TIMEOUT = "callback_timeout"
-    REPORTED_FAILED = "reported_failed"
+    DELIVERED = "delivered", "Delivered"
+    INSTANCE_DOWN = "instance_down", "n8n unavailable"
+    TRANSIENT = "transient", "Temporary failure"
+    UNKNOWN = "unknown", "Unknown outcome"
+    MISCONFIGURED = "misconfigured", "Misconfigured route"
+    MISCONFIGURED_LOCALLY = "misconfigured_locally", "Misconfigured in Backstop"
+    REFUSED = "refused", "Refused by a gateway"
+    REJECTED = "rejected", "Rejected by the workflow"
+    INTERRUPTED = "interrupted", "Worker lost"
+    CALLBACK_TIMEOUT = "callback_timeout", "Callback timeout"
+    REPORTED_FAILED = "reported_failed", "Reported as failed"
 
 
 class Attempt(models.Model):
-    """One HTTP request of a delivery, with what came back. Append-only."""
+    """One HTTP request of a delivery, with the response. Append-only."""
 
     id = models.BigAutoField(primary_key=True)
     delivery = models.ForeignKey(Delivery, on_delete=models.CASCADE, related_name="attempts", db_index=False)

@@ -1,4 +1,4 @@
-"""What n8n tells of its own executions: their figures, their failures, and the retries that we ask it for."""
+"""n8n's executions: their status and duration, reported failures, and requested execution retries."""
 
 from django.db import models
 from django.db.models import F, Q
@@ -12,7 +12,7 @@ from .workflow import DEFAULT_TENANT, Lane
 
 
 class ExecutionStatus(models.TextChoices):
-    """n8n's own words for how an execution stands."""
+    """n8n's own execution statuses."""
 
     CANCELED = "canceled"
     CRASHED = "crashed"
@@ -59,28 +59,28 @@ class Execution(models.Model):
 
 
 class ReportState(models.TextChoices):
-    """What became of a failure that n8n reported."""
+    """The state of a failure report."""
 
-    LOOKING_UP = "looking_up"
-    JOINED = "joined"
-    BURIED = "buried"
-    REFUSED = "refused"
+    LOOKING_UP = "looking_up", "Looking up delivery"
+    JOINED = "joined", "Matched to a delivery"
+    BURIED = "buried", "Dead letter created"
+    REFUSED = "refused", "Refused"
 
 
 class ReportOrigin(models.TextChoices):
-    """Who noticed the failure: n8n's Error Trigger, or our own look at n8n's executions."""
+    """Who reported the failure: n8n's Error Trigger, or Backstop's reconciliation of n8n's executions."""
 
-    ERROR_TRIGGER = "error_trigger"
-    RECONCILED = "reconciled"
+    ERROR_TRIGGER = "error_trigger", "n8n's Error Trigger"
+    RECONCILED = "reconciled", "Reconciliation"
 
 
 class FailureReport(models.Model):
     """A failed execution (or a trigger that could not start one), once per execution.
 
-    It is joined to the delivery that caused it, or buried as a dead letter of source `n8n`; until n8n has been
-    asked which, it waits as `looking_up`, with `look_up_at` for its next look. `tenant` is the reporting key's,
-    empty for a key of all tenants; `for_tenant` is in whose name it is buried. `attempt` is the delivery's attempt
-    that ran it, where that is known.
+    It is matched to the delivery that caused it (`joined`), or becomes a dead letter of source `n8n` (`buried`). Until
+    n8n has been asked which, it is `looking_up`; `look_up_at` is the next check. `tenant` is the reporting key's,
+    empty for a key of all tenants; `for_tenant` is the dead letter's tenant. `attempt` is the number of the attempt
+    that started the execution, if known.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -136,19 +136,19 @@ class FailureReport(models.Model):
 
 
 class RetryState(models.TextChoices):
-    """How a retry that we asked n8n for stands; the last two are final."""
+    """The state of an execution retry; the last two are final."""
 
-    PENDING = "pending"
-    ASKED = "asked"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
+    PENDING = "pending", "Pending"
+    ASKED = "asked", "Requested"
+    SUCCEEDED = "succeeded", "Succeeded"
+    FAILED = "failed", "Failed"
 
 
 class ExecutionRetry(models.Model):
-    """A dead letter's replay by n8n's own retry, which goes on from the failed node.
+    """A dead letter's replay by n8n's own execution retry, which resumes from the failed node.
 
-    `asked` is written before n8n is called, so that a worker's death leaves a retry of which nobody knows whether
-    it ran; the next look asks n8n how it went, and does not call again.
+    `asked` is committed before Backstop calls n8n. If the worker dies during the call, it is unknown whether n8n
+    retried the execution; the next check asks n8n for the result instead of requesting a second retry.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

@@ -1,4 +1,4 @@
-"""Requests that were made under an idempotency key of their own."""
+"""Requests with an idempotency key, such as an API call that starts an operation."""
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -7,7 +7,7 @@ from .ids import uuid7
 
 
 class IdempotencyKey(models.Model):
-    """A request that happens once: the key, what was asked for, and what came of it.
+    """A request that takes effect once: its key, its content and its result.
 
     `tenant` is the API key's, empty for a key of all tenants; `operation` is the call. `digest` is that of the whole
     request's JSON value. What the request made is named by `row_ids`, or was answered with `answer` (without payloads

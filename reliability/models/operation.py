@@ -1,4 +1,4 @@
-"""Bulk operations over dead letters: a frozen filter, and how far the engine has come with it."""
+"""Bulk operations on dead letters: a frozen filter and the progress through its matches."""
 
 from dataclasses import dataclass
 
@@ -10,26 +10,26 @@ from .workflow import Lane
 
 
 class OperationKind(models.TextChoices):
-    """What is done to each match."""
+    """What a bulk operation does to each match."""
 
-    REPLAY = "replay"
-    PURGE = "purge"
-    RESTORE = "restore"
+    REPLAY = "replay", "Bulk replay"
+    PURGE = "purge", "Bulk purge"
+    RESTORE = "restore", "Undo of a bulk purge"
 
 
 class OperationState(models.TextChoices):
-    """How an operation stands; the last three are final."""
+    """The state of an operation; the last three are final."""
 
-    RUNNING = "running"
-    PAUSED = "paused"
-    DONE = "done"
-    CANCELLED = "cancelled"
-    STOPPED = "stopped"
+    RUNNING = "running", "Running"
+    PAUSED = "paused", "Paused"
+    DONE = "done", "Done"
+    CANCELLED = "cancelled", "Cancelled"
+    STOPPED = "stopped", "Stopped"
 
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """How an operation's replays ended: withdrawn are those that were called off before they were sent."""
+    """How an operation's replays ended; `withdrawn` counts those that were cancelled before they were sent."""
 
     recovered: int = 0
     failed: int = 0
@@ -41,9 +41,9 @@ class Ends:
 
 
 class Operation(models.Model):
-    """A bulk replay or purge, or the undoing of a purge. Filter and cut-off are frozen when it is submitted.
+    """A bulk replay, a bulk purge, or the undo of a purge. Filter and cut-off time are frozen when it is submitted.
 
-    `cursor` is the last dead letter handled, in the order of ids, so that a restart goes on behind it. `done` counts
+    `cursor` is the last dead letter handled, in the order of ids, so that a restart continues after it. `done` counts
     those acted on, `skipped_by` the others by cause; how the replays ended is counted in `tallies`. With `canary` one
     goes first, and the rest once it has recovered; more than `stop_failure_rate` (0 to 1) failing again stops it, and
     `note` says so. While it runs, `next_at` is when its next step is due; none is while only replays have to end.
@@ -72,7 +72,7 @@ class Operation(models.Model):
 
     class Meta:
         ordering = ("-id",)
-        permissions = [("control_operation", "Can pause, go on with, cancel and slow down bulk operations")]
+        permissions = [("control_operation", "Can pause, resume, cancel and change the rate of bulk operations")]
         constraints = [
             models.CheckConstraint(condition=Q(rate_per_second__gt=0), name="operation_rate_positive"),
             models.CheckConstraint(

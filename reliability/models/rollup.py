@@ -1,4 +1,4 @@
-"""What the charts are drawn from: counts by lane and minute or hour, and the groups that failures fall into."""
+"""The data behind the charts: counts by lane and minute or hour, and failure groups."""
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -12,14 +12,14 @@ LATENCY_EDGES = (25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000
 
 
 class Grain(models.TextChoices):
-    """How much time a row stands for."""
+    """The period that a row covers."""
 
     MINUTE = "minute"
     HOUR = "hour"
 
 
 class Rollup(models.Model):
-    """What a lane did within a minute, or an hour, that begins `at`.
+    """A lane's counts in the minute or hour that starts `at`.
 
     `retries` are attempts from the second on, counted once it is known how they went. `latency` counts delivered ones
     by how long it took from accepted to delivered, by `LATENCY_EDGES`.
@@ -46,7 +46,7 @@ class Rollup(models.Model):
 
 
 class DeathRollup(models.Model):
-    """How many died in a lane for one reason within a minute, or an hour, that begins `at`."""
+    """New dead letters of a lane by reason in the minute or hour that starts `at`."""
 
     id = models.BigAutoField(primary_key=True)
     lane = models.ForeignKey(Lane, on_delete=models.CASCADE, related_name="death_rollups", db_index=False)
@@ -64,7 +64,7 @@ class DeathRollup(models.Model):
 
 
 class FailureGroup(models.Model):
-    """Dead letters of one workflow that failed the same way, kept by the database itself as they come and go.
+    """Dead letters of one workflow with the same fingerprint; database triggers maintain the counts.
 
     `dead` counts those that are dead now, `seen` all there ever were; `message` is one of their errors.
     """

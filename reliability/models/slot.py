@@ -1,4 +1,4 @@
-"""Places of a lane's concurrency limit that somebody else than the dispatcher holds."""
+"""Concurrency slots of a lane that a workflow inside n8n holds, not the dispatcher."""
 
 from django.db import models
 from django.db.models import F
@@ -8,7 +8,7 @@ from .workflow import Lane
 
 
 class Slot(models.Model):
-    """One place within a lane's limit, taken by a workflow inside n8n until it is given back or its lease ends."""
+    """One slot within a lane's limit, held by a workflow inside n8n until it is released or its lease ends."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     lane = models.ForeignKey(Lane, on_delete=models.CASCADE, related_name="slots", db_index=False)

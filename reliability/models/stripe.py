@@ -1,4 +1,4 @@
-"""Stripe: the endpoints that receive its events, the ledger of every event, and what was refused."""
+"""Stripe: endpoints and their signing secrets, the ledger of events, refused requests, and claims."""
 
 from typing import Any
 
@@ -16,25 +16,27 @@ EVENT_KEY = ("event_id", "tenant", "account", "livemode")
 
 
 class StripeMode(models.TextChoices):
-    """Which of Stripe's events an endpoint acts on. Others are kept, and go to no workflow."""
+    """Which Stripe events an endpoint delivers. Others are stored in the ledger, but not delivered."""
 
-    ANY = "any"
-    LIVE = "live"
-    TEST = "test"
+    ANY = "any", "Live and test"
+    LIVE = "live", "Live"
+    TEST = "test", "Test"
 
 
 class StripeEndpoint(models.Model):
-    """An address that Stripe posts to: `/stripe/webhook/<slug>/`. What comes in there belongs to its tenant."""
+    """A webhook endpoint for Stripe, `/stripe/webhook/<slug>/`. Its events belong to its tenant."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     slug = SlugTextField(unique=True)
     tenant = SlugTextField(default=DEFAULT_TENANT)
     mode = models.TextField(choices=StripeMode.choices, default=StripeMode.ANY)
     account = models.TextField(
-        blank=True, default="", help_text="The Stripe account (acct_…) whose events come in here; may stay empty."
+        blank=True, default="", help_text="The Stripe account (acct_…) whose events this endpoint receives. Optional."
     )
     api_key = EncryptedTextField(
-        blank=True, default="", help_text="A restricted key that may read events, for reconciling; kept encrypted."
+        blank=True,
+        default="",
+        help_text="A restricted key with read access to events, for reconciliation. Stored encrypted.",
     )
     enabled = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -52,15 +54,15 @@ class StripeEndpoint(models.Model):
 
 def _sound_secret(value: str) -> None:
     if not (value.startswith("whsec_") and value.isascii() and value.isprintable()):
-        raise ValidationError("A signing secret of Stripe begins with 'whsec_'.")
+        raise ValidationError("A Stripe signing secret starts with 'whsec_'.")
 
 
 class StripeSecret(models.Model):
-    """A signing secret of an endpoint. Several may be active at once, so that one can be rotated."""
+    """A signing secret of an endpoint. Several can be active at once, for rotation."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     endpoint = models.ForeignKey(StripeEndpoint, on_delete=models.CASCADE, related_name="secrets")
-    secret = EncryptedTextField(validators=[_sound_secret], help_text="Kept encrypted, never shown again.")
+    secret = EncryptedTextField(validators=[_sound_secret], help_text="Stored encrypted, never shown again.")
     hint = models.TextField(editable=False, blank=True, default="")
     active = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -79,21 +81,21 @@ class StripeSecret(models.Model):
 
 
 class EventSource(models.TextChoices):
-    """How an event reached the ledger."""
+    """How an event reached the ledger: sent by Stripe, or fetched by reconciliation."""
 
-    WEBHOOK = "webhook"
-    RECONCILED = "reconciled"
+    WEBHOOK = "webhook", "Webhook"
+    RECONCILED = "reconciled", "Reconciliation"
 
 
 class Ignored(models.TextChoices):
-    """Why an event was kept and went nowhere."""
+    """Why an event was stored but not delivered."""
 
-    MODE = "mode", "of the other mode"
-    PING = "ping", "a test of the connection"
+    MODE = "mode", "event of the other mode (live or test)"
+    PING = "ping", "connection test"
 
 
 class StripeEvent(models.Model):
-    """The ledger: one row for each event of Stripe ever accepted. Of a row, only the payload goes, by retention.
+    """The ledger: one row for each Stripe event ever accepted. Retention erases the payload, never the row.
 
     `occurred_at` is Stripe's `created` (whole seconds); `object_id` is what the event is about. `stale` says that
     a newer event about the same object had been seen before. `delivery_ids` are those it led to.
@@ -146,7 +148,7 @@ class StripeEvent(models.Model):
 
 
 class StripeRepeat(models.Model):
-    """One more arrival of an event that the ledger holds. Append-only."""
+    """A duplicate arrival of an event that the ledger holds. Append-only."""
 
     id = models.BigAutoField(primary_key=True)
     event = models.ForeignKey(StripeEvent, on_delete=models.CASCADE, related_name="repeats")
@@ -154,16 +156,16 @@ class StripeRepeat(models.Model):
 
     class Meta:
         ordering = ("-id",)
-        verbose_name = "Stripe repeat"
+        verbose_name = "duplicate Stripe event"
 
     def __str__(self) -> str:
         return f"{self.event_id} again"
 
 
 class StripeRefusal(models.Model):
-    """A request that was refused: why, and from where; nothing of what it held.
+    """A refused Stripe request: reason and source address, nothing of its content.
 
-    `count` is 1, but under a flood, where the newest row of the kind counts what comes on top.
+    `count` is 1 except in a flood, when the newest row of its kind counts further requests.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -175,7 +177,7 @@ class StripeRefusal(models.Model):
 
     class Meta:
         ordering = ("-id",)
-        verbose_name = "Stripe refusal"
+        verbose_name = "refused Stripe request"
         indexes = [
             models.Index(F("reason"), F("at").desc(), name="stripe_refusal_by_kind"),
             models.Index(F("slug"), F("at").desc(), name="stripe_refusal_by_slug"),
@@ -186,17 +188,17 @@ class StripeRefusal(models.Model):
 
 
 class ClaimStatus(models.TextChoices):
-    """Where a claim is: held under a lease, done for good, or free to be claimed again."""
+    """The state of a claim: held under a lease, processed, or failed and free to be claimed again."""
 
-    PROCESSING = "processing"
-    PROCESSED = "processed"
-    FAILED = "failed"
+    PROCESSING = "processing", "Processing"
+    PROCESSED = "processed", "Processed"
+    FAILED = "failed", "Failed"
 
 
 class StripeClaim(models.Model):
-    """The right of one workflow to have an event's effect: for workflows that Stripe calls directly.
+    """A lease-based claim on an event by one workflow, for workflows that Stripe calls directly.
 
-    `fencing_token` rises with each claim, so that a holder whose lease ran out cannot speak for its successor.
+    `fencing_token` rises with each claim, so that a holder whose lease ended cannot complete its successor's claim.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

@@ -1,6 +1,6 @@
-"""What is counted for good: totals that no retention takes away, from which the metrics are read.
+"""Permanent totals, which retention never deletes. The metrics read them.
 
-They name their lane and workflow without a foreign key: what was counted stays counted, whatever is deleted.
+They name their lane and workflow without a foreign key, so that a total survives the deletion of either.
 """
 
 from django.contrib.postgres.fields import ArrayField
@@ -8,7 +8,7 @@ from django.db import models
 
 from .delivery import AttemptResult
 
-# The places of `LaneTotal.results`. New ones go to the end.
+# The positions in `LaneTotal.results`. Append new ones at the end: stored arrays keep their order.
 RESULTS: tuple[str, ...] = (
     AttemptResult.DELIVERED,
     AttemptResult.INSTANCE_DOWN,
@@ -25,7 +25,7 @@ RESULTS: tuple[str, ...] = (
 
 
 class LaneTotal(models.Model):
-    """What a lane ever did, written under its lock by whoever settles its deliveries (migration 0017).
+    """A lane's totals, written under the lane's lock in the transaction that settles its deliveries.
 
     `results` counts attempts by `RESULTS`. `durations` of requests and `latencies` from accepted to delivered are
     counted by `LATENCY_EDGES`, and summed in milliseconds.
@@ -51,15 +51,15 @@ class LaneTotal(models.Model):
 
 
 class TotalName(models.TextChoices):
-    """What a `Total` counts; each line says what its key and its label are."""
+    """What a `Total` counts. Each comment says what its key and its label are."""
 
     ENDED = "ended"  # deliveries cancelled or skipped: a workflow, the state
     LETTERS = "letters"  # dead letters that the table holds: a workflow, their status
-    DEATHS = "deaths"  # what ever died: a workflow, the reason
-    TRANSITIONS = "transitions"  # changes of breakers: a workflow, or nothing for the instance; the new state
+    DEATHS = "deaths"  # dead letters ever created: a workflow, the reason
+    TRANSITIONS = "transitions"  # breaker state changes: a workflow, or empty for the instance; the new state
     EXECUTIONS = "executions"  # executions that n8n reported: a workflow, their status
-    STRIPE = "stripe"  # requests of Stripe: an endpoint, or nothing for none that is known; what became of them
-    EXPIRED = "expired"  # dead letters that left for the archive
+    STRIPE = "stripe"  # Stripe requests: an endpoint, or empty if it is unknown; the result
+    EXPIRED = "expired"  # dead letters that moved to the archive
 
 
 class Total(models.Model):
@@ -87,7 +87,7 @@ class Total(models.Model):
 
 
 class WorkerFigure(models.Model):
-    """What a worker process uses, written with each of its signs of life."""
+    """A worker process's memory and CPU time, written with each heartbeat."""
 
     worker = models.TextField(primary_key=True)
     memory_bytes = models.BigIntegerField()

@@ -1,4 +1,4 @@
-"""Workflows of n8n, and the lanes by which tenants reach them."""
+"""Workflows in n8n, and lanes: one per workflow and tenant."""
 
 import os
 from datetime import datetime
@@ -17,7 +17,7 @@ from .ids import is_demo, uuid7
 from .policy import POLICY_FIELDS, LanePolicy, PolicyFields, effective
 
 DEFAULT_TENANT = "default"
-# What decides where a request goes and whether it is let in.
+# The fields that decide where a request goes and how it is authenticated.
 ROUTE = ("path", "auth_header", "auth_value", "signing_secret")
 
 
@@ -25,12 +25,12 @@ AUTHENTICATION = "N8N_AUTH_"
 
 
 def authentication_variable(slug: str) -> str:
-    """Return the environment variable that wins over a workflow's stored authentication value."""
+    """Return the environment variable that overrides a workflow's stored authentication value."""
     return AUTHENTICATION + slug.upper().replace("-", "_")
 
 
 def unsound_authentication(*, auth_header: str, auth_value: str, signing_secret: str) -> dict[str, str]:
-    """Return what of these nothing could be sent with, and why, by column. What is empty is not used."""
+    """Return the values that cannot be sent, as column and error. Empty values are not used and are valid."""
     found = {
         "auth_header": headers.unsound_name(auth_header) if auth_header else "",
         "auth_value": headers.unsound_value(auth_value),
@@ -54,22 +54,22 @@ class Workflow(PolicyFields):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     slug = SlugTextField(unique=True)
     name = models.TextField()
-    path = models.TextField(help_text="The webhook's path in n8n, without a leading slash.")
+    path = models.TextField(help_text="Path of the Webhook node in n8n, without a leading slash.")
     stripe_events = ArrayField(models.TextField(), default=list, blank=True)
     auth_header = models.TextField(
-        blank=True, default="", help_text="Name of the header by which n8n authenticates the caller."
+        blank=True, default="", help_text="Name of the header by which n8n authenticates Backstop."
     )
     auth_value = EncryptedTextField(
-        blank=True, default="", help_text="That header's value; kept encrypted, never exported."
+        blank=True, default="", help_text="Value of that header. Stored encrypted, never exported."
     )
     signing_secret = EncryptedTextField(
-        blank=True, default="", help_text="Standard Webhooks secret (whsec_…); kept encrypted."
+        blank=True, default="", help_text="Standard Webhooks secret (whsec_…) for signing requests. Stored encrypted."
     )
     paused = models.BooleanField(default=False)
     paused_reason = models.TextField(blank=True, default="")
     paused_until = models.DateTimeField(null=True, blank=True)
     route_changed_at = models.DateTimeField(null=True, blank=True, editable=False)
-    n8n_workflow_id = models.TextField(blank=True, default="", help_text="The workflow's id within n8n.")
+    n8n_workflow_id = models.TextField(blank=True, default="", help_text="The workflow's id in n8n.")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -100,27 +100,27 @@ class Workflow(PolicyFields):
 
     @property
     def authentication(self) -> dict[str, str]:
-        """The header by which n8n knows us. The environment's `N8N_AUTH_<SLUG>` wins over the stored value."""
+        """The header that authenticates Backstop to n8n. `N8N_AUTH_<SLUG>` overrides the stored value."""
         value: str = os.environ.get(self.auth_variable) or self.auth_value
         return {self.auth_header or "Authorization": value} if value else {}
 
     @property
     def auth_variable(self) -> str:
-        """The environment variable whose value goes before the stored one."""
+        """The environment variable that overrides the stored value."""
         return authentication_variable(self.slug)
 
     @property
     def unsound_authentication(self) -> dict[str, str]:
-        """What of the stored values nothing could be sent with, and why, by column."""
+        """The stored values that cannot be sent, as column and error."""
         return unsound_authentication(
             auth_header=self.auth_header, auth_value=self.auth_value, signing_secret=self.signing_secret
         )
 
     @property
     def local_fault(self) -> str:
-        """The setting that keeps its requests from being sent at all, and why; empty where none does.
+        """The setting that makes its requests unsendable, with the error; empty if there is none.
 
-        Values that are refused today may have been stored before they were.
+        Values that are refused today may have been stored by an earlier version.
         """
         used = self.unsound_authentication
         if value := os.environ.get(self.auth_variable):
@@ -133,12 +133,12 @@ class Workflow(PolicyFields):
 
     @property
     def is_demo(self) -> bool:
-        """Whether it was made up for a look at the console: nothing of it is ever sent."""
+        """Whether it is demo data, which Backstop never sends."""
         return is_demo(self.pk)
 
     @property
     def route(self) -> tuple[str, ...]:
-        """The values of `ROUTE`, to see whether they change."""
+        """The values of the `ROUTE` fields, for detecting changes."""
         return tuple(getattr(self, name) for name in ROUTE)
 
     def is_paused(self, *, now: datetime) -> bool:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from . import backoff
 from .breaker import Report, Signal
 from .classification import Classified, Evidence, Outcome
+from .error_codes import ErrorCode
 
 
 class Step(enum.StrEnum):
@@ -93,7 +94,7 @@ def settle(
         message = f"{classified.message.rstrip('.')}. Other deliveries got through: a gateway refuses this one."
         return Settlement(Step.BURY, code=classified.code, message=message)
     if outcome is Outcome.UNKNOWN and rules.hold_unknown:
-        return _bury(classified, "outcome_unknown")
+        return _bury(classified, ErrorCode.OUTCOME_UNKNOWN)
     free = outcome in _FREE
     if not free and retries_used >= rules.max_retries:
         return _bury(classified, classified.code)

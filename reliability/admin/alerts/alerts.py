@@ -1,4 +1,4 @@
-"""Alerts: what fires, since when, who has it in hand, what was told of it, and the operator's hand."""
+"""Alerts and the notices about them: state, start, who acknowledged it, notices sent, and the operator's actions."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -24,20 +24,20 @@ from reliability.templatetags.console import relative
 ACKNOWLEDGE = Verb(
     key="acknowledge",
     title="Acknowledge",
-    done="alerts acknowledged",
+    done="acknowledged",
     call=alert_check.acknowledge,
     argument="alert_id",
     form=EndForm,
-    warning="No reminder comes until then, or until it is over.",
+    warning="Backstop sends no reminders until then, or until the alert is resolved.",
 )
 SILENCE = Verb(
     key="silence",
     title="Silence",
-    done="quiet periods begun",
+    done="silenced",
     call=alert_check.silence_one,
     argument="alert_id",
     form=EndForm,
-    warning="Nothing is told of this alert of its workflow until then. It needs an end.",
+    warning="Backstop sends no notices about this alert for its workflow until then. An end is required.",
 )
 NOTICES_SHOWN = 20
 TONES = {AlertState.FIRING: "bad", AlertState.PENDING: "warn", AlertState.RESOLVED: "good"}
@@ -53,7 +53,7 @@ class AlertAdmin(Telling, PageScreen):
     list_display = ("what", "standing", "sentence", "since", "in_hand", "when_told")
     list_filter = ("state", "severity", "name", list_columns.seen_by("workflow"))
     search_fields = ("name", "workflow", "tenant", "subject")
-    search_help_text = "An alert, a workflow, a tenant, or what it is about"
+    search_help_text = "Alert, workflow, tenant or subject"
     sortable_by = ()
 
     def get_ordering(self, request: HttpRequest) -> Sequence[Any]:
@@ -73,7 +73,7 @@ class AlertAdmin(Telling, PageScreen):
     def standing(self, row: Alert) -> str:
         return list_columns.status_badge(row.state, tone=TONES[AlertState(row.state)])
 
-    @admin.display(description="how it stands")
+    @admin.display(description="summary")
     def sentence(self, row: Alert) -> str:
         return list_columns.one_line(row.summary)
 
@@ -81,18 +81,18 @@ class AlertAdmin(Telling, PageScreen):
     def since(self, row: Any) -> str:
         return list_columns.moment(row.resolved_at or row.firing_since or row.pending_since, now=row.seen_at)
 
-    @admin.display(description="in hand of")
+    @admin.display(description="acknowledged by")
     def in_hand(self, row: Any) -> str:
         if row.standing.is_acknowledged(now=row.seen_at):
             return str(row.acknowledged_by)
-        return list_columns.quiet("a quiet period") if row.is_quiet else "—"
+        return list_columns.quiet("silenced") if row.is_quiet else "—"
 
-    @admin.display(description="told")
+    @admin.display(description="notified")
     def when_told(self, row: Any) -> str:
         return list_columns.moment(row.told_at, never="never", now=row.seen_at)
 
     def why_not(self, verb: Verb, row: Any) -> str:
-        return "It does not fire." if verb is ACKNOWLEDGE and row.state != AlertState.FIRING else ""
+        return "The alert is not firing." if verb is ACKNOWLEDGE and row.state != AlertState.FIRING else ""
 
     def page(self, request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]:
         rule = BY_NAME.get(row.name)
@@ -121,15 +121,15 @@ class AlertAdmin(Telling, PageScreen):
 def _stands(row: Alert, now: datetime) -> str:
     match row.state:
         case AlertState.FIRING:
-            return f"fires since {relative(at=row.firing_since or now, now=now)}"
+            return f"firing, started {relative(at=row.firing_since or now, now=now)}"
         case AlertState.PENDING:
-            return f"wrong since {relative(at=row.pending_since or now, now=now)}, not yet for long enough"
+            return f"pending, over its limit since {relative(at=row.pending_since or now, now=now)}"
         case _:
-            return f"over since {relative(at=row.resolved_at or now, now=now)}"
+            return f"resolved {relative(at=row.resolved_at or now, now=now)}"
 
 
 def _notices(row: Alert) -> list[tuple[AlertNotice, str]]:
-    """Return the last notices that told of it, each with what it said of it."""
+    """Return the newest notices that mention an alert, each with the change that it reported."""
     found = AlertNotice.objects.filter(alert_ids__contains=[row.pk]).order_by("-id")[:NOTICES_SHOWN]
     return [
         (one, next((change["change"] for change in one.changes if change["id"] == str(row.pk)), "")) for one in found
@@ -163,9 +163,9 @@ class AlertNoticeAdmin(Telling, ReadOnlyScreen):
     @admin.display(description="state")
     def standing(self, row: AlertNotice) -> str:
         failed = row.state == NoticeState.WAITING and row.error
-        return list_columns.status_badge("failed" if failed else row.state, label="Tried again" if failed else "")
+        return list_columns.status_badge("failed" if failed else row.state, label="Retrying" if failed else "")
 
-    @admin.display(description="written")
+    @admin.display(description="created")
     def when(self, row: Any) -> str:
         return list_columns.moment(row.created_at, now=row.seen_at)
 

@@ -1,4 +1,4 @@
-"""What columns of lists show: moments, states, ids to copy, ways to other rows."""
+"""Formatting for list columns: times, states, ids with a copy button, links to other rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ from reliability.models.ids import at_least
 from reliability.stats.charts import Chart, Range
 from reliability.templatetags.console import copyable, moment, status_badge
 
-# Of so many of the newest rows a filter offers the values.
+# A value filter offers the values of this many of the newest rows.
 LOOKED_AT = 2_000
 __all__ = ["RecentFilter", "copyable", "link_to", "moment", "quiet", "status_badge", "two_lines"]
 
 
 def two_lines(first: Any, second: Any) -> str:
-    """Show what matters, and below it, more quietly, what explains it."""
+    """Show a main line and, below it in smaller type, a second line."""
     return format_html('<span class="bs-first-line">{}</span><span class="bs-second">{}</span>', first, second)
 
 
 def name_of(lane: Lane) -> str:
-    """Show a lane by its workflow, and below it the tenant."""
+    """Show a lane as its workflow, with the tenant below it."""
     html = '<span class="bs-name">{}<span class="bs-second">{}</span></span>'
     return format_html(html, lane.workflow.slug, lane.tenant)
 
@@ -43,7 +43,7 @@ def copy_button(text: str, name: str) -> str:
 
 
 def link_to(model: str, pk: Any, text: Any = "") -> str:
-    """Show the way to a row; `model` is as in `reliability.delivery`."""
+    """Return a link to a row; `model` is a label such as `reliability.delivery`."""
     if pk is None:
         return ""
     where = reverse(f"admin:{model.replace('.', '_')}_change", args=[pk])
@@ -51,18 +51,18 @@ def link_to(model: str, pk: Any, text: Any = "") -> str:
 
 
 def link_to_list(model: str, text: Any, **filters: str) -> str:
-    """Show the way to a list, filtered."""
+    """Return a link to a filtered list."""
     name = model.replace(".", "_")
     where = f"{reverse(f'admin:{name}_changelist')}?{urlencode(filters)}"
     return format_html('<a class="bs-link" href="{}">{}</a>', where, text)
 
 
 class RecentFilter(admin.SimpleListFilter):
-    """By how long ago, through ids, whose order is that of time. What is no range of time matches nothing."""
+    """Filters by age, through the ids, which are ordered by time. An unknown range matches nothing."""
 
     title = "time"
     parameter_name = "range"
-    # A list of rows whose ids are not made of time names the column here.
+    # The time column, for rows whose ids are not ordered by time.
     column = ""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -80,7 +80,7 @@ class RecentFilter(admin.SimpleListFilter):
 
 
 class SeenFilter(admin.SimpleListFilter):
-    """By a column's value, of those that the newest rows have: all there ever were would take reading the table."""
+    """Filters by a column's value. It offers those of the newest rows: all of them would need a full scan."""
 
     column = ""
 
@@ -102,7 +102,7 @@ def seen_by(name: str) -> type[SeenFilter]:
 
 
 def recent_by(name: str, *, ordered_by_id: bool = True) -> type[RecentFilter]:
-    """Return the filter for a column of moments; ids made of time narrow it, where the rows have such."""
+    """Return the filter for a time column; with time-ordered ids, the primary key narrows the scan."""
     return type("RecentFilter", (RecentFilter,), {"column": f"-{name}" if ordered_by_id else name})
 
 
@@ -112,7 +112,7 @@ def one_line(text: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A chart as the page needs it: data for the script, and the same as rows of a table."""
+    """A chart's data for the script, and the same data as rows of a table for those who cannot see the chart."""
 
     data: dict[str, Any]
     headings: list[str]
@@ -120,7 +120,7 @@ class Drawn:
 
 
 def chart_of(found: Chart, *, kind: str = "bar", tones: Sequence[str] = ("good", "bad")) -> Drawn | None:
-    """Return what draws a chart; nothing where there is nothing to draw."""
+    """Return a chart's data, or `None` if it is empty."""
     if found.is_empty:
         return None
     labels = [f"{at.astimezone(UTC):%H:%M}" for at in found.labels]

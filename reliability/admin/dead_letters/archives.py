@@ -1,4 +1,4 @@
-"""The archives: what left the database for a file, and the command that brings it back."""
+"""Archives: the files that expired dead letters move to, and the command that restores them."""
 
 from typing import Any
 
@@ -17,12 +17,12 @@ TONES = {ArchiveState.KEPT: "good", ArchiveState.WRITING: "busy", ArchiveState.A
 
 @admin.register(Archive)
 class ArchiveAdmin(Telling, ReadOnlyScreen):
-    """Files of dead letters. Only a command brings letters back: it reads a whole file, which no page may wait for."""
+    """Archive files. Only a command restores dead letters: it reads a whole file, which takes too long for a page."""
 
     list_display = ("what", "standing", "letters", "back", "weight", "checksum", "when", "command")
     list_filter = ("state", list_columns.recent_by("created_at"))
     search_fields = ("name",)
-    search_help_text = "The whole name of an archive, or its id"
+    search_help_text = "Full archive name or id"
     ordering = ("-id",)
     sortable_by = ()
     fields = ("name", "standing", "letters", "back", "weight", "checksum", "created_at", "kept_at", "command")
@@ -33,14 +33,14 @@ class ArchiveAdmin(Telling, ReadOnlyScreen):
         return rows.filter(**{"pk": wanted} if wanted else {"name": term})
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[Any]":
-        """Leave out what may be long: a manifest names each block, and `restored` each letter."""
+        """Defer the long columns: a manifest lists each block, and `restored` each dead letter."""
         said = {"sha256": KT("manifest__sha256"), "came_back": F("restored__len")}
         found: QuerySet[Any] = super().get_queryset(request).annotate(**said)
         return found.defer("manifest", "restored", "withdrawn")
 
     @admin.display(description="archive")
     def what(self, archive: Archive) -> str:
-        """Show when it was written, and how its id ends: its page has the whole name."""
+        """Show the time and the end of the id; the archive's page has the full name."""
         moment, _, end = archive.name.rpartition("/")[2].partition("-")
         return f"{moment} …{end[-8:]}" if end else archive.name
 
@@ -48,7 +48,7 @@ class ArchiveAdmin(Telling, ReadOnlyScreen):
     def standing(self, archive: Archive) -> str:
         return list_columns.status_badge(archive.state, tone=TONES.get(ArchiveState(archive.state), "off"))
 
-    @admin.display(description="brought back")
+    @admin.display(description="restored")
     def back(self, archive: Any) -> int:
         return int(archive.came_back)
 
@@ -65,13 +65,13 @@ class ArchiveAdmin(Telling, ReadOnlyScreen):
             else list_columns.quiet("none yet")
         )
 
-    @admin.display(description="kept")
+    @admin.display(description="completed")
     def when(self, archive: Any) -> str:
-        return list_columns.moment(archive.kept_at, never="not kept", now=archive.seen_at)
+        return list_columns.moment(archive.kept_at, never="not completed", now=archive.seen_at)
 
     @admin.display(description="restore")
     def command(self, archive: Archive) -> str:
         if archive.state != ArchiveState.KEPT:
-            return list_columns.quiet("nothing to bring back")
+            return list_columns.quiet("nothing to restore")
         text = f"manage.py restore_archive {archive.name} --dry-run"
         return list_columns.copyable(text, shown="restore_archive …", name="the command")

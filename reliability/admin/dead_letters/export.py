@@ -1,4 +1,4 @@
-"""Gives the filtered list out as a file."""
+"""Exports the filtered list as a file."""
 
 from django import forms
 from django.contrib import messages
@@ -22,22 +22,22 @@ TYPES = {"jsonl": "application/jsonl", "csv": "text/csv"}
 
 
 class ExportForm(forms.Form):
-    """Which kind of file, and why. The reason goes into the audit log."""
+    """Asks for the file format and the reason, which goes into the audit log."""
 
     kind = forms.ChoiceField(choices=[(kind, kind) for kind in TYPES])
     reason = forms.CharField(max_length=500)
 
 
 def export(screen: ActingScreen, request: HttpRequest) -> HttpResponseBase:
-    """Answer a POST with the file. Raises `PermissionDenied`, which names the permission."""
+    """Return the file for a POST. Raises `PermissionDenied`, naming the permission."""
     if not screen.may(request, "export"):
         raise PermissionDenied(denial(screen, "export"))
     back = HttpResponseRedirect(f"{reverse('admin:reliability_deadletter_changelist')}?{request.GET.urlencode()}")
-    if request.method != "POST":  # as who had to sign in amid it comes back
-        messages.warning(request, "Nothing was exported: press it again.")
+    if request.method != "POST":  # the sign-in page redirects here by GET if the session ended meanwhile
+        messages.warning(request, "Nothing was exported. Submit it again.")
         return back
     form, reading = ExportForm(request.POST), read(request.GET)
-    wrong = [*reading.problems, *([] if form.is_valid() else ["Say as what, and why."])]
+    wrong = [*reading.problems, *([] if form.is_valid() else ["Choose a format and give a reason."])]
     if wrong:
         messages.error(request, f"Nothing was exported. {' '.join(wrong)}")
         return back

@@ -1,4 +1,4 @@
-"""The dead-letter queue: its list, and what can be done with the rows chosen."""
+"""The dead-letter queue: its list, and the actions on the selected rows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,40 +23,40 @@ from . import detail as letter_page
 
 
 class RetryForm(ReasonForm):
-    """Which workflow n8n goes on with."""
+    """Asks for the reason, and with which version of the workflow n8n retries the execution."""
 
     load_workflow = forms.BooleanField(
         required=False,
         initial=True,
-        label="With the workflow as it is now",
-        help_text="Else as it was when it failed.",
+        label="Use the current workflow",
+        help_text="Off: n8n uses the workflow as it was when the execution failed.",
         widget=UnfoldBooleanSwitchWidget,
     )
 
 
-REPLAY = Verb("replay", "Replay", "dead letters are being replayed", replay_one, "dead_letter_id")
+REPLAY = Verb("replay", "Replay", "queued for replay", replay_one, "dead_letter_id")
 RETRY = Verb(
     key="retry",
     title="Retry in n8n",
-    done="executions are being retried in n8n",
+    done="queued for an execution retry in n8n",
     call=execution_retry.begin,
     argument="dead_letter_id",
     form=RetryForm,
     permission="replay",
-    warning="n8n goes on from the node that failed, with the data it had.",
+    warning="n8n resumes from the node that failed, with the data that it had.",
 )
 PURGE = Verb(
     key="purge",
     title="Purge",
-    done="dead letters purged",
+    done="purged",
     call=replay.purge,
     argument="dead_letter_id",
-    warning="What is purged is not sent again. It can be undone for some days; then the payload is erased.",
+    warning="Backstop does not send purged dead letters again. You can undo a purge until the payload is erased.",
 )
 UNDO_PURGE = Verb(
     key="undo_purge",
     title="Undo purge",
-    done="dead letters are dead again",
+    done="restored to dead",
     call=replay.restore,
     argument="dead_letter_id",
     permission="purge",
@@ -69,7 +69,7 @@ class DeadLetterAdmin(ReadOnly, ActingScreen):
     list_display = ("id", "status")
     list_disable_select_all = True
     search_fields = ("id",)
-    search_help_text = "Id, Stripe event, key, execution or error"
+    search_help_text = "Id, Stripe event, idempotency key, execution or error"
     change_list_template = "admin/reliability/deadletter/list.html"
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[DeadLetter]":
@@ -79,11 +79,11 @@ class DeadLetterAdmin(ReadOnly, ActingScreen):
         return change_list.LetterList
 
     def is_senseless(self, params: QueryDict) -> bool:
-        """Leave it to the list, which names what makes no sense."""
+        """Return `False`: the list itself names what is invalid in the query string."""
         return False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Show the list, with what this person may do."""
+        """Show the list with the actions that the user has permission for."""
         response: HttpResponse = super().changelist_view(request, extra_context)
         shown = getattr(response, "context_data", None)
         if shown is not None and "cl" in shown:
@@ -93,9 +93,12 @@ class DeadLetterAdmin(ReadOnly, ActingScreen):
         return response
 
     def response_action(self, request: HttpRequest, queryset: "QuerySet[DeadLetter]") -> HttpResponseBase | None:
-        """Act on the rows chosen, whatever became of them meanwhile: each says why it was left as it is."""
+        """Run an action on the selected rows, whatever their status is by now: each reports why it was skipped."""
         if request.POST.get("select_across", "0") != "0":
-            messages.error(request, "All that match are replayed or purged by a bulk operation. Nothing was done.")
+            messages.error(
+                request,
+                "Nothing was changed. To replay or purge all matches, use “Replay all matches” or “Purge all matches”.",
+            )
             return HttpResponseRedirect(request.get_full_path())
         response: HttpResponseBase | None = super().response_action(request, self.get_queryset(request))
         return response

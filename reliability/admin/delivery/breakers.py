@@ -1,4 +1,4 @@
-"""Circuit breakers: how each stands in a sentence, what led there, and the operator's hand."""
+"""Circuit breakers and their transitions: state, cause, next probe, and the actions reset and force open."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,15 +18,15 @@ from reliability.models import Breaker, BreakerState, BreakerTransition
 from reliability.stats import charts
 from reliability.stats.charts import Range
 
-RESET = Verb("reset", "Reset", "breakers closed", breakers.reset, "breaker_id")
+RESET = Verb("reset", "Reset breaker", "reset", breakers.reset, "breaker_id")
 FORCE_OPEN = Verb(
     key="force_open",
     title="Force open",
-    done="breakers held open",
+    done="forced open",
     call=breakers.force_open,
     argument="breaker_id",
     form=EndForm,
-    warning="Nothing goes through until then, or until it is reset. What arrives waits.",
+    warning="Backstop sends nothing through the breaker until then, or until you reset it. New deliveries wait.",
 )
 TRANSITIONS_SHOWN = 50
 TONES = {
@@ -45,7 +45,7 @@ class BreakerAdmin(Telling, PageScreen):
     list_filter = ("state", "scope", "lane__workflow")
     list_select_related = ("lane__workflow",)
     search_fields = ("lane__workflow__slug", "lane__workflow__name", "lane__tenant")
-    search_help_text = "A workflow, or a tenant"
+    search_help_text = "Workflow or tenant"
     sortable_by = ()
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[Any]":
@@ -53,7 +53,7 @@ class BreakerAdmin(Telling, PageScreen):
         return found.select_related("lane__workflow")
 
     def get_ordering(self, request: HttpRequest) -> Sequence[str]:
-        """What is not closed comes first, the newest opening before the others."""
+        """Breakers that are not closed come first, the most recently opened at the top."""
         return ("-state", "-opened_at", "scope", "id")
 
     def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
@@ -64,7 +64,7 @@ class BreakerAdmin(Telling, PageScreen):
                 row, waiting=counts[row.pk] if row.state != BreakerState.CLOSED else 0, now=now
             )
 
-    @admin.display(description="guards")
+    @admin.display(description="lane")
     def name(self, row: Breaker) -> str:
         return list_columns.name_of(row.lane) if row.lane is not None else str(row)
 
@@ -72,7 +72,7 @@ class BreakerAdmin(Telling, PageScreen):
     def standing(self, row: Breaker) -> str:
         return list_columns.status_badge(row.state)
 
-    @admin.display(description="how it stands")
+    @admin.display(description="status")
     def sentence(self, row: Any) -> str:
         return list_columns.one_line(row.told)
 
@@ -82,7 +82,7 @@ class BreakerAdmin(Telling, PageScreen):
 
     def why_not(self, verb: Verb, row: Any) -> str:
         closed = row.state == BreakerState.CLOSED and row.ramp is None
-        return "It is closed." if verb is RESET and closed else ""
+        return "The breaker is already closed." if verb is RESET and closed else ""
 
     def page(self, request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]:
         waiting = breakers.waiting_behind(breakers=[row])[row.pk]

@@ -1,4 +1,4 @@
-"""Deliveries and their attempts: how each stands, and what it waits for."""
+"""Deliveries and their attempts: the state of each, and what it waits for."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -20,8 +20,8 @@ from reliability.delivery import control
 from reliability.lanes import wait_reasons
 from reliability.models import Attempt, DeadLetter, Delivery, DeliveryState, Source
 
-CANCEL = Verb("cancel", "Cancel", "deliveries cancelled", control.cancel, "delivery_id")
-SEND_NOW = Verb("send_now", "Send now", "deliveries are due now", control.send_now, "delivery_id")
+CANCEL = Verb("cancel", "Cancel delivery", "cancelled", control.cancel, "delivery_id")
+SEND_NOW = Verb("send_now", "Send now", "due now", control.send_now, "delivery_id")
 ATTEMPTS_SHOWN, RELATED_SHOWN = 50, 20
 
 
@@ -34,7 +34,7 @@ class DeliveryAdmin(WithPayload, Telling, PageScreen):
     list_filter = ("state", "source", LaneWorkflowFilter, list_columns.recent_by("created_at"))
     list_select_related = ("lane__workflow", "lane__breaker")
     search_fields = ("id",)
-    search_help_text = "An id, a whole idempotency key or a request's id"
+    search_help_text = "Delivery id, full idempotency key or request id"
     ordering = ("-id",)
     sortable_by = ()
 
@@ -42,7 +42,7 @@ class DeliveryAdmin(WithPayload, Telling, PageScreen):
         return super().get_queryset(request).select_related("lane__workflow", "lane__breaker")
 
     def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any]":
-        """Search by what an index answers: the id, or the key; replays are found by what they replay."""
+        """Search by id, key or request through indexes; the id of an original finds its replays, too."""
         wanted = as_uuid(term)
         ids = [*filters.deliveries_of(key=term), *([wanted] if wanted else [])]
         return rows.filter(Q(pk__in=ids) | Q(replay_of_id__in=ids) | filters.asked_by(request_id=term))
@@ -65,11 +65,11 @@ class DeliveryAdmin(WithPayload, Telling, PageScreen):
     def standing(self, row: Delivery) -> str:
         return list_columns.status_badge(row.state)
 
-    @admin.display(description="how it stands")
+    @admin.display(description="status")
     def then(self, row: Any) -> str:
         return list_columns.two_lines(row.sentence, status_text.short(row.last_error))
 
-    @admin.display(description="tries")
+    @admin.display(description="attempts")
     def tries(self, row: Delivery) -> int:
         return row.attempt_count
 
@@ -79,12 +79,12 @@ class DeliveryAdmin(WithPayload, Telling, PageScreen):
 
     @admin.display(description="id")
     def copy_id(self, row: Delivery) -> str:
-        return list_columns.copyable(row.pk, shown=" ", name="the id")
+        return list_columns.copyable(row.pk, shown=" ", name="the delivery id")
 
     def why_not(self, verb: Verb, row: Any) -> str:
         if row.state == DeliveryState.PENDING:
             return ""
-        return f"Only what waits can be {'sent' if verb is SEND_NOW else 'cancelled'}; this one is {row.state}."
+        return f"Only for pending deliveries; this one is {DeliveryState(row.state).label.lower()}."
 
     def page(self, request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]:
         found = wait_reasons.of(deliveries=[row], now=now).get(row.pk)
@@ -109,21 +109,21 @@ def _way_out(found: wait_reasons.Wait) -> str:
 
 
 def _with_waits(found: list[Attempt]) -> list[tuple[Attempt, timedelta | None]]:
-    """Return attempts, the newest first, each with the wait between the one before and it."""
+    """Return attempts, newest first, each with the wait since the previous attempt ended."""
     waits = [new.started_at - old.started_at - timedelta(milliseconds=old.duration_ms) for new, old in pairwise(found)]
     lasts: list[timedelta | None] = [max(timedelta(), one) for one in waits]
     return list(zip(found, [*lasts, None], strict=False))[:ATTEMPTS_SHOWN]
 
 
 def _held(row: Delivery) -> list[Any]:
-    """Return what waits for it to end: runs of cron jobs, and nothing else, are held so."""
+    """Return the runs that wait for this delivery to end. Only runs of cron jobs wait for each other."""
     if row.source != Source.CRON:
         return []
     return list(Delivery.objects.filter(waits_for=row.pk).values_list("pk", flat=True)[:RELATED_SHOWN])
 
 
 def _executions(row: Delivery) -> list[tuple[str, str]]:
-    """Return the newest executions that n8n reported, each with the way there where it is known."""
+    """Return the newest executions that n8n reported, each as a link into n8n if its address is known."""
     found = list(row.executions.order_by("-id").values_list("execution_id", "status")[:RELATED_SHOWN])
     addresses = dict(row.failure_reports.values_list("execution_id", "execution_url")) if found else {}
     return [(link(addresses.get(name, ""), name), status) for name, status in found]
@@ -134,7 +134,7 @@ class AttemptAdmin(Telling, ReadOnlyScreen):
     list_display = ("number", "way", "outcome", "said", "started", "took", "probe")
     list_filter = ("result", "probe")
     search_fields = ("delivery__id",)
-    search_help_text = "A delivery's id"
+    search_help_text = "Delivery id"
     ordering = ("-id",)
     sortable_by = ()
 
@@ -150,7 +150,7 @@ class AttemptAdmin(Telling, ReadOnlyScreen):
     def outcome(self, row: Attempt) -> str:
         return list_columns.status_badge(row.result)
 
-    @admin.display(description="answer")
+    @admin.display(description="response")
     def said(self, row: Attempt) -> str:
         return list_columns.two_lines(row.status_code or row.code or "—", status_text.short(row.error))
 
@@ -158,6 +158,6 @@ class AttemptAdmin(Telling, ReadOnlyScreen):
     def started(self, row: Any) -> str:
         return list_columns.moment(row.started_at, now=row.seen_at)
 
-    @admin.display(description="took")
+    @admin.display(description="duration")
     def took(self, row: Attempt) -> str:
         return status_text.span(timedelta(milliseconds=row.duration_ms))

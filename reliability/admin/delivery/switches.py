@@ -1,4 +1,4 @@
-"""The switches, and the places that others hold within a lane's limit."""
+"""The switches, and the slots that n8n itself holds within a lane's concurrency limit."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from reliability.admin.common.confirm import ActingScreen, Verb
 from reliability.lanes import flags
 from reliability.models import Flag, FlagName, Slot
 
-ON = Verb("switch_on", "Switch on", "switched on", flags.switch_on, "name", permission="switch")
+ON = Verb("switch_on", "Switch on", "turned on", flags.switch_on, "name", permission="switch")
 OFF = Verb(
     key="switch_off",
     title="Switch off",
-    done="switched off",
+    done="turned off",
     call=flags.switch_off,
     argument="name",
-    warning="It concerns every workflow and tenant, until it is switched on again.",
+    warning="This affects every workflow and tenant until you switch it on again.",
     permission="switch",
 )
 
@@ -32,7 +32,7 @@ class FlagAdmin(Telling, ReadOnly, ActingScreen):
     def key_of(self, text: str) -> Any:
         return text if text in FlagName.values else None
 
-    @admin.display(description="what is off, and what then")
+    @admin.display(description="effect when off")
     def what(self, flag: Flag) -> str:
         return FlagName(flag.name).label
 
@@ -56,6 +56,6 @@ class SlotAdmin(Telling, ReadOnlyScreen):
     def taken(self, slot: Any) -> str:
         return list_columns.moment(slot.taken_at, now=slot.seen_at)
 
-    @admin.display(description="ends")
+    @admin.display(description="lease ends")
     def expires(self, slot: Any) -> str:
         return list_columns.moment(slot.expires_at, now=slot.seen_at)

@@ -1,4 +1,4 @@
-"""What n8n reported: failures, executions, and the retries that it was asked for."""
+"""Failures and executions that n8n reported, and the execution retries that Backstop requested."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,19 +15,19 @@ from reliability.models import Execution, ExecutionRetry, FailureReport
 
 
 def link(address: str, text: str) -> str:
-    """Show an execution's id as a way to n8n, where its address is known."""
+    """Return an execution's id as a link into n8n, or as text if its address is unknown."""
     if not address or not text:
         return text or "-"
     return format_html('<a href="{}" target="_blank" rel="noopener noreferrer">{}</a>', address, text)
 
 
 class ByExecution(Telling, ReadOnlyScreen):
-    """Found by n8n's id of the execution, or our own."""
+    """A list that is searched by n8n's execution id or by the row's own id."""
 
     ordering = ("-id",)
     sortable_by = ()
     search_fields = ("execution_id",)
-    search_help_text = "n8n's id of an execution, or an id"
+    search_help_text = "n8n execution id or row id"
 
     def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any]":
         wanted = as_uuid(term)
@@ -62,11 +62,11 @@ class FailureReportAdmin(ByExecution, PageScreen):
     def execution(self, report: FailureReport) -> str:
         return link(report.execution_url, report.execution_id)
 
-    @admin.display(description="became")
+    @admin.display(description="outcome")
     def became(self, report: FailureReport) -> str:
         if report.dead_letter_id is not None:
-            return list_columns.link_to("reliability.deadletter", report.dead_letter_id, "its dead letter")
-        return list_columns.link_to("reliability.delivery", report.delivery_id, "its delivery") or "—"
+            return list_columns.link_to("reliability.deadletter", report.dead_letter_id, "dead letter")
+        return list_columns.link_to("reliability.delivery", report.delivery_id, "delivery") or "—"
 
     @admin.display(description="reported")
     def when(self, report: Any) -> str:
@@ -74,7 +74,7 @@ class FailureReportAdmin(ByExecution, PageScreen):
 
     def page(self, request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]:
         return {
-            "title": f"Failure of execution {row.execution_id or 'that could not start'}",
+            "title": f"Failure of execution {row.execution_id or '(not started)'}",
             "execution": link(row.execution_url, row.execution_id),
             "report_address": self.text_address(row, "report"),
         }
@@ -94,13 +94,13 @@ class ExecutionAdmin(ByExecution):
     def standing(self, row: Execution) -> str:
         return list_columns.status_badge(row.status)
 
-    @admin.display(description="took")
+    @admin.display(description="duration")
     def took(self, row: Execution) -> str:
         return status_text.span(timedelta(milliseconds=row.duration_ms) if row.duration_ms is not None else None)
 
     @admin.display(description="delivery")
     def way(self, row: Execution) -> str:
-        return list_columns.link_to("reliability.delivery", row.delivery_id, "its delivery") or "—"
+        return list_columns.link_to("reliability.delivery", row.delivery_id, "delivery") or "—"
 
     @admin.display(description="reported")
     def when(self, row: Any) -> str:
@@ -118,8 +118,8 @@ class ExecutionRetryAdmin(ByExecution):
 
     @admin.display(description="dead letter")
     def way(self, row: ExecutionRetry) -> str:
-        return list_columns.link_to("reliability.deadletter", row.dead_letter_id, "its dead letter")
+        return list_columns.link_to("reliability.deadletter", row.dead_letter_id, "dead letter")
 
-    @admin.display(description="due")
+    @admin.display(description="next check")
     def due(self, row: Any) -> str:
         return list_columns.moment(None if row.finished_at else row.due_at, never="ended", now=row.seen_at)

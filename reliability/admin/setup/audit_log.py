@@ -1,4 +1,4 @@
-"""What happened: the audit log."""
+"""The audit log: who did what, when, to what, and why."""
 
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,7 @@ KINDS = {model._meta.model_name: model for label in LABELS for model in apps.get
 
 
 def touched(entry: AuditEntry) -> str:
-    """Show what an action touched, as the way to it."""
+    """Return a link to the row that an action changed."""
     model = KINDS.get(entry.target_type)
     if model is None or model not in admin.site._registry:
         return entry.target_id or "—"
@@ -33,7 +33,7 @@ class AuditEntryAdmin(Telling, PageScreen):
     list_display = ("action", "actor", "what", "count", "why", "when")
     list_filter = (list_columns.seen_by("action"), list_columns.recent_by("at", ordered_by_id=False))
     search_fields = ("actor", "target_id")
-    search_help_text = "A whole actor, such as user:ada, or the id of what was touched"
+    search_help_text = "Full actor, such as user:ada, or the target's id"
     ordering = ("-id",)
     sortable_by = ()
 
@@ -43,7 +43,7 @@ class AuditEntryAdmin(Telling, PageScreen):
     def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any]":
         return rows.filter(Q(actor=term) | Q(target_id=term))
 
-    @admin.display(description="what it touched")
+    @admin.display(description="target")
     def what(self, entry: AuditEntry) -> str:
         return touched(entry)
 

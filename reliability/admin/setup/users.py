@@ -1,4 +1,4 @@
-"""Who may sign in, and what their groups may do: Django's own screens in the console's look."""
+"""Users and groups: Django's own screens in the console's theme, with a reason for each change."""
 
 from typing import Any
 
@@ -27,4 +27,4 @@ class UserAdmin(Recorded, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg
 
 @admin.register(Group)
 class GroupAdmin(Recorded, DjangoGroupAdmin, ModelAdmin):
-    """What a group may do."""
+    """Groups and their permissions."""

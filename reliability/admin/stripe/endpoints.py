@@ -1,4 +1,4 @@
-"""Stripe's endpoints: their addresses, their secrets and how these are rotated, what they refused."""
+"""Stripe endpoints: URL, signing secrets and their rotation, refused requests."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -23,17 +23,19 @@ WRITE_ONLY = UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"})
 
 
 class SecretForm(ReasonForm):
-    """A new signing secret."""
+    """Asks for a new signing secret."""
 
     secret = forms.CharField(
-        max_length=200, widget=WRITE_ONLY, help_text="Of the endpoint's page at Stripe: whsec_…. Never shown again."
+        max_length=200,
+        widget=WRITE_ONLY,
+        help_text="From the endpoint's page in the Stripe dashboard (whsec_…). Never shown again.",
     )
 
 
 ADD_SECRET = Verb(
     key="add_secret",
     title="Add a secret",
-    done="endpoint accepts one more secret",
+    done="updated: the new secret is active",
     call=endpoints.add_secret,
     argument="endpoint_id",
     form=SecretForm,
@@ -43,16 +45,16 @@ ADD_SECRET = Verb(
 RETIRE = Verb(
     key="retire",
     title="Retire",
-    done="secrets retired",
+    done="retired",
     call=endpoints.retire_secret,
     argument="secret_id",
-    warning="What Stripe signs with it is refused from now on.",
+    warning="Backstop refuses requests that Stripe signs with this secret from now on.",
     permission="change",
 )
 
 
 class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for the type checker alone
-    """The API key is written here and never shown: an empty field leaves the kept one as it is."""
+    """The form of an endpoint. The API key is write-only: an empty field keeps the stored value."""
 
     class Meta:
         model = StripeEndpoint
@@ -85,7 +87,7 @@ class StripeEndpointAdmin(Telling, Reasoned, ActingScreen):
         found: QuerySet[Any] = super().get_queryset(request).annotate(active=active)
         return found
 
-    @admin.display(description="address")
+    @admin.display(description="path")
     def address(self, endpoint: StripeEndpoint) -> str:
         return f"/stripe/webhook/{endpoint.slug}/"
 
@@ -97,7 +99,7 @@ class StripeEndpointAdmin(Telling, Reasoned, ActingScreen):
 
     @admin.display(description="secrets")
     def rotation(self, endpoint: Any) -> str:
-        said = {0: "none: everything is refused", 1: "1 active"}.get(endpoint.active, f"{endpoint.active} active")
+        said = {0: "none: all requests refused", 1: "1 active"}.get(endpoint.active, f"{endpoint.active} active")
         tone = "bad" if not endpoint.active else "warn" if endpoint.active > 1 else "good"
         return list_columns.status_badge(said, label=said, tone=tone)
 
@@ -130,7 +132,7 @@ class StripeEndpointAdmin(Telling, Reasoned, ActingScreen):
 
 
 def _summary(request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]:
-    """Return what the page shows above the form: the address for Stripe, and how it goes there."""
+    """Return the values above the form: the webhook URL for Stripe, and recent statistics."""
     return {
         "row": row,
         "now": now,

@@ -1,4 +1,4 @@
-"""Stripe's events: what came in, what it led to, what was refused, what was claimed."""
+"""The Stripe ledger: events, their deliveries, refused requests, and claims."""
 
 import re
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ DASHBOARD = "https://dashboard.stripe.com/"
 REPEATS_SHOWN = 50
 REASONS = {
     "missing": "The header Stripe-Signature was missing",
-    "signature": "No active secret fits the signature",
+    "signature": "No active secret matches the signature",
     "stale": "The signature's timestamp was too old",
-    "future": "The signature's timestamp lay ahead",
+    "future": "The signature's timestamp was in the future",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Station:
-    """One station on an event's way: `passed`, `going`, `failed`, or not reached (empty)."""
+    """One step of an event's processing; `state` is `passed`, `going`, `failed`, or empty if not reached."""
 
     title: str
     state: str
@@ -39,7 +39,7 @@ class Station:
 
 
 def dashboard(event: StripeEvent) -> str:
-    """Return the event's address in Stripe's dashboard."""
+    """Return the event's URL in the Stripe dashboard."""
     ours = re.fullmatch(r"acct_[A-Za-z0-9]+", event.account)
     account = f"{event.account}/" if ours else ""
     return f"{DASHBOARD}{account}{'' if event.livemode else 'test/'}events/{quote(event.event_id, safe='')}"
@@ -61,7 +61,7 @@ class StripeEventAdmin(WithPayload, Telling, PageScreen):
     )
     list_select_related = ("endpoint",)
     search_fields = ("event_id",)
-    search_help_text = "A whole event id (evt_…), or the id of what it is about (in_…, cus_…)"
+    search_help_text = "Full event id (evt_…) or object id (in_…, cus_…)"
     ordering = ("-id",)
     sortable_by = ()
 
@@ -81,7 +81,7 @@ class StripeEventAdmin(WithPayload, Telling, PageScreen):
 
     @admin.display(description="event")
     def event(self, row: StripeEvent) -> str:
-        return list_columns.copyable(row.event_id, name="the event's id")
+        return list_columns.copyable(row.event_id, name="the event id")
 
     @admin.display(description="mode")
     def mode(self, row: StripeEvent) -> str:
@@ -103,7 +103,7 @@ class StripeEventAdmin(WithPayload, Telling, PageScreen):
     def led_to(self, row: Any) -> str:
         if row.seen.state:
             return list_columns.status_badge(row.seen.state)
-        return list_columns.quiet(row.get_ignored_display() or "to none")
+        return list_columns.quiet(row.get_ignored_display() or "none")
 
     def page(self, request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]:
         seen = event_stats.of(events=[row])[row.pk]
@@ -120,27 +120,30 @@ class StripeEventAdmin(WithPayload, Telling, PageScreen):
 
 
 def _way(row: StripeEvent, seen: Seen) -> list[Station]:
-    """Return the stations: received, verified, stored, delivered."""
+    """Return the steps: received, verified, stored, delivered."""
     lag = status_text.span(row.received_at - row.occurred_at)
     by_webhook = row.source == "webhook"
-    signed = f"by the secret …{row.secret.hint}" if row.secret is not None else "by the endpoint's secret"
+    signed = (
+        f"signed with the secret …{row.secret.hint}" if row.secret is not None else "signed with the endpoint's secret"
+    )
     return [
-        Station("Received", "passed", row.received_at, f"{lag} after Stripe made it"),
-        Station("Verified", "passed", None, signed if by_webhook else "fetched from Stripe itself, not sent by it"),
+        Station("Received", "passed", row.received_at, f"{lag} after Stripe created it"),
+        Station("Verified", "passed", None, signed if by_webhook else "fetched from Stripe's API by reconciliation"),
         Station("Stored", "passed", None, _stored(row, seen)),
         _delivered(row, seen),
     ]
 
 
 def _stored(row: StripeEvent, seen: Seen) -> str:
-    said = "once" if not seen.repeats else f"once; {seen.repeats} further arrivals changed nothing"
-    return f"{said}, though a newer event about the same was there" if row.stale else said
+    duplicates = f"; {seen.repeats:,} duplicate{'' if seen.repeats == 1 else 's'} ignored" if seen.repeats else ""
+    stale = "; a newer event about the same object had arrived before" if row.stale else ""
+    return f"in the ledger{duplicates}{stale}"
 
 
 def _delivered(row: StripeEvent, seen: Seen) -> Station:
     if not seen.deliveries:
-        why = row.get_ignored_display() if row.ignored else "no workflow wants this type"
-        return Station("Delivered", "", None, f"to none: {why}")
+        why = row.get_ignored_display() if row.ignored else "no workflow subscribes to this type"
+        return Station("Delivered", "", None, f"to no workflow: {why}")
     states = [one.state for one in seen.deliveries]
     done = states.count(DeliveryState.DELIVERED)
     ends = [one.finished_at for one in seen.deliveries if one.finished_at is not None]
@@ -156,7 +159,7 @@ class StripeRefusalAdmin(Telling, ReadOnlyScreen):
     list_display = ("number", "slug", "why", "address", "count", "when")
     list_filter = ("reason", list_columns.recent_by("at", ordered_by_id=False))
     search_fields = ("slug",)
-    search_help_text = "An endpoint's whole slug"
+    search_help_text = "Full endpoint slug"
     ordering = ("-id",)
     sortable_by = ()
 
@@ -167,7 +170,7 @@ class StripeRefusalAdmin(Telling, ReadOnlyScreen):
     def number(self, row: StripeRefusal) -> int:
         return row.pk
 
-    @admin.display(description="why")
+    @admin.display(description="reason")
     def why(self, row: StripeRefusal) -> str:
         return list_columns.two_lines(list_columns.status_badge(row.reason, tone="bad"), REASONS.get(row.reason, ""))
 
@@ -181,7 +184,7 @@ class StripeClaimAdmin(Telling, ReadOnlyScreen):
     list_display = ("event_id", "workflow", "tenant", "standing", "fencing_token", "lease", "holder", "created")
     list_filter = ("status", "livemode", list_columns.recent_by("created_at"))
     search_fields = ("event_id",)
-    search_help_text = "A whole event id"
+    search_help_text = "Full event id"
     ordering = ("-id",)
     sortable_by = ()
 
