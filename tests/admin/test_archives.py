@@ -39,7 +39,7 @@ def test_each_group_sees_what_left_and_how_it_comes_back(kept, group):
 
 def test_of_one_that_is_being_written_there_is_nothing_to_bring_back(kept):
     page = signed_in().get(LIST, {"state__exact": "writing"}).content.decode()
-    assert "nothing to bring back" in page
+    assert "nothing to restore" in page
     assert "restore_archive half" not in page
 
 

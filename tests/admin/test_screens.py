@@ -100,7 +100,7 @@ def test_a_delivery_says_what_it_waits_for_and_what_can_be_pressed(workflow, acc
     delivery = accept()
     client = signed_in("operators")
     page = path_of(Delivery, delivery.pk, "change")
-    assert "Its turn" in text_of(client.get(page))
+    assert "Ready to send" in text_of(client.get(page))
     breakers.force_open(breaker_id=lane_breaker().pk, actor=ACTOR, now=clock.now())
     shown = text_of(client.get(page))
     assert "The breaker is open (because); next probe after a reset" in shown
@@ -172,14 +172,14 @@ def test_a_breaker_is_held_open_with_an_end(workflow, accept, lane_breaker):
     breaker = lane_breaker()
     where = change(Breaker, breaker.pk, "force-open")
     client = signed_in("leads")
-    assert "For how long" in text_of(client.get(where))
+    assert "Duration" in text_of(client.get(where))
     before = clock.now()
     client.post(where, {"confirmed": "1", "reason": "upgrade", "lasts": "30"})
     found = lane_breaker()
     assert found.state == BreakerState.FORCED_OPEN
     assert timedelta(minutes=29) < found.forced_until - before < timedelta(minutes=31)
     page = text_of(client.get(path_of(Breaker, breaker.pk, "change")))
-    assert "Held open by hand" in page
+    assert "Forced open" in page
     assert "1 delivery waits" in page
     assert "user:someone-leads" in page
 
@@ -210,7 +210,7 @@ def test_an_open_breaker_says_why_and_since_when(week):
     page = text_of(signed_in("viewers").get(path_of(Breaker)))
     assert "Open for 14 min: 10 failures in 10 min (http_500: The enrichment service is down); next probe in" in page
     assert "deliveries wait." in page
-    assert "Held open by hand" in page
+    assert "Forced open" in page
 
 
 def test_a_workflow_says_how_it_goes_and_where_its_policy_comes_from(week):
@@ -235,7 +235,7 @@ def test_an_event_shows_its_way_its_duplicates_and_its_page_at_stripe(week):
     event = StripeEvent.objects.filter(repeats__isnull=False, livemode=True).exclude(delivery_ids=[]).first()
     shown = signed_in("viewers").get(path_of(StripeEvent, event.pk, "change"))
     assert [station.title for station in shown.context["way"]] == ["Received", "Verified", "Stored", "Delivered"]
-    assert "further arrivals changed nothing" in text_of(shown)
+    assert "duplicates ignored" in text_of(shown)
     assert f'href="https://dashboard.stripe.com/events/{event.event_id}"' in text_of(shown)
     assert path_of(Delivery, event.delivery_ids[0], "change") in text_of(shown)
 
