@@ -46,8 +46,8 @@ def test_what_fires_comes_first_with_who_has_it_in_hand(alert):
 
 def test_a_page_says_how_it_stands_what_was_told_and_how_that_went(alert):
     page = text_of(signed_in("viewers").get(change(Alert, alert.pk)))
-    assert "fires since 1 h ago" in page
-    assert "15 min (wrong &gt; 10 min)" in page
+    assert "firing, started 1 h ago" in page
+    assert "15 min (alert if &gt; 10 min)" in page
     assert "The webhook answered 500." in page
     assert "docs/runbook.md#backlogold" in page
     assert ">Acknowledge<" not in page  # of a viewer

@@ -38,10 +38,10 @@ def test_the_page_says_what_why_and_what_happened(delivered_badly):
     text = signed_in("viewers").get(page_of(letter)).content.decode()
     assert "HTTP 5xx · <bdi>http_502</bdi>" in text
     assert "3 attempts over 20 min" in text
-    assert "6 others failed the same way" in text
+    assert "6 other dead letters failed the same way" in text
     assert "fingerprint=abc" in text
     assert "no response" in text
-    assert "waited 9 min before the next" in text
+    assert "9 min before the next attempt" in text
     assert "Workflow paused" in text
     assert text.index("#3") < text.index("#2") < text.index("#1")
     assert text.index("zebra") < text.index("apple")
@@ -195,7 +195,14 @@ def test_a_page_takes_few_queries_whatever_a_letter_has(letter_with_everything):
     client.get(page_of(letter))
     with CaptureQueriesContext(connection) as taken:
         text = client.get(page_of(letter)).content.decode()
-    present = ["invoice.paid", "n8n instance", "10 failures", "show changes", "execution retry of", "Failures reported by n8n"]
+    present = [
+        "invoice.paid",
+        "n8n instance",
+        "10 failures",
+        "show changes",
+        "execution retry of",
+        "Failures reported by n8n",
+    ]
     assert [words for words in present if words not in text] == []
     for operation in Operation.objects.all():
         line = f"/admin/reliability/operation/{operation.pk}/"
@@ -211,5 +218,5 @@ def test_of_an_archived_one_the_page_says_where_its_payload_is(delivered_badly):
     DeadLetter.objects.filter(pk=letter.pk).update(status="archived", payload="", closed_at=now, archive=archive)
     text = signed_in().get(page_of(letter)).content.decode()
     assert "The payload is in the archive <code>dead-letters/2026/11/x</code>" in text
-    assert "Its payload is in the archive." in text
+    assert "The payload is in the archive." in text
     assert "erased" not in text

@@ -56,13 +56,13 @@ def test_each_filter_narrows_and_they_add_up(bury):
 @pytest.mark.parametrize(
     ("params", "words"),
     [
-        ({"after": "yesterday"}, "is not a time"),
-        ({"before": "2026-02-31"}, "is not a time"),
-        ({"after": "0001-01-01T00:00+23:59"}, "is not a time"),
+        ({"after": "yesterday"}, "is not a valid time"),
+        ({"before": "2026-02-31"}, "is not a valid time"),
+        ({"after": "0001-01-01T00:00+23:59"}, "is not a valid time"),
         ({"after": "2026-03-02", "before": "2026-03-01"}, "is before its start"),
-        ({"status__exact": "deadish"}, "is no status"),
+        ({"status__exact": "deadish"}, "is not a valid status"),
         ({"reason": "http_9xx"}, "is no reason"),
-        ({"source": "'; --"}, "is no source"),
+        ({"source": "'; --"}, "is not a valid source"),
         ({"q": "a\x00b"}, "holds an invalid character"),
         ({"workflow": "\x00"}, "holds an invalid character"),
         ({"error_code": "x" * 300}, "longer than"),
@@ -169,10 +169,10 @@ def test_a_second_post_and_a_stranger_are_told_and_nothing_is_done(bury):
     chosen = {"action": "replay_selected", "_selected_action": str(letter.pk), "confirmed": "1", "reason": "again"}
     client.post(LIST, chosen)
     text = client.post(LIST, chosen, follow=True).content.decode()
-    assert "skipped:: Only a dead letter can be replayed; this one is replaying" in text
+    assert "skipped: Only a dead letter can be replayed; this one is replaying" in text
     assert Delivery.objects.count() == 1
     text = client.post(LIST, {**chosen, "_selected_action": "1 OR 1=1"}, follow=True).content.decode()
-    assert "is no dead letter. Nothing was done." in text
+    assert "holds an invalid dead letter id. Nothing was changed." in text
 
 
 def test_a_right_that_was_taken_away_is_named(bury):

@@ -38,7 +38,7 @@ def dead(workflow):
 
 def test_an_empty_console_says_so_and_shows_no_blank_chart(db):
     page = page_of()
-    assert "No dead letters. Nothing was delivered yet." in page
+    assert "No dead letters. No delivery yet." in page
     assert "<canvas" not in page
     assert "No operator actions yet." in page
 

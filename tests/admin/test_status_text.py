@@ -56,8 +56,14 @@ def test_a_retry_is_called_the_next_attempt():
         ({"state": "sending", "lease_until": SOON}, "A worker is sending it; its lease ends in 2 min."),
         ({"state": "awaiting_callback", "lease_until": BEFORE}, "now."),
         ({"state": "delivered", "finished_at": BEFORE}, "Delivered 14 min ago, 1 min after it was accepted."),
-        ({"state": "dead", "finished_at": BEFORE, "attempt_count": 1}, "Failed permanently 14 min ago, after 1 attempt."),
-        ({"state": "dead", "finished_at": BEFORE, "attempt_count": 4}, "Failed permanently 14 min ago, after 4 attempts."),
+        (
+            {"state": "dead", "finished_at": BEFORE, "attempt_count": 1},
+            "Failed permanently 14 min ago, after 1 attempt.",
+        ),
+        (
+            {"state": "dead", "finished_at": BEFORE, "attempt_count": 4},
+            "Failed permanently 14 min ago, after 4 attempts.",
+        ),
         ({"state": "cancelled", "finished_at": BEFORE}, "Cancelled 14 min ago."),
         ({"state": "skipped", "finished_at": BEFORE}, "Skipped 14 min ago: same payload as the previous delivery."),
     ],

@@ -55,7 +55,7 @@ def test_a_group_is_replayed_watched_paused_and_gone_on_with(console, letters, r
     page.get_by_role("button", name="Replay 160").click()
     page.get_by_text("Type the number of matches: 160").wait_for()
     assert not Operation.objects.exists()
-    page.get_by_label("Type 160 to go on").fill("160")
+    page.get_by_label("Type 160 to confirm").fill("160")
     page.get_by_role("button", name="Replay 160").dblclick()
     page.wait_for_url("**/operation/*-*/")
     operation = Operation.objects.get()

@@ -117,7 +117,7 @@ def test_help_opens_takes_the_focus_and_gives_it_back(console, letters):
     row = page.locator("input[name=_selected_action]").first
     row.focus()
     page.keyboard.press("?")
-    dialog = page.get_by_role("dialog", name="Keys")
+    dialog = page.get_by_role("dialog", name="Keyboard shortcuts")
     dialog.wait_for()
     assert page.evaluate("document.querySelector('dialog[open]').contains(document.activeElement)")
     assert not axe(page)

@@ -97,9 +97,9 @@ def test_a_breaker_is_held_open_with_an_end_and_reset(console, week):
     page.wait_for_url("**/change/**")
     assert page.get_by_text("Forced open").is_visible()
     assert page.get_by_text("user:lead").first.is_visible()
-    page.get_by_role("link", name="Reset", exact=True).click()
+    page.get_by_role("link", name="Reset breaker", exact=True).click()
     page.get_by_label("Reason").fill("it has moved")
-    page.get_by_role("button", name="Reset", exact=True).click()
+    page.get_by_role("button", name="Reset breaker", exact=True).click()
     page.wait_for_url("**/change/**")
     assert page.get_by_text("Closed: 0 failures").is_visible()
     assert not shown.complaints
@@ -110,7 +110,7 @@ def test_an_id_is_copied(console, week):
     shown = console("viewer")
     shown.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     shown.go(f"/admin/reliability/stripeevent/{event.pk}/change/")
-    shown.page.get_by_role("button", name="Copy the event's id").click()
+    shown.page.get_by_role("button", name="Copy the event id").click()
     assert shown.page.evaluate("navigator.clipboard.readText()") == event.event_id
 
 

@@ -9,8 +9,8 @@ from django.http import HttpRequest
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
 from reliability.admin.common import list_columns
-from reliability.admin.common.base import Telling, hand_of
-from reliability.admin.common.confirm import ActingScreen, Verb
+from reliability.admin.common.base import PreparesRows, actor_of
+from reliability.admin.common.confirm import ActionScreen, Verb
 from reliability.admin.common.duration_forms import EndForm
 from reliability.alerts import check as alert_check
 from reliability.core import clock
@@ -61,10 +61,10 @@ class RunningFilter(admin.SimpleListFilter):
 
 
 @admin.register(AlertSilence)
-class AlertSilenceAdmin(Telling, ActingScreen):
+class AlertSilenceAdmin(PreparesRows, ActionScreen):
     verbs = (END,)
     form = SilenceForm
-    list_display = ("what", "standing", "ends", "reason", "created_by", "begun")
+    list_display = ("silenced", "badge", "ends", "reason", "created_by", "created")
     list_filter = (RunningFilter, "alert")
     search_fields = ("alert", "workflow", "created_by")
     ordering = ("-id",)
@@ -78,30 +78,30 @@ class AlertSilenceAdmin(Telling, ActingScreen):
         return False
 
     @admin.display(description="silenced")
-    def what(self, row: AlertSilence) -> str:
+    def silenced(self, row: AlertSilence) -> str:
         return list_columns.two_lines(row.alert or "All alerts", row.workflow or "all workflows")
 
     @admin.display(description="state")
-    def standing(self, row: Any) -> str:
+    def badge(self, row: Any) -> str:
         return (
             list_columns.status_badge("active")
-            if row.until > row.seen_at
+            if row.until > row.as_of
             else list_columns.status_badge("ended", tone="off")
         )
 
     @admin.display(description="until")
     def ends(self, row: Any) -> str:
-        return list_columns.moment(row.until, now=row.seen_at)
+        return list_columns.moment(row.until, now=row.as_of)
 
     @admin.display(description="created")
-    def begun(self, row: Any) -> str:
-        return list_columns.moment(row.created_at, now=row.seen_at)
+    def created(self, row: Any) -> str:
+        return list_columns.moment(row.created_at, now=row.as_of)
 
     def save_model(self, request: HttpRequest, obj: AlertSilence, form: Any, change: bool) -> None:
         """Create the silence by the domain function, which writes the audit log; `obj` gets its id."""
         values = form.cleaned_data
         made = alert_check.silence(
-            actor=hand_of(request, values["reason"]),
+            actor=actor_of(request, values["reason"]),
             now=clock.now(),
             until=values["until"],
             alert=values["alert"],

@@ -13,7 +13,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from unfold.widgets import UnfoldAdminDecimalFieldWidget
 
-from reliability.admin.common.base import ReadOnlyScreen, as_uuid, hand_of
+from reliability.admin.common.base import ReadOnlyScreen, actor_of, as_uuid
 from reliability.admin.common.confirm import ReasonForm
 from reliability.bulk import candidates, operations
 from reliability.core import clock
@@ -56,8 +56,8 @@ class RateForm(ReasonForm):
 
 @admin.register(Operation)
 class OperationAdmin(ReadOnlyScreen):
-    list_display = ("begun", "kind", "standing", "about", "progress", "ended", "actor", "reason")
-    list_display_links = ("begun",)
+    list_display = ("started", "kind", "badge", "filter_text", "progress", "outcome", "actor", "reason")
+    list_display_links = ("started",)
     list_filter = ("kind", "state")
     search_fields = ("id",)
     search_help_text = "Operation id or actor"
@@ -66,7 +66,7 @@ class OperationAdmin(ReadOnlyScreen):
         found = super().get_queryset(request).annotate(asked_at=Value(clock.now(), DateTimeField()))
         return found.prefetch_related("tallies")  # type: ignore[no-any-return]  # Unfold has no types
 
-    def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any]":
+    def search_by_index(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any]":
         wanted = as_uuid(term)
         return rows.filter(pk=wanted) if wanted else rows.filter(actor__icontains=term)
 
@@ -92,7 +92,7 @@ class OperationAdmin(ReadOnlyScreen):
 
     def page(self, request: HttpRequest, operation_id: UUID, form: ReasonForm | None = None) -> HttpResponse:
         """Show an operation's progress; the page updates itself while the operation runs."""
-        submit.need(request, "reliability.view_operation")
+        submit.require_permission(request, "reliability.view_operation")
         operation = Operation.objects.filter(pk=operation_id).first()
         if operation is None:
             raise Http404
@@ -102,7 +102,7 @@ class OperationAdmin(ReadOnlyScreen):
             "opts": self.opts,
             "form": form or RateForm(initial={"rate": operation.rate_per_second}),
             "may": {verb: request.user.has_perm(permission) for verb, (_, permission) in VERBS.items()},
-            **standing(operation),
+            **progress_values(operation),
         }
         return TemplateResponse(request, "admin/reliability/operation.html", context, status=400 if form else 200)
 
@@ -119,14 +119,14 @@ class OperationAdmin(ReadOnlyScreen):
         if verb not in VERBS:
             raise Http404
         act, permission = VERBS[verb]
-        submit.need(request, permission)
+        submit.require_permission(request, permission)
         if not Operation.objects.filter(pk=operation_id).exists():
             raise Http404("This operation does not exist.")
         form = RateForm(request.POST) if verb == "rate" else ReasonForm(request.POST)
         if not form.is_valid():
             return self.page(request, operation_id, _with_rate(form, operation_id))
         values = {"rate_per_second": form.cleaned_data["rate"]} if verb == "rate" else {}
-        actor = hand_of(request, form.cleaned_data["reason"])
+        actor = actor_of(request, form.cleaned_data["reason"])
         try:
             done = act(operation_id=operation_id, actor=actor, now=clock.now(), **values)
         except BackstopError as refusal:
@@ -135,16 +135,16 @@ class OperationAdmin(ReadOnlyScreen):
         return HttpResponseRedirect(reverse("admin:reliability_operation_page", args=[done.pk])) if done else page
 
     @admin.display(description="started", ordering="id")
-    def begun(self, one: Any) -> str:
+    def started(self, one: Any) -> str:
         return moment(one.created_at, now=one.asked_at)
 
     @admin.display(description="state", ordering="state")
-    def standing(self, one: Operation) -> str:
+    def badge(self, one: Operation) -> str:
         return status_badge(one.state)
 
     @admin.display(description="filter")
-    def about(self, one: Operation) -> str:
-        return ", ".join(f"{name} {value}" for name, value in in_words(one)) or "all dead letters"
+    def filter_text(self, one: Operation) -> str:
+        return ", ".join(f"{name} {value}" for name, value in filter_labels(one)) or "all dead letters"
 
     @admin.display(description="progress")
     def progress(self, one: Operation) -> str:
@@ -152,7 +152,7 @@ class OperationAdmin(ReadOnlyScreen):
         return f"{one.done:,} of {one.matched:,}{skipped}"
 
     @admin.display(description="outcome")
-    def ended(self, one: Operation) -> str:
+    def outcome(self, one: Operation) -> str:
         if one.kind != OperationKind.REPLAY:
             return "—"
         recovered, failed = (
@@ -161,7 +161,7 @@ class OperationAdmin(ReadOnlyScreen):
         return f"{recovered:,} recovered, {failed:,} failed again"
 
 
-def in_words(operation: Operation) -> list[tuple[str, str]]:
+def filter_labels(operation: Operation) -> list[tuple[str, str]]:
     """Return the frozen filter as pairs of label and value."""
     words = {**operation.filter}
     if "reason" in words:
@@ -169,44 +169,44 @@ def in_words(operation: Operation) -> list[tuple[str, str]]:
     return [(NAMES.get(name, name), str(value)) for name, value in words.items()]
 
 
-def standing(operation: Operation) -> dict[str, Any]:
+def progress_values(operation: Operation) -> dict[str, Any]:
     """Return the template's values about an operation's progress."""
     now, ends = clock.now(), operation.ends
     handled = operation.done + operation.skipped
     left = max(0, operation.matched - handled)
     is_replay = operation.kind == OperationKind.REPLAY
-    under_way = max(0, operation.done - ends.total) if is_replay else 0
+    in_flight = max(0, operation.done - ends.total) if is_replay else 0
     is_open = operation.state in operations.OPEN
-    trail = AuditEntry.objects.filter(target_type="operation", target_id=str(operation.pk)).order_by("-id")
+    entries = AuditEntry.objects.filter(target_type="operation", target_id=str(operation.pk)).order_by("-id")
     return {
         "operation": operation,
         "now": now,
         "is_replay": is_replay,
         "is_open": is_open,
         "ends": ends,
-        "under_way": under_way,
+        "in_flight": in_flight,
         "handled": min(handled, operation.matched),
         "left": left,
         "percent": 100 if not operation.matched else min(100, handled * 100 // operation.matched),
         "seconds": policy.seconds(count=left, rate_per_second=operation.rate_per_second) if is_replay else None,
-        "looks_alive": operation.state == OperationState.RUNNING or bool(operation.next_at or under_way),
-        "waits": _waits(operation, left),
-        "filter": in_words(operation),
+        "is_active": operation.state == OperationState.RUNNING or bool(operation.next_at or in_flight),
+        "waiting_for": _waiting_for(operation, left),
+        "filter": filter_labels(operation),
         "skipped": [(candidates.LABELS.get(cause, cause), n) for cause, n in operation.skipped_by.items()],
-        "letters": _letters(operation),
+        "dead_letter_list": _dead_letter_list(operation),
         "undoable": _undoable(operation, now),
-        "trail": trail[:10],
+        "entries": entries[:10],
     }
 
 
-def _waits(operation: Operation, left: int) -> str:
+def _waiting_for(operation: Operation, left: int) -> str:
     """Return what a running operation waits for, other than its rate."""
     if operation.state != OperationState.RUNNING or operation.next_at is not None or not operation.done:
         return ""
     return "Waiting for the canary to finish" if left else "All queued; waiting for the last replays to finish"
 
 
-def _letters(operation: Operation) -> str:
+def _dead_letter_list(operation: Operation) -> str:
     """Return the URL of the dead-letter list with the operation's filter, for all statuses."""
     if operation.kind == OperationKind.RESTORE:
         return ""

@@ -18,7 +18,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminTextInputWidget, UnfoldBooleanSwitchWidget
 
-from reliability.admin.common.base import hand_of
+from reliability.admin.common.base import actor_of
 from reliability.admin.common.confirm import ReasonForm
 from reliability.admin.dead_letters import url_filter
 from reliability.bulk import candidates, operations
@@ -53,7 +53,7 @@ PURGE = Kind(OperationKind.PURGE, "reliability.purge_deadletter", "Bulk purge", 
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class SignedPreview:
     """The dry run that a page showed, and that its confirmation refers to."""
 
     operation_id: UUID
@@ -66,7 +66,7 @@ class Shown:
         return signing.dumps([*values, str(kind.kind), user.pk], salt=SALT)
 
     @classmethod
-    def read(cls, text: str, kind: Kind, user: Any) -> "Shown | None":
+    def read(cls, text: str, kind: Kind, user: Any) -> "SignedPreview | None":
         """Return what was signed for this user and page within the last hour, or `None`."""
         try:
             pk, frozen, cutoff, matched, name, owner = signing.loads(text, salt=SALT, max_age=HOUR)
@@ -142,7 +142,7 @@ class ReplayForm(PurgeForm):
 FORMS: dict[OperationKind, type[PurgeForm]] = {OperationKind.REPLAY: ReplayForm, OperationKind.PURGE: PurgeForm}
 
 
-def need(request: HttpRequest, permission: str) -> None:
+def require_permission(request: HttpRequest, permission: str) -> None:
     """Raises `PermissionDenied`, which names the permission."""
     if not request.user.has_perm(permission):
         raise PermissionDenied(f"You need the permission {permission} to do this.")
@@ -158,10 +158,10 @@ def purge(request: HttpRequest) -> HttpResponse:
 
 def _view(request: HttpRequest, kind: Kind) -> HttpResponse:
     """Show the dry run, or start the operation that it confirms."""
-    need(request, kind.permission)
+    require_permission(request, kind.permission)
     if request.method != "POST":
-        return _ask(request, kind)
-    shown = Shown.read(request.POST.get("shown", ""), kind, request.user)
+        return _preview_page(request, kind)
+    shown = SignedPreview.read(request.POST.get("shown", ""), kind, request.user)
     if shown is None:
         messages.error(
             request,
@@ -169,14 +169,14 @@ def _view(request: HttpRequest, kind: Kind) -> HttpResponse:
         )
         return HttpResponseRedirect(request.get_full_path())
     if Operation.objects.filter(pk=shown.operation_id).exists():
-        return _to(shown.operation_id)
+        return _redirect_to(shown.operation_id)
     form = FORMS[kind.kind](request.POST, matched=shown.matched, typed_above=kind.typed_above)
     if not form.is_valid():
-        return _ask(request, kind, form)
+        return _preview_page(request, kind, form)
     return _start(request, kind, shown, form)
 
 
-def _start(request: HttpRequest, kind: Kind, shown: Shown, form: PurgeForm) -> HttpResponse:
+def _start(request: HttpRequest, kind: Kind, shown: SignedPreview, form: PurgeForm) -> HttpResponse:
     now = clock.now()
     if operations.count(selection=shown.selection, now=shown.cutoff, kind=kind.kind) > shown.matched:
         messages.error(
@@ -187,7 +187,7 @@ def _start(request: HttpRequest, kind: Kind, shown: Shown, form: PurgeForm) -> H
         operations.submit(
             kind=kind.kind,
             selection=shown.selection,
-            actor=hand_of(request, form.cleaned_data["reason"]),
+            actor=actor_of(request, form.cleaned_data["reason"]),
             now=now,
             cutoff=shown.cutoff,
             operation_id=shown.operation_id,
@@ -195,23 +195,23 @@ def _start(request: HttpRequest, kind: Kind, shown: Shown, form: PurgeForm) -> H
         )
     except BackstopError as refusal:
         messages.error(request, str(refusal))
-        return _ask(request, kind, form)
-    return _to(shown.operation_id)
+        return _preview_page(request, kind, form)
+    return _redirect_to(shown.operation_id)
 
 
-def _to(operation_id: UUID) -> HttpResponse:
+def _redirect_to(operation_id: UUID) -> HttpResponse:
     return HttpResponseRedirect(reverse("admin:reliability_operation_page", args=[operation_id]))
 
 
-def _ask(request: HttpRequest, kind: Kind, form: PurgeForm | None = None) -> HttpResponse:
+def _preview_page(request: HttpRequest, kind: Kind, form: PurgeForm | None = None) -> HttpResponse:
     """Show what the filter matches now. An invalid filter matches nothing, and the page names the error."""
     reading = url_filter.read(request.GET)
     now = clock.now()
-    values: dict[str, Any] = {"reading": reading, "filter": url_filter.in_words(reading)}
+    values: dict[str, Any] = {"reading": reading, "filter": url_filter.filter_labels(reading)}
     if not reading.problems:
         rate = _rate(form)
         looked = operations.preview(kind=kind.kind, selection=reading.selection, now=now, rate_per_second=rate)
-        shown = Shown(uuid7(), reading.selection, now, looked.matched)
+        shown = SignedPreview(uuid7(), reading.selection, now, looked.matched)
         made = FORMS[kind.kind](
             form.data if form else None, matched=looked.matched, typed_above=kind.typed_above
         )  # keeps the submitted values beside the new numbers

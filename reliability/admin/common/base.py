@@ -79,12 +79,12 @@ class Screen(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def is_senseless(self, params: QueryDict) -> bool:
+    def is_invalid_query(self, params: QueryDict) -> bool:
         """Whether the query string holds a NUL character, which PostgreSQL cannot store and Django would send to it."""
         return any("\x00" in text for name, values in params.lists() for text in (name, *values))
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        if self.is_senseless(request.GET):
+        if self.is_invalid_query(request.GET):
             raise IncorrectLookupParameters
         return super().get_changelist_instance(request)
 
@@ -105,7 +105,7 @@ class Screen(ModelAdmin):
             field.help_text = conditional_escape(field.help_text)
         return field
 
-    def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any] | None":
+    def search_by_index(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any] | None":
         """Return the rows that a term finds by an index; `None` leaves the search to `search_fields`."""
         return None
 
@@ -117,7 +117,7 @@ class Screen(ModelAdmin):
             return queryset.none(), False
         if not term:
             return queryset, False
-        found = self.searched(queryset, term)
+        found = self.search_by_index(queryset, term)
         if found is not None:
             return found, False
         fallback: tuple[QuerySet[Any], bool] = super().get_search_results(request, queryset, search_term)
@@ -128,26 +128,26 @@ class ReadOnlyScreen(ReadOnly, Screen):
     """A read-only screen; only its actions change anything."""
 
 
-class Described(ChangeList):
+class PreparedChangeList(ChangeList):
     """A change list that loads what the columns need beyond the row, once per page instead of once per row."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         rows: list[Any] = list(self.result_list)  # type: ignore[has-type]  # the parent's
-        self.model_admin.describe(rows, now=clock.now())
+        self.model_admin.prepare_rows(rows, now=clock.now())
         self.result_list = rows
 
 
-class Telling:
-    """Mixin for a screen whose columns need more than the row holds; `describe` loads it for all rows of a page."""
+class PreparesRows:
+    """Mixin for a screen whose columns need more than the row holds; `prepare_rows` loads it for all rows of a page."""
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return Described
+        return PreparedChangeList
 
-    def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
+    def prepare_rows(self, rows: Sequence[Any], *, now: datetime) -> None:
         """Set what the columns show as attributes on each row."""
         for row in rows:
-            row.seen_at = now
+            row.as_of = now
 
 
 class WithPayload:
@@ -171,7 +171,7 @@ class ReadOnlyInline(ReadOnly, TabularInline):
     show_change_link = True
 
 
-def hand_of(request: HttpRequest, reason: str = "") -> Actor:
+def actor_of(request: HttpRequest, reason: str = "") -> Actor:
     """Return the signed-in user as the actor of an action, for the audit log."""
     return Actor(name=f"user:{request.user.get_username()}", reason=reason)
 

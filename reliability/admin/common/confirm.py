@@ -22,7 +22,7 @@ from reliability.core import clock
 from reliability.core.audit import Actor
 from reliability.errors import BackstopError
 
-from .base import Screen, as_uuid, hand_of
+from .base import Screen, actor_of, as_uuid
 
 # The confirmation posts each id as a field; Django accepts 1,000 fields per form (DATA_UPLOAD_MAX_NUMBER_FIELDS).
 LIMIT = 900
@@ -60,7 +60,7 @@ class Verb:
         return self.permission or self.key
 
 
-class ActingScreen(Screen):
+class ActionScreen(Screen):
     """A screen with `verbs`: each becomes a bulk action of the list and a button on the row's page."""
 
     verbs: tuple[Verb, ...] = ()
@@ -104,7 +104,7 @@ def _for_chosen(verb: Verb) -> Callable[..., HttpResponse | None]:
 
 
 def _for_one(verb: Verb) -> Callable[..., HttpResponse | None]:
-    def act(screen: ActingScreen, request: HttpRequest, object_id: str) -> HttpResponse | None:
+    def act(screen: ActionScreen, request: HttpRequest, object_id: str) -> HttpResponse | None:
         pk = screen.key_of(object_id)
         if pk is None or not screen.get_queryset(request).filter(pk=pk).exists():
             raise Http404
@@ -119,7 +119,7 @@ def _naming(verb: Verb, checked: Callable[..., HttpResponse | None]) -> Callable
     """Name the missing permission; Unfold's own check does not."""
 
     @wraps(checked)
-    def act(screen: ActingScreen, request: HttpRequest, object_id: str) -> HttpResponse | None:
+    def act(screen: ActionScreen, request: HttpRequest, object_id: str) -> HttpResponse | None:
         if not screen.may(request, verb.needs):
             raise PermissionDenied(denial(screen, verb.needs))
         return checked(screen, request, object_id)
@@ -158,7 +158,7 @@ def ask(screen: Screen, request: HttpRequest, verb: Verb, ids: Sequence[Any]) ->
 
 def _act(opts: Any, request: HttpRequest, verb: Verb, ids: Sequence[Any], form: ReasonForm) -> None:
     values = dict(form.cleaned_data)
-    actor = hand_of(request, values.pop("reason"))
+    actor = actor_of(request, values.pop("reason"))
     refusals = [refusal for pk in ids if (refusal := _try(verb, pk, actor, values))]
     done = len(ids) - len(refusals)
     if done:

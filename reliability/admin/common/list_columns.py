@@ -19,8 +19,8 @@ from reliability.stats.charts import Chart, Range
 from reliability.templatetags.console import copyable, moment, status_badge
 
 # A value filter offers the values of this many of the newest rows.
-LOOKED_AT = 2_000
-__all__ = ["RecentFilter", "copyable", "link_to", "moment", "quiet", "status_badge", "two_lines"]
+SAMPLED_ROWS = 2_000
+__all__ = ["TimeFilter", "copyable", "link_to", "moment", "muted", "status_badge", "two_lines"]
 
 
 def two_lines(first: Any, second: Any) -> str:
@@ -34,7 +34,7 @@ def name_of(lane: Lane) -> str:
     return format_html(html, lane.workflow.slug, lane.tenant)
 
 
-def quiet(text: Any) -> str:
+def muted(text: Any) -> str:
     return format_html('<span class="bs-quiet">{}</span>', text)
 
 
@@ -57,7 +57,7 @@ def link_to_list(model: str, text: Any, **filters: str) -> str:
     return format_html('<a class="bs-link" href="{}">{}</a>', where, text)
 
 
-class RecentFilter(admin.SimpleListFilter):
+class TimeFilter(admin.SimpleListFilter):
     """Filters by age, through the ids, which are ordered by time. An unknown range matches nothing."""
 
     title = "time"
@@ -79,13 +79,13 @@ class RecentFilter(admin.SimpleListFilter):
         return queryset.filter(**bound, **({f"{self.column.lstrip('-')}__gte": start} if self.column else {}))
 
 
-class SeenFilter(admin.SimpleListFilter):
+class ValueFilter(admin.SimpleListFilter):
     """Filters by a column's value. It offers those of the newest rows: all of them would need a full scan."""
 
     column = ""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        newest = model_admin.model._default_manager.order_by("-pk").values_list(self.column, flat=True)[:LOOKED_AT]
+        newest = model_admin.model._default_manager.order_by("-pk").values_list(self.column, flat=True)[:SAMPLED_ROWS]
         return [(one, one) for one in sorted({str(one) for one in newest if one})]
 
     def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
@@ -95,15 +95,15 @@ class SeenFilter(admin.SimpleListFilter):
         return True
 
 
-def seen_by(name: str) -> type[SeenFilter]:
+def value_filter(name: str) -> type[ValueFilter]:
     """Return the filter for a column of many values."""
     values = {"column": name, "parameter_name": name, "title": name.replace("_", " ")}
-    return type("SeenFilter", (SeenFilter,), values)
+    return type("ValueFilter", (ValueFilter,), values)
 
 
-def recent_by(name: str, *, ordered_by_id: bool = True) -> type[RecentFilter]:
+def time_filter(name: str, *, ordered_by_id: bool = True) -> type[TimeFilter]:
     """Return the filter for a time column; with time-ordered ids, the primary key narrows the scan."""
-    return type("RecentFilter", (RecentFilter,), {"column": f"-{name}" if ordered_by_id else name})
+    return type("TimeFilter", (TimeFilter,), {"column": f"-{name}" if ordered_by_id else name})
 
 
 def one_line(text: Any) -> str:
@@ -111,7 +111,7 @@ def one_line(text: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class ChartData:
     """A chart's data for the script, and the same data as rows of a table for those who cannot see the chart."""
 
     data: dict[str, Any]
@@ -119,7 +119,7 @@ class Drawn:
     rows: list[tuple[str, list[Any]]]
 
 
-def chart_of(found: Chart, *, kind: str = "bar", tones: Sequence[str] = ("good", "bad")) -> Drawn | None:
+def chart_of(found: Chart, *, kind: str = "bar", tones: Sequence[str] = ("good", "bad")) -> ChartData | None:
     """Return a chart's data, or `None` if it is empty."""
     if found.is_empty:
         return None
@@ -130,4 +130,4 @@ def chart_of(found: Chart, *, kind: str = "bar", tones: Sequence[str] = ("good",
     ]
     lines = [(label, [one.values[place] for one in found.datasets]) for place, label in enumerate(labels)]
     data = {"labels": labels, "datasets": datasets, "type": kind, "stacked": True}
-    return Drawn(data, [one.label for one in found.datasets], [line for line in lines if any(line[1])])
+    return ChartData(data, [one.label for one in found.datasets], [line for line in lines if any(line[1])])

@@ -13,7 +13,7 @@ from reliability.core import clock
 from reliability.models import AuditEntry
 
 from .base import ReadOnly
-from .confirm import ActingScreen, Verb
+from .confirm import ActionScreen, Verb
 
 ENTRIES_SHOWN = 50
 
@@ -27,7 +27,7 @@ class Button:
     why: str = ""
 
 
-class PageScreen(ReadOnly, ActingScreen):
+class PageScreen(ReadOnly, ActionScreen):
     """A read-only screen with a detail page for each row, rendered by `page_template` with the values of `page`.
 
     `texts` names the columns whose full text is served at `<id>/text/<name>/`.
@@ -40,7 +40,7 @@ class PageScreen(ReadOnly, ActingScreen):
         """Return the template's values beyond the row."""
         return {}
 
-    def why_not(self, verb: Verb, row: Any) -> str:
+    def why_disabled(self, verb: Verb, row: Any) -> str:
         """Return why an action is not possible for a row now; an empty string if it is possible."""
         return ""
 
@@ -81,7 +81,7 @@ class PageScreen(ReadOnly, ActingScreen):
     def buttons(self, request: HttpRequest, row: Any) -> list[Button]:
         """Return the buttons that the user has permission for, enabled or disabled."""
         allowed = [verb for verb in self.verbs if self.may(request, verb.needs)]
-        return [Button(verb.title, self._address(verb, row), self.why_not(verb, row)) for verb in allowed]
+        return [Button(verb.title, self._address(verb, row), self.why_disabled(verb, row)) for verb in allowed]
 
     def _address(self, verb: Verb, row: Any) -> str:
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_{verb.key}_one"

@@ -8,34 +8,36 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
 
 from reliability.core import audit, clock
 
-from .base import hand_of
+from .base import actor_of
 
 NAME = "reason"
 
 
-class Reasoned:
+class RequiresReason:
     """A screen whose form ends with a reason field, for users who may save it."""
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         base = kwargs.pop("form", self.form_for(obj))
-        if self._asks(request, obj):
+        if self._requires_reason(request, obj):
             base = type(base.__name__, (base,), {NAME: _field()})
         return super().get_form(request, obj, change=change, form=base, **kwargs)  # type: ignore[misc]  # the screen's
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         found = super().get_fieldsets(request, obj)  # type: ignore[misc]  # the screen's
-        return [*found, ("Reason for the change", {"fields": (NAME,)})] if self._asks(request, obj) else found
+        return (
+            [*found, ("Reason for the change", {"fields": (NAME,)})] if self._requires_reason(request, obj) else found
+        )
 
     def form_for(self, obj: Any) -> Any:
         """Return the form class for a row, or for a new row where `obj` is `None`."""
         return self.form  # type: ignore[attr-defined]  # the screen's
 
-    def _asks(self, request: HttpRequest, obj: Any) -> bool:
+    def _requires_reason(self, request: HttpRequest, obj: Any) -> bool:
         screen: Any = self
         return bool(screen.has_add_permission(request) if obj is None else screen.has_change_permission(request, obj))
 
 
-class Recorded(Reasoned):
+class AuditsChanges(RequiresReason):
     """One of Django's own screens, which also writes its changes, passwords included, into Backstop's audit log."""
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
@@ -54,7 +56,7 @@ class Recorded(Reasoned):
     def _record(self, request: HttpRequest, verb: str, obj: Any, message: Any) -> None:
         """Record which row and which fields changed, never a value: a value may be a secret."""
         details = {"name": str(obj), "fields": _fields(message)}
-        actor = hand_of(request, request.POST.get(NAME, "").replace("\x00", "")[:500])
+        actor = actor_of(request, request.POST.get(NAME, "").replace("\x00", "")[:500])
         audit.record(actor=actor, action=f"{verb}_{obj._meta.model_name}", now=clock.now(), target=obj, details=details)
 
 

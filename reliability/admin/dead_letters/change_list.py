@@ -23,7 +23,7 @@ from reliability.models import (
 )
 from reliability.policies.error_codes import Reason, reason_label
 
-from .url_filter import ALL, STATUS, Reading, in_words, read
+from .url_filter import ALL, STATUS, Reading, filter_labels, read
 
 PAGE = 50
 COUNT_LIMIT = 10_000
@@ -43,7 +43,7 @@ class Row:
     tries: int
 
 
-class LetterList(ChangeList):
+class DeadLetterChangeList(ChangeList):
     """Pages by the parameters `next` and `prev`, which are ids. It counts up to `COUNT_LIMIT` and no further."""
 
     reading: Reading
@@ -74,12 +74,12 @@ class LetterList(ChangeList):
             is_previous = is_more
         self.next_address = self._step("next", rows[-1]) if rows and is_next else ""
         self.previous_address = self._step("prev", rows[0]) if rows and is_previous else ""
-        self._describe(rows)
+        self._set_results(rows)
 
     def _step(self, name: str, letter: DeadLetter) -> str:
         return "?" + self.reading.address(**{name: str(letter.pk)})
 
-    def _describe(self, rows: "list[DeadLetter]") -> None:
+    def _set_results(self, rows: "list[DeadLetter]") -> None:
         self.result_list = rows
         self.is_first = not self.previous_address
         self.result_count = len(rows)
@@ -149,7 +149,7 @@ def context(request: HttpRequest, reading: Reading) -> dict[str, Any]:
         "reading": reading,
         "now": clock.now(),
         "pills": [(label, f"?{reading.address(**{STATUS: value})}", value == reading.status) for value, label in PILLS],
-        "chips": [(what, words, f"?{reading.address(**{name: None})}") for name, what, words in in_words(reading)],
+        "chips": [(what, words, f"?{reading.address(**{name: None})}") for name, what, words in filter_labels(reading)],
         "turned": f"?{reading.address(order=None if reading.oldest_first else 'oldest')}",
         "cleared": f"?{STATUS}={reading.status}",
         "open_breakers": list(breakers[:3]),

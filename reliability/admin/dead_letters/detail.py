@@ -11,7 +11,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from reliability.admin.common.base import as_uuid
-from reliability.admin.common.confirm import ActingScreen, denial
+from reliability.admin.common.confirm import ActionScreen, denial
 from reliability.admin.common.text_diff import Line, lines_of
 from reliability.dead_letters import detail
 from reliability.dead_letters.detail import Account, Text, Try
@@ -40,7 +40,7 @@ class Button:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class CutText:
     """A long text, cut for the page; `url` serves all of it."""
 
     shown: json_text.Shown
@@ -52,7 +52,7 @@ class Shown:
         return not self.size
 
 
-def show(screen: ActingScreen, request: HttpRequest, object_id: str) -> HttpResponse:
+def show(screen: ActionScreen, request: HttpRequest, object_id: str) -> HttpResponse:
     """Show the page. Raises `PermissionDenied`, and `Http404` if there is no such dead letter."""
     may_view(screen, request)
     pk = as_uuid(object_id)
@@ -63,13 +63,13 @@ def show(screen: ActingScreen, request: HttpRequest, object_id: str) -> HttpResp
     return TemplateResponse(request, "admin/reliability/deadletter/page.html", _context(screen, request, account))
 
 
-def may_view(screen: ActingScreen, request: HttpRequest) -> None:
+def may_view(screen: ActionScreen, request: HttpRequest) -> None:
     """Raise `PermissionDenied`, naming the permission, if the user may not view dead letters."""
     if not screen.has_view_permission(request):
         raise PermissionDenied(denial(screen, "view"))
 
 
-def _context(screen: ActingScreen, request: HttpRequest, account: Account) -> dict[str, Any]:
+def _context(screen: ActionScreen, request: HttpRequest, account: Account) -> dict[str, Any]:
     letter, now = account.letter, account.now
     buttons = _buttons(screen, request, account)
     return {
@@ -84,7 +84,7 @@ def _context(screen: ActingScreen, request: HttpRequest, account: Account) -> di
         "payload": _shown(account.payload, reverse("admin:reliability_deadletter_payload", args=[letter.pk])),
         "tries": [(one, _body(letter, one)) for one in account.tries],
         "buttons": buttons,
-        "hindrances": _hindrances(buttons),
+        "disabled_reasons": _disabled_reasons(buttons),
         "is_paused": letter.lane.workflow.is_paused(now=now),
         "group": _group(account),
         "back": _list_address(screen, request),
@@ -97,17 +97,17 @@ def _name(account: Account) -> str:
     return account.key or account.letter.execution_id or str(account.letter.pk)
 
 
-def _shown(text: Text, url: str, limit: int = detail.SHOWN) -> Shown:
-    return Shown(json_text.show(text.begin, limit=limit), text.size, url)
+def _shown(text: Text, url: str, limit: int = detail.SHOWN) -> CutText:
+    return CutText(json_text.show(text.begin, limit=limit), text.size, url)
 
 
-def _body(letter: DeadLetter, one: Try) -> Shown:
+def _body(letter: DeadLetter, one: Try) -> CutText:
     limit = min(detail.SHOWN, max(detail.OLDER_SHOWN, len(one.body.begin) - 1))
     url = reverse("admin:reliability_deadletter_attempts", args=[letter.pk, one.attempt.pk])
     return _shown(one.body, url, limit)
 
 
-def _list_address(screen: ActingScreen, request: HttpRequest) -> str:
+def _list_address(screen: ActionScreen, request: HttpRequest) -> str:
     kept = request.GET.get("_changelist_filters", "")
     return reverse("admin:reliability_deadletter_changelist") + (f"?{kept}" if kept else "")
 
@@ -118,7 +118,7 @@ def _group(account: Account) -> str:
     return f"{where}?{STATUS}=dead&workflow={letter.lane.workflow.slug}&fingerprint={letter.fingerprint}"
 
 
-def _buttons(screen: ActingScreen, request: HttpRequest, account: Account) -> list[Button]:
+def _buttons(screen: ActionScreen, request: HttpRequest, account: Account) -> list[Button]:
     letter = account.letter
     kept = screen.get_preserved_filters(request)
     suffix = "?stay=1" + (f"&{kept}" if kept else "")
@@ -143,7 +143,7 @@ def _buttons(screen: ActingScreen, request: HttpRequest, account: Account) -> li
     ]
 
 
-def _hindrances(buttons: list[Button]) -> list[tuple[str, str]]:
+def _disabled_reasons(buttons: list[Button]) -> list[tuple[str, str]]:
     """Return each reason once, with the titles of the buttons that it disables."""
     titles: dict[str, list[str]] = {}
     for button in buttons:
@@ -193,14 +193,14 @@ def _curl(account: Account) -> Button:
     return Button("Copy as curl", "terminal", copies=curl.command(letter=letter, last=last, payload=text))
 
 
-def payload(screen: ActingScreen, request: HttpRequest, pk: UUID) -> HttpResponse:
+def payload(screen: ActionScreen, request: HttpRequest, pk: UUID) -> HttpResponse:
     """Return the full payload, byte for byte as the sender wrote it."""
     may_view(screen, request)
     text = DeadLetter.objects.filter(pk=pk).values_list("payload", flat=True).first()
     return _plain(text, f"{pk}.json")
 
 
-def body(screen: ActingScreen, request: HttpRequest, pk: UUID, attempt_id: int) -> HttpResponse:
+def body(screen: ActionScreen, request: HttpRequest, pk: UUID, attempt_id: int) -> HttpResponse:
     """Return the stored response body of an attempt in full."""
     may_view(screen, request)
     found = Attempt.objects.filter(pk=attempt_id, delivery_id__in=_deliveries(pk))
@@ -223,7 +223,7 @@ def _plain(text: str | None, name: str) -> HttpResponse:
     return response
 
 
-def changes(screen: ActingScreen, request: HttpRequest, pk: UUID, delivery_id: UUID) -> HttpResponse:
+def changes(screen: ActionScreen, request: HttpRequest, pk: UUID, delivery_id: UUID) -> HttpResponse:
     """Show the differences between the dead letter's payload and the one that an edited replay sent."""
     may_view(screen, request)
     before = DeadLetter.objects.filter(pk=pk).values_list("payload", flat=True).first()

@@ -11,8 +11,8 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from reliability.admin.common.base import hand_of
-from reliability.admin.common.confirm import ActingScreen, ReasonForm, denial
+from reliability.admin.common.base import actor_of
+from reliability.admin.common.confirm import ActionScreen, ReasonForm, denial
 from reliability.core import clock
 from reliability.dead_letters import detail, replay
 from reliability.errors import BackstopError, InvalidInput
@@ -59,7 +59,7 @@ def _of_payload(text: str) -> str:
     return text.replace("The body", "The payload")
 
 
-def edit(screen: ActingScreen, request: HttpRequest, pk: UUID) -> HttpResponse:
+def edit(screen: ActionScreen, request: HttpRequest, pk: UUID) -> HttpResponse:
     """Ask for the payload, show the changes, and send it once they are confirmed.
 
     Raises `PermissionDenied`, and `Http404` if there is no such dead letter.
@@ -108,11 +108,11 @@ def _compared(before: str, form: EditForm) -> dict[str, Any]:
     return {"form": form, "is_preview": True, "is_same": same, "lines": lines, "after": readable(after)}
 
 
-def _send(screen: ActingScreen, request: HttpRequest, letter: DeadLetter, before: str, form: EditForm) -> HttpResponse:
+def _send(screen: ActionScreen, request: HttpRequest, letter: DeadLetter, before: str, form: EditForm) -> HttpResponse:
     """Send the payload: with a new idempotency key if it changed, else as a plain replay."""
     after = form.cleaned_data["payload"]
     changed = None if is_same(before, after) else after
-    actor = hand_of(request, form.cleaned_data["reason"])
+    actor = actor_of(request, form.cleaned_data["reason"])
     try:
         replay.replay(dead_letter_id=letter.pk, actor=actor, now=clock.now(), payload=changed)
     except BackstopError as refusal:
@@ -123,12 +123,12 @@ def _send(screen: ActingScreen, request: HttpRequest, letter: DeadLetter, before
     return HttpResponseRedirect(_page(screen, request, letter.pk))
 
 
-def _page(screen: ActingScreen, request: HttpRequest, pk: UUID) -> str:
+def _page(screen: ActionScreen, request: HttpRequest, pk: UUID) -> str:
     kept = screen.get_preserved_filters(request)
     return reverse("admin:reliability_deadletter_change", args=[pk]) + (f"?{kept}" if kept else "")
 
 
-def _answer(screen: ActingScreen, request: HttpRequest, letter: DeadLetter, values: dict[str, Any]) -> HttpResponse:
+def _answer(screen: ActionScreen, request: HttpRequest, letter: DeadLetter, values: dict[str, Any]) -> HttpResponse:
     shared = {
         **screen.admin_site.each_context(request),
         "opts": screen.opts,

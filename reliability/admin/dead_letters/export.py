@@ -11,8 +11,8 @@ from django.http import (
 )
 from django.urls import reverse
 
-from reliability.admin.common.base import hand_of
-from reliability.admin.common.confirm import ActingScreen, denial
+from reliability.admin.common.base import actor_of
+from reliability.admin.common.confirm import ActionScreen, denial
 from reliability.core import clock
 from reliability.dead_letters import export as out
 
@@ -28,7 +28,7 @@ class ExportForm(forms.Form):
     reason = forms.CharField(max_length=500)
 
 
-def export(screen: ActingScreen, request: HttpRequest) -> HttpResponseBase:
+def export(screen: ActionScreen, request: HttpRequest) -> HttpResponseBase:
     """Return the file for a POST. Raises `PermissionDenied`, naming the permission."""
     if not screen.may(request, "export"):
         raise PermissionDenied(denial(screen, "export"))
@@ -41,7 +41,7 @@ def export(screen: ActingScreen, request: HttpRequest) -> HttpResponseBase:
     if wrong:
         messages.error(request, f"Nothing was exported. {' '.join(wrong)}")
         return back
-    kind, actor, now = form.cleaned_data["kind"], hand_of(request, form.cleaned_data["reason"]), clock.now()
+    kind, actor, now = form.cleaned_data["kind"], actor_of(request, form.cleaned_data["reason"]), clock.now()
     pieces = out.begin(selection=reading.selection, kind=kind, actor=actor, now=now)
     response = StreamingHttpResponse(pieces, content_type=f"{TYPES[kind]}; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="dead-letters-{now:%Y%m%d-%H%M%S}.{kind}"'

@@ -12,14 +12,14 @@ from django.urls import URLPattern, path
 from unfold.widgets import UnfoldBooleanSwitchWidget
 
 from reliability.admin.common.base import ReadOnly
-from reliability.admin.common.confirm import ActingScreen, ReasonForm, Verb
+from reliability.admin.common.confirm import ActionScreen, ReasonForm, Verb
 from reliability.bulk.replay_one import replay_one
 from reliability.dead_letters import detail, replay
 from reliability.models import DeadLetter
 from reliability.n8n import execution_retry
 
 from . import change_list, edit, export
-from . import detail as letter_page
+from . import detail as detail_page
 
 
 class RetryForm(ReasonForm):
@@ -64,7 +64,7 @@ UNDO_PURGE = Verb(
 
 
 @admin.register(DeadLetter)
-class DeadLetterAdmin(ReadOnly, ActingScreen):
+class DeadLetterAdmin(ReadOnly, ActionScreen):
     verbs = (REPLAY, RETRY, PURGE, UNDO_PURGE)
     list_display = ("id", "status")
     list_disable_select_all = True
@@ -75,10 +75,10 @@ class DeadLetterAdmin(ReadOnly, ActingScreen):
     def get_queryset(self, request: HttpRequest) -> "QuerySet[DeadLetter]":
         return detail.with_its_people()
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[change_list.LetterList]:
-        return change_list.LetterList
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[change_list.DeadLetterChangeList]:
+        return change_list.DeadLetterChangeList
 
-    def is_senseless(self, params: QueryDict) -> bool:
+    def is_invalid_query(self, params: QueryDict) -> bool:
         """Return `False`: the list itself names what is invalid in the query string."""
         return False
 
@@ -111,15 +111,15 @@ class DeadLetterAdmin(ReadOnly, ActingScreen):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         """Show one dead letter on a page of its own."""
-        return letter_page.show(self, request, object_id)
+        return detail_page.show(self, request, object_id)
 
     def get_urls(self) -> list[URLPattern]:
         views: dict[str, Callable[..., HttpResponseBase]] = {
             "export/": export.export,
             "<uuid:pk>/edit/": edit.edit,
-            "<uuid:pk>/payload/": letter_page.payload,
-            "<uuid:pk>/changes/<uuid:delivery_id>/": letter_page.changes,
-            "<uuid:pk>/attempts/<int:attempt_id>/": letter_page.body,
+            "<uuid:pk>/payload/": detail_page.payload,
+            "<uuid:pk>/changes/<uuid:delivery_id>/": detail_page.changes,
+            "<uuid:pk>/attempts/<int:attempt_id>/": detail_page.body,
         }
         own = [self._path(route, view) for route, view in views.items()]
         return [*own, *super().get_urls()]

@@ -94,7 +94,7 @@ def read(params: QueryDict) -> Reading:
     return Reading(selection, values, tuple(problems))
 
 
-def in_words(reading: Reading) -> list[tuple[str, str, str]]:
+def filter_labels(reading: Reading) -> list[tuple[str, str, str]]:
     """Return the active filters as (parameter, label, value as text)."""
     names = {
         "error_code": "code",

@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from reliability.admin.common import list_columns, status_text
-from reliability.admin.common.base import ReadOnlyScreen, Telling
+from reliability.admin.common.base import PreparesRows, ReadOnlyScreen
 from reliability.admin.common.confirm import Verb
 from reliability.admin.common.duration_forms import EndForm
 from reliability.admin.common.page import PageScreen, entries_of
@@ -38,10 +38,10 @@ TONES = {
 
 
 @admin.register(Breaker)
-class BreakerAdmin(Telling, PageScreen):
+class BreakerAdmin(PreparesRows, PageScreen):
     verbs = (RESET, FORCE_OPEN)
     page_template = "admin/reliability/screens/breaker.html"
-    list_display = ("name", "standing", "sentence", "since", "openings")
+    list_display = ("name", "badge", "status_line", "opened", "openings")
     list_filter = ("state", "scope", "lane__workflow")
     list_select_related = ("lane__workflow",)
     search_fields = ("lane__workflow__slug", "lane__workflow__name", "lane__tenant")
@@ -56,11 +56,11 @@ class BreakerAdmin(Telling, PageScreen):
         """Breakers that are not closed come first, the most recently opened at the top."""
         return ("-state", "-opened_at", "scope", "id")
 
-    def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
-        super().describe(rows, now=now)
+    def prepare_rows(self, rows: Sequence[Any], *, now: datetime) -> None:
+        super().prepare_rows(rows, now=now)
         counts = breakers.waiting_behind(breakers=rows)
         for row in rows:
-            row.told = status_text.breaker(
+            row.status = status_text.breaker(
                 row, waiting=counts[row.pk] if row.state != BreakerState.CLOSED else 0, now=now
             )
 
@@ -69,18 +69,18 @@ class BreakerAdmin(Telling, PageScreen):
         return list_columns.name_of(row.lane) if row.lane is not None else str(row)
 
     @admin.display(description="state")
-    def standing(self, row: Breaker) -> str:
+    def badge(self, row: Breaker) -> str:
         return list_columns.status_badge(row.state)
 
     @admin.display(description="status")
-    def sentence(self, row: Any) -> str:
-        return list_columns.one_line(row.told)
+    def status_line(self, row: Any) -> str:
+        return list_columns.one_line(row.status)
 
     @admin.display(description="opened")
-    def since(self, row: Any) -> str:
-        return list_columns.moment(row.opened_at, now=row.seen_at)
+    def opened(self, row: Any) -> str:
+        return list_columns.moment(row.opened_at, now=row.as_of)
 
-    def why_not(self, verb: Verb, row: Any) -> str:
+    def why_disabled(self, verb: Verb, row: Any) -> str:
         closed = row.state == BreakerState.CLOSED and row.ramp is None
         return "The breaker is already closed." if verb is RESET and closed else ""
 
@@ -101,8 +101,8 @@ class BreakerAdmin(Telling, PageScreen):
 
 
 @admin.register(BreakerTransition)
-class TransitionAdmin(Telling, ReadOnlyScreen):
-    list_display = ("number", "way", "before", "after", "why", "actor", "when")
+class TransitionAdmin(PreparesRows, ReadOnlyScreen):
+    list_display = ("number", "breaker_link", "from_badge", "to_badge", "why", "actor", "when")
     list_filter = ("to_state",)
     list_select_related = ("breaker__lane__workflow",)
     search_fields = ("breaker__lane__workflow__slug", "breaker__lane__tenant", "actor")
@@ -114,15 +114,15 @@ class TransitionAdmin(Telling, ReadOnlyScreen):
         return row.pk
 
     @admin.display(description="breaker")
-    def way(self, row: BreakerTransition) -> str:
+    def breaker_link(self, row: BreakerTransition) -> str:
         return list_columns.link_to("reliability.breaker", row.breaker_id, row.breaker)
 
     @admin.display(description="from")
-    def before(self, row: BreakerTransition) -> str:
+    def from_badge(self, row: BreakerTransition) -> str:
         return list_columns.status_badge(row.from_state)
 
     @admin.display(description="to")
-    def after(self, row: BreakerTransition) -> str:
+    def to_badge(self, row: BreakerTransition) -> str:
         return list_columns.status_badge(row.to_state)
 
     @admin.display(description="reason")
@@ -131,4 +131,4 @@ class TransitionAdmin(Telling, ReadOnlyScreen):
 
     @admin.display(description="when")
     def when(self, row: Any) -> str:
-        return list_columns.moment(row.at, now=row.seen_at)
+        return list_columns.moment(row.at, now=row.as_of)

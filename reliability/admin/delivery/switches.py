@@ -5,8 +5,8 @@ from typing import Any
 from django.contrib import admin
 
 from reliability.admin.common import list_columns
-from reliability.admin.common.base import ReadOnly, ReadOnlyScreen, Telling
-from reliability.admin.common.confirm import ActingScreen, Verb
+from reliability.admin.common.base import PreparesRows, ReadOnly, ReadOnlyScreen
+from reliability.admin.common.confirm import ActionScreen, Verb
 from reliability.lanes import flags
 from reliability.models import Flag, FlagName, Slot
 
@@ -23,9 +23,9 @@ OFF = Verb(
 
 
 @admin.register(Flag)
-class FlagAdmin(Telling, ReadOnly, ActingScreen):
+class FlagAdmin(PreparesRows, ReadOnly, ActionScreen):
     verbs = (OFF, ON)
-    list_display = ("name", "standing", "what", "reason", "changed", "changed_by")
+    list_display = ("name", "badge", "effect", "reason", "changed", "changed_by")
     sortable_by = ()
     ordering = ("name",)
 
@@ -33,20 +33,20 @@ class FlagAdmin(Telling, ReadOnly, ActingScreen):
         return text if text in FlagName.values else None
 
     @admin.display(description="effect when off")
-    def what(self, flag: Flag) -> str:
+    def effect(self, flag: Flag) -> str:
         return FlagName(flag.name).label
 
     @admin.display(description="state")
-    def standing(self, flag: Flag) -> str:
+    def badge(self, flag: Flag) -> str:
         return list_columns.status_badge("on") if flag.enabled else list_columns.status_badge("off", tone="bad")
 
     @admin.display(description="changed")
     def changed(self, flag: Any) -> str:
-        return list_columns.moment(flag.changed_at, never="never", now=flag.seen_at)
+        return list_columns.moment(flag.changed_at, never="never", now=flag.as_of)
 
 
 @admin.register(Slot)
-class SlotAdmin(Telling, ReadOnlyScreen):
+class SlotAdmin(PreparesRows, ReadOnlyScreen):
     list_display = ("id", "lane", "holder", "taken", "expires")
     list_select_related = ("lane__workflow",)
     ordering = ("-id",)
@@ -54,8 +54,8 @@ class SlotAdmin(Telling, ReadOnlyScreen):
 
     @admin.display(description="taken")
     def taken(self, slot: Any) -> str:
-        return list_columns.moment(slot.taken_at, now=slot.seen_at)
+        return list_columns.moment(slot.taken_at, now=slot.as_of)
 
     @admin.display(description="lease ends")
     def expires(self, slot: Any) -> str:
-        return list_columns.moment(slot.expires_at, now=slot.seen_at)
+        return list_columns.moment(slot.expires_at, now=slot.as_of)

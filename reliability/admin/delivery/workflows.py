@@ -12,10 +12,10 @@ from unfold.widgets import UnfoldAdminPasswordWidget
 
 from reliability import queue
 from reliability.admin.common import list_columns, status_text
-from reliability.admin.common.base import Telling, hand_of
-from reliability.admin.common.confirm import ActingScreen, Verb
+from reliability.admin.common.base import PreparesRows, actor_of
+from reliability.admin.common.confirm import ActionScreen, Verb
 from reliability.admin.common.duration_forms import EndForm
-from reliability.admin.common.reason_forms import Reasoned, changed
+from reliability.admin.common.reason_forms import RequiresReason, changed
 from reliability.core import audit, clock
 from reliability.delivery import control
 from reliability.models import Lane, Workflow
@@ -51,7 +51,7 @@ class WorkflowForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for th
         return values
 
 
-class PolicyScreen(Reasoned, ActingScreen):
+class PolicyScreen(RequiresReason, ActionScreen):
     """A screen that changes a policy, records the change, and wakes the lanes that it applies to."""
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
@@ -61,16 +61,16 @@ class PolicyScreen(Reasoned, ActingScreen):
             verb = "change" if change else "create"
             name = f"{verb}_{self.opts.model_name}"
             details = {"fields": changed(form)}
-            actor = hand_of(request, form.cleaned_data["reason"])
+            actor = actor_of(request, form.cleaned_data["reason"])
             audit.record(actor=actor, action=name, now=clock.now(), target=obj, details=details)
             queue.wake_waiting(workflow_id=getattr(obj, "workflow_id", obj.pk))
 
 
 @admin.register(Workflow)
-class WorkflowAdmin(Telling, PolicyScreen):
+class WorkflowAdmin(PreparesRows, PolicyScreen):
     verbs = (PAUSE, RESUME)
     form = WorkflowForm
-    list_display = ("name", "standing", "success", "p95", "dead", "waits", "last_success", "slug")
+    list_display = ("name", "badge", "success", "p95", "dead", "waiting", "last_success", "slug")
     list_filter = ("paused", "completion")
     sortable_by = ("name", "slug")
     change_form_outer_before_template = "admin/reliability/screens/workflow.html"
@@ -89,15 +89,15 @@ class WorkflowAdmin(Telling, PolicyScreen):
             obj.route_changed_at = clock.now()
         super().save_model(request, obj, form, change)
 
-    def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
-        super().describe(rows, now=now)
+    def prepare_rows(self, rows: Sequence[Any], *, now: datetime) -> None:
+        super().prepare_rows(rows, now=now)
         found = workflow_stats.of(workflows=rows, now=now)
         for row in rows:
             row.figures = found[row.pk]
 
     @admin.display(description="state")
-    def standing(self, row: Any) -> str:
-        return _standing(row, row.seen_at)
+    def badge(self, row: Any) -> str:
+        return _state_badge(row, row.as_of)
 
     @admin.display(description="success rate, 24 h")
     def success(self, row: Any) -> str:
@@ -112,12 +112,12 @@ class WorkflowAdmin(Telling, PolicyScreen):
         return _counted("deadletter", row, "dead", row.figures.dead)
 
     @admin.display(description="waiting")
-    def waits(self, row: Any) -> str:
+    def waiting(self, row: Any) -> str:
         return _counted("delivery", row, "pending", row.figures.waiting)
 
     @admin.display(description="last success")
     def last_success(self, row: Any) -> str:
-        return list_columns.moment(row.figures.last_success_at, never="none in 24 h", now=row.seen_at)
+        return list_columns.moment(row.figures.last_success_at, never="none in 24 h", now=row.as_of)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
@@ -140,7 +140,7 @@ def _latency(milliseconds: float | None) -> str:
     return status_text.span(timedelta(milliseconds=milliseconds) if milliseconds is not None else None)
 
 
-def _standing(row: Workflow, now: datetime) -> str:
+def _state_badge(row: Workflow, now: datetime) -> str:
     if row.is_paused(now=now):
         end = f"; resumes {status_text.until(row.paused_until, now=now)}" if row.paused_until else ""
         return list_columns.two_lines(
@@ -152,7 +152,7 @@ def _standing(row: Workflow, now: datetime) -> str:
 def _counted(model: str, row: Workflow, state: str, count: int) -> str:
     """Show a count as a link to the rows that it counts."""
     if not count:
-        return list_columns.quiet("0")
+        return list_columns.muted("0")
     field = "status" if model == "deadletter" else "state"
     return list_columns.link_to_list(
         f"reliability.{model}", f"{count:,}", workflow=row.slug, **{f"{field}__exact": state}
@@ -166,7 +166,7 @@ def _summary(row: Workflow, *, now: datetime) -> dict[str, Any]:
         "row": row,
         "now": now,
         "figures": workflow_stats.of(workflows=[row], now=now)[row.pk],
-        "standing": _standing(row, now),
+        "state_badge": _state_badge(row, now),
         "policy": [(_label(one.name), _shown(one), one.origin) for one in workflow_stats.policy_of(workflow=row)],
         "tenants": [(one.lane, [f"{_label(v.name)}: {_shown(v)}" for v in one.values]) for one in tenants],
     }

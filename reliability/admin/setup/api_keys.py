@@ -12,9 +12,9 @@ from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from reliability.admin.common import list_columns
-from reliability.admin.common.base import Telling, hand_of
-from reliability.admin.common.confirm import ActingScreen, Verb
-from reliability.admin.common.reason_forms import Reasoned
+from reliability.admin.common.base import PreparesRows, actor_of
+from reliability.admin.common.confirm import ActionScreen, Verb
+from reliability.admin.common.reason_forms import RequiresReason
 from reliability.core import clock
 from reliability.models import ApiKey, KeyScope
 from reliability.models.ids import uuid7
@@ -47,7 +47,7 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for the typ
         return end
 
 
-class StandingFilter(admin.SimpleListFilter):
+class ValidityFilter(admin.SimpleListFilter):
     """Filters keys that are active, no longer valid, or never used."""
 
     title = "state"
@@ -64,11 +64,11 @@ class StandingFilter(admin.SimpleListFilter):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(Telling, Reasoned, ActingScreen):
+class ApiKeyAdmin(PreparesRows, RequiresReason, ActionScreen):
     verbs = (REVOKE,)
     form = KeyForm
-    list_display = ("name", "begins", "standing", "for_whom", "may_do", "used", "made", "expires")
-    list_filter = (StandingFilter,)
+    list_display = ("name", "key_prefix", "badge", "tenant_name", "scope_list", "last_used", "created", "expires")
+    list_filter = (ValidityFilter,)
     sortable_by = ("name",)
     search_fields = ("name", "prefix", "tenant")
     fields = ("name", "tenant", "scopes", "expires_at", "once")
@@ -86,40 +86,40 @@ class ApiKeyAdmin(Telling, Reasoned, ActingScreen):
         return False
 
     @admin.display(description="prefix")
-    def begins(self, key: ApiKey) -> str:
+    def key_prefix(self, key: ApiKey) -> str:
         return list_columns.copyable(key.prefix, name="the prefix")
 
     @admin.display(description="state")
-    def standing(self, key: Any) -> str:
+    def badge(self, key: Any) -> str:
         if key.revoked_at is not None:
             return list_columns.status_badge("revoked", tone="off")
-        over = key.expires_at is not None and key.expires_at <= key.seen_at
+        over = key.expires_at is not None and key.expires_at <= key.as_of
         return list_columns.status_badge("expired", tone="off") if over else list_columns.status_badge("active")
 
     @admin.display(description="tenant")
-    def for_whom(self, key: ApiKey) -> str:
-        return key.tenant or list_columns.quiet("all")
+    def tenant_name(self, key: ApiKey) -> str:
+        return key.tenant or list_columns.muted("all")
 
     @admin.display(description="scopes")
-    def may_do(self, key: ApiKey) -> str:
-        return ", ".join(key.scopes) or list_columns.quiet("all")
+    def scope_list(self, key: ApiKey) -> str:
+        return ", ".join(key.scopes) or list_columns.muted("all")
 
     @admin.display(description="last used")
-    def used(self, key: Any) -> str:
-        return list_columns.moment(key.last_used_at, never="never", now=key.seen_at)
+    def last_used(self, key: Any) -> str:
+        return list_columns.moment(key.last_used_at, never="never", now=key.as_of)
 
     @admin.display(description="created")
-    def made(self, key: Any) -> str:
-        return list_columns.moment(key.created_at, now=key.seen_at)
+    def created(self, key: Any) -> str:
+        return list_columns.moment(key.created_at, now=key.as_of)
 
     @admin.display(description="expires")
     def expires(self, key: Any) -> str:
-        return list_columns.moment(key.expires_at, never="never", now=key.seen_at)
+        return list_columns.moment(key.expires_at, never="never", now=key.as_of)
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         """Issue the key, and show it this one time."""
         obj.pk = form.cleaned_data["once"] or obj.pk
-        plain = api_keys.issue(key=obj, actor=hand_of(request, form.cleaned_data["reason"]), now=clock.now())
+        plain = api_keys.issue(key=obj, actor=actor_of(request, form.cleaned_data["reason"]), now=clock.now())
         copy = list_columns.copy_button(plain, "the key")
         text = format_html("Copy the key now, it is not shown again: <code>{}</code> {}", plain, copy)
         messages.warning(request, text)

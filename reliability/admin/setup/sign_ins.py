@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from reliability.admin.common.base import ReadOnly
-from reliability.admin.common.confirm import ActingScreen, Verb
+from reliability.admin.common.confirm import ActionScreen, Verb
 from reliability.api.common.addresses import address_of
 from reliability.models import FailedSignIn
 from reliability.setup import sign_ins
@@ -22,7 +22,7 @@ UNLOCK = Verb("unlock", "Unlock", "unlocked", sign_ins.unlock, "attempt_id")
 
 
 @admin.register(FailedSignIn)
-class FailedSignInAdmin(ReadOnly, ActingScreen):
+class FailedSignInAdmin(ReadOnly, ActionScreen):
     verbs = (UNLOCK,)
     list_display = ("username", "ip_address", "failures_since_start", "is_locked", "attempt_time", "user_agent")
     search_fields = ("username", "ip_address")

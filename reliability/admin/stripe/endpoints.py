@@ -12,9 +12,9 @@ from django.http import HttpRequest, HttpResponse
 from unfold.widgets import UnfoldAdminPasswordWidget
 
 from reliability.admin.common import list_columns
-from reliability.admin.common.base import ReadOnly, ReadOnlyInline, Telling, hand_of
-from reliability.admin.common.confirm import ActingScreen, ReasonForm, Verb
-from reliability.admin.common.reason_forms import Reasoned, changed
+from reliability.admin.common.base import PreparesRows, ReadOnly, ReadOnlyInline, actor_of
+from reliability.admin.common.confirm import ActionScreen, ReasonForm, Verb
+from reliability.admin.common.reason_forms import RequiresReason, changed
 from reliability.core import audit, clock
 from reliability.models import StripeEndpoint, StripeSecret
 from reliability.stripe import endpoints, event_stats
@@ -72,7 +72,7 @@ class SecretInline(ReadOnlyInline):
 
 
 @admin.register(StripeEndpoint)
-class StripeEndpointAdmin(Telling, Reasoned, ActingScreen):
+class StripeEndpointAdmin(PreparesRows, RequiresReason, ActionScreen):
     verbs = (ADD_SECRET,)
     form = EndpointForm
     list_display = ("slug", "address", "tenant", "mode", "rotation", "last_event", "refused", "enabled")
@@ -91,11 +91,11 @@ class StripeEndpointAdmin(Telling, Reasoned, ActingScreen):
     def address(self, endpoint: StripeEndpoint) -> str:
         return f"/stripe/webhook/{endpoint.slug}/"
 
-    def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
-        super().describe(rows, now=now)
+    def prepare_rows(self, rows: Sequence[Any], *, now: datetime) -> None:
+        super().prepare_rows(rows, now=now)
         found = event_stats.heard(endpoints=rows, now=now)
         for row in rows:
-            row.heard = found[row.pk]
+            row.recent = found[row.pk]
 
     @admin.display(description="secrets")
     def rotation(self, endpoint: Any) -> str:
@@ -105,13 +105,13 @@ class StripeEndpointAdmin(Telling, Reasoned, ActingScreen):
 
     @admin.display(description="last event")
     def last_event(self, row: Any) -> str:
-        return list_columns.moment(row.heard.last_event_at, never="none yet", now=row.seen_at)
+        return list_columns.moment(row.recent.last_event_at, never="none yet", now=row.as_of)
 
     @admin.display(description="refused, 24 h")
     def refused(self, row: Any) -> str:
-        if not row.heard.refused:
-            return list_columns.quiet("0")
-        return list_columns.link_to_list("reliability.striperefusal", f"{row.heard.refused:,}", q=row.slug)
+        if not row.recent.refused:
+            return list_columns.muted("0")
+        return list_columns.link_to_list("reliability.striperefusal", f"{row.recent.refused:,}", q=row.slug)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
@@ -127,7 +127,7 @@ class StripeEndpointAdmin(Telling, Reasoned, ActingScreen):
             super().save_model(request, obj, form, change)
             name = f"{'change' if change else 'create'}_stripe_endpoint"
             details = {"fields": changed(form)}
-            actor = hand_of(request, form.cleaned_data["reason"])
+            actor = actor_of(request, form.cleaned_data["reason"])
             audit.record(actor=actor, action=name, now=clock.now(), target=obj, details=details)
 
 
@@ -137,14 +137,14 @@ def _summary(request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]
         "row": row,
         "now": now,
         "url": request.build_absolute_uri(f"/stripe/webhook/{row.slug}/"),
-        "heard": event_stats.heard(endpoints=[row], now=now)[row.pk],
+        "recent": event_stats.heard(endpoints=[row], now=now)[row.pk],
         "active": row.active,
         "refusals": event_stats.refusals(endpoint=row),
     }
 
 
 @admin.register(StripeSecret)
-class StripeSecretAdmin(ReadOnly, ActingScreen):
+class StripeSecretAdmin(ReadOnly, ActionScreen):
     verbs = (RETIRE,)
     list_display = ("endpoint", "hint", "active", "created_at", "retired_at")
     list_filter = ("active", "endpoint")
