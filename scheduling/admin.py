@@ -165,10 +165,11 @@ def _strip(pasts: Sequence[Past], now: datetime) -> str:
     """Show the last runs as a strip, oldest first, each with its result as a tooltip."""
     if not pasts:
         return list_columns.muted("no runs yet")
-    said = [(TONES[one.went], f"{one.went}, {relative(at=one.run.started_at, now=now)}") for one in reversed(pasts)]
+    results = [(TONES[one.went], f"{one.went}, {relative(at=one.run.started_at, now=now)}") for one in reversed(pasts)]
     counts = Counter(one.went for one in pasts)
-    summary = f"The last {len(pasts)} runs: " + ", ".join(f"{count} {went}" for went, count in counts.items())
-    bars = format_html_join("", '<span class="bs-{}" title="{}"></span>', said)
+    runs = "run" if len(pasts) == 1 else f"{len(pasts)} runs"
+    summary = f"The last {runs}: " + ", ".join(f"{count} {went}" for went, count in counts.items())
+    bars = format_html_join("", '<span class="bs-{}" title="{}"></span>', results)
     return format_html('<span class="bs-strip" role="img" aria-label="{}">{}</span>', summary, bars)
 
 

@@ -87,12 +87,12 @@ def breaker(one: Breaker, *, waiting: int, now: datetime) -> str:
     return f"{sentence} {count} {'delivery is' if waiting == 1 else 'deliveries are'} waiting."
 
 
-def _joined(said: str, more: str) -> str:
+def _joined(first: str, more: str) -> str:
     """Join both with a semicolon, or as two sentences where the first (an error from outside) ends one itself."""
-    is_ended = said.endswith(("?", "!", "."))
+    is_ended = first.endswith(("?", "!", "."))
     if not more:
-        return said if is_ended else f"{said}."
-    return f"{said} {more[0].upper()}{more[1:]}." if is_ended else f"{said}; {more}."
+        return first if is_ended else f"{first}."
+    return f"{first} {more[0].upper()}{more[1:]}." if is_ended else f"{first}; {more}."
 
 
 def _state(one: Breaker, now: datetime) -> str:

@@ -99,9 +99,9 @@ class StripeEndpointAdmin(PreparesRows, RequiresReason, ActionScreen):
 
     @admin.display(description="secrets")
     def rotation(self, endpoint: Any) -> str:
-        said = {0: "none: all requests refused", 1: "1 active"}.get(endpoint.active, f"{endpoint.active} active")
+        label = {0: "none: all requests refused", 1: "1 active"}.get(endpoint.active, f"{endpoint.active} active")
         tone = "bad" if not endpoint.active else "warn" if endpoint.active > 1 else "good"
-        return list_columns.status_badge(said, label=said, tone=tone)
+        return list_columns.status_badge(label, label=label, tone=tone)
 
     @admin.display(description="last event")
     def last_event(self, row: Any) -> str:

@@ -147,11 +147,11 @@ def _delivered(row: StripeEvent, seen: Seen) -> Step:
     states = [one.state for one in seen.deliveries]
     done = states.count(DeliveryState.DELIVERED)
     ends = [one.finished_at for one in seen.deliveries if one.finished_at is not None]
-    said = f"{done} of {len(states)} workflow{'' if len(states) == 1 else 's'}"
+    note = f"{done} of {len(states)} workflow{'' if len(states) == 1 else 's'}"
     if DeliveryState.DEAD in states:
-        return Step("Delivered", "failed", max(ends, default=None), said)
+        return Step("Delivered", "failed", max(ends, default=None), note)
     passed = done == len(states)
-    return Step("Delivered", "passed" if passed else "going", max(ends, default=None) if passed else None, said)
+    return Step("Delivered", "passed" if passed else "going", max(ends, default=None) if passed else None, note)
 
 
 @admin.register(StripeRefusal)
