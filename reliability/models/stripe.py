@@ -90,7 +90,7 @@ class EventSource(models.TextChoices):
 class Ignored(models.TextChoices):
     """Why an event was stored but not delivered."""
 
-    MODE = "mode", "event of the other mode (live or test)"
+    MODE = "mode", "mode mismatch"
     PING = "ping", "connection test"
 
 

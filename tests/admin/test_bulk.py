@@ -65,7 +65,7 @@ def test_the_dry_run_says_all_and_changes_nothing(letters):
     text = re.sub(r"\s+", " ", page.content.decode())
     assert (page.context["looked"].matched, page.context["looked"].will) == (7, 6)
     assert "workflow: <b><bdi>echo</bdi></b>" in text
-    assert "<dt>Match</dt><dd>7</dd>" in text
+    assert "<dt>Matches</dt><dd>7</dd>" in text
     assert "<dt>Skipped</dt><dd>1</dd>" in text
     assert "1: reported by n8n without an execution" in text
     assert "HTTP 5xx" in text

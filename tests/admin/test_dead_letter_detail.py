@@ -42,7 +42,7 @@ def test_the_page_says_what_why_and_what_happened(delivered_badly):
     assert "fingerprint=abc" in text
     assert "no response" in text
     assert "9 min before the next attempt" in text
-    assert "Workflow paused" in text
+    assert "The workflow is paused" in text
     assert text.index("#3") < text.index("#2") < text.index("#1")
     assert text.index("zebra") < text.index("apple")
     assert "2.50" in text or "2.5" in text

@@ -61,7 +61,7 @@ def test_each_filter_narrows_and_they_add_up(bury):
         ({"after": "0001-01-01T00:00+23:59"}, "is not a valid time"),
         ({"after": "2026-03-02", "before": "2026-03-01"}, "is before its start"),
         ({"status__exact": "deadish"}, "is not a valid status"),
-        ({"reason": "http_9xx"}, "is no reason"),
+        ({"reason": "http_9xx"}, "is not a valid reason"),
         ({"source": "'; --"}, "is not a valid source"),
         ({"q": "a\x00b"}, "holds an invalid character"),
         ({"workflow": "\x00"}, "holds an invalid character"),
@@ -78,7 +78,7 @@ def test_what_cannot_be_read_matches_nothing_and_says_so(bury, params, words):
     assert list(response.context["cl"].result_list) == []
     text = response.content.decode()
     assert words in text
-    assert "all matches" not in text
+    assert "Replay all matches" not in text
 
 
 def test_an_unknown_workflow_matches_nothing(bury):

@@ -34,7 +34,7 @@ BUCKETS = [[(BEFORE - MINUTE - EPOCH) // MILLISECOND, 9, 3], [(BEFORE - 30 * MIN
         ),
         (Wait(Cause.BREAKER, until=SOON, detail="http_503"), "The breaker is open (http_503); next probe in 2 min"),
         (Wait(Cause.BREAKER, until=BEFORE), "The breaker is open; next probe now"),
-        (Wait(Cause.BREAKER), "The breaker is open; no probe until it is reset"),
+        (Wait(Cause.BREAKER), "The breaker is open"),
         (Wait(Cause.INSTANCE, until=SOON), "The n8n instance's breaker is open; next probe in 2 min"),
         (Wait(Cause.LIMIT, count=5, limit=5), "Waiting for a slot (5 of 5 in use)"),
         (Wait(Cause.RATE, until=SOON, limit=60), "Rate limit of 60 per minute reached; next attempt in 2 min"),

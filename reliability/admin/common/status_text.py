@@ -35,8 +35,8 @@ def wait(found: Wait, *, now: datetime, is_retry: bool = False) -> str:
             return f"Not sendable with the current settings{why}; next attempt {when or 'now'}"
         case Cause.BREAKER | Cause.INSTANCE:
             whose = "The" if found.cause is Cause.BREAKER else "The n8n instance's"
-            probe = f"next probe {when}" if when else "no probe until it is reset"
-            return f"{whose} breaker is open{why}; {probe}"
+            # Without a time, a probe may go now, or the breaker is forced open: the breaker's page says which.
+            return f"{whose} breaker is open{why}{f'; next probe {when}' if when else ''}"
         case Cause.LIMIT:
             return f"Waiting for a slot ({found.count} of {found.limit} in use)"
         case Cause.RATE:

@@ -99,7 +99,7 @@ class WorkflowAdmin(PreparesRows, PolicyScreen):
     def badge(self, row: Any) -> str:
         return _state_badge(row, row.as_of)
 
-    @admin.display(description="success rate, 24 h")
+    @admin.display(description="success, 24 h")
     def success(self, row: Any) -> str:
         return percent(row.figures.success)
 
@@ -178,7 +178,7 @@ def _label(name: str) -> str:
 
 def _shown(one: workflow_stats.Value) -> str:
     if one.value is None:
-        return "no limit"
+        return "no limit" if one.name.startswith("rate_limit") else "none"
     if one.name.endswith(IN_MILLISECONDS):
         return status_text.span(timedelta(milliseconds=one.value))
     return {True: "yes", False: "no"}.get(one.value, str(one.value)) if isinstance(one.value, bool) else str(one.value)
