@@ -65,6 +65,7 @@ def _load_health(rows: Iterable[CronJob]) -> None:
 
 @admin.register(CronJob)
 class CronJobAdmin(PreparesRows, RequiresReason, ActionScreen):
+    empty_text = "Add a job, then let your cron service send POST requests to its ping path."
     verbs = (RUN, ENABLE, DISABLE)
     list_display = ("slug", "state", "strip", "next_run", "late_by", "last_duration", "when", "tenant")
     list_filter = ("health", "enabled", "overlap", "catch_up")

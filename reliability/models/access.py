@@ -101,7 +101,7 @@ class AuditEntry(models.Model):
 
     class Meta:
         ordering = ("-id",)
-        verbose_name_plural = "audit log"
+        verbose_name_plural = "audit entries"
         indexes = [
             models.Index(fields=("target_type", "target_id"), name="audit_by_target"),
             models.Index(F("target_id"), F("id").desc(), name="audit_by_target_alone"),

@@ -27,7 +27,7 @@ TONES = {
 _TONE_OF = {value: tone for tone, values in TONES.items() for value in values.split()}
 # The words for states come from the models' choices, so that each state is named the same everywhere. Without an entry
 # (states of several models share a badge), a value is shown as it is.
-_LABELS = {
+_LABELS = {"ok": "OK"} | {
     str(value): str(label)
     for states in (BreakerState, DeliveryState, AttemptResult, ReportState, RetryState)
     for value, label in states.choices

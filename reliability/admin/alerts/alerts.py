@@ -48,6 +48,7 @@ WORST_FIRST = Case(
 
 @admin.register(Alert)
 class AlertAdmin(PreparesRows, PageScreen):
+    empty_text = "Alerts appear here when the alert check finds a value beyond its limit."
     verbs = (ACKNOWLEDGE, SILENCE)
     page_template = "admin/reliability/screens/alert.html"
     list_display = ("alert_name", "badge", "summary_line", "since", "acknowledger", "notified")
@@ -138,6 +139,7 @@ def _notices(row: Alert) -> list[tuple[AlertNotice, str]]:
 
 @admin.register(AlertNotice)
 class AlertNoticeAdmin(PreparesRows, ReadOnlyScreen):
+    empty_text = "Backstop sends a notice when an alert fires or is resolved and a channel is configured."
     list_display = ("title", "channel", "badge", "attempts", "error", "when", "sent")
     list_filter = ("state", "channel", list_columns.time_filter("created_at"))
     ordering = ("-id",)

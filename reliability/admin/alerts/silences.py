@@ -62,6 +62,7 @@ class RunningFilter(admin.SimpleListFilter):
 
 @admin.register(AlertSilence)
 class AlertSilenceAdmin(PreparesRows, ActionScreen):
+    empty_text = "A silence stops the notices about an alert, for example during maintenance."
     verbs = (END,)
     form = SilenceForm
     list_display = ("silenced", "badge", "ends", "reason", "created_by", "created")

@@ -56,6 +56,7 @@ class RateForm(ReasonForm):
 
 @admin.register(Operation)
 class OperationAdmin(ReadOnlyScreen):
+    empty_text = "To start one, filter the dead letters and choose “Replay all matches” or “Purge all matches”."
     list_display = ("started", "kind", "badge", "filter_text", "progress", "outcome", "actor", "reason")
     list_display_links = ("started",)
     list_filter = ("kind", "state")

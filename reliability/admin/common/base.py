@@ -65,6 +65,8 @@ class Screen(ModelAdmin):
     list_max_show_all = 0
     list_per_page = 50
     list_fullwidth = True
+    # What an empty list says: where its rows come from, or what to do.
+    empty_text = ""
     compressed_fields = True
     # A model's TextField is one line of text unless a form says otherwise.
     formfield_overrides = {models.TextField: {"widget": UnfoldAdminTextInputWidget}}

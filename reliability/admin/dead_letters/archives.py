@@ -19,6 +19,7 @@ TONES = {ArchiveState.KEPT: "good", ArchiveState.WRITING: "busy", ArchiveState.A
 class ArchiveAdmin(PreparesRows, ReadOnlyScreen):
     """Archive files. Only a command restores dead letters: it reads a whole file, which takes too long for a page."""
 
+    empty_text = "Dead letters move to an archive when their retention time ends."
     list_display = ("short_name", "badge", "letters", "restored_count", "file_size", "checksum", "completed", "command")
     list_filter = ("state", list_columns.time_filter("created_at"))
     search_fields = ("name",)

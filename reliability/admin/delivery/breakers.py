@@ -39,6 +39,7 @@ TONES = {
 
 @admin.register(Breaker)
 class BreakerAdmin(PreparesRows, PageScreen):
+    empty_text = "Each lane gets a breaker with its first delivery."
     verbs = (RESET, FORCE_OPEN)
     page_template = "admin/reliability/screens/breaker.html"
     list_display = ("name", "badge", "status_line", "opened", "openings")

@@ -27,6 +27,7 @@ ATTEMPTS_SHOWN, RELATED_SHOWN = 50, 20
 
 @admin.register(Delivery)
 class DeliveryAdmin(WithPayload, PreparesRows, PageScreen):
+    empty_text = "Send one through the API, a cron job or a Stripe webhook."
     verbs = (SEND_NOW, CANCEL)
     page_template = "admin/reliability/screens/delivery.html"
     texts = ("payload",)

@@ -25,16 +25,20 @@ OFF = Verb(
 @admin.register(Flag)
 class FlagAdmin(PreparesRows, ReadOnly, ActionScreen):
     verbs = (OFF, ON)
-    list_display = ("name", "badge", "effect", "reason", "changed", "changed_by")
+    list_display = ("part", "badge", "effect", "reason", "changed", "changed_by")
     sortable_by = ()
     ordering = ("name",)
 
     def key_of(self, text: str) -> Any:
         return text if text in FlagName.values else None
 
+    @admin.display(description="part")
+    def part(self, flag: Flag) -> str:
+        return FlagName(flag.name).label.partition(": ")[0]
+
     @admin.display(description="effect when off")
     def effect(self, flag: Flag) -> str:
-        return FlagName(flag.name).label
+        return FlagName(flag.name).label.partition(": ")[2]
 
     @admin.display(description="state")
     def badge(self, flag: Flag) -> str:
@@ -47,6 +51,7 @@ class FlagAdmin(PreparesRows, ReadOnly, ActionScreen):
 
 @admin.register(Slot)
 class SlotAdmin(PreparesRows, ReadOnlyScreen):
+    empty_text = "Workflows in n8n reserve slots through the API."
     list_display = ("id", "lane", "holder", "taken", "expires")
     list_select_related = ("lane__workflow",)
     ordering = ("-id",)

@@ -68,6 +68,7 @@ class PolicyScreen(RequiresReason, ActionScreen):
 
 @admin.register(Workflow)
 class WorkflowAdmin(PreparesRows, PolicyScreen):
+    empty_text = "Add a workflow here, or import a file with manage.py import_workflows."
     verbs = (PAUSE, RESUME)
     form = WorkflowForm
     list_display = ("name", "badge", "success", "p95", "dead", "waiting", "last_success", "slug")
@@ -186,6 +187,7 @@ def _shown(one: workflow_stats.Value) -> str:
 
 @admin.register(Lane)
 class LaneAdmin(PolicyScreen):
+    empty_text = "Backstop creates a lane with the first delivery of a workflow and tenant."
     list_display = ("workflow", "tenant", "concurrency_limit", "max_retries", "rate_limit_per_minute", "created_at")
     list_filter = ("workflow", "tenant")
     list_select_related = ("workflow",)

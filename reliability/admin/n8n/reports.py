@@ -36,6 +36,7 @@ class ExecutionScreen(PreparesRows, ReadOnlyScreen):
 
 @admin.register(FailureReport)
 class FailureReportAdmin(ExecutionScreen, PageScreen):
+    empty_text = "n8n reports failures through its Error Trigger; reconciliation finds those that it missed."
     page_template = "admin/reliability/screens/report.html"
     texts = ("report",)
     list_display = ("workflow_name", "badge", "execution", "error", "outcome", "origin", "when")
@@ -82,6 +83,7 @@ class FailureReportAdmin(ExecutionScreen, PageScreen):
 
 @admin.register(Execution)
 class ExecutionAdmin(ExecutionScreen):
+    empty_text = "Executions appear here when n8n reports them."
     list_display = ("execution_id", "lane_name", "badge", "duration", "delivery_link", "when")
     list_filter = ("status", LaneWorkflowFilter, list_columns.time_filter("reported_at"))
     list_select_related = ("lane__workflow",)
@@ -109,6 +111,7 @@ class ExecutionAdmin(ExecutionScreen):
 
 @admin.register(ExecutionRetry)
 class ExecutionRetryAdmin(ExecutionScreen):
+    empty_text = "An execution retry starts from a dead letter that n8n reported."
     list_display = ("execution_id", "badge", "new_execution_id", "dead_letter_link", "looks", "next_check", "error")
     list_filter = ("state", list_columns.time_filter("created_at"))
 

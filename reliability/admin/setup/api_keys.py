@@ -65,6 +65,7 @@ class ValidityFilter(admin.SimpleListFilter):
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(PreparesRows, RequiresReason, ActionScreen):
+    empty_text = "Callers of the API need a key. Add one with the fewest scopes that the caller needs."
     verbs = (REVOKE,)
     form = KeyForm
     list_display = ("name", "key_prefix", "badge", "tenant_name", "scope_list", "last_used", "created", "expires")

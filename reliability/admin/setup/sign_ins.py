@@ -23,6 +23,7 @@ UNLOCK = Verb("unlock", "Unlock", "unlocked", sign_ins.unlock, "attempt_id")
 
 @admin.register(FailedSignIn)
 class FailedSignInAdmin(ReadOnly, ActionScreen):
+    empty_text = "No sign-in has failed recently."
     verbs = (UNLOCK,)
     list_display = ("username", "ip_address", "failures_since_start", "is_locked", "attempt_time", "user_agent")
     search_fields = ("username", "ip_address")

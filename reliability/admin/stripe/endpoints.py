@@ -73,6 +73,7 @@ class SecretInline(ReadOnlyInline):
 
 @admin.register(StripeEndpoint)
 class StripeEndpointAdmin(PreparesRows, RequiresReason, ActionScreen):
+    empty_text = "Add an endpoint, then enter its URL in the Stripe dashboard."
     verbs = (ADD_SECRET,)
     form = EndpointForm
     list_display = ("slug", "address", "tenant", "mode", "rotation", "last_event", "refused", "enabled")

@@ -47,6 +47,7 @@ def dashboard(event: StripeEvent) -> str:
 
 @admin.register(StripeEvent)
 class StripeEventAdmin(WithPayload, PreparesRows, PageScreen):
+    empty_text = "Events appear here when Stripe sends them to an endpoint."
     page_template = "admin/reliability/screens/event.html"
     texts = ("payload",)
     list_display = ("type", "event", "mode", "created", "lag", "duplicates", "deliveries")
@@ -156,6 +157,7 @@ def _delivered(row: StripeEvent, seen: Seen) -> Step:
 
 @admin.register(StripeRefusal)
 class StripeRefusalAdmin(PreparesRows, ReadOnlyScreen):
+    empty_text = "Backstop has refused no Stripe request."
     list_display = ("number", "slug", "why", "address", "count", "when")
     list_filter = ("reason", list_columns.time_filter("at", ordered_by_id=False))
     search_fields = ("slug",)
@@ -181,6 +183,7 @@ class StripeRefusalAdmin(PreparesRows, ReadOnlyScreen):
 
 @admin.register(StripeClaim)
 class StripeClaimAdmin(PreparesRows, ReadOnlyScreen):
+    empty_text = "Workflows that Stripe calls directly claim events through the API."
     list_display = ("event_id", "workflow", "tenant", "badge", "fencing_token", "lease_end", "holder", "created")
     list_filter = ("status", "livemode", list_columns.time_filter("created_at"))
     search_fields = ("event_id",)
