@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 from urllib.request import getproxies
 
 import requests
@@ -96,7 +96,7 @@ class Answer:
     failure: Failure | None
     detail: str
     duration: float
-    code: str = ""
+    code: ErrorCode | Literal[""] = ""
 
 
 def send(request: Request) -> Answer:
