@@ -78,7 +78,7 @@ def test_a_delivery_is_cancelled_from_its_page_by_the_keyboard(console, week):
     page.keyboard.press("Tab")
     page.get_by_role("button", name="Cancel").press("Enter")
     page.wait_for_url("**/change/**")
-    assert page.get_by_text("Cancelled").is_visible()
+    assert page.locator(".bs-sentence").get_by_text("Cancelled").is_visible()
     assert page.get_by_text("ordered twice").is_visible()
     assert not shown.complaints
     waits.refresh_from_db()
@@ -95,7 +95,7 @@ def test_a_breaker_is_held_open_with_an_end_and_reset(console, week):
     page.get_by_label("Duration").select_option(label="30 minutes")
     page.get_by_role("button", name="Force open").click()
     page.wait_for_url("**/change/**")
-    assert page.get_by_text("Forced open").is_visible()
+    assert page.locator(".bs-sentence").get_by_text("Forced open").is_visible()
     assert page.get_by_text("user:lead").first.is_visible()
     page.get_by_role("link", name="Reset breaker", exact=True).click()
     page.get_by_label("Reason").fill("it has moved")
