@@ -1,4 +1,4 @@
-"""The console's frame: what the sidebar leads to, for whom, with which badges; and where one is."""
+"""The console's sidebar: its entries, who sees them, and their badges; and the environment's label."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +9,8 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 CAP = 10_000
-# What is wrong, in one look: dead letters, running operations, breakers that are not closed, alerts that fire; none
-# counted past the cap.
+# Dead letters, running operations, breakers that are not closed, and firing alerts, in one query. Each count stops at
+# the cap, because every page of the console runs it.
 BADGES = """
 SELECT (SELECT count(*) FROM (SELECT 1 FROM reliability_deadletter WHERE status = 'dead' LIMIT %(most)s) AS dead),
     (SELECT count(*) FROM (SELECT 1 FROM reliability_operation WHERE state = 'running' LIMIT %(most)s) AS running),
@@ -27,7 +27,7 @@ VARIANTS = {
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An entry of the sidebar: a model's list, shown to those who may view it."""
+    """A sidebar entry: a link to a model's list, shown to users who may view it."""
 
     title: str
     model: str  # as in "reliability.deadletter"
@@ -49,7 +49,7 @@ GROUPS: tuple[tuple[str, tuple[Item, ...]], ...] = (
         (
             Item("Circuit breakers", "reliability.breaker", "bolt"),
             Item("Workflows", "reliability.workflow", "account_tree"),
-            Item("Tenants", "reliability.lane", "alt_route"),
+            Item("Lanes", "reliability.lane", "alt_route"),
             Item("Cron jobs", "scheduling.cronjob", "schedule"),
         ),
     ),
@@ -57,7 +57,7 @@ GROUPS: tuple[tuple[str, tuple[Item, ...]], ...] = (
         "Watch",
         (
             Item("Alerts", "reliability.alert", "notifications"),
-            Item("Quiet periods", "reliability.alertsilence", "notifications_paused"),
+            Item("Silences", "reliability.alertsilence", "notifications_paused"),
             Item("Notices", "reliability.alertnotice", "outgoing_mail"),
         ),
     ),
@@ -75,7 +75,7 @@ GROUPS: tuple[tuple[str, tuple[Item, ...]], ...] = (
         (
             Item("Executions", "reliability.execution", "play_circle"),
             Item("Failure reports", "reliability.failurereport", "report"),
-            Item("Retries", "reliability.executionretry", "replay"),
+            Item("Execution retries", "reliability.executionretry", "replay"),
         ),
     ),
     (
@@ -96,7 +96,7 @@ FOLDED = ("Stripe", "n8n", "Admin")
 
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
-    """Return the sidebar's groups for the user who asks; a group of nothing is left out."""
+    """Return the sidebar's groups for the user; empty groups are left out."""
     badges, groups = _badges(), list[dict[str, Any]]()
     for title, items in GROUPS:
         shown = [_entry(item, request, badges) for item in items if _may_view(request, item.model)]
@@ -115,7 +115,7 @@ def _may_view(request: HttpRequest, model: str) -> bool:
 
 
 def _badges() -> dict[str, str]:
-    """Return what each badge says, by the model that its entry leads to."""
+    """Return each badge's text by model."""
     with connection.cursor() as cursor:
         cursor.execute(BADGES, {"most": CAP + 1})
         counts = cursor.fetchone() or ()
@@ -133,7 +133,7 @@ def _entry(item: Item, request: HttpRequest, badges: dict[str, str]) -> dict[str
 
 
 def environment(request: HttpRequest) -> list[str] | None:
-    """Return the label that tells production from staging, and its colour."""
+    """Return the environment's label, such as "production", and its colour."""
     name = settings.ENVIRONMENT_NAME
     if not name:
         return None
@@ -142,5 +142,5 @@ def environment(request: HttpRequest) -> list[str] | None:
 
 
 def title_prefix(request: HttpRequest) -> str | None:
-    """Return the same for the window's title."""
+    """Return the environment's label for the page title."""
     return f"[{settings.ENVIRONMENT_NAME}]" if settings.ENVIRONMENT_NAME else None

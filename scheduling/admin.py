@@ -1,4 +1,4 @@
-"""The console's screens of cron jobs: how they stand, what they did, and the operator's hand."""
+"""The console's screens of cron jobs, runs and pings, with the actions run now, enable and disable."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,9 +16,9 @@ from django.utils.html import format_html, format_html_join
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from reliability.admin.common import list_columns, status_text
-from reliability.admin.common.base import ReadOnlyScreen, Telling, as_uuid, hand_of
-from reliability.admin.common.confirm import ActingScreen, ReasonForm, Verb
-from reliability.admin.common.reason_forms import Reasoned, changed
+from reliability.admin.common.base import PreparesRows, ReadOnlyScreen, actor_of, as_uuid
+from reliability.admin.common.confirm import ActionScreen, ReasonForm, Verb
+from reliability.admin.common.reason_forms import RequiresReason, changed
 from reliability.core import audit, clock
 from reliability.models.ids import uuid7
 from reliability.templatetags.console import duration, relative
@@ -30,7 +30,7 @@ from .models import CronJob, Ping, Run
 
 
 class RunForm(ReasonForm):
-    """Why; and the question's own id, so that an answer that is given twice runs a job once."""
+    """Asks for the reason. `once` is the form's own id, so that submitting it twice starts one run."""
 
     once = forms.UUIDField(required=False, initial=uuid7, widget=forms.HiddenInput)
 
@@ -38,42 +38,43 @@ class RunForm(ReasonForm):
 RUN = Verb(
     key="run",
     title="Run now",
-    done="cron jobs run",
+    done="started",
     call=jobs.run_now,
     argument="job_id",
     form=RunForm,
-    warning="Beside the schedule, and at once.",
+    warning="The run starts now, in addition to the schedule.",
 )
-ENABLE = Verb("enable", "Enable", "cron jobs enabled", jobs.enable, "job_id")
+ENABLE = Verb("enable", "Enable", "enabled", jobs.enable, "job_id")
 DISABLE = Verb(
     key="disable",
     title="Disable",
-    done="cron jobs disabled",
+    done="disabled",
     call=jobs.disable,
     argument="job_id",
     permission="enable",
-    warning="Its pings are refused from now on; what was accepted goes on.",
+    warning="Backstop refuses pings for this job from now on. Deliveries that it has accepted continue.",
 )
 SCHEDULE = ("schedule", "timezone", "period_seconds")
 TONES = {"ok": "good", "failed": "bad", "running": "busy", "skipped": "off"}
 
 
-def _stand(rows: Iterable[CronJob]) -> None:
+def _load_health(rows: Iterable[CronJob]) -> None:
     for found in health.of(jobs=rows, now=clock.now()):
         found.job.standing = found.standing  # type: ignore[attr-defined]  # for this page alone
 
 
 @admin.register(CronJob)
-class CronJobAdmin(Telling, Reasoned, ActingScreen):
+class CronJobAdmin(PreparesRows, RequiresReason, ActionScreen):
+    empty_text = "Add a job, then let your cron service send POST requests to its ping path."
     verbs = (RUN, ENABLE, DISABLE)
-    list_display = ("slug", "state", "strip", "next_run", "late_by", "lasted", "when", "tenant")
+    list_display = ("slug", "state", "strip", "next_run", "late_by", "last_duration", "when", "tenant")
     list_filter = ("health", "enabled", "overlap", "catch_up")
     sortable_by = ("slug", "tenant")
     change_form_outer_before_template = "admin/reliability/screens/cron_job.html"
     search_fields = ("slug", "name", "tenant", "workflows__slug")
     autocomplete_fields = ("workflows",)
     formfield_overrides = {
-        **ActingScreen.formfield_overrides,
+        **ActionScreen.formfield_overrides,
         models.JSONField: {  # type: ignore[dict-item]  # the screen's are of text
             "form_class": PayloadField,
             "widget": UnfoldAdminTextareaWidget,
@@ -84,27 +85,27 @@ class CronJobAdmin(Telling, Reasoned, ActingScreen):
     )
     fieldsets = (
         (None, {"fields": ("slug", "name", "tenant", "workflows", "payload")}),
-        ("Expected", {"fields": (*SCHEDULE, "grace_seconds")}),
-        ("When runs meet, or are missed", {"fields": ("overlap", "catch_up")}),
+        ("Schedule", {"fields": (*SCHEDULE, "grace_seconds")}),
+        ("Overlapping and missed runs", {"fields": ("overlap", "catch_up")}),
         ("State", {"fields": readonly_fields}),
     )
 
-    def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
-        super().describe(rows, now=now)
-        _stand(rows)
+    def prepare_rows(self, rows: Sequence[Any], *, now: datetime) -> None:
+        super().prepare_rows(rows, now=now)
+        _load_health(rows)
         pasts = figures.of(jobs=rows)
         for row in rows:
             row.pasts = pasts[row.pk]
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Do without the button that clears all: the list of the chosen ones would hold what is no list item."""
+        """Leave out Select2's "clear all" button: it would be a child of the list of selected items, but is none."""
         field = super().formfield_for_manytomany(db_field, request, **kwargs)
         if field is not None:
             field.widget.is_required = True
         return field
 
     def save_model(self, request: HttpRequest, obj: CronJob, form: Any, change: bool) -> None:
-        """Save what was changed, on record. A new schedule counts from now: nothing before was missed under it."""
+        """Save and record the changes. A new schedule counts from now, so no earlier slot counts as missed."""
         names = [name for name in form.changed_data if name not in ("workflows", "reason")]
         if not change or {*SCHEDULE} & {*names}:
             obj.active_since = clock.now()
@@ -113,13 +114,13 @@ class CronJobAdmin(Telling, Reasoned, ActingScreen):
             obj.save(update_fields=names if change else None)
             action = "change_cron_job" if change else "create_cron_job"
             details = {"fields": changed(form)}
-            actor = hand_of(request, form.cleaned_data["reason"])
+            actor = actor_of(request, form.cleaned_data["reason"])
             audit.record(actor=actor, action=action, now=clock.now(), target=obj, details=details)
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Show or take the form. The field of workflows would fail to show again what is no id."""
+        """Show or save the form. The autocomplete field cannot render a value that is not an id."""
         if any(as_uuid(one) is None for one in request.POST.getlist("workflows")):
-            raise BadRequest("What was chosen is no workflow.")
+            raise BadRequest("The selection holds an invalid workflow id.")
         answer: HttpResponse = super().changeform_view(request, *args, **kwargs)
         return answer
 
@@ -138,14 +139,14 @@ class CronJobAdmin(Telling, Reasoned, ActingScreen):
 
     @admin.display(description="last runs")
     def strip(self, job: Any) -> str:
-        return _strip(job.pasts, job.seen_at)
+        return _strip(job.pasts, job.as_of)
 
-    @admin.display(description="next")
+    @admin.display(description="next run")
     def next_run(self, job: Any) -> str:
-        return list_columns.moment(_standing(job).expected_at, now=job.seen_at)
+        return list_columns.moment(_standing(job).expected_at, now=job.as_of)
 
-    @admin.display(description="took")
-    def lasted(self, job: Any) -> str:
+    @admin.display(description="duration")
+    def last_duration(self, job: Any) -> str:
         return status_text.span(next((one.took for one in job.pasts if one.took is not None), None))
 
     @admin.display(description="late by")
@@ -158,23 +159,24 @@ class CronJobAdmin(Telling, Reasoned, ActingScreen):
         if job.schedule:
             return f"{job.schedule} ({job.timezone})"
         period = job.expected.period
-        return f"every {duration(period)}" if period is not None else "not expected"
+        return f"every {duration(period)}" if period is not None else "no schedule"
 
 
 def _strip(pasts: Sequence[Past], now: datetime) -> str:
-    """Show the last runs as a strip, the oldest first; each says in words how it went."""
+    """Show the last runs as a strip, oldest first, each with its result as a tooltip."""
     if not pasts:
-        return list_columns.quiet("never ran")
-    said = [(TONES[one.went], f"{one.went}, {relative(at=one.run.started_at, now=now)}") for one in reversed(pasts)]
+        return list_columns.muted("no runs yet")
+    results = [(TONES[one.went], f"{one.went}, {relative(at=one.run.started_at, now=now)}") for one in reversed(pasts)]
     counts = Counter(one.went for one in pasts)
-    summary = f"The last {len(pasts)} runs: " + ", ".join(f"{count} {went}" for went, count in counts.items())
-    bars = format_html_join("", '<span class="bs-{}" title="{}"></span>', said)
+    runs = "run" if len(pasts) == 1 else f"{len(pasts)} runs"
+    summary = f"The last {runs}: " + ", ".join(f"{count} {went}" for went, count in counts.items())
+    bars = format_html_join("", '<span class="bs-{}" title="{}"></span>', results)
     return format_html('<span class="bs-strip" role="img" aria-label="{}">{}</span>', summary, bars)
 
 
 def _summary(job: CronJob, *, now: datetime) -> dict[str, Any]:
-    """Return what the page shows above the form: how it stands, and its last runs."""
-    _stand([job])
+    """Return the values above the form: state, lateness and the last runs."""
+    _load_health([job])
     pasts = figures.of(jobs=[job])[job.pk]
     standing = _standing(job)
     return {
@@ -197,16 +199,16 @@ def _optional(found: timedelta | None) -> str:
 
 def _standing(job: CronJob) -> Any:
     if not hasattr(job, "standing"):
-        _stand([job])
+        _load_health([job])
     return job.standing  # type: ignore[attr-defined]  # as above
 
 
-class OfJob(Telling):
-    """Rows of jobs, found by what an index answers: the job's slug, or within every job the row's own `found_by`."""
+class JobRows(PreparesRows):
+    """Rows that belong to jobs, searched through indexes by the job's slug or by the row's `found_by` column."""
 
     found_by = ""
 
-    def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any]":
+    def search_by_index(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any]":
         ids = dict(CronJob.objects.values_list("slug", "pk"))
         if term in ids:
             return rows.filter(job_id=ids[term])
@@ -215,12 +217,12 @@ class OfJob(Telling):
 
 
 @admin.register(Run)
-class RunAdmin(OfJob, ReadOnlyScreen):
-    list_display = ("key", "job", "went", "slot_at", "lateness", "took", "missed", "started", "error")
-    list_filter = ("result", "job", list_columns.recent_by("started_at"))
+class RunAdmin(JobRows, ReadOnlyScreen):
+    list_display = ("key", "job", "result_badge", "slot_at", "lateness", "duration", "missed", "started", "error")
+    list_filter = ("result", "job", list_columns.time_filter("started_at"))
     list_select_related = ("job",)
     search_fields = ("key",)
-    search_help_text = "A job's slug, or a run's whole key"
+    search_help_text = "Job slug or full run key"
     found_by = "key"
     ordering = ("-id",)
     sortable_by = ()
@@ -230,30 +232,30 @@ class RunAdmin(OfJob, ReadOnlyScreen):
     )
     readonly_fields = ("caught_up_by", "deliveries")
 
-    def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
-        super().describe(rows, now=now)
+    def prepare_rows(self, rows: Sequence[Any], *, now: datetime) -> None:
+        super().prepare_rows(rows, now=now)
         for row, found in zip(rows, figures.past(runs=rows), strict=True):
             row.past = found
 
-    @admin.display(description="how it went")
-    def went(self, run: Any) -> str:
+    @admin.display(description="result")
+    def result_badge(self, run: Any) -> str:
         return list_columns.status_badge(run.past.went, tone=TONES[run.past.went])
 
     @admin.display(description="slot")
     def slot_at(self, run: Any) -> str:
-        return list_columns.moment(run.slot, never="by hand or key", now=run.seen_at)
+        return list_columns.moment(run.slot, never="none (manual or keyed run)", now=run.as_of)
 
     @admin.display(description="late by")
     def lateness(self, run: Any) -> str:
         return _optional(run.past.lateness)
 
-    @admin.display(description="took")
-    def took(self, run: Any) -> str:
+    @admin.display(description="duration")
+    def duration(self, run: Any) -> str:
         return _optional(run.past.took)
 
     @admin.display(description="started")
     def started(self, run: Any) -> str:
-        return list_columns.moment(run.started_at, now=run.seen_at)
+        return list_columns.moment(run.started_at, now=run.as_of)
 
     @admin.display(description="deliveries")
     def deliveries(self, run: Run) -> str:
@@ -262,12 +264,12 @@ class RunAdmin(OfJob, ReadOnlyScreen):
 
 
 @admin.register(Ping)
-class PingAdmin(OfJob, ReadOnlyScreen):
-    list_display = ("number", "job", "outcome", "way", "duration_ms", "address", "when")
-    list_filter = ("result", "job", list_columns.recent_by("at", ordered_by_id=False))
+class PingAdmin(JobRows, ReadOnlyScreen):
+    list_display = ("number", "job", "outcome", "run_link", "duration_ms", "address", "when")
+    list_filter = ("result", "job", list_columns.time_filter("at", ordered_by_id=False))
     list_select_related = ("job",)
     search_fields = ("address",)
-    search_help_text = "A job's whole slug"
+    search_help_text = "Full job slug"
     ordering = ("-id",)
     sortable_by = ()
 
@@ -280,9 +282,9 @@ class PingAdmin(OfJob, ReadOnlyScreen):
         return list_columns.status_badge(ping.result)
 
     @admin.display(description="run")
-    def way(self, ping: Ping) -> str:
+    def run_link(self, ping: Ping) -> str:
         return list_columns.link_to("scheduling.run", ping.run_id, f"…{str(ping.run_id)[-8:]}") or "—"
 
     @admin.display(description="when")
     def when(self, ping: Any) -> str:
-        return list_columns.moment(ping.at, now=ping.seen_at)
+        return list_columns.moment(ping.at, now=ping.as_of)

@@ -1,4 +1,4 @@
-"""What the console's forms of cron jobs read strictly."""
+"""Form fields of cron jobs."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from reliability.formats import strict_json
 
 
 class PayloadField(forms.JSONField):
-    """JSON as the API takes it: what is too deep, or cannot be stored, is refused, and shown as it was typed."""
+    """A JSON field with the API's limits: too deep or unstorable JSON is refused and shown again as it was typed."""
 
     def to_python(self, value: Any) -> Any:
         if isinstance(value, str) and (why := _wrong(value)):
@@ -25,7 +25,7 @@ class PayloadField(forms.JSONField):
 
 
 def _wrong(text: str) -> str:
-    """Return what is wrong with a JSON text, if anything is; an empty one is for the field to judge."""
+    """Return the error in a JSON text, or an empty string. The field itself checks for empty input."""
     if not text.strip():
         return ""
     try:

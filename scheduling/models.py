@@ -1,4 +1,4 @@
-"""Cron jobs, their runs, and the pings that asked for them."""
+"""Cron jobs, their runs, and the pings that start them."""
 
 import json
 from datetime import timedelta
@@ -25,58 +25,60 @@ YEAR_SECONDS = 366 * 86_400
 
 
 class Overlap(models.TextChoices):
-    """What to do with a run while the one before has not ended."""
+    """What to do with a run while the previous run has not finished."""
 
-    SKIP = "skip", "skip it"
-    QUEUE = "queue", "let it wait for the one before"
+    SKIP = "skip", "Skip the run"
+    QUEUE = "queue", "Queue it behind the previous run"
 
 
 class CatchUp(models.TextChoices):
-    """What becomes of slots that no ping came for."""
+    """What to do about missed slots, for which no ping arrived."""
 
-    NONE = "none", "nothing: the run is for its own slot alone"
-    ONE = "one", "one run for all of them: it is told since when"
-    ALL = "all", "a run for each, oldest first"
+    NONE = "none", "Ignore them"
+    ONE = "one", "One run for all of them"
+    ALL = "all", "One run for each, oldest first"
 
 
 class Builtin(models.TextChoices):
-    """Jobs that Backstop does itself."""
+    """Jobs that Backstop runs itself."""
 
-    NO = "", "no: it calls workflows"
-    CLEANUP = "cleanup"
-    ALERTS = "alerts"
+    NO = "", "No, calls workflows"
+    CLEANUP = "cleanup", "Clean-up"
+    ALERTS = "alerts", "Alert check"
 
 
 class CronJob(models.Model):
-    """Something that an external cron pings: which workflows it calls, and when it is expected.
+    """A job that an external cron pings: the workflows that it calls, and its expected schedule.
 
     What lies before `active_since` was not expected: it is set when the job is made, enabled or rescheduled. The
     job `alerts` keeps `health`, the state that it saw last (`slots.State`; empty: never looked at).
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    slug = SlugTextField(unique=True, help_text="Its address: POST /cron/<slug>/")
-    name = models.TextField(help_text="For people.")
+    slug = SlugTextField(unique=True, help_text="Part of the ping path: POST /cron/<slug>/")
+    name = models.TextField(help_text="Display name.")
     schedule = models.TextField(
         blank=True,
         default="",
-        help_text="A cron expression, such as '0 9 * * MON', '@daily' or, with seconds, '30 0 9 * * 1'.",
+        help_text="Cron expression, for example '0 9 * * MON', '@daily' or, with seconds, '30 0 9 * * 1'.",
     )
-    timezone = models.TextField(default="UTC", help_text="Of the expression, such as Europe/Berlin.")
+    timezone = models.TextField(default="UTC", help_text="Time zone of the expression, for example Europe/Berlin.")
     period_seconds = models.IntegerField(
         null=True,
         blank=True,
         validators=[MinValueValidator(1), MaxValueValidator(YEAR_SECONDS)],
-        help_text="Instead of an expression: expected every so many seconds.",
+        help_text="Expected period in seconds, instead of an expression.",
     )
     grace_seconds = models.IntegerField(
         default=300,
         validators=[MinValueValidator(0), MaxValueValidator(YEAR_SECONDS)],
-        help_text="How late a run may be before it counts as missing.",
+        help_text="How late a run may be, in seconds, before it counts as missing.",
     )
     workflows = models.ManyToManyField(Workflow, blank=True, related_name="cron_jobs")
     tenant = SlugTextField(default=DEFAULT_TENANT)
-    payload = models.JSONField(default=dict, blank=True, help_text="A JSON object that workflows get as 'data'.")
+    payload = models.JSONField(
+        default=dict, blank=True, help_text="A JSON object that the workflows receive as 'data'."
+    )
     overlap = models.TextField(choices=Overlap.choices, default=Overlap.SKIP)
     catch_up = models.TextField(choices=CatchUp.choices, default=CatchUp.NONE)
     enabled = models.BooleanField(default=True)
@@ -90,14 +92,14 @@ class CronJob(models.Model):
     class Meta:
         ordering = ("slug",)
         permissions = [
-            ("run_cronjob", "Can run cron jobs by hand"),
+            ("run_cronjob", "Can run cron jobs manually"),
             ("enable_cronjob", "Can enable and disable cron jobs"),
         ]
         constraints = [
             models.CheckConstraint(
                 condition=Q(schedule="") | Q(period_seconds__isnull=True),
                 name="cron_job_one_kind_of_schedule",
-                violation_error_message="Either a cron expression or a period, not both.",
+                violation_error_message="Set a cron expression or a period, not both.",
             ),
             models.CheckConstraint(
                 condition=Q(period_seconds__isnull=True) | Q(period_seconds__gt=0), name="cron_job_period_positive"
@@ -115,7 +117,7 @@ class CronJob(models.Model):
     def clean(self) -> None:
         self.payload = {} if self.payload is None else self.payload
         if not isinstance(self.payload, dict):
-            raise ValidationError({"payload": "A JSON object is needed."})
+            raise ValidationError({"payload": "Enter a JSON object."})
         try:
             strict_json.load(json.dumps(self.payload))
         except InvalidInput as refusal:
@@ -127,7 +129,7 @@ class CronJob(models.Model):
 
     @property
     def expected(self) -> Schedule:
-        """When it is expected; clean-up without a schedule of its own, as often as the environment says."""
+        """The expected schedule. The clean-up job's default period is N8N_DLQ_CLEANUP_INTERVAL_MS."""
         seconds: float | None = self.period_seconds
         if seconds is None and not self.schedule and self.builtin == Builtin.CLEANUP:
             seconds = settings.N8N_DLQ_CLEANUP_INTERVAL_MS / 1000
@@ -139,11 +141,11 @@ class CronJob(models.Model):
 
 
 class RunResult(models.TextChoices):
-    """What became of a run."""
+    """The result of starting a run."""
 
-    ACCEPTED = "accepted"
-    SKIPPED = "skipped", "skipped: the one before had not ended"
-    FAILED = "failed"
+    ACCEPTED = "accepted", "Accepted"
+    SKIPPED = "skipped", "Skipped: previous run not finished"
+    FAILED = "failed", "Failed"
 
 
 class Run(models.Model):
@@ -185,17 +187,17 @@ class Run(models.Model):
 
 
 class PingResult(models.TextChoices):
-    """What a ping led to."""
+    """The result of a ping."""
 
-    RUN = "run"
-    REPEAT = "repeat"
-    SKIPPED = "skipped"
-    DISABLED = "disabled"
-    OFF = "off", "off: scheduling was switched off"
+    RUN = "run", "Run started"
+    REPEAT = "repeat", "Duplicate"
+    SKIPPED = "skipped", "Skipped"
+    DISABLED = "disabled", "Job disabled"
+    OFF = "off", "Scheduling switched off"
 
 
 class Ping(models.Model):
-    """One POST for a job that exists, from somebody who knew the secret. Append-only."""
+    """One authenticated POST to a job's ping path. Append-only."""
 
     id = models.BigAutoField(primary_key=True)
     job = models.ForeignKey(CronJob, on_delete=models.CASCADE, related_name="pings")
@@ -218,5 +220,5 @@ class Ping(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding:
-            raise ValueError("A ping stays as it is.")
+            raise ValueError("A ping cannot be changed.")
         super().save(*args, **kwargs)

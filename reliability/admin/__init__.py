@@ -1,4 +1,4 @@
-"""The console: every model listed, searchable and filterable, with the operator's actions."""
+"""The operator console: a list and a detail page for each model, with the operators' actions."""
 
 from .alerts import alerts, silences
 from .bulk import operations

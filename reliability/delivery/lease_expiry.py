@@ -10,6 +10,7 @@ from django.db import connection
 
 from reliability.models import IN_FLIGHT, AttemptResult, DeliveryState, LanePolicy
 from reliability.policies.classification import Classified, Outcome
+from reliability.policies.error_codes import ErrorCode
 from reliability.policies.settlement import Settlement, Step, settle
 
 from . import attempt_log, rollups
@@ -63,9 +64,9 @@ def settle_expired(*, lane_id: int, leases: Sequence[ExpiredLease], policy: Lane
 def _classify(lease: ExpiredLease) -> Classified:
     if lease.awaiting:
         message = "The workflow did not report its end in time."
-        return Classified(Outcome.UNKNOWN, "callback_timeout", message, reached=True)
+        return Classified(Outcome.UNKNOWN, ErrorCode.CALLBACK_TIMEOUT, message, reached=True)
     message = "The worker stopped while it was sending."
-    return Classified(Outcome.UNKNOWN, "worker_lost", message, reached=True)
+    return Classified(Outcome.UNKNOWN, ErrorCode.WORKER_LOST, message, reached=True)
 
 
 def record_failure(  # noqa: PLR0913  # one failure, with all that its record holds

@@ -10,12 +10,13 @@ from datetime import datetime, timedelta
 
 from reliability.models import Lane
 from reliability.policies.classification import Outcome
+from reliability.policies.error_codes import ErrorCode
 
 from .messages import Sent
 
 FIRST_WAIT_MS, LAST_WAIT_MS = 1000, 60_000
 # The code of an attempt whose worker was too slow: no setting is wrong, so the next attempt may go.
-LEASE_EXPIRED = "lease_ran_out"
+LEASE_EXPIRED = ErrorCode.LEASE_RAN_OUT
 # Changing a stored value wakes the lane. A variable of the environment changes only with a new process, so the lane is
 # checked again at this interval.
 CHECK_INTERVAL = timedelta(seconds=60)

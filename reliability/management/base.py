@@ -22,7 +22,7 @@ from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.errors import BackstopError, InvalidInput
 from reliability.models import DeadLetterSource, DeadLetterStatus
 from reliability.models.fields import validate_slug
-from reliability.policies.fingerprint import LABELS
+from reliability.policies.error_codes import Reason
 
 # Ten thousand workflows are a tenth of this.
 INPUT_LIMIT = 32 * 1024 * 1024
@@ -90,7 +90,7 @@ class SelectionCommand(OperatorCommand):
         parser.add_argument("--workflow", default="", help="of this workflow")
         parser.add_argument("--tenant", default="", help="of this tenant")
         parser.add_argument("--error-code", default="", help="with this error code")
-        parser.add_argument("--failure-reason", default="", choices=["", *LABELS], help="that failed for this reason")
+        parser.add_argument("--failure-reason", default="", choices=["", *Reason], help="that failed for this reason")
         parser.add_argument("--fingerprint", default="", help="that failed the same way")
         parser.add_argument("--source", default="", choices=["", *DeadLetterSource.values])
         parser.add_argument("--status", default="", choices=["", *DeadLetterStatus.values])

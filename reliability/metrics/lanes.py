@@ -8,7 +8,7 @@ from typing import Any
 from prometheus_client.metrics_core import Metric
 
 from reliability.models import LATENCY_EDGES, BreakerState, TotalName
-from reliability.policies.fingerprint import Reason
+from reliability.policies.error_codes import Reason
 from reliability.stats import totals
 from reliability.stats.totals import Labels, LaneFigures, TotalCount
 

@@ -17,12 +17,12 @@ PREFIX_LENGTH = 12
 
 
 class KeyScope(models.TextChoices):
-    """What a key may do."""
+    """The scopes of an API key."""
 
-    READ = "read"
-    DELIVER = "deliver"
-    REPORT = "report"
-    OPERATE = "operate"
+    READ = "read", "Read"
+    DELIVER = "deliver", "Deliver"
+    REPORT = "report", "Report"
+    OPERATE = "operate", "Operate"
 
 
 def make_key() -> str:
@@ -103,7 +103,7 @@ class AuditEntry(models.Model):
 
     class Meta:
         ordering = ("-id",)
-        verbose_name_plural = "audit log"
+        verbose_name_plural = "audit entries"
         indexes = [
             models.Index(fields=("target_type", "target_id"), name="audit_by_target"),
             models.Index(F("target_id"), F("id").desc(), name="audit_by_target_alone"),

@@ -14,11 +14,11 @@ STANDING_FIELDS = tuple(policy.Standing.__dataclass_fields__)
 
 
 class AlertState(models.TextChoices):
-    """The states of `policies.alerts.State` that are worth a row."""
+    """The states of `policies.alerts.State` that are stored."""
 
-    PENDING = "pending"
-    FIRING = "firing"
-    RESOLVED = "resolved"
+    PENDING = "pending", "Pending"
+    FIRING = "firing", "Firing"
+    RESOLVED = "resolved", "Resolved"
 
 
 class AlertQuerySet(models.QuerySet["Alert"]):
@@ -108,8 +108,10 @@ class AlertSilence(models.Model):
     """A silence: of one alert or all (empty), of one workflow or all, until a time, with a reason."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    alert = models.TextField(blank=True, default="", choices=[(one, one) for one in NAMES], help_text="Empty: all.")
-    workflow = models.TextField(blank=True, default="", help_text="A workflow's slug; empty: all.")
+    alert = models.TextField(
+        blank=True, default="", choices=[(one, one) for one in NAMES], help_text="Empty: all alerts."
+    )
+    workflow = models.TextField(blank=True, default="", help_text="A workflow's slug. Empty: all workflows.")
     until = models.DateTimeField()
     reason = models.TextField()
     created_at = models.DateTimeField()
@@ -117,8 +119,8 @@ class AlertSilence(models.Model):
 
     class Meta:
         ordering = ("-id",)
-        verbose_name = "quiet period"
-        permissions = [("end_alertsilence", "Can end quiet periods")]
+        verbose_name = "silence"
+        permissions = [("end_alertsilence", "Can end silences")]
         indexes = [models.Index(F("until").desc(), name="alert_silence_by_end")]
 
     def __str__(self) -> str:
@@ -132,18 +134,18 @@ class AlertSilence(models.Model):
 class AlertChannel(models.TextChoices):
     """How a notice is sent."""
 
-    MAIL = "mail"
-    WEBHOOK = "webhook"
-    WORKFLOW = "workflow"
+    MAIL = "mail", "Mail"
+    WEBHOOK = "webhook", "Webhook"
+    WORKFLOW = "workflow", "Workflow"
 
 
 class NoticeState(models.TextChoices):
     """The state of a notice; a waiting one with an error is sent again."""
 
-    WAITING = "waiting"
-    SENT = "sent"
-    SUPERSEDED = "superseded", "superseded: a later reminder says the same"
-    DROPPED = "dropped", "dropped: its channel is set up no longer"
+    WAITING = "waiting", "Waiting"
+    SENT = "sent", "Sent"
+    SUPERSEDED = "superseded", "Superseded by a later reminder"
+    DROPPED = "dropped", "Dropped: channel no longer configured"
 
 
 class AlertNotice(models.Model):

@@ -10,9 +10,9 @@ from .ids import uuid7
 class ArchiveState(models.TextChoices):
     """Being written, valid, or abandoned (then its files are deleted)."""
 
-    WRITING = "writing"
-    KEPT = "kept"
-    ABANDONED = "abandoned"
+    WRITING = "writing", "Writing"
+    KEPT = "kept", "Complete"
+    ABANDONED = "abandoned", "Abandoned"
 
 
 class Archive(models.Model):
@@ -24,7 +24,7 @@ class Archive(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    name = models.TextField(unique=True, help_text="Of both files, without what each ends in.")
+    name = models.TextField(unique=True, help_text="The name of both files, without the extension.")
     state = models.TextField(choices=ArchiveState.choices, default=ArchiveState.WRITING)
     writer = models.TextField()
     lease_until = models.DateTimeField()

@@ -12,17 +12,17 @@ from .workflow import Lane
 class Scope(models.TextChoices):
     """What a breaker protects: one lane, or the n8n instance."""
 
-    LANE = "lane"
-    INSTANCE = "instance"
+    LANE = "lane", "Lane"
+    INSTANCE = "instance", "n8n instance"
 
 
 class BreakerState(models.TextChoices):
     """The states of `policies.breaker.State`."""
 
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
-    FORCED_OPEN = "forced_open"
+    CLOSED = "closed", "Closed"
+    OPEN = "open", "Open"
+    HALF_OPEN = "half_open", "Half-open"
+    FORCED_OPEN = "forced_open", "Forced open"
 
 
 SNAPSHOT_FIELDS = (

@@ -6,7 +6,8 @@ from typing import Any
 from django.db import models
 from django.db.models import F, Q
 
-from reliability.policies import fingerprint
+from reliability.policies.error_codes import reason_of
+from reliability.policies.fingerprint import fingerprint_of
 
 from .archive import Archive
 from .delivery import Delivery
@@ -18,19 +19,19 @@ from .workflow import Lane
 class DeadLetterStatus(models.TextChoices):
     """The status of an entry: dead until an operator acts, or its TTL ends."""
 
-    DEAD = "dead"
-    REPLAYING = "replaying"
-    RECOVERED = "recovered"
-    PURGED = "purged"
-    ARCHIVED = "archived"
+    DEAD = "dead", "Dead"
+    REPLAYING = "replaying", "Replaying"
+    RECOVERED = "recovered", "Recovered"
+    PURGED = "purged", "Purged"
+    ARCHIVED = "archived", "Archived"
 
 
 class DeadLetterSource(models.TextChoices):
     """Who reported that it failed for good."""
 
-    DELIVERY = "delivery"
-    N8N = "n8n"
-    API = "api"
+    DELIVERY = "delivery", "Delivery"
+    N8N = "n8n", "Reported by n8n"
+    API = "api", "Reported through the API"
 
 
 def error_fields(*, code: str, message: str) -> dict[str, str]:
@@ -38,8 +39,8 @@ def error_fields(*, code: str, message: str) -> dict[str, str]:
     return {
         "error_code": code,
         "error_message": message,
-        "reason": str(fingerprint.reason_of(code=code)),
-        "fingerprint": fingerprint.fingerprint_of(code=code, message=message),
+        "reason": str(reason_of(code=code)),
+        "fingerprint": fingerprint_of(code=code, message=message),
     }
 
 

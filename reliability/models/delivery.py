@@ -1,4 +1,4 @@
-"""Deliveries, and the attempts at them."""
+"""Deliveries and their attempts."""
 
 import hashlib
 import json
@@ -18,22 +18,22 @@ from .workflow import Lane
 class DeliveryState(models.TextChoices):
     """The state of a delivery; the last four are final."""
 
-    PENDING = "pending"
-    SENDING = "sending"
-    AWAITING_CALLBACK = "awaiting_callback"
-    DELIVERED = "delivered"
-    DEAD = "dead"
-    CANCELLED = "cancelled"
-    SKIPPED = "skipped"
+    PENDING = "pending", "Pending"
+    SENDING = "sending", "Sending"
+    AWAITING_CALLBACK = "awaiting_callback", "Awaiting callback"
+    DELIVERED = "delivered", "Delivered"
+    DEAD = "dead", "Dead"
+    CANCELLED = "cancelled", "Cancelled"
+    SKIPPED = "skipped", "Skipped"
 
 
 class Source(models.TextChoices):
     """What triggered a delivery."""
 
-    API = "api"
-    CRON = "cron"
-    STRIPE = "stripe"
-    REPLAY = "replay"
+    API = "api", "API"
+    CRON = "cron", "Cron job"
+    STRIPE = "stripe", "Stripe"
+    REPLAY = "replay", "Replay"
 
 
 IN_FLIGHT = (DeliveryState.SENDING, DeliveryState.AWAITING_CALLBACK)
@@ -59,15 +59,15 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
 
 
 class Delivery(models.Model):
-    """One payload to hand to one workflow for one tenant, under one idempotency key.
+    """One payload to send to one workflow for one tenant, with one idempotency key.
 
     `payload` is the sender's own JSON text, so that n8n receives it unchanged. `attempt_count` counts every attempt;
     `retries_used` only those that count towards the policy's `max_retries` (none for an n8n that is down or an
     unpublished workflow). `lease_until` ends a worker's claim while sending, and the wait for a report while awaiting
     one. `reported` is what n8n reported about the current attempt before its reply was settled. `request_id` is the id
     of the request that made the delivery, empty if that is the delivery's own id (`request`); `traceparent` is the
-    request's place in a trace. The inserting statement sets both (`sql/set_request_context.sql`).
-    `refused_at` is when a gateway first refused this delivery. While `waits_for` names an earlier delivery, this one is held, whatever its
+    request's place in a trace. The inserting statement sets both (`sql/set_request_context.sql`). `refused_at` is when
+    a gateway first refused this delivery. While `waits_for` names an earlier delivery, this one is held, whatever its
     `due_at`; a trigger releases it when that one ends.
     """
 
@@ -124,7 +124,7 @@ class Delivery(models.Model):
         verbose_name_plural = "deliveries"
         permissions = [
             ("cancel_delivery", "Can cancel deliveries"),
-            ("send_now_delivery", "Can send at once"),
+            ("send_now_delivery", "Can send deliveries now"),
         ]
         constraints = [
             # One key, one delivery. A replay carries the key of the first delivery, so it is excepted.
@@ -190,17 +190,17 @@ class Delivery(models.Model):
 class AttemptResult(models.TextChoices):
     """The result of an attempt: the outcomes of the classification, and failures without a reply."""
 
-    DELIVERED = "delivered"
-    INSTANCE_DOWN = "instance_down"
-    TRANSIENT = "transient"
-    UNKNOWN = "unknown"
-    MISCONFIGURED = "misconfigured"
-    MISCONFIGURED_LOCALLY = "misconfigured_locally"
-    REFUSED = "refused"
-    REJECTED = "rejected"
-    INTERRUPTED = "interrupted"
-    CALLBACK_TIMEOUT = "callback_timeout"
-    REPORTED_FAILED = "reported_failed"
+    DELIVERED = "delivered", "Delivered"
+    INSTANCE_DOWN = "instance_down", "n8n unavailable"
+    TRANSIENT = "transient", "Temporary failure"
+    UNKNOWN = "unknown", "Unknown outcome"
+    MISCONFIGURED = "misconfigured", "Misconfigured route"
+    MISCONFIGURED_LOCALLY = "misconfigured_locally", "Misconfigured in Backstop"
+    REFUSED = "refused", "Refused by a gateway"
+    REJECTED = "rejected", "Rejected by the workflow"
+    INTERRUPTED = "interrupted", "Worker lost"
+    CALLBACK_TIMEOUT = "callback_timeout", "Callback timeout"
+    REPORTED_FAILED = "reported_failed", "Reported as failed"
 
 
 class Attempt(models.Model):

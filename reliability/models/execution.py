@@ -61,17 +61,17 @@ class Execution(models.Model):
 class ReportState(models.TextChoices):
     """The state of a failure report. `joined`: applied to a delivery; `buried`: stored as a dead letter."""
 
-    LOOKING_UP = "looking_up"
-    JOINED = "joined"
-    BURIED = "buried"
-    REFUSED = "refused"
+    LOOKING_UP = "looking_up", "Looking up delivery"
+    JOINED = "joined", "Matched to a delivery"
+    BURIED = "buried", "Dead letter created"
+    REFUSED = "refused", "Refused"
 
 
 class ReportOrigin(models.TextChoices):
     """Who noticed the failure: n8n's Error Trigger, or Backstop's own check of n8n's executions."""
 
-    ERROR_TRIGGER = "error_trigger"
-    RECONCILED = "reconciled"
+    ERROR_TRIGGER = "error_trigger", "n8n's Error Trigger"
+    RECONCILED = "reconciled", "Reconciliation"
 
 
 class FailureReport(models.Model):
@@ -138,10 +138,10 @@ class FailureReport(models.Model):
 class RetryState(models.TextChoices):
     """The state of a retry that Backstop requested from n8n; the last two are final."""
 
-    PENDING = "pending"
-    ASKED = "asked"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
+    PENDING = "pending", "Pending"
+    ASKED = "asked", "Requested"
+    SUCCEEDED = "succeeded", "Succeeded"
+    FAILED = "failed", "Failed"
 
 
 class ExecutionRetry(models.Model):

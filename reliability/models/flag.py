@@ -4,11 +4,11 @@ from django.db import models
 
 
 class FlagName(models.TextChoices):
-    """What can be turned off. Cron jobs have switches of their own."""
+    """The parts that can be switched off. Single cron jobs are enabled and disabled on their own."""
 
-    SCHEDULING = "scheduling", "Cron jobs: a ping is answered 503"
+    SCHEDULING = "scheduling", "Cron jobs: pings are answered with 503"
     DISPATCH = "dispatch", "Dispatch: deliveries wait"
-    STRIPE = "stripe", "Stripe's webhooks: answered 503, so that Stripe sends again"
+    STRIPE = "stripe", "Stripe webhooks: answered with 503, so that Stripe sends them again later"
 
 
 class Flag(models.Model):
@@ -22,6 +22,8 @@ class Flag(models.Model):
 
     class Meta:
         ordering = ("name",)
+        verbose_name = "switch"
+        verbose_name_plural = "switches"
         permissions = [("switch_flag", "Can switch parts of the service off and on")]
 
     def __str__(self) -> str:

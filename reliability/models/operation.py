@@ -10,21 +10,21 @@ from .workflow import Lane
 
 
 class OperationKind(models.TextChoices):
-    """What is done to each match."""
+    """What a bulk operation does to each match."""
 
-    REPLAY = "replay"
-    PURGE = "purge"
-    RESTORE = "restore"
+    REPLAY = "replay", "Bulk replay"
+    PURGE = "purge", "Bulk purge"
+    RESTORE = "restore", "Undo of a bulk purge"
 
 
 class OperationState(models.TextChoices):
     """The state of an operation; the last three are final."""
 
-    RUNNING = "running"
-    PAUSED = "paused"
-    DONE = "done"
-    CANCELLED = "cancelled"
-    STOPPED = "stopped"
+    RUNNING = "running", "Running"
+    PAUSED = "paused", "Paused"
+    DONE = "done", "Done"
+    CANCELLED = "cancelled", "Cancelled"
+    STOPPED = "stopped", "Stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Operation(models.Model):
 
     class Meta:
         ordering = ("-id",)
-        permissions = [("control_operation", "Can pause, go on with, cancel and slow down bulk operations")]
+        permissions = [("control_operation", "Can pause, resume, cancel and change the rate of bulk operations")]
         constraints = [
             models.CheckConstraint(condition=Q(rate_per_second__gt=0), name="operation_rate_positive"),
             models.CheckConstraint(

@@ -37,17 +37,17 @@ POLICY_FIELDS = (*FROM_ENVIRONMENT, *BUILT_IN)
 
 
 class Completion(models.TextChoices):
-    """When a delivery is done: with n8n's response, or with the workflow's own report."""
+    """When a delivery is delivered: with n8n's response, or with the workflow's callback."""
 
-    RESPONSE = "response"
-    CALLBACK = "callback"
+    RESPONSE = "response", "With n8n's response"
+    CALLBACK = "callback", "With the workflow's callback"
 
 
 class OnUnknownOutcome(models.TextChoices):
     """What follows an attempt if nobody knows whether n8n ran it."""
 
-    RETRY = "retry"
-    HOLD = "hold"
+    RETRY = "retry", "Retry"
+    HOLD = "hold", "Hold as a dead letter"
 
 
 def _whole(low: int, high: int, help_text: str) -> "models.IntegerField[Any, Any]":
@@ -61,24 +61,24 @@ def _share(help_text: str) -> "models.FloatField[Any, Any]":
 
 
 class PolicyFields(models.Model):
-    """The policy's values as columns; an empty one takes the value of the next level."""
+    """The policy's values as columns; an empty value inherits from the next level."""
 
-    concurrency_limit = _whole(1, 1000, "Deliveries in flight at once; N8N_MAX_CONCURRENCY caps it.")
-    rate_limit_per_minute = _whole(1, 600_000, "Deliveries started per minute; empty: no limit.")
-    timeout_ms = _whole(1, DAY_MS, "How long n8n may take to answer, in milliseconds.")
-    max_retries = _whole(0, 1000, "Retries after the first attempt.")
-    base_delay_ms = _whole(0, DAY_MS, "The first retry's delay, in milliseconds.")
-    max_delay_ms = _whole(0, DAY_MS, "The longest delay between attempts, in milliseconds.")
-    jitter_factor = _share("Random part of a delay, as a share of the base delay.")
+    concurrency_limit = _whole(1, 1000, "Maximum deliveries in flight; capped by N8N_MAX_CONCURRENCY.")
+    rate_limit_per_minute = _whole(1, 600_000, "Maximum deliveries started per minute. Empty: no limit.")
+    timeout_ms = _whole(1, DAY_MS, "Time limit for n8n's response, in milliseconds.")
+    max_retries = _whole(0, 1000, "Maximum retries after the first attempt.")
+    base_delay_ms = _whole(0, DAY_MS, "Delay before the first retry, in milliseconds.")
+    max_delay_ms = _whole(0, DAY_MS, "Maximum delay between attempts, in milliseconds.")
+    jitter_factor = _share("Random part of a delay, as a share (0 to 1) of the base delay.")
     circuit_breaker_threshold = _whole(1, 100_000, "Failures within the window that open the breaker.")
-    circuit_breaker_window_ms = _whole(1, 7 * DAY_MS, "The sliding window, in milliseconds.")
-    circuit_breaker_recovery_ms = _whole(1, 7 * DAY_MS, "Time until the first probe, in milliseconds.")
-    minimum_failure_rate = _share("Open only if this share of attempts failed, too.")
+    circuit_breaker_window_ms = _whole(1, 7 * DAY_MS, "Length of the sliding window, in milliseconds.")
+    circuit_breaker_recovery_ms = _whole(1, 7 * DAY_MS, "Time from opening to the first probe, in milliseconds.")
+    minimum_failure_rate = _share("The breaker opens only if at least this share (0 to 1) of attempts failed, too.")
     completion = models.TextField(null=True, blank=True, choices=Completion.choices)
-    callback_timeout_ms = _whole(1, 24 * DAY_MS, "Time for the workflow's report, in milliseconds.")
+    callback_timeout_ms = _whole(1, 24 * DAY_MS, "Time limit for the workflow's callback, in milliseconds.")
     on_unknown_outcome = models.TextField(null=True, blank=True, choices=OnUnknownOutcome.choices)
     skip_unchanged = models.BooleanField(
-        null=True, blank=True, help_text="Skip a payload that equals the lane's last one."
+        null=True, blank=True, help_text="Skip a delivery whose payload equals the lane's previous one."
     )
 
     class Meta:

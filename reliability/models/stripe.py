@@ -18,9 +18,9 @@ EVENT_KEY = ("event_id", "tenant", "account", "livemode")
 class StripeMode(models.TextChoices):
     """Which events an endpoint acts on. Others are stored, and sent to no workflow."""
 
-    ANY = "any"
-    LIVE = "live"
-    TEST = "test"
+    ANY = "any", "Live and test"
+    LIVE = "live", "Live"
+    TEST = "test", "Test"
 
 
 class StripeEndpoint(models.Model):
@@ -31,10 +31,12 @@ class StripeEndpoint(models.Model):
     tenant = SlugTextField(default=DEFAULT_TENANT)
     mode = models.TextField(choices=StripeMode.choices, default=StripeMode.ANY)
     account = models.TextField(
-        blank=True, default="", help_text="The Stripe account (acct_…) whose events come in here; may stay empty."
+        blank=True, default="", help_text="The Stripe account (acct_…) whose events this endpoint receives. Optional."
     )
     api_key = EncryptedTextField(
-        blank=True, default="", help_text="A restricted key that may read events, for reconciling; kept encrypted."
+        blank=True,
+        default="",
+        help_text="A restricted key with read access to events, for reconciliation. Stored encrypted.",
     )
     enabled = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -52,15 +54,15 @@ class StripeEndpoint(models.Model):
 
 def _sound_secret(value: str) -> None:
     if not (value.startswith("whsec_") and value.isascii() and value.isprintable()):
-        raise ValidationError("A signing secret of Stripe begins with 'whsec_'.")
+        raise ValidationError("A Stripe signing secret starts with 'whsec_'.")
 
 
 class StripeSecret(models.Model):
-    """A signing secret of an endpoint. Several may be active at once, so that one can be rotated."""
+    """A signing secret of an endpoint. Several can be active at once, for rotation."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     endpoint = models.ForeignKey(StripeEndpoint, on_delete=models.CASCADE, related_name="secrets")
-    secret = EncryptedTextField(validators=[_sound_secret], help_text="Kept encrypted, never shown again.")
+    secret = EncryptedTextField(validators=[_sound_secret], help_text="Stored encrypted, never shown again.")
     hint = models.TextField(editable=False, blank=True, default="")
     active = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -79,17 +81,17 @@ class StripeSecret(models.Model):
 
 
 class EventSource(models.TextChoices):
-    """How an event reached the ledger."""
+    """How an event reached the ledger: sent by Stripe, or fetched by reconciliation."""
 
-    WEBHOOK = "webhook"
-    RECONCILED = "reconciled"
+    WEBHOOK = "webhook", "Webhook"
+    RECONCILED = "reconciled", "Reconciliation"
 
 
 class Ignored(models.TextChoices):
     """Why an event was stored but sent to no workflow."""
 
-    MODE = "mode", "of the other mode"
-    PING = "ping", "a test of the connection"
+    MODE = "mode", "mode mismatch"
+    PING = "ping", "connection test"
 
 
 class StripeEvent(models.Model):
@@ -154,7 +156,7 @@ class StripeRepeat(models.Model):
 
     class Meta:
         ordering = ("-id",)
-        verbose_name = "Stripe repeat"
+        verbose_name = "duplicate Stripe event"
 
     def __str__(self) -> str:
         return f"{self.event_id} again"
@@ -175,7 +177,7 @@ class StripeRefusal(models.Model):
 
     class Meta:
         ordering = ("-id",)
-        verbose_name = "Stripe refusal"
+        verbose_name = "refused Stripe request"
         indexes = [
             models.Index(F("reason"), F("at").desc(), name="stripe_refusal_by_kind"),
             models.Index(F("slug"), F("at").desc(), name="stripe_refusal_by_slug"),
@@ -188,9 +190,9 @@ class StripeRefusal(models.Model):
 class ClaimStatus(models.TextChoices):
     """The status of a claim: held under a lease, done, or free to be claimed again."""
 
-    PROCESSING = "processing"
-    PROCESSED = "processed"
-    FAILED = "failed"
+    PROCESSING = "processing", "Processing"
+    PROCESSED = "processed", "Processed"
+    FAILED = "failed", "Failed"
 
 
 class StripeClaim(models.Model):

@@ -55,11 +55,11 @@ class TotalName(models.TextChoices):
 
     ENDED = "ended"  # deliveries cancelled or skipped: a workflow, the state
     LETTERS = "letters"  # dead letters that the table holds: a workflow, their status
-    DEATHS = "deaths"  # what ever died: a workflow, the reason
-    TRANSITIONS = "transitions"  # changes of breakers: a workflow, or nothing for the instance; the new state
+    DEATHS = "deaths"  # dead letters ever created: a workflow, the reason
+    TRANSITIONS = "transitions"  # breaker state changes: a workflow, or empty for the instance; the new state
     EXECUTIONS = "executions"  # executions that n8n reported: a workflow, their status
-    STRIPE = "stripe"  # requests of Stripe: an endpoint, or nothing for none that is known; what became of them
-    EXPIRED = "expired"  # dead letters that left for the archive
+    STRIPE = "stripe"  # Stripe requests: an endpoint, or empty if it is unknown; the result
+    EXPIRED = "expired"  # dead letters that moved to the archive
 
 
 class Total(models.Model):

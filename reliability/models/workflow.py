@@ -54,22 +54,22 @@ class Workflow(PolicyFields):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     slug = SlugTextField(unique=True)
     name = models.TextField()
-    path = models.TextField(help_text="The webhook's path in n8n, without a leading slash.")
+    path = models.TextField(help_text="Path of the Webhook node in n8n, without a leading slash.")
     stripe_events = ArrayField(models.TextField(), default=list, blank=True)
     auth_header = models.TextField(
-        blank=True, default="", help_text="Name of the header by which n8n authenticates the caller."
+        blank=True, default="", help_text="Name of the header by which n8n authenticates Backstop."
     )
     auth_value = EncryptedTextField(
-        blank=True, default="", help_text="That header's value; kept encrypted, never exported."
+        blank=True, default="", help_text="Value of that header. Stored encrypted, never exported."
     )
     signing_secret = EncryptedTextField(
-        blank=True, default="", help_text="Standard Webhooks secret (whsec_…); kept encrypted."
+        blank=True, default="", help_text="Standard Webhooks secret (whsec_…) for signing requests. Stored encrypted."
     )
     paused = models.BooleanField(default=False)
     paused_reason = models.TextField(blank=True, default="")
     paused_until = models.DateTimeField(null=True, blank=True)
     route_changed_at = models.DateTimeField(null=True, blank=True, editable=False)
-    n8n_workflow_id = models.TextField(blank=True, default="", help_text="The workflow's id within n8n.")
+    n8n_workflow_id = models.TextField(blank=True, default="", help_text="The workflow's id in n8n.")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 

@@ -13,9 +13,10 @@ from reliability.delivery.correlation import ExecutionResult
 from reliability.errors import Conflict, NotFound
 from reliability.lanes import lane_lock
 from reliability.models import Delivery, DeliveryState
+from reliability.policies.error_codes import ErrorCode
 
 STATUSES = [("succeeded", "Succeeded"), ("failed", "Failed")]
-FAILED_CODE = "reported_failed"
+FAILED_CODE = ErrorCode.REPORTED_FAILED
 WITHDRAWN = (DeliveryState.CANCELLED, DeliveryState.SKIPPED)
 
 

@@ -11,9 +11,11 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from reliability.formats.storable import storable
+
+from .error_codes import ErrorCode
 
 MESSAGE_LIMIT = 300
 
@@ -47,17 +49,17 @@ class Evidence(enum.StrEnum):
 class Failure(enum.StrEnum):
     """The kinds of failure without a reply."""
 
-    CONNECTION_REFUSED = "connection_refused"
-    CONNECTION_RESET = "connection_reset"
-    DNS_FAILURE = "dns_failure"
-    CONNECT_TIMEOUT = "connect_timeout"
-    TLS_HANDSHAKE_TIMEOUT = "tls_handshake_timeout"
-    TLS_ERROR = "tls_error"
-    SEND_INTERRUPTED = "send_interrupted"
-    CONNECTION_LOST_AFTER_SEND = "connection_lost_after_send"
-    READ_TIMEOUT = "read_timeout"
-    CONNECTION_ERROR = "connection_error"
-    LOCAL_FAULT = "local_fault"
+    CONNECTION_REFUSED = ErrorCode.CONNECTION_REFUSED
+    CONNECTION_RESET = ErrorCode.CONNECTION_RESET
+    DNS_FAILURE = ErrorCode.DNS_FAILURE
+    CONNECT_TIMEOUT = ErrorCode.CONNECT_TIMEOUT
+    TLS_HANDSHAKE_TIMEOUT = ErrorCode.TLS_HANDSHAKE_TIMEOUT
+    TLS_ERROR = ErrorCode.TLS_ERROR
+    SEND_INTERRUPTED = ErrorCode.SEND_INTERRUPTED
+    CONNECTION_LOST_AFTER_SEND = ErrorCode.CONNECTION_LOST_AFTER_SEND
+    READ_TIMEOUT = ErrorCode.READ_TIMEOUT
+    CONNECTION_ERROR = ErrorCode.CONNECTION_ERROR
+    LOCAL_FAULT = ErrorCode.LOCAL_FAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ _NO_OUTPUT = "No item to return was found"
 _WRONG_CREDENTIALS = "Authorization data is wrong!"
 
 
-def classify_failure(failure: Failure, detail: str = "", code: str = "") -> Classified:
+def classify_failure(failure: Failure, detail: str = "", code: ErrorCode | Literal[""] = "") -> Classified:
     """Classify an attempt without a reply.
 
     `detail` is the operating system's or library's reason; of a local fault it is the whole message, which names the
@@ -166,16 +168,16 @@ def _not_ready(reply: Reply) -> Classified | None:
     """Recognise replies of an n8n whose process, database or routes are not ready."""
     start = reply.body[:500].lower()
     if reply.status == 200 and start.lstrip(' \t\r\n"').startswith("n8n is starting up"):
-        return _down("n8n_starting", "n8n is starting up.")
+        return _down(ErrorCode.N8N_STARTING, "n8n is starting up.")
     if reply.status == 503 and "database is not ready" in start:
-        return _down("database_not_ready", "n8n's database is not ready.")
+        return _down(ErrorCode.DATABASE_NOT_READY, "n8n's database is not ready.")
     if reply.status == 404 and _UNMOUNTED.search(start):
         message = "n8n has not mounted its webhook routes, or N8N_WEBHOOK_URL names another path."
-        return _down("routes_not_mounted", message)
+        return _down(ErrorCode.ROUTES_NOT_MOUNTED, message)
     return None
 
 
-def _down(code: str, message: str) -> Classified:
+def _down(code: ErrorCode, message: str) -> Classified:
     return Classified(Outcome.INSTANCE_DOWN, code, message, reached=False, evidence=Evidence.SUSPECT)
 
 
@@ -187,10 +189,12 @@ def _n8n_answer(reply: Reply, document: Any) -> Classified | None:
     if reply.status == 404 and "not registered" in said:
         message = said[:MESSAGE_LIMIT] + " Is the workflow published, and the path right?"
         present = Evidence.PRESENT
-        return Classified(Outcome.MISCONFIGURED, "http_404_not_registered", storable(message), evidence=present)
+        code = ErrorCode.HTTP_404_NOT_REGISTERED
+        return Classified(Outcome.MISCONFIGURED, code, storable(message), evidence=present)
     if reply.status == 403 and reply.body.strip(' \t\r\n"') == _WRONG_CREDENTIALS:
         message = f"{_WRONG_CREDENTIALS} Compare the workflow's header with the Webhook node's credential."
-        return Classified(Outcome.MISCONFIGURED, "http_403_credentials", message, evidence=Evidence.PRESENT)
+        code = ErrorCode.HTTP_403_CREDENTIALS
+        return Classified(Outcome.MISCONFIGURED, code, message, evidence=Evidence.PRESENT)
     return None
 
 

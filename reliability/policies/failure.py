@@ -13,6 +13,8 @@ from uuid import UUID
 from reliability.errors import InvalidInput
 from reliability.formats.storable import REPLACEMENT, storable
 
+from .error_codes import ErrorCode
+
 ID_LENGTH = 200
 NAME_LENGTH = 300
 URL_LENGTH = 2000
@@ -79,7 +81,7 @@ def _of_execution(said: Any, names: Mapping[str, str]) -> Failure:
     crashed = isinstance(error, Mapping) and str(error.get("name")) in CRASHED
     return Failure(
         **names,
-        code="execution_crashed" if crashed else "execution_failed",
+        code=ErrorCode.EXECUTION_CRASHED if crashed else ErrorCode.EXECUTION_FAILED,
         message=describe(node, error),
         execution_id=identifier(execution.get("id")),
         execution_url=_link(execution.get("url")),
@@ -95,7 +97,7 @@ def _of_trigger(said: Any, names: Mapping[str, str]) -> Failure:
     error = trigger.get("error")
     node = _node_of(error)
     mode = _text(trigger.get("mode"), NAME_LENGTH)
-    return Failure(**names, code="trigger_failed", message=describe(node, error), mode=mode, node=node)
+    return Failure(**names, code=ErrorCode.TRIGGER_FAILED, message=describe(node, error), mode=mode, node=node)
 
 
 def identifier(value: Any) -> str:

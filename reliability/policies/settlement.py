@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from . import backoff
 from .breaker import Report, Signal
 from .classification import Classified, Evidence, Outcome
+from .error_codes import ErrorCode
 
 
 class Step(enum.StrEnum):
@@ -91,7 +92,7 @@ def settle(
         message = f"{classified.message.rstrip('.')}. Other deliveries got through: a gateway refuses this one."
         return Settlement(Step.DEAD_LETTER, code=classified.code, message=message)
     if outcome is Outcome.UNKNOWN and rules.hold_unknown:
-        return _bury(classified, "outcome_unknown")
+        return _bury(classified, ErrorCode.OUTCOME_UNKNOWN)
     spends_none = outcome in _SPENDS_NO_RETRY
     if not spends_none and retries_used >= rules.max_retries:
         return _bury(classified, classified.code)

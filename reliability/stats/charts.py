@@ -11,7 +11,7 @@ from django.db import connection
 
 from reliability.models import LATENCY_EDGES, Grain
 from reliability.policies import histogram
-from reliability.policies.fingerprint import LABELS
+from reliability.policies.error_codes import Reason, reason_label
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATENCY = ", ".join(f"sum(latency[{place}])" for place in range(1, len(LATENCY_EDGES) + 2))
@@ -160,12 +160,12 @@ def _deaths(values: dict[str, Any], start: datetime) -> tuple[dict[str, dict[dat
 
 def _ordered(deaths: dict[str, dict[datetime, int]]) -> list[str]:
     """Return the reasons in the order of `Reason`, so that each keeps its colour."""
-    known = [str(one) for one in LABELS]
+    known = [str(one) for one in Reason]
     return sorted(deaths, key=lambda one: (known.index(one) if one in known else len(known), one))
 
 
 def _label(reason: str) -> str:
-    return next((label for one, label in LABELS.items() if one == reason), reason or "Unknown")
+    return reason_label(reason) or reason or "Unknown"
 
 
 def _counts(key: str, label: str, found: dict[datetime, int], labels: Sequence[datetime]) -> Dataset:

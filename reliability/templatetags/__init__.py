@@ -1,1 +1,1 @@
-"""What the templates of the console call."""
+"""Template tags and filters of the console."""

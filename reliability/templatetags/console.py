@@ -1,4 +1,4 @@
-"""What the console's pages show alike: moments, states, ids to copy, JSON."""
+"""Tags that all pages of the console use: times, states, ids with a copy button, JSON."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -11,6 +11,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from reliability.core import clock
 from reliability.formats import json_text
+from reliability.models import AttemptResult, BreakerState, DeliveryState, ReportState, RetryState
 
 register = template.Library()
 
@@ -24,12 +25,19 @@ TONES = {
     "verified run resolved sent",
 }
 _TONE_OF = {value: tone for tone, values in TONES.items() for value in values.split()}
+# The words for states come from the models' choices, so that each state is named the same everywhere. Without an entry
+# (states of several models share a badge), a value is shown as it is.
+_LABELS = {"ok": "OK"} | {
+    str(value): str(label)
+    for states in (BreakerState, DeliveryState, AttemptResult, ReportState, RetryState)
+    for value, label in states.choices
+}
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 @register.simple_tag
 def moment(at: datetime | None, never: str = "—", now: datetime | None = None) -> SafeString:
-    """Show how long ago, or in how long; the exact time in UTC is its title. A list passes its `now`, read once."""
+    """Show a relative time, with the exact UTC time on hover. A list passes `now`, so that the clock is read once."""
     if at is None:
         return format_html('<span class="bs-none">{}</span>', never)
     exact = at.astimezone(UTC)
@@ -42,7 +50,7 @@ def moment(at: datetime | None, never: str = "—", now: datetime | None = None)
 
 @register.filter
 def duration(seconds: float | timedelta | None) -> str:
-    """Say a duration in its two largest units: `2 d 3 h`, `14 min`, `12 s`. Takes seconds."""
+    """Return a duration in its two largest units: `2 d 3 h`, `14 min`, `12 s`. Takes seconds or a timedelta."""
     if seconds is None:
         return ""
     left = int(seconds.total_seconds() if isinstance(seconds, timedelta) else seconds)
@@ -69,13 +77,13 @@ def status_badge(value: Any, label: str = "", tone: str = "") -> SafeString:
     word = str(value)
     if not word:
         return SafeString("")
-    words = label or word.replace("_", " ").capitalize()
+    words = label or _LABELS.get(word) or word.replace("_", " ").capitalize()
     return format_html('<span class="bs-badge bs-{}">{}</span>', tone or _TONE_OF.get(word, "off"), words)
 
 
 @register.simple_tag
 def copyable(text: Any, shown: str = "", name: str = "") -> SafeString:
-    """Show a text with a button that copies it; `shown` stands for it on the page, `name` says what it is."""
+    """Show a text with a copy button. `shown` is displayed in its place; `name` is the button's label."""
     if text in (None, ""):
         return SafeString("")
     value = str(text)
@@ -89,7 +97,7 @@ def copyable(text: Any, shown: str = "", name: str = "") -> SafeString:
 
 @register.simple_tag
 def json_view(text: Any, limit: int = json_text.LIMIT, full_url: str = "", label: str = "JSON") -> SafeString:
-    """Show JSON (or any other text) indented, coloured and cut; `full_url` leads to the whole of it."""
+    """Show JSON or other text indented, coloured and cut to `limit`; `full_url` serves the full text."""
     source = text if isinstance(text, str) else json.dumps(text, ensure_ascii=False, default=str)
     shown = json_text.show(source, limit=limit)
     values = {"shown": shown, "size": len(source), "limit": limit, "full_url": full_url, "label": label}

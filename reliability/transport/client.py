@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 from urllib.request import getproxies
 
 import requests
@@ -19,6 +19,7 @@ from standardwebhooks.webhooks import Webhook
 
 from reliability.formats.storable import storable
 from reliability.policies.classification import Failure, Reply
+from reliability.policies.error_codes import ErrorCode
 
 from . import deadline_adapter, no_reply, tls
 from . import exchange as exchanges
@@ -97,7 +98,7 @@ class Answer:
     failure: Failure | None
     detail: str
     duration: float
-    code: str = ""
+    code: ErrorCode | Literal[""] = ""
 
 
 def send(request: Request) -> Answer:
@@ -198,13 +199,13 @@ def _check_proxy(proxy: str, variable: str) -> None:
         text = (
             f"{variable} names a proxy of the kind '{scheme}', which is not supported: use one of http:// or https://."
         )
-        raise LocalFault("proxy_unusable", text)
+        raise LocalFault(ErrorCode.PROXY_UNUSABLE, text)
     try:
         host = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}").host
     except urllib3.exceptions.LocationParseError:
         host = None
     if not host:
-        raise LocalFault("proxy_unusable", f"{variable} has an address that cannot be used.")
+        raise LocalFault(ErrorCode.PROXY_UNUSABLE, f"{variable} has an address that cannot be used.")
 
 
 def _proxy_variable(url: str) -> str:
@@ -258,10 +259,10 @@ def _check_headers(headers: Mapping[str, str], names: Names) -> None:
     for name, value in headers.items():
         if not _NAME.fullmatch(name):
             text = f"The header {name!a} cannot be sent: its name is not one that HTTP knows. See {names.headers}."
-            raise LocalFault("header_unsendable", text)
+            raise LocalFault(ErrorCode.HEADER_UNSENDABLE, text)
         if _UNSENDABLE.search(value) or value != value.strip(" \t"):
             text = f"The header {name} cannot be sent: its value has a character that HTTP cannot carry."
-            raise LocalFault("header_unsendable", f"{text} See {names.headers}.")
+            raise LocalFault(ErrorCode.HEADER_UNSENDABLE, f"{text} See {names.headers}.")
 
 
 @lru_cache(maxsize=1024)

@@ -7,6 +7,7 @@ import re
 import socket
 import ssl
 from dataclasses import dataclass
+from typing import Literal
 
 import requests
 import urllib3
@@ -14,6 +15,7 @@ import urllib3
 from config.resolver import NameTimeout
 from reliability.formats.storable import storable
 from reliability.policies.classification import Failure
+from reliability.policies.error_codes import ErrorCode
 
 from .exchange import Exchange, LeaseExpired, Stage
 from .local_fault import LocalFault
@@ -43,7 +45,7 @@ class NoReply:
 
     failure: Failure
     detail: str
-    code: str = ""
+    code: ErrorCode | Literal[""] = ""
 
 
 def explain(error: BaseException, exchange: Exchange, *, url_from: str, proxy_from: str) -> NoReply:
@@ -54,10 +56,10 @@ def explain(error: BaseException, exchange: Exchange, *, url_from: str, proxy_fr
         return NoReply(Failure.LOCAL_FAULT, str(cause), cause.code)
     if isinstance(cause, LeaseExpired):
         text = "The worker was too slow: its lease on the delivery was about to end, so it did not send."
-        return NoReply(Failure.LOCAL_FAULT, text, "lease_ran_out")
+        return NoReply(Failure.LOCAL_FAULT, text, ErrorCode.LEASE_RAN_OUT)
     detail = describe(cause)
     if isinstance(cause, BAD_ADDRESS) and exchange.stage <= Stage.RESOLVE:
-        return NoReply(Failure.LOCAL_FAULT, f"{url_from} has an address that cannot be used.", "url_unusable")
+        return NoReply(Failure.LOCAL_FAULT, f"{url_from} has an address that cannot be used.", ErrorCode.URL_UNUSABLE)
     if exchange.stage is Stage.START and isinstance(cause, ValueError):
         return NoReply(Failure.LOCAL_FAULT, "The request cannot be built.")
     if exchange.via_proxy and exchange.stage < Stage.READY:
@@ -72,7 +74,7 @@ def explain(error: BaseException, exchange: Exchange, *, url_from: str, proxy_fr
     ):
         return NoReply(Failure.LOCAL_FAULT, f"This machine cannot open a connection: {detail}.")
     failure = failure_of(error, exchange.stage)
-    return NoReply(failure, detail, "dns_timeout" if isinstance(cause, NameTimeout) else "")
+    return NoReply(failure, detail, ErrorCode.DNS_TIMEOUT if isinstance(cause, NameTimeout) else "")
 
 
 def _proxy_failure(cause: BaseException, stage: Stage, detail: str, proxy_from: str) -> NoReply | None:
@@ -81,15 +83,15 @@ def _proxy_failure(cause: BaseException, stage: Stage, detail: str, proxy_from: 
     refusal = _TUNNEL.search(str(cause))
     if refusal is not None and int(refusal[1]) < 500:
         text = f"The proxy of {proxy_from} refused the connection ({refusal[1]})."
-        return NoReply(Failure.LOCAL_FAULT, text, "proxy_refused")
+        return NoReply(Failure.LOCAL_FAULT, text, ErrorCode.PROXY_REFUSED)
     if refusal is not None:
         return NoReply(Failure.CONNECTION_REFUSED, f"the proxy of {proxy_from} answered {refusal[1]}")
     if stage in (Stage.RESOLVE, Stage.CONNECT):
         text = f"The proxy of {proxy_from} cannot be reached: {detail}."
-        return NoReply(Failure.LOCAL_FAULT, text, "proxy_unreachable")
+        return NoReply(Failure.LOCAL_FAULT, text, ErrorCode.PROXY_UNREACHABLE)
     if stage is Stage.PROXY and not isinstance(cause, TimeoutError):
         text = f"The proxy of {proxy_from} did not answer like a proxy: {detail}."
-        return NoReply(Failure.LOCAL_FAULT, text, "proxy_refused")
+        return NoReply(Failure.LOCAL_FAULT, text, ErrorCode.PROXY_REFUSED)
     return None
 
 

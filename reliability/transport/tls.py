@@ -10,6 +10,8 @@ from pathlib import Path
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
+from reliability.policies.error_codes import ErrorCode
+
 from .local_fault import LocalFault
 
 VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -84,5 +86,5 @@ def _context(path: str, where: Path, _modified: int, _size: int) -> ssl.SSLConte
 
 def _unusable(path: str, why: str, *, missing: bool = False) -> LocalFault:
     name = bundle().variable if path else "the certificate authorities of `requests`"
-    code = "ca_bundle_missing" if missing else "ca_bundle_unusable"
+    code = ErrorCode.CA_BUNDLE_MISSING if missing else ErrorCode.CA_BUNDLE_UNUSABLE
     return LocalFault(code, f"{name or 'The CA bundle'}: {path or DEFAULT_CA_BUNDLE_PATH} {why}.")

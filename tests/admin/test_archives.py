@@ -39,7 +39,7 @@ def test_each_group_sees_what_left_and_how_it_comes_back(kept, group):
 
 def test_of_one_that_is_being_written_there_is_nothing_to_bring_back(kept):
     page = signed_in().get(LIST, {"state__exact": "writing"}).content.decode()
-    assert "nothing to bring back" in page
+    assert "nothing to restore" in page
     assert "restore_archive half" not in page
 
 
@@ -47,7 +47,7 @@ def test_it_is_found_by_its_whole_name_or_its_id_and_what_is_long_is_not_read(ke
     client = signed_in()
     for term in (NAME, str(kept.pk)):
         (found,) = client.get(LIST, {"q": term}).context["cl"].result_list
-        assert (found.pk, found.came_back, found.sha256) == (kept.pk, 3, "ab" * 32)
+        assert (found.pk, found.restored_total, found.sha256) == (kept.pk, 3, "ab" * 32)
         assert found.get_deferred_fields() == {"manifest", "restored", "withdrawn"}
     with django_assert_max_num_queries(20):
         client.get(LIST)

@@ -65,11 +65,11 @@ def test_the_dry_run_says_all_and_changes_nothing(letters):
     text = re.sub(r"\s+", " ", page.content.decode())
     assert (page.context["looked"].matched, page.context["looked"].will) == (7, 6)
     assert "workflow: <b><bdi>echo</bdi></b>" in text
-    assert "<dt>Match</dt><dd>7</dd>" in text
-    assert "<dt>Passed over</dt><dd>1</dd>" in text
+    assert "<dt>Matches</dt><dd>7</dd>" in text
+    assert "<dt>Skipped</dt><dd>1</dd>" in text
     assert "1: reported by n8n without an execution" in text
     assert "HTTP 5xx" in text
-    assert "<dt>It will take</dt><dd>1 s</dd>" in text
+    assert "<dt>Estimated time</dt><dd>1 s</dd>" in text
     assert text.count(f"/admin/reliability/deadletter/{DeadLetter.objects.order_by('id')[0].pk}/change/") == 1
     assert len(page.context["looked"].samples) == 5
     assert NASTY not in text
@@ -144,7 +144,7 @@ def test_the_count_is_typed(letters, where, count, typed, starts):
     assert response.status_code == (302 if starts else 400)
     assert Operation.objects.count() == int(starts)
     if not starts:
-        assert f"Type {count} to go on" in response.content.decode()
+        assert f"Type {count} to confirm" in response.content.decode()
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_filter_that_cannot_be_read_matches_nothing_and_says_so(letters, where
     page = client.get(where + query)
     text = page.content.decode()
     assert page.status_code == 400
-    assert "this filter matches nothing" in text
+    assert "The filter is invalid, so it matches nothing" in text
     assert '<form method="post"' not in text.split('class="bs-bulk"')[1]
     assert client.post(where + query, {"reason": "x", "rate": "5"}).status_code == 302
     assert not Operation.objects.exists()
@@ -201,7 +201,8 @@ def test_what_was_shown_is_signed_for_one_person_one_page_and_an_hour(letters, m
     monkeypatch.setattr(pages, "HOUR", -1)
     client.post(REPLAY, {**values, "shown": shown})
     assert not Operation.objects.exists()
-    assert "Nothing was done: look again" in client.get(REPLAY).content.decode()
+    answer = client.get(REPLAY).content.decode()
+    assert "Nothing was changed: the page was over an hour old" in answer
 
 
 def test_what_came_back_meanwhile_is_not_hit_unseen(letters):
@@ -246,10 +247,10 @@ def test_a_session_that_has_ended_leads_back_to_the_same_filter(letters):
 def test_nothing_to_do_has_no_button(letters, workflow):
     client, _ = person(*OPERATOR)
     page = client.get(REPLAY).content.decode()
-    assert "Nothing matches." in page
+    assert "No dead letter matches this filter." in page
     letters(2, source="n8n", execution_id="")
     page = client.get(REPLAY)
-    assert "None of them can be replayed" in page.content.decode()
+    assert "None of the matches can be replayed" in page.content.decode()
     assert 'name="shown"' not in page.content.decode()
 
 
@@ -277,7 +278,7 @@ def test_the_page_of_one_that_runs(running):
     assert '<dd id="bs-failed">1</dd>' in text
     assert "7 s" in text  # 35 are left, at 5 a second
     assert "stops when more than 25 %" in text
-    assert "reliability.control_operation is needed" in text
+    assert "you need the permission reliability.control_operation" in text
     assert 'value="pause"' not in text
     assert client.get(where(running, "change/")).status_code == 200
     assert client.get("/admin/reliability/operation/").status_code == 200
@@ -300,7 +301,7 @@ def test_the_hand_on_it(running):
     assert running.rate_per_second == 25
     assert press("rate", rate="nan") == (400, "paused")
     assert press("rate", rate="0") == (400, "paused")
-    assert press("go_on") == (302, "running")
+    assert press("resume") == (302, "running")
     assert press("cancel", reason=" ") == (400, "running")
     assert press("cancel") == (302, "cancelled")
     assert press("nonsense")[0] == 404
@@ -310,7 +311,7 @@ def test_the_hand_on_it(running):
     assert set(entries.values_list("actor", "reason")) == {("user:otto", "because")}
 
 
-@pytest.mark.parametrize("verb", ["pause", "go_on", "cancel", "rate", "undo"])
+@pytest.mark.parametrize("verb", ["pause", "resume", "cancel", "rate", "undo"])
 def test_the_hand_needs_its_permission_and_a_post(running, verb):
     client, _ = person(*VIEWER, "replay_deadletter", name="vera")
     assert client.post(where(running, "control/"), {"verb": verb, "reason": "x", "rate": "9"}).status_code == 403
@@ -335,7 +336,7 @@ def test_a_bulk_purge_is_undone_from_its_page(letters):
     while (now := steps.step(operation_id=purge.pk, now=now)) is not None:
         pass
     page = client.get(where(purge)).content.decode()
-    assert "Undo: bring back 5" in page
+    assert "Undo purge of 5" in page
     answered = client.post(where(purge, "control/"), {"verb": "undo", "reason": "the wrong ones"})
     undo = Operation.objects.exclude(pk=purge.pk).get()
     assert answered["Location"] == where(undo)
@@ -344,7 +345,7 @@ def test_a_bulk_purge_is_undone_from_its_page(letters):
     while (now := steps.step(operation_id=undo.pk, now=now)) is not None:
         pass
     assert DeadLetter.objects.filter(status="dead").count() == 5
-    assert "Brought back" in client.get(where(undo)).content.decode()
+    assert "Restored" in client.get(where(undo)).content.decode()
     assert operations.undoable(operation=purge, now=clock.now()) == 0
 
 

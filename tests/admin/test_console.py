@@ -98,7 +98,7 @@ def test_the_same_answer_twice_replays_once(letter):
 def test_an_edited_payload_is_sent_instead(letter):
     client, where = signed_in("leads"), change(DeadLetter, letter.pk, "edit")
     refused = client.post(where, {"confirmed": "1", "reason": "typo", "payload": "{not json"})
-    assert "This is not JSON" in refused.content.decode()
+    assert "The payload is not valid JSON" in refused.content.decode()
     for bad in ('"text"', '{"a": "\\u0000"}', '{"a": NaN}'):
         assert client.post(where, {"confirmed": "1", "reason": "typo", "payload": bad}).status_code == 200
     assert not Delivery.objects.exists()

@@ -38,10 +38,10 @@ def test_the_page_says_what_why_and_what_happened(delivered_badly):
     text = signed_in("viewers").get(page_of(letter)).content.decode()
     assert "HTTP 5xx · <bdi>http_502</bdi>" in text
     assert "3 attempts over 20 min" in text
-    assert "6 others failed the same way" in text
+    assert "6 other dead letters failed the same way" in text
     assert "fingerprint=abc" in text
     assert "no response" in text
-    assert "waited 9 min before the next" in text
+    assert "9 min before the next attempt" in text
     assert "The workflow is paused" in text
     assert text.index("#3") < text.index("#2") < text.index("#1")
     assert text.index("zebra") < text.index("apple")
@@ -73,7 +73,7 @@ def test_ten_megabytes_and_deep_nesting_are_cut_with_a_way_to_the_whole(bury):
     client = signed_in()
     text = client.get(page_of(letter)).content.decode()
     assert len(text) < 500_000
-    assert "Show the whole" in text
+    assert "Show all" in text
     assert "too long to edit here" in text
     assert "@payload.json" in text
     whole = client.get(f"{LIST}{letter.pk}/payload/")
@@ -106,14 +106,14 @@ def test_what_cannot_be_done_is_disabled_and_says_why(bury, settings):
     assert "this one is recovered" in text
     reported = bury(source="n8n", execution_id="12")
     text = signed_in("leads").get(page_of(reported)).content.decode()
-    assert "set N8N_API_KEY" in text
-    assert "there is no payload for the webhook" in text
+    assert "Set N8N_API_KEY" in text
+    assert "there is no webhook payload to edit" in text
 
 
 def test_a_purge_is_undone_on_the_page(bury):
     letter, client = bury(), signed_in("leads")
     client.post(f"{act_of(letter, 'purge')}?stay=1", {"confirmed": "1", "reason": "by mistake"})
-    assert "Its payload will be erased" in client.get(page_of(letter)).content.decode()
+    assert "Backstop erases the payload" in client.get(page_of(letter)).content.decode()
     assert signed_in("operators").post(act_of(letter, "undo-purge"), {"confirmed": "1"}).status_code == 403
     client.post(f"{act_of(letter, 'undo-purge')}?stay=1", {"confirmed": "1", "reason": "it was wanted"})
     letter.refresh_from_db()
@@ -149,11 +149,11 @@ def test_reports_retries_and_breakers_are_on_the_page(bury, lane_breaker):
     breaker.save()
     client = signed_in("viewers")
     text = client.get(page_of(letter)).content.decode()
-    assert "retry in n8n of execution" in text
-    assert "A replay waits until it lets something through" in text
+    assert "execution retry of" in text
+    assert "A replay will wait until it closes" in text
     assert "10 failures" in text
-    assert "<img" not in text.partition("What n8n reported</h3>")[2].partition("</section>")[0]
-    assert "Replays to it wait" in client.get(LIST).content.decode()
+    assert "<img" not in text.partition("Failures reported by n8n</h3>")[2].partition("</section>")[0]
+    assert "Replays will wait until it closes" in client.get(LIST).content.decode()
 
 
 @pytest.fixture
@@ -195,7 +195,14 @@ def test_a_page_takes_few_queries_whatever_a_letter_has(letter_with_everything):
     client.get(page_of(letter))
     with CaptureQueriesContext(connection) as taken:
         text = client.get(page_of(letter)).content.decode()
-    present = ["invoice.paid", "n8n instance", "10 failures", "what was changed", "retry in n8n", "What n8n reported"]
+    present = [
+        "invoice.paid",
+        "n8n instance",
+        "10 failures",
+        "show changes",
+        "execution retry of",
+        "Failures reported by n8n",
+    ]
     assert [words for words in present if words not in text] == []
     for operation in Operation.objects.all():
         line = f"/admin/reliability/operation/{operation.pk}/"
@@ -210,6 +217,6 @@ def test_of_an_archived_one_the_page_says_where_its_payload_is(delivered_badly):
     archive = Archive.objects.create(name="dead-letters/2026/11/x", state="kept", lease_until=now, created_at=now)
     DeadLetter.objects.filter(pk=letter.pk).update(status="archived", payload="", closed_at=now, archive=archive)
     text = signed_in().get(page_of(letter)).content.decode()
-    assert "It is in the archive <code>dead-letters/2026/11/x</code>" in text
-    assert "Its payload is in the archive." in text
+    assert "The payload is in the archive <code>dead-letters/2026/11/x</code>" in text
+    assert "The payload is in the archive." in text
     assert "erased" not in text

@@ -43,13 +43,13 @@ def test_an_edit_is_compared_first_and_then_sent_under_a_new_key(delivered_badly
     assert "bs-diff-removed" in compared
     assert Delivery.objects.count() == 1
     again = edit(client, letter, edited, again="1").content.decode()
-    assert "Show what is changed" in again
+    assert "Review changes" in again
     done = edit(client, letter, edited, confirmed="1").content.decode()
-    assert "edited, under a new idempotency key" in done
+    assert "edited payload, new idempotency key" in done
     new = Delivery.objects.get(source="replay")
     assert new.payload == '{"zebra":1,"apple":1e2}'
     assert new.idempotency_key == str(new.pk)
-    assert "what was changed" in done
+    assert "show changes" in done
     changes = client.get(f"{LIST}{letter.pk}/changes/{new.pk}/").content.decode()
     assert "1e2" in changes
     assert AuditEntry.objects.get(action="replay").reason == "typo"
@@ -58,7 +58,7 @@ def test_an_edit_is_compared_first_and_then_sent_under_a_new_key(delivered_badly
 def test_an_unchanged_payload_is_a_plain_replay(delivered_badly):
     letter, client = delivered_badly(), signed_in("leads")
     same = '{"apple": 2.5, "zebra": 1}'
-    assert "this is a plain replay" in edit(client, letter, same).content.decode()
+    assert "This is a plain replay" in edit(client, letter, same).content.decode()
     edit(client, letter, same, confirmed="1")
     new = Delivery.objects.get(source="replay")
     assert (new.payload, new.idempotency_key) == (letter.payload, "order-1")
@@ -68,7 +68,7 @@ def test_what_cannot_be_seen_is_an_escape_in_the_editor_and_no_change(bury):
     letter, client = bury(json.dumps({"a": RTL, "é": "\U000e0041"}, ensure_ascii=False)), signed_in("leads")
     field = client.get(act_of(letter, "edit")).context["form"]["payload"].value()
     assert field == '{\n  "a": "\\u202egnp.exe",\n  "é": "\\udb40\\udc41"\n}'
-    assert "this is a plain replay" in edit(client, letter, field).content.decode()
+    assert "This is a plain replay" in edit(client, letter, field).content.decode()
     changed = edit(client, letter, field.replace("gnp", "gpj"))
     assert [line.kind for line in changed.context["lines"]] == ["hunk", "same", "removed", "added", "same", "same"]
 

@@ -50,25 +50,25 @@ def test_each_filter_narrows_and_they_add_up(bury):
         assert found(client, **{name: value}) == [mine], name
     assert found(client, **wanted, after=(mine.created_at - timedelta(seconds=1)).isoformat(), source="api") == [mine]
     assert found(client, **wanted, after=(mine.created_at + timedelta(minutes=1)).isoformat()) == []
-    assert "first died before" in client.get(LIST, wanted).content.decode()
+    assert "first failed before" in client.get(LIST, wanted).content.decode()
 
 
 @pytest.mark.parametrize(
     ("params", "words"),
     [
-        ({"after": "yesterday"}, "is not a time"),
-        ({"before": "2026-02-31"}, "is not a time"),
-        ({"after": "0001-01-01T00:00+23:59"}, "is not a time"),
-        ({"after": "2026-03-02", "before": "2026-03-01"}, "ends before it begins"),
-        ({"status__exact": "deadish"}, "is no status"),
-        ({"reason": "http_9xx"}, "is no reason"),
-        ({"source": "'; --"}, "is no source"),
-        ({"q": "a\x00b"}, "cannot be stored"),
-        ({"workflow": "\x00"}, "cannot be stored"),
+        ({"after": "yesterday"}, "is not a valid time"),
+        ({"before": "2026-02-31"}, "is not a valid time"),
+        ({"after": "0001-01-01T00:00+23:59"}, "is not a valid time"),
+        ({"after": "2026-03-02", "before": "2026-03-01"}, "is before its start"),
+        ({"status__exact": "deadish"}, "is not a valid status"),
+        ({"reason": "http_9xx"}, "is not a valid reason"),
+        ({"source": "'; --"}, "is not a valid source"),
+        ({"q": "a\x00b"}, "holds an invalid character"),
+        ({"workflow": "\x00"}, "holds an invalid character"),
         ({"error_code": "x" * 300}, "longer than"),
-        ({"workfow": "echo"}, "is not a filter"),
+        ({"workfow": "echo"}, "There is no filter"),
         ({"status__exact": ["dead", "purged"]}, "more than once"),
-        ({"id__gt": "1"}, "is not a filter"),
+        ({"id__gt": "1"}, "There is no filter"),
     ],
 )
 def test_what_cannot_be_read_matches_nothing_and_says_so(bury, params, words):
@@ -78,18 +78,18 @@ def test_what_cannot_be_read_matches_nothing_and_says_so(bury, params, words):
     assert list(response.context["cl"].result_list) == []
     text = response.content.decode()
     assert words in text
-    assert "all that match" not in text
+    assert "Replay all matches" not in text
 
 
 def test_an_unknown_workflow_matches_nothing(bury):
     bury()
     text = signed_in().get(LIST, {"workflow": "nobody"}).content.decode()
-    assert "No dead letter fits this filter" in text
+    assert "No dead letter matches this filter" in text
 
 
 def test_nothing_dead_and_nothing_matching_read_differently(db):
     client = signed_in("viewers")
-    assert "Nothing is dead" in client.get(LIST).content.decode()
+    assert "Every failure has recovered or has been handled" in client.get(LIST).content.decode()
     assert "Nothing matches" in client.get(LIST, {"q": "x"}).content.decode()
 
 
@@ -169,10 +169,10 @@ def test_a_second_post_and_a_stranger_are_told_and_nothing_is_done(bury):
     chosen = {"action": "replay_selected", "_selected_action": str(letter.pk), "confirmed": "1", "reason": "again"}
     client.post(LIST, chosen)
     text = client.post(LIST, chosen, follow=True).content.decode()
-    assert "left as they were: Can&#x27;t replay: the dead letter is replaying" in text
+    assert "skipped: Can&#x27;t replay: the dead letter is replaying" in text
     assert Delivery.objects.count() == 1
     text = client.post(LIST, {**chosen, "_selected_action": "1 OR 1=1"}, follow=True).content.decode()
-    assert "is no dead letter. Nothing was done." in text
+    assert "holds an invalid dead letter id. Nothing was changed." in text
 
 
 def test_a_right_that_was_taken_away_is_named(bury):

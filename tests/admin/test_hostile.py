@@ -30,7 +30,7 @@ def test_a_pause_without_an_end_that_can_be_read_is_refused(workflow, text):
     workflow()
     pause = change(Workflow, Workflow.objects.get().pk, "pause")
     answer = signed_in().post(pause, {"confirmed": "1", "reason": "a test", "until": text})
-    assert "A moment is needed" in answer.content.decode()
+    assert "Enter a date and time" in answer.content.decode()
     assert Workflow.objects.values_list("paused", "paused_until").get() == (False, None)
 
 
@@ -69,7 +69,7 @@ def test_a_filter_that_makes_no_sense_is_told_so_and_matches_nothing(rows, model
         answer = client.get(where(model), params, follow=True)
         assert answer.status_code == 200, params
         assert not answer.context["cl"].result_list, params
-        told = ("matches nothing", "is not a filter", "cannot be stored")
+        told = ("so the list is empty", "There is no filter", "holds an invalid character")
         assert any(text in answer.content.decode() for text in told), params
 
 
@@ -121,7 +121,7 @@ def test_an_action_on_what_is_no_row_does_nothing(rows, model):
         asked = {"action": screen.actions[0], "_selected_action": chosen, "confirmed": "1", "reason": "a test"}
         answer = client.post(where(model), asked, follow=True)
         assert answer.status_code == 200, chosen
-        assert "Nothing was done" in answer.content.decode(), chosen
+        assert "Nothing was changed" in answer.content.decode(), chosen
     assert not AuditEntry.objects.exists()
 
 
@@ -134,7 +134,7 @@ def test_all_rows_of_the_queue_are_not_an_action_of_its_list(rows):
         "reason": "x",
     }
     answer = signed_in().post("/admin/reliability/deadletter/?workflow=other", asked, follow=True)
-    assert "Nothing was done" in answer.content.decode()
+    assert "Nothing was changed" in answer.content.decode()
     assert DeadLetter.objects.get().status == "dead"
 
 
@@ -171,7 +171,7 @@ def test_who_signs_in_amid_an_action_comes_back_to_its_page_and_nothing_is_done(
         signed = {"username": "ada", "password": "a-password-1", "next": f"/admin/reliability/{path}"}
         answer = client.post(refused["Location"], signed, follow=True)
         assert answer.redirect_chain[-1][0] == f"/admin/reliability/{back}"
-        assert "press it again" in answer.content.decode()
+        assert "Submit it again" in answer.content.decode()
     operation.refresh_from_db()
     assert operation.state == "running"
     assert not AuditEntry.objects.filter(actor="user:ada").exists()
@@ -190,7 +190,7 @@ def test_a_page_that_is_too_old_is_told_so(rows):
     strict.force_login(User.objects.create_superuser("ada", password="a-password-1"))
     answer = strict.post(change(DeadLetter, rows.pk, "purge"), {"confirmed": "1", "reason": "x"})
     assert answer.status_code == 403
-    assert "Nothing was done" in answer.content.decode()
+    assert "Nothing was changed" in answer.content.decode()
     assert DeadLetter.objects.get().status == "dead"
 
 

@@ -38,9 +38,9 @@ def dead(workflow):
 
 def test_an_empty_console_says_so_and_shows_no_blank_chart(db):
     page = page_of()
-    assert "No dead letters. Nothing was delivered yet." in page
+    assert "No dead letters. No delivery yet." in page
     assert "<canvas" not in page
-    assert "Nobody has acted yet." in page
+    assert "No operator actions yet." in page
 
 
 def test_what_failed_the_same_way_is_one_group_that_leads_on(dead):
@@ -101,7 +101,7 @@ def test_the_last_actions_name_who_and_why(db):
 
 def test_someone_who_may_view_nothing_is_told_so(db):
     page = page_of("nobody")
-    assert "may see nothing here yet" in page
+    assert "Your account has no permissions yet" in page
     assert "Dead letters" not in page
 
 

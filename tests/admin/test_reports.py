@@ -42,7 +42,7 @@ def test_what_n8n_reported_is_found_and_shown_with_the_way_there(letter):
 def test_n8n_is_asked_to_retry_with_a_reason(letter):
     client = signed_in("operators")
     where = change(DeadLetter, letter.pk, "retry")
-    assert "With the workflow as it is now" in client.get(where).content.decode()
+    assert "Use the current workflow" in client.get(where).content.decode()
     client.post(where, {"confirmed": "1", "reason": "fixed"})
     made = ExecutionRetry.objects.get()
     assert (made.execution_id, made.load_workflow, made.dead_letter_id) == ("4711", False, letter.pk)

@@ -100,17 +100,17 @@ def test_a_delivery_says_what_it_waits_for_and_what_can_be_pressed(workflow, acc
     delivery = accept()
     client = signed_in("operators")
     page = path_of(Delivery, delivery.pk, "change")
-    assert "Its turn" in text_of(client.get(page))
+    assert "Ready to send" in text_of(client.get(page))
     breakers.force_open(breaker_id=lane_breaker().pk, actor=ACTOR, now=clock.now())
     shown = text_of(client.get(page))
-    assert "The breaker is open (because); next probe after a reset" in shown
+    assert "The breaker is open (because)." in shown
     assert path_of(Breaker, lane_breaker().pk, "change") in shown
     control.pause(workflow_id=made.pk, actor=Actor("user:ada", "a release"), now=clock.now())
-    assert "The workflow is paused (a release)" in text_of(client.get(page))
-    assert "The workflow is paused (a release)" in text_of(client.get(path_of(Delivery)))
+    assert "Workflow paused (a release)" in text_of(client.get(page))
+    assert "Workflow paused (a release)" in text_of(client.get(path_of(Delivery)))
     control.cancel(delivery_id=delivery.pk, actor=ACTOR, now=clock.now())
     shown = text_of(client.get(page))
-    assert "Only what waits can be cancelled; this one is cancelled." in shown
+    assert "Only for pending deliveries; this one is cancelled." in shown
     assert "because" in shown  # of the audit trail
 
 
@@ -172,15 +172,15 @@ def test_a_breaker_is_held_open_with_an_end(workflow, accept, lane_breaker):
     breaker = lane_breaker()
     where = change(Breaker, breaker.pk, "force-open")
     client = signed_in("leads")
-    assert "For how long" in text_of(client.get(where))
+    assert "Duration" in text_of(client.get(where))
     before = clock.now()
     client.post(where, {"confirmed": "1", "reason": "upgrade", "lasts": "30"})
     found = lane_breaker()
     assert found.state == BreakerState.FORCED_OPEN
     assert timedelta(minutes=29) < found.forced_until - before < timedelta(minutes=31)
     page = text_of(client.get(path_of(Breaker, breaker.pk, "change")))
-    assert "Held open by hand" in page
-    assert "1 delivery waits" in page
+    assert "Forced open" in page
+    assert "1 delivery is waiting" in page
     assert "user:someone-leads" in page
 
 
@@ -209,8 +209,8 @@ def test_an_end_is_a_moment_to_come_or_none(workflow, values, held):
 def test_an_open_breaker_says_why_and_since_when(week):
     page = text_of(signed_in("viewers").get(path_of(Breaker)))
     assert "Open for 14 min: 10 failures in 10 min (http_500: The enrichment service is down); next probe in" in page
-    assert "deliveries wait." in page
-    assert "Held open by hand" in page
+    assert "deliveries are waiting." in page
+    assert "Forced open" in page
 
 
 def test_a_workflow_says_how_it_goes_and_where_its_policy_comes_from(week):
@@ -234,8 +234,8 @@ def test_a_workflow_says_how_it_goes_and_where_its_policy_comes_from(week):
 def test_an_event_shows_its_way_its_duplicates_and_its_page_at_stripe(week):
     event = StripeEvent.objects.filter(repeats__isnull=False, livemode=True).exclude(delivery_ids=[]).first()
     shown = signed_in("viewers").get(path_of(StripeEvent, event.pk, "change"))
-    assert [station.title for station in shown.context["way"]] == ["Received", "Verified", "Stored", "Delivered"]
-    assert "further arrivals changed nothing" in text_of(shown)
+    assert [step.title for step in shown.context["steps"]] == ["Received", "Verified", "Stored", "Delivered"]
+    assert "duplicates ignored" in text_of(shown)
     assert f'href="https://dashboard.stripe.com/events/{event.event_id}"' in text_of(shown)
     assert path_of(Delivery, event.delivery_ids[0], "change") in text_of(shown)
 

@@ -20,26 +20,26 @@ BUCKETS = [[(BEFORE - MINUTE - EPOCH) // MILLISECOND, 9, 3], [(BEFORE - 30 * MIN
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (Wait(Cause.HELD, on=uuid4()), "Held until the run before it has ended"),
+        (Wait(Cause.HELD, on=uuid4()), "Waiting for the previous run to finish"),
         (Wait(Cause.DUE, until=SOON), "Due in 2 min"),
         (Wait(Cause.SWITCHED_OFF), "Dispatch is switched off"),
-        (Wait(Cause.PAUSED), "The workflow is paused"),
+        (Wait(Cause.PAUSED), "Workflow paused"),
         (
             Wait(Cause.PAUSED, until=SOON, detail="a\n release"),
-            "The workflow is paused (a release); it goes on in 2 min",
+            "Workflow paused (a release); resumes in 2 min",
         ),
         (
             Wait(Cause.MISCONFIGURED, until=SOON, detail="auth_header: Not a header's name"),
-            "A setting keeps it from being sent (auth_header: Not a header's name); tried again in 2 min",
+            "Not sendable with the current settings (auth_header: Not a header's name); next attempt in 2 min",
         ),
         (Wait(Cause.BREAKER, until=SOON, detail="http_503"), "The breaker is open (http_503); next probe in 2 min"),
         (Wait(Cause.BREAKER, until=BEFORE), "The breaker is open; next probe now"),
-        (Wait(Cause.BREAKER), "The breaker is open; next probe after a reset"),
-        (Wait(Cause.INSTANCE, until=SOON), "n8n's breaker is open; next probe in 2 min"),
-        (Wait(Cause.LIMIT, count=5, limit=5), "A place within the limit: 5 of 5 in flight"),
-        (Wait(Cause.RATE, until=SOON, limit=60), "The rate limit of 60 a minute; in 2 min"),
-        (Wait(Cause.DEMO), "Demo data: it is never sent"),
-        (Wait(Cause.TURN), "Its turn: a worker takes it next"),
+        (Wait(Cause.BREAKER), "The breaker is open"),
+        (Wait(Cause.INSTANCE, until=SOON), "The n8n instance's breaker is open; next probe in 2 min"),
+        (Wait(Cause.LIMIT, count=5, limit=5), "Waiting for a slot (5 of 5 in use)"),
+        (Wait(Cause.RATE, until=SOON, limit=60), "Rate limit of 60 per minute reached; next attempt in 2 min"),
+        (Wait(Cause.DEMO), "Demo data, never sent"),
+        (Wait(Cause.TURN), "Ready to send; waiting for a worker"),
     ],
 )
 def test_what_a_delivery_waits_for(found, said):
@@ -56,10 +56,16 @@ def test_a_retry_is_called_the_next_attempt():
         ({"state": "sending", "lease_until": SOON}, "A worker is sending it; its lease ends in 2 min."),
         ({"state": "awaiting_callback", "lease_until": BEFORE}, "now."),
         ({"state": "delivered", "finished_at": BEFORE}, "Delivered 14 min ago, 1 min after it was accepted."),
-        ({"state": "dead", "finished_at": BEFORE, "attempt_count": 1}, "Failed for good 14 min ago, after 1 attempt."),
-        ({"state": "dead", "finished_at": BEFORE, "attempt_count": 4}, "Failed for good 14 min ago, after 4 attempts."),
-        ({"state": "cancelled", "finished_at": BEFORE}, "Withdrawn 14 min ago."),
-        ({"state": "skipped", "finished_at": BEFORE}, "Skipped 14 min ago: its payload equals the one before."),
+        (
+            {"state": "dead", "finished_at": BEFORE, "attempt_count": 1},
+            "Failed permanently 14 min ago, after 1 attempt.",
+        ),
+        (
+            {"state": "dead", "finished_at": BEFORE, "attempt_count": 4},
+            "Failed permanently 14 min ago, after 4 attempts.",
+        ),
+        ({"state": "cancelled", "finished_at": BEFORE}, "Cancelled 14 min ago."),
+        ({"state": "skipped", "finished_at": BEFORE}, "Skipped 14 min ago: same payload as the previous delivery."),
     ],
 )
 def test_how_a_delivery_stands(values, said):
@@ -70,8 +76,8 @@ def test_how_a_delivery_stands(values, said):
 @pytest.mark.parametrize(
     ("values", "waiting", "said"),
     [
-        ({}, 0, "Closed: 0 failures of 10 in the last 10 min."),
-        ({"ramp": 2}, 0, "Closed: 0 failures of 10 in the last 10 min, 2 at a time while it warms up."),
+        ({}, 0, "Closed: 0 failures in the last 10 min, opens at 10."),
+        ({"ramp": 2}, 0, "Closed: 0 failures in the last 10 min, opens at 10; ramping up, 2 in flight at most."),
         (
             {
                 "state": "open",
@@ -81,12 +87,12 @@ def test_how_a_delivery_stands(values, said):
                 "buckets": BUCKETS,
             },
             31,
-            "Open for 14 min: 9 failures in 10 min (http_503: down); next probe in 2 min. 31 deliveries wait.",
+            "Open for 14 min: 9 failures in 10 min (http_503: down); next probe in 2 min. 31 deliveries are waiting.",
         ),
         (
             {"state": "open", "opened_at": BEFORE, "next_probe_at": BEFORE, "reason": "http_401: no"},
             1,
-            "Open for 14 min: http_401: no; next probe now. 1 delivery waits.",
+            "Open for 14 min: http_401: no; next probe now. 1 delivery is waiting.",
         ),
         (
             {"state": "open", "opened_at": BEFORE, "next_probe_at": SOON, "reason": "http_404: published?"},
@@ -96,19 +102,19 @@ def test_how_a_delivery_stands(values, said):
         (
             {"state": "forced_open", "opened_at": BEFORE, "reason": "upgrade"},
             10_000,
-            "Held open by hand for 14 min, until it is reset: upgrade. 10,000 or more deliveries wait.",
+            "Forced open for 14 min, until it is reset: upgrade. 10,000 or more deliveries are waiting.",
         ),
         (
             {"state": "forced_open", "opened_at": BEFORE, "forced_until": SOON},
             0,
-            "Held open by hand for 14 min, until its first probe in 2 min.",
+            "Forced open for 14 min, until the first probe in 2 min.",
         ),
         (
             {"state": "half_open", "probe_until": SOON, "reason": "http_503: down"},
             0,
-            "Half-open: one probe at a time (http_503: down); a probe is out, its lease ends in 2 min.",
+            "Half-open: one probe at a time (http_503: down); a probe is in flight, its lease ends in 2 min.",
         ),
-        ({"state": "half_open"}, 0, "Half-open: one probe at a time (recovering); the next delivery is its probe."),
+        ({"state": "half_open"}, 0, "Half-open: one probe at a time (recovering); the next delivery is the probe."),
     ],
 )
 def test_how_a_breaker_stands(settings, values, waiting, said):

@@ -15,7 +15,8 @@ from reliability.delivery import control
 from reliability.lanes import opening
 from reliability.models import DeadLetter, DeathRollup, FailureGroup, error_fields
 from reliability.n8n import execution_retry_end
-from reliability.policies.fingerprint import fingerprint_of, reason_of
+from reliability.policies.error_codes import reason_of
+from reliability.policies.fingerprint import fingerprint_of
 
 ACTOR = Actor("user:olga", "test")
 

@@ -50,12 +50,12 @@ def test_a_group_is_replayed_watched_paused_and_gone_on_with(console, letters, r
     assert page.get_by_text("onerror=alert(1)").first.is_visible()
     shown.picture("bulk", full=True)
     assert axe(page) == []
-    page.get_by_label("Rate, a second").fill("20")
+    page.get_by_label("Replays per second").fill("20")
     page.get_by_role("textbox", name="Reason").fill("the vendor is back")
     page.get_by_role("button", name="Replay 160").click()
     page.get_by_text("Type the number of matches: 160").wait_for()
     assert not Operation.objects.exists()
-    page.get_by_label("Type 160 to go on").fill("160")
+    page.get_by_label("Type 160 to confirm").fill("160")
     page.get_by_role("button", name="Replay 160").dblclick()
     page.wait_for_url("**/operation/*-*/")
     operation = Operation.objects.get()
@@ -71,14 +71,14 @@ def test_a_group_is_replayed_watched_paused_and_gone_on_with(console, letters, r
     assert axe(page) == []
     operation.refresh_from_db()
     assert (operation.state, operation.done < 160) == ("paused", True)
-    page.get_by_label("Rate, a second").fill("80")
+    page.get_by_label("Replays per second").fill("80")
     page.get_by_role("textbox", name="Reason").fill("faster")
     page.get_by_role("button", name="Change rate").click()
     page.get_by_role("textbox", name="Reason").fill("on with it")
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Resume").click()
     page.locator("#bs-operation").get_by_text("Done", exact=True).wait_for(timeout=30_000)
     assert page.locator("#bs-recovered").inner_text() == "160"
-    assert page.locator("#bs-operation-buttons").get_by_text("It is over").is_visible()
+    assert page.locator("#bs-operation-buttons").get_by_text("This operation has finished").is_visible()
     assert page.locator("#bs-operation-said").inner_text() == "Done, 100 percent handled."
     assert set(receiver.keys.values()) == {1}
     assert DeadLetter.objects.filter(status="recovered").count() == 160

@@ -70,7 +70,7 @@ def test_an_operator_replays_two_of_three(console, letters):
     page.locator("button[name=index]").click()
     page.get_by_label("Reason").fill("the vendor is back")
     page.get_by_role("button", name="Replay").click()
-    page.get_by_text("2 dead letters are being replayed").wait_for()
+    page.get_by_text("2 dead letters queued for replay").wait_for()
     assert sorted(DeadLetter.objects.values_list("status", flat=True)) == ["dead", "replaying", "replaying"]
     assert Delivery.objects.filter(source="replay").count() == 2
     assert set(AuditEntry.objects.values_list("reason", flat=True)) == {"the vendor is back"}
@@ -106,7 +106,7 @@ def test_the_keyboard_alone_is_enough(console, letters):
     page.keyboard.type("by keys alone")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    page.get_by_text("1 dead letters are being replayed").wait_for()
+    page.get_by_text("1 dead letter queued for replay").wait_for()
     assert not shown.complaints
 
 
@@ -117,7 +117,7 @@ def test_help_opens_takes_the_focus_and_gives_it_back(console, letters):
     row = page.locator("input[name=_selected_action]").first
     row.focus()
     page.keyboard.press("?")
-    dialog = page.get_by_role("dialog", name="Keys")
+    dialog = page.get_by_role("dialog", name="Keyboard shortcuts")
     dialog.wait_for()
     assert page.evaluate("document.querySelector('dialog[open]').contains(document.activeElement)")
     assert not axe(page)
@@ -180,7 +180,7 @@ def test_an_id_is_copied(console, letters):
 
 
 @pytest.mark.parametrize(
-    ("status", "words"), [(403, "You may not do this"), (404, "not there any more"), (500, "(500)")]
+    ("status", "words"), [(403, "Permission denied"), (404, "no longer exists"), (500, "HTTP 500")]
 )
 def test_a_failing_dialog_says_so(console, letters, status, words):
     shown = console()
@@ -260,6 +260,6 @@ def test_signing_in_is_locked_after_failures(console, db):
         page.fill("[name=username]", "operator")
         page.fill("[name=password]", "a guess")
         page.click("[type=submit]")
-    page.get_by_role("heading", name="Too many sign-ins failed").wait_for()
+    page.get_by_role("heading", name="Too many failed sign-ins").wait_for()
     assert not axe(page)
     shown.picture("locked-out")

@@ -99,15 +99,15 @@ def test_a_letter_is_edited_compared_and_sent(console, letters):
     text = field.input_value()
     field.fill(text.replace("charge.refunded", "charge.succeeded") + "}")
     page.get_by_label("Reason").fill("wrong type")
-    page.get_by_role("button", name="Show what is changed").click()
+    page.get_by_role("button", name="Review changes").click()
     page.get_by_text("there is text after its end").wait_for()
     page.get_by_label("Payload").fill(text.replace("charge.refunded", "charge.succeeded"))
-    page.get_by_role("button", name="Show what is changed").click()
+    page.get_by_role("button", name="Review changes").click()
     page.get_by_text("new idempotency key").wait_for()
     opened.picture("letter-diff", full=True)
     assert axe(page) == []
-    page.get_by_role("button", name="Send it edited").click()
-    page.get_by_text("is being replayed, edited").wait_for()
+    page.get_by_role("button", name="Send edited payload").click()
+    page.get_by_text("queued for replay: edited").wait_for()
     opened.picture("letter-replaying", full=True)
     new = Delivery.objects.get(source="replay")
     assert json.loads(new.payload) == DOCUMENT | {"type": "charge.succeeded"}
@@ -131,7 +131,7 @@ def test_rows_are_chosen_and_purged_and_one_comes_back(console, letters):
     page.get_by_role("link", name="Undo purge").click()
     page.get_by_label("Reason").fill("not this one")
     page.get_by_role("button", name="Undo purge").click()
-    page.get_by_text("Nobody has touched it").wait_for(state="detached")
+    page.get_by_text("No operator actions yet").wait_for(state="detached")
     assert DeadLetter.objects.filter(status="purged").count() == 1
     assert AuditEntry.objects.filter(action="undo_purge").exists()
     assert opened.complaints == []

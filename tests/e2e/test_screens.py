@@ -78,7 +78,7 @@ def test_a_delivery_is_cancelled_from_its_page_by_the_keyboard(console, week):
     page.keyboard.press("Tab")
     page.get_by_role("button", name="Cancel").press("Enter")
     page.wait_for_url("**/change/**")
-    assert page.get_by_text("Withdrawn").is_visible()
+    assert page.locator(".bs-sentence").get_by_text("Cancelled").is_visible()
     assert page.get_by_text("ordered twice").is_visible()
     assert not shown.complaints
     waits.refresh_from_db()
@@ -92,14 +92,14 @@ def test_a_breaker_is_held_open_with_an_end_and_reset(console, week):
     shown.go(f"/admin/reliability/breaker/{breaker.pk}/change/")
     page.get_by_role("link", name="Force open").click()
     page.get_by_label("Reason").fill("the shop moves")
-    page.get_by_label("For how long").select_option(label="30 minutes")
+    page.get_by_label("Duration").select_option(label="30 minutes")
     page.get_by_role("button", name="Force open").click()
     page.wait_for_url("**/change/**")
-    assert page.get_by_text("Held open by hand").is_visible()
+    assert page.locator(".bs-sentence").get_by_text("Forced open").is_visible()
     assert page.get_by_text("user:lead").first.is_visible()
-    page.get_by_role("link", name="Reset", exact=True).click()
+    page.get_by_role("link", name="Reset breaker", exact=True).click()
     page.get_by_label("Reason").fill("it has moved")
-    page.get_by_role("button", name="Reset", exact=True).click()
+    page.get_by_role("button", name="Reset breaker", exact=True).click()
     page.wait_for_url("**/change/**")
     assert page.get_by_text("Closed: 0 failures").is_visible()
     assert not shown.complaints
@@ -110,7 +110,7 @@ def test_an_id_is_copied(console, week):
     shown = console("viewer")
     shown.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     shown.go(f"/admin/reliability/stripeevent/{event.pk}/change/")
-    shown.page.get_by_role("button", name="Copy the event's id").click()
+    shown.page.get_by_role("button", name="Copy the event id").click()
     assert shown.page.evaluate("navigator.clipboard.readText()") == event.event_id
 
 

@@ -47,7 +47,7 @@ def test_from_the_overview_to_ten_thousand_being_replayed_in_few_clicks(console,
     shown.go("/admin/")
 
     page.get_by_role("row").filter(has_text="502 from n8n").get_by_role("link", name="Replay group").click()
-    page.get_by_label("Type 10000 to go on").fill("10000")
+    page.get_by_label("Type 10000 to confirm").fill("10000")
     page.get_by_role("textbox", name="Reason").fill("the vendor is back")
     page.get_by_role("button", name="Replay 10,000").click()
     page.wait_for_url("**/operation/*-*/")

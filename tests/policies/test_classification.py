@@ -17,7 +17,7 @@ from reliability.policies.classification import (
     classify_failure,
     classify_reply,
 )
-from reliability.policies.fingerprint import Reason, reason_of
+from reliability.policies.error_codes import Reason, reason_of
 from reliability.policies.settlement import instance_report, lane_report
 
 O = Outcome  # noqa: E741  # a column of the tables

@@ -1,4 +1,4 @@
-"""Quiet periods: what nothing is told of, until when, and why."""
+"""Silences: for which alerts and workflows Backstop sends no notices, until when, and why."""
 
 from typing import Any
 
@@ -9,16 +9,16 @@ from django.http import HttpRequest
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
 from reliability.admin.common import list_columns
-from reliability.admin.common.base import Telling, hand_of
-from reliability.admin.common.confirm import ActingScreen, Verb
+from reliability.admin.common.base import PreparesRows, actor_of
+from reliability.admin.common.confirm import ActionScreen, Verb
 from reliability.admin.common.duration_forms import EndForm
 from reliability.alerts import check as alert_check
 from reliability.core import clock
 from reliability.models import AlertSilence, Workflow
 from reliability.policies.alert_rules import NAMES
 
-END = Verb("end", "End", "quiet periods ended", alert_check.end_silence, "silence_id")
-# So many workflows can be chosen from; of more, one is silenced from its alert, by API or by command.
+END = Verb("end", "End", "ended", alert_check.end_silence, "silence_id")
+# The form lists this many workflows. With more, silence a workflow from its alert, through the API or by command.
 CHOICES = 1000
 
 
@@ -41,18 +41,18 @@ class SilenceForm(EndForm, forms.ModelForm):  # type: ignore[type-arg]  # generi
     def clean(self) -> dict[str, Any]:
         values = super().clean()
         if values.get("until") is None and not self.errors.get("until"):
-            self.add_error("lasts", "A quiet period has an end.")
+            self.add_error("lasts", "A silence needs an end: choose a duration or a time.")
         return values
 
 
 class RunningFilter(admin.SimpleListFilter):
-    """Those that keep quiet now, or those that did."""
+    """Filters silences that are active, or ended."""
 
     title = "state"
     parameter_name = "is"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("on", "On"), ("over", "Over")]
+        return [("on", "Active"), ("over", "Ended")]
 
     def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
         now = clock.now()
@@ -61,10 +61,11 @@ class RunningFilter(admin.SimpleListFilter):
 
 
 @admin.register(AlertSilence)
-class AlertSilenceAdmin(Telling, ActingScreen):
+class AlertSilenceAdmin(PreparesRows, ActionScreen):
+    empty_text = "A silence stops the notices about an alert, for example during maintenance."
     verbs = (END,)
     form = SilenceForm
-    list_display = ("what", "standing", "ends", "reason", "created_by", "begun")
+    list_display = ("silenced", "badge", "ends", "reason", "created_by", "created")
     list_filter = (RunningFilter, "alert")
     search_fields = ("alert", "workflow", "created_by")
     ordering = ("-id",)
@@ -77,31 +78,31 @@ class AlertSilenceAdmin(Telling, ActingScreen):
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    @admin.display(description="of what nothing is told")
-    def what(self, row: AlertSilence) -> str:
+    @admin.display(description="silenced")
+    def silenced(self, row: AlertSilence) -> str:
         return list_columns.two_lines(row.alert or "All alerts", row.workflow or "all workflows")
 
     @admin.display(description="state")
-    def standing(self, row: Any) -> str:
+    def badge(self, row: Any) -> str:
         return (
-            list_columns.status_badge("on")
-            if row.until > row.seen_at
-            else list_columns.status_badge("over", tone="off")
+            list_columns.status_badge("active")
+            if row.until > row.as_of
+            else list_columns.status_badge("ended", tone="off")
         )
 
     @admin.display(description="until")
     def ends(self, row: Any) -> str:
-        return list_columns.moment(row.until, now=row.seen_at)
+        return list_columns.moment(row.until, now=row.as_of)
 
-    @admin.display(description="begun")
-    def begun(self, row: Any) -> str:
-        return list_columns.moment(row.created_at, now=row.seen_at)
+    @admin.display(description="created")
+    def created(self, row: Any) -> str:
+        return list_columns.moment(row.created_at, now=row.as_of)
 
     def save_model(self, request: HttpRequest, obj: AlertSilence, form: Any, change: bool) -> None:
-        """Begin it through the pipeline, which keeps the audit log; Django's own log leads to the row."""
+        """Create the silence by the domain function, which writes the audit log; `obj` gets its id."""
         values = form.cleaned_data
         made = alert_check.silence(
-            actor=hand_of(request, values["reason"]),
+            actor=actor_of(request, values["reason"]),
             now=clock.now(),
             until=values["until"],
             alert=values["alert"],

@@ -1,8 +1,7 @@
-"""Bulk replay and bulk purge: the dry run first, then one answer, which starts one operation.
+"""Bulk replay and bulk purge: a dry run first, then one confirmation, which starts one operation.
 
-What was shown is what is answered: the page carries its filter, cut-off, count and the operation's id, signed for who
-looks at it. So nothing is hit that came later, a filter cannot be changed on the way, and an answer that is posted
-twice is the same operation.
+The page carries its filter, cut-off time, count and the operation's id, signed for the user. So later failures are not
+included, the filter cannot be changed on the way, and a confirmation that is submitted twice is one operation.
 """
 
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminTextInputWidget, UnfoldBooleanSwitchWidget
 
-from reliability.admin.common.base import hand_of
+from reliability.admin.common.base import actor_of
 from reliability.admin.common.confirm import ReasonForm
 from reliability.admin.dead_letters import url_filter
 from reliability.bulk import candidates, operations
@@ -28,7 +27,7 @@ from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.errors import BackstopError
 from reliability.models import Operation, OperationKind
 from reliability.models.ids import uuid7
-from reliability.policies.fingerprint import LABELS, Reason
+from reliability.policies.error_codes import reason_label
 
 TYPED_ABOVE = 100
 HOUR = 3600
@@ -37,7 +36,7 @@ SALT = "reliability.bulk"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One of the two pages: its operation, the permission it needs, and its words."""
+    """One of the two pages: its operation, the permission that it needs, and its texts."""
 
     kind: OperationKind
     permission: str
@@ -54,8 +53,8 @@ PURGE = Kind(OperationKind.PURGE, "reliability.purge_deadletter", "Bulk purge", 
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """What a page showed, and its answer is about."""
+class SignedPreview:
+    """The dry run that a page showed, and that its confirmation refers to."""
 
     operation_id: UUID
     selection: DeadLetterFilter
@@ -67,8 +66,8 @@ class Shown:
         return signing.dumps([*values, str(kind.kind), user.pk], salt=SALT)
 
     @classmethod
-    def read(cls, text: str, kind: Kind, user: Any) -> "Shown | None":
-        """Return what was signed for this user and page within the last hour, or nothing."""
+    def read(cls, text: str, kind: Kind, user: Any) -> "SignedPreview | None":
+        """Return what was signed for this user and page within the last hour, or `None`."""
         try:
             pk, frozen, cutoff, matched, name, owner = signing.loads(text, salt=SALT, max_age=HOUR)
         except (signing.BadSignature, ValueError):
@@ -79,7 +78,7 @@ class Shown:
 
 
 class PurgeForm(ReasonForm):
-    """Why, and how many, typed."""
+    """Asks for the reason and, above `typed_above` matches, for their number."""
 
     typed = forms.CharField(required=False, widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}))
 
@@ -87,7 +86,7 @@ class PurgeForm(ReasonForm):
         super().__init__(*args, **options)
         self.matched = matched
         if matched > typed_above:
-            self.fields["typed"].label = f"Type {matched} to go on"
+            self.fields["typed"].label = f"Type {matched} to confirm"
             self.fields["typed"].widget.attrs["inputmode"] = "numeric"
         else:
             del self.fields["typed"]
@@ -99,35 +98,35 @@ class PurgeForm(ReasonForm):
         return text
 
     def options(self) -> dict[str, Any]:
-        """Return what `submit` is told of it."""
+        """Return the options for `operations.submit`."""
         return {}
 
 
 class ReplayForm(PurgeForm):
-    """How fast, and when to stop."""
+    """Asks for the rate, the canary and the failure rate that stops the replay."""
 
     rate = forms.FloatField(
-        label="Rate, a second",
+        label="Replays per second",
         initial=operations.DEFAULT_RATE,
         min_value=operations.LOWEST_RATE,
         max_value=operations.HIGHEST_RATE,
         widget=UnfoldAdminDecimalFieldWidget(attrs={"step": "any"}),
     )
     canary = forms.BooleanField(
-        label="One first",
+        label="Canary: send one first",
         required=False,
         initial=True,
         widget=UnfoldBooleanSwitchWidget,
-        help_text="The others go once it has recovered; none go if it fails.",
+        help_text="The rest are sent once it has recovered; if it fails, none of them are.",
     )
     stop_at = forms.FloatField(
-        label="Stop when more than this many percent fail again",
+        label="Stop above failure rate (%)",
         required=False,
         initial=20,
         min_value=0,
         max_value=100,
         widget=UnfoldAdminDecimalFieldWidget(attrs={"step": "any"}),
-        help_text="Of those that have ended. Empty: never.",
+        help_text="Share of the finished replays that failed again. Empty: never stop.",
     )
     field_order = ("rate", "canary", "stop_at", "reason", "typed")
 
@@ -143,7 +142,7 @@ class ReplayForm(PurgeForm):
 FORMS: dict[OperationKind, type[PurgeForm]] = {OperationKind.REPLAY: ReplayForm, OperationKind.PURGE: PurgeForm}
 
 
-def need(request: HttpRequest, permission: str) -> None:
+def require_permission(request: HttpRequest, permission: str) -> None:
     """Raises `PermissionDenied`, which names the permission."""
     if not request.user.has_perm(permission):
         raise PermissionDenied(f"You need the permission {permission} to do this.")
@@ -158,32 +157,37 @@ def purge(request: HttpRequest) -> HttpResponse:
 
 
 def _view(request: HttpRequest, kind: Kind) -> HttpResponse:
-    """Show the dry run, or take its answer."""
-    need(request, kind.permission)
+    """Show the dry run, or start the operation that it confirms."""
+    require_permission(request, kind.permission)
     if request.method != "POST":
-        return _ask(request, kind)
-    shown = Shown.read(request.POST.get("shown", ""), kind, request.user)
+        return _preview_page(request, kind)
+    shown = SignedPreview.read(request.POST.get("shown", ""), kind, request.user)
     if shown is None:
-        messages.error(request, "That page was more than an hour old, or not yours. Nothing was done: look again.")
+        messages.error(
+            request,
+            "Nothing was changed: the page was over an hour old or another user's. Check the numbers again.",
+        )
         return HttpResponseRedirect(request.get_full_path())
     if Operation.objects.filter(pk=shown.operation_id).exists():
-        return _to(shown.operation_id)
+        return _redirect_to(shown.operation_id)
     form = FORMS[kind.kind](request.POST, matched=shown.matched, typed_above=kind.typed_above)
     if not form.is_valid():
-        return _ask(request, kind, form)
+        return _preview_page(request, kind, form)
     return _start(request, kind, shown, form)
 
 
-def _start(request: HttpRequest, kind: Kind, shown: Shown, form: PurgeForm) -> HttpResponse:
+def _start(request: HttpRequest, kind: Kind, shown: SignedPreview, form: PurgeForm) -> HttpResponse:
     now = clock.now()
     if operations.count(selection=shown.selection, now=shown.cutoff, kind=kind.kind) > shown.matched:
-        messages.error(request, "More match now than were shown. Nothing was done: look again.")
+        messages.error(
+            request, "Nothing was changed: more dead letters match now than the page showed. Check the numbers again."
+        )
         return HttpResponseRedirect(request.get_full_path())
     try:
         operations.submit(
             kind=kind.kind,
             selection=shown.selection,
-            actor=hand_of(request, form.cleaned_data["reason"]),
+            actor=actor_of(request, form.cleaned_data["reason"]),
             now=now,
             cutoff=shown.cutoff,
             operation_id=shown.operation_id,
@@ -191,33 +195,29 @@ def _start(request: HttpRequest, kind: Kind, shown: Shown, form: PurgeForm) -> H
         )
     except BackstopError as refusal:
         messages.error(request, str(refusal))
-        return _ask(request, kind, form)
-    return _to(shown.operation_id)
+        return _preview_page(request, kind, form)
+    return _redirect_to(shown.operation_id)
 
 
-def reason_in_words(name: str) -> str:
-    return LABELS[Reason(name)] if name in tuple(Reason) else "Not said"
-
-
-def _to(operation_id: UUID) -> HttpResponse:
+def _redirect_to(operation_id: UUID) -> HttpResponse:
     return HttpResponseRedirect(reverse("admin:reliability_operation_page", args=[operation_id]))
 
 
-def _ask(request: HttpRequest, kind: Kind, form: PurgeForm | None = None) -> HttpResponse:
-    """Show what the filter matches now. What cannot be read in it matches nothing, and is named."""
+def _preview_page(request: HttpRequest, kind: Kind, form: PurgeForm | None = None) -> HttpResponse:
+    """Show what the filter matches now. An invalid filter matches nothing, and the page names the error."""
     reading = url_filter.read(request.GET)
     now = clock.now()
-    values: dict[str, Any] = {"reading": reading, "filter": url_filter.in_words(reading)}
+    values: dict[str, Any] = {"reading": reading, "filter": url_filter.filter_labels(reading)}
     if not reading.problems:
         rate = _rate(form)
         looked = operations.preview(kind=kind.kind, selection=reading.selection, now=now, rate_per_second=rate)
-        shown = Shown(uuid7(), reading.selection, now, looked.matched)
+        shown = SignedPreview(uuid7(), reading.selection, now, looked.matched)
         made = FORMS[kind.kind](
             form.data if form else None, matched=looked.matched, typed_above=kind.typed_above
-        )  # what was answered stays, beside what there is now to answer
+        )  # keeps the submitted values beside the new numbers
         values |= {"looked": looked, "form": made, "shown": shown.sign(kind, request.user), "rate": rate}
         values["skipped"] = [(candidates.LABELS.get(cause, cause), n) for cause, n in looked.skipped.items()]
-        values["reasons"] = [(reason_in_words(name), n) for name, n in looked.by_reason.items()]
+        values["reasons"] = [(reason_label(name) or "Unknown", n) for name, n in looked.by_reason.items()]
     context = {
         **admin.site.each_context(request),
         "title": kind.title,

@@ -1,4 +1,4 @@
-"""What the console's screens share: read-only lists that stay fast, and JSON made readable."""
+"""What all screens of the console share: read-only lists with a capped count, and JSON display."""
 
 import json
 from collections.abc import Sequence
@@ -27,14 +27,14 @@ SHOWN_LIMIT = 100_000
 
 
 class AtLeast(int):
-    """A count that went no further; pages say so, wherever they print it."""
+    """A count that stopped at its cap; it prints as `10,000+`."""
 
     def __str__(self) -> str:
         return f"{int(self):,}+"
 
 
 class CappedPaginator(Paginator):  # type: ignore[type-arg]  # generic for the type checker alone
-    """Counts no further than `COUNT_LIMIT`, so that a list of millions opens at once."""
+    """Counts up to `COUNT_LIMIT`: a full count takes most of the time that a list of millions needs."""
 
     @cached_property
     def count(self) -> int:
@@ -44,7 +44,7 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]  # generic for the t
 
 
 class ReadOnly:
-    """Rows that the pipeline alone writes."""
+    """A model that only Backstop itself writes: no add, change or delete in the console."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -57,7 +57,7 @@ class ReadOnly:
 
 
 class Screen(ModelAdmin):
-    """A list with a bounded count and 50 rows a page; `may` answers for actions' own permissions."""
+    """A list with a capped count and 50 rows per page."""
 
     paginator = CappedPaginator
     show_full_result_count = False
@@ -65,8 +65,10 @@ class Screen(ModelAdmin):
     list_max_show_all = 0
     list_per_page = 50
     list_fullwidth = True
+    # What an empty list says: where its rows come from, or what to do.
+    empty_text = ""
     compressed_fields = True
-    # Text of the models is of one line, but for what a form says otherwise.
+    # A model's TextField is one line of text unless a form says otherwise.
     formfield_overrides = {models.TextField: {"widget": UnfoldAdminTextInputWidget}}
 
     class Media:
@@ -79,42 +81,45 @@ class Screen(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def is_senseless(self, params: QueryDict) -> bool:
-        """Whether an address asks for what no row can hold."""
+    def is_invalid_query(self, params: QueryDict) -> bool:
+        """Whether the query string holds a NUL character, which PostgreSQL cannot store and Django would send to it."""
         return any("\x00" in text for name, values in params.lists() for text in (name, *values))
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        if self.is_senseless(request.GET):
+        if self.is_invalid_query(request.GET):
             raise IncorrectLookupParameters
         return super().get_changelist_instance(request)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Show the list. An address that makes no sense, which Django leads to `?e=1`, matches nothing."""
+        """Show the list. Django redirects an invalid filter to `?e=1`; that matches nothing and shows an error."""
         if ERROR_FLAG in request.GET:
-            messages.error(request, "That address asks for a filter or a page that there is not: it matches nothing.")
+            text = (
+                "The filter or page in this link is invalid, so the list is empty. Clear the filters to see all rows."
+            )
+            messages.error(request, text)
         response: HttpResponse = super().changelist_view(request, extra_context)
         return response
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Return a form's field. Unfold prints a help text as HTML; ours are text."""
+        """Return a form's field with its help text escaped: Unfold prints help texts as HTML, ours are plain text."""
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         if field is not None:
             field.help_text = conditional_escape(field.help_text)
         return field
 
-    def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any] | None":
-        """Return what a term finds, by what an index answers; `None`: what `search_fields` find."""
+    def search_by_index(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any] | None":
+        """Return the rows that a term finds by an index; `None` leaves the search to `search_fields`."""
         return None
 
     def get_search_results(
         self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str
     ) -> "tuple[QuerySet[Any], bool]":
         term = search_term.strip()
-        if ERROR_FLAG in request.GET or "\x00" in term:  # the latter: of what completes a field
+        if ERROR_FLAG in request.GET or "\x00" in term:  # NUL: also in an autocomplete request
             return queryset.none(), False
         if not term:
             return queryset, False
-        found = self.searched(queryset, term)
+        found = self.search_by_index(queryset, term)
         if found is not None:
             return found, False
         fallback: tuple[QuerySet[Any], bool] = super().get_search_results(request, queryset, search_term)
@@ -122,33 +127,33 @@ class Screen(ModelAdmin):
 
 
 class ReadOnlyScreen(ReadOnly, Screen):
-    """A screen that shows, and whose only ways to change anything are its actions."""
+    """A read-only screen; only its actions change anything."""
 
 
-class Described(ChangeList):
-    """A page of rows, with what they need beside their own columns read for all of them at once."""
+class PreparedChangeList(ChangeList):
+    """A change list that loads what the columns need beyond the row, once per page instead of once per row."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         rows: list[Any] = list(self.result_list)  # type: ignore[has-type]  # the parent's
-        self.model_admin.describe(rows, now=clock.now())
+        self.model_admin.prepare_rows(rows, now=clock.now())
         self.result_list = rows
 
 
-class Telling:
-    """A list whose columns say more than the row holds: `describe` reads it, once for the page."""
+class PreparesRows:
+    """Mixin for a screen whose columns need more than the row holds; `prepare_rows` loads it for all rows of a page."""
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return Described
+        return PreparedChangeList
 
-    def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
-        """Give each row what its columns show, as attributes of its own."""
+    def prepare_rows(self, rows: Sequence[Any], *, now: datetime) -> None:
+        """Set what the columns show as attributes on each row."""
         for row in rows:
-            row.seen_at = now
+            row.as_of = now
 
 
 class WithPayload:
-    """Rows that hold a payload, which may be large: a list does not read it, and one row shows it indented."""
+    """Mixin for rows with a payload, which may be large: lists do not load it, the detail page shows it indented."""
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[Any]":
         found: QuerySet[Any] = super().get_queryset(request)  # type: ignore[misc]  # the screen's
@@ -161,15 +166,15 @@ class WithPayload:
 
 
 class ReadOnlyInline(ReadOnly, TabularInline):
-    """Rows that belong to the one shown."""
+    """Related rows, shown read-only on the page of the row that they belong to."""
 
     extra = 0
     max_num = 0
     show_change_link = True
 
 
-def hand_of(request: HttpRequest, reason: str = "") -> Actor:
-    """Return whose hand acts, for the audit log."""
+def actor_of(request: HttpRequest, reason: str = "") -> Actor:
+    """Return the signed-in user as the actor of an action, for the audit log."""
     return Actor(name=f"user:{request.user.get_username()}", reason=reason)
 
 
@@ -185,7 +190,7 @@ def pretty(text: str) -> str:
 
 
 def as_uuid(term: str) -> UUID | None:
-    """Return the id that a search term is, if it is one."""
+    """Return a search term as a UUID, or `None` if it is not one."""
     try:
         return UUID(term.strip())
     except ValueError:
@@ -193,7 +198,7 @@ def as_uuid(term: str) -> UUID | None:
 
 
 class LaneWorkflowFilter(admin.SimpleListFilter):
-    """By workflow, through the lane."""
+    """Filters rows of lanes by workflow."""
 
     title = "workflow"
     parameter_name = "workflow"

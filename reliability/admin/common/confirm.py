@@ -1,4 +1,4 @@
-"""Asks before it acts: what is to happen, to how many, and why. The answer comes by POST."""
+"""Actions with a confirmation page: it shows what happens to how many rows and asks for a reason. Only a POST acts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,26 +22,26 @@ from reliability.core import clock
 from reliability.core.audit import Actor
 from reliability.errors import BackstopError
 
-from .base import Screen, as_uuid, hand_of
+from .base import Screen, actor_of, as_uuid
 
-# With what else the form holds, below Django's bound for the fields of one (1,000).
+# The confirmation posts each id as a field; Django accepts 1,000 fields per form (DATA_UPLOAD_MAX_NUMBER_FIELDS).
 LIMIT = 900
 
 
 class ReasonForm(forms.Form):
-    """Why. It goes into the audit log."""
+    """Asks for the reason, which goes into the audit log."""
 
     reason = forms.CharField(
-        max_length=500, widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}), help_text="Kept in the audit log."
+        max_length=500, widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}), help_text="Stored in the audit log."
     )
 
 
 @dataclass(frozen=True)
 class Verb:
-    """One action: its words, and the pipeline's call for one row, which takes the row's id as `argument`.
+    """One action on rows: its texts, and the function to call for each row with the row's id as `argument`.
 
-    `permission` is the verb of the model's permission, where it is another than `key`. An action for one row
-    alone is not `many`; `initial` fills its form.
+    `done` completes the message after it, "3 workflows …". `permission` is the verb of the model's permission if it
+    differs from `key`. An action without `many` is offered for a single row only. `initial` returns the form's values.
     """
 
     key: str
@@ -60,8 +60,8 @@ class Verb:
         return self.permission or self.key
 
 
-class ActingScreen(Screen):
-    """A screen with `verbs`: each becomes an action on the chosen rows and one on the row shown."""
+class ActionScreen(Screen):
+    """A screen with `verbs`: each becomes a bulk action of the list and a button on the row's page."""
 
     verbs: tuple[Verb, ...] = ()
 
@@ -75,20 +75,20 @@ class ActingScreen(Screen):
         cls.actions_detail = tuple(f"{verb.key}_one" for verb in cls.verbs)
 
     def key_of(self, text: str) -> Any:
-        """Return the primary key that an address names, if it is one."""
+        """Return the primary key in a URL, or `None` if it is not a valid key."""
         return as_uuid(text)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Show the list. Raises `PermissionDenied`, which names what an action needs: it may have gone meanwhile."""
+        """Show the list. Raises `PermissionDenied` if the permission was removed after the page was opened."""
         verb = next((one for one in self.verbs if f"{one.key}_selected" == request.POST.get("action")), None)
         if verb is not None and not self.may(request, verb.needs):
             raise PermissionDenied(denial(self, verb.needs))
         return super().changelist_view(request, extra_context)
 
     def response_action(self, request: HttpRequest, queryset: "QuerySet[Any]") -> HttpResponseBase | None:
-        """Act on the rows chosen, unless what was chosen is none."""
+        """Run an action on the selected rows, unless an id in the form is invalid."""
         if any(self.key_of(one) is None for one in request.POST.getlist(ACTION_CHECKBOX_NAME)):
-            messages.error(request, f"What was chosen is no {self.opts.verbose_name}. Nothing was done.")
+            messages.error(request, f"The selection holds an invalid {self.opts.verbose_name} id. Nothing was changed.")
             return HttpResponseRedirect(request.get_full_path())
         response: HttpResponseBase | None = super().response_action(request, queryset)
         return response
@@ -104,7 +104,7 @@ def _for_chosen(verb: Verb) -> Callable[..., HttpResponse | None]:
 
 
 def _for_one(verb: Verb) -> Callable[..., HttpResponse | None]:
-    def act(screen: ActingScreen, request: HttpRequest, object_id: str) -> HttpResponse | None:
+    def act(screen: ActionScreen, request: HttpRequest, object_id: str) -> HttpResponse | None:
         pk = screen.key_of(object_id)
         if pk is None or not screen.get_queryset(request).filter(pk=pk).exists():
             raise Http404
@@ -116,10 +116,10 @@ def _for_one(verb: Verb) -> Callable[..., HttpResponse | None]:
 
 
 def _naming(verb: Verb, checked: Callable[..., HttpResponse | None]) -> Callable[..., HttpResponse | None]:
-    """Say which permission is missing, where Unfold's check would only say that one is."""
+    """Name the missing permission; Unfold's own check does not."""
 
     @wraps(checked)
-    def act(screen: ActingScreen, request: HttpRequest, object_id: str) -> HttpResponse | None:
+    def act(screen: ActionScreen, request: HttpRequest, object_id: str) -> HttpResponse | None:
         if not screen.may(request, verb.needs):
             raise PermissionDenied(denial(screen, verb.needs))
         return checked(screen, request, object_id)
@@ -128,7 +128,7 @@ def _naming(verb: Verb, checked: Callable[..., HttpResponse | None]) -> Callable
 
 
 def denial(screen: Screen, name: str) -> str:
-    """Return what to say to somebody without the permission."""
+    """Return the message for a user who lacks a permission."""
     return f"You need the permission {screen.opts.app_label}.{name}_{screen.opts.model_name} to do this."
 
 
@@ -140,35 +140,36 @@ def _permission(name: str) -> Callable[..., bool]:
 
 
 def ask(screen: Screen, request: HttpRequest, verb: Verb, ids: Sequence[Any]) -> HttpResponse | None:
-    """Show the question; once it is answered, act on each row and say how it went."""
+    """Show the confirmation page; once it is submitted, act on each row and report the result."""
     if not screen.may(request, verb.needs):
         raise PermissionDenied(denial(screen, verb.needs))
     if len(ids) > LIMIT:
-        text = f"At most {LIMIT:,} at once here; for more, manage.py replay and purge work by filter and at a rate."
+        text = f"Select {LIMIT:,} rows or fewer. For more dead letters, use bulk replay or bulk purge with a filter."
         messages.error(request, text)
         return None
     answered = request.method == "POST" and "confirmed" in request.POST
     initial = verb.initial(ids[0]) if verb.initial and ids else None
     form = verb.form(request.POST) if answered else verb.form(initial=initial)
     if answered and form.is_valid():
-        _act(request, verb, ids, form)
+        _act(screen.opts, request, verb, ids, form)
         return HttpResponseRedirect(_back(screen, request, ids))
     return TemplateResponse(request, "admin/reliability/confirm.html", _context(screen, request, verb, ids, form))
 
 
-def _act(request: HttpRequest, verb: Verb, ids: Sequence[Any], form: ReasonForm) -> None:
+def _act(opts: Any, request: HttpRequest, verb: Verb, ids: Sequence[Any], form: ReasonForm) -> None:
     values = dict(form.cleaned_data)
-    actor = hand_of(request, values.pop("reason"))
+    actor = actor_of(request, values.pop("reason"))
     refusals = [refusal for pk in ids if (refusal := _try(verb, pk, actor, values))]
     done = len(ids) - len(refusals)
     if done:
-        messages.success(request, f"{done} {verb.done}.")
+        noun = opts.verbose_name if done == 1 else opts.verbose_name_plural
+        messages.success(request, f"{done:,} {noun} {verb.done}.")
     for text in sorted(set(refusals))[:5]:
-        messages.warning(request, f"{refusals.count(text)} left as they were: {text}")
+        messages.warning(request, f"{refusals.count(text):,} skipped: {text}")
 
 
 def _try(verb: Verb, pk: UUID, actor: Actor, values: dict[str, Any]) -> str:
-    """Act on one row; return why it was refused, if it was."""
+    """Act on one row; return why it was refused, or an empty string."""
     try:
         verb.call(**{verb.argument: pk}, actor=actor, now=clock.now(), **values)
     except BackstopError as refusal:
@@ -193,7 +194,7 @@ def _context(screen: Screen, request: HttpRequest, verb: Verb, ids: Sequence[Any
 
 
 def _back(screen: Screen, request: HttpRequest, ids: Sequence[Any]) -> str:
-    """Return where one came from: the row's page, or the list with the filters it had."""
+    """Return the page that the action was started from: the row's page, or the list with its filters."""
     name = f"admin:{screen.opts.app_label}_{screen.opts.model_name}"
     kept = parse_qs(screen.get_preserved_filters(request)).get("_changelist_filters", [""])[0]
     if "stay" in request.GET and len(ids) == 1:

@@ -1,4 +1,4 @@
-"""Asks for how long: what is held by hand has an end, unless somebody says that it has none."""
+"""Asks how long an action lasts, such as a pause or a forced open breaker."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,38 +12,38 @@ from reliability.core import clock
 
 from .confirm import ReasonForm
 
-LASTING = (("30", "30 minutes"), ("60", "1 hour"), ("240", "4 hours"), ("1440", "24 hours"), ("", "No end"))
+LASTING = (("30", "30 minutes"), ("60", "1 hour"), ("240", "4 hours"), ("1440", "24 hours"), ("", "No end date"))
 
 
 class EndForm(ReasonForm):
-    """Why, and until when: `until` is the moment, or `None`."""
+    """Asks for a duration or an end. `until` is the end as a moment, or `None` for no end."""
 
     lasts = forms.ChoiceField(
-        choices=LASTING, required=False, initial="60", label="For how long", widget=UnfoldAdminSelectWidget
+        choices=LASTING, required=False, initial="60", label="Duration", widget=UnfoldAdminSelectWidget
     )
     until = forms.CharField(
         required=False,
         max_length=40,
         label="Or until (UTC)",
-        help_text="Such as 2026-03-01 14:30. It goes before the choice above.",
+        help_text="For example 2026-03-01 14:30. Overrides the duration above.",
         widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
     )
 
     def clean(self) -> dict[str, Any]:
-        """Turn both fields into the one moment that is meant."""
+        """Reduce both fields to one moment, `until`."""
         values = super().clean() or {}
         text, minutes = (values.get("until") or "").strip(), values.pop("lasts", "")
         now = clock.now()
         values["until"] = _moment(text) if text else now + timedelta(minutes=int(minutes)) if minutes else None
         if text and values["until"] is None:
-            self.add_error("until", "A moment is needed, such as 2026-03-01 14:30.")
+            self.add_error("until", "Enter a date and time, for example 2026-03-01 14:30.")
         elif text and values["until"] <= now:
-            self.add_error("until", "It lies in the past.")
+            self.add_error("until", "Enter a time in the future.")
         return values
 
 
 def _moment(text: str) -> datetime | None:
-    """Read a moment, in UTC where it names no zone. One that UTC cannot tell would be kept, and never be read again."""
+    """Parse a moment, in UTC if it names no zone. What overflows in UTC is refused: it could not be read back."""
     try:
         found = parse_datetime(text)
         if found is None:

@@ -1,4 +1,4 @@
-"""What columns of lists show: moments, states, ids to copy, ways to other rows."""
+"""Formatting for list columns: times, states, ids with a copy button, links to other rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,23 +18,23 @@ from reliability.models.ids import at_least
 from reliability.stats.charts import Chart, Range
 from reliability.templatetags.console import copyable, moment, status_badge
 
-# Of so many of the newest rows a filter offers the values.
-LOOKED_AT = 2_000
-__all__ = ["RecentFilter", "copyable", "link_to", "moment", "quiet", "status_badge", "two_lines"]
+# A value filter offers the values of this many of the newest rows.
+SAMPLED_ROWS = 2_000
+__all__ = ["TimeFilter", "copyable", "link_to", "moment", "muted", "status_badge", "two_lines"]
 
 
 def two_lines(first: Any, second: Any) -> str:
-    """Show what matters, and below it, more quietly, what explains it."""
+    """Show a main line and, below it in smaller type, a second line."""
     return format_html('<span class="bs-first-line">{}</span><span class="bs-second">{}</span>', first, second)
 
 
 def name_of(lane: Lane) -> str:
-    """Show a lane by its workflow, and below it the tenant."""
+    """Show a lane as its workflow, with the tenant below it."""
     html = '<span class="bs-name">{}<span class="bs-second">{}</span></span>'
     return format_html(html, lane.workflow.slug, lane.tenant)
 
 
-def quiet(text: Any) -> str:
+def muted(text: Any) -> str:
     return format_html('<span class="bs-quiet">{}</span>', text)
 
 
@@ -43,7 +43,7 @@ def copy_button(text: str, name: str) -> str:
 
 
 def link_to(model: str, pk: Any, text: Any = "") -> str:
-    """Show the way to a row; `model` is as in `reliability.delivery`."""
+    """Return a link to a row; `model` is a label such as `reliability.delivery`."""
     if pk is None:
         return ""
     where = reverse(f"admin:{model.replace('.', '_')}_change", args=[pk])
@@ -51,18 +51,18 @@ def link_to(model: str, pk: Any, text: Any = "") -> str:
 
 
 def link_to_list(model: str, text: Any, **filters: str) -> str:
-    """Show the way to a list, filtered."""
+    """Return a link to a filtered list."""
     name = model.replace(".", "_")
     where = f"{reverse(f'admin:{name}_changelist')}?{urlencode(filters)}"
     return format_html('<a class="bs-link" href="{}">{}</a>', where, text)
 
 
-class RecentFilter(admin.SimpleListFilter):
-    """By how long ago, through ids, whose order is that of time. What is no range of time matches nothing."""
+class TimeFilter(admin.SimpleListFilter):
+    """Filters by age, through the ids, which are ordered by time. An unknown range matches nothing."""
 
     title = "time"
     parameter_name = "range"
-    # A list of rows whose ids are not made of time names the column here.
+    # The time column, for rows whose ids are not ordered by time.
     column = ""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -79,13 +79,13 @@ class RecentFilter(admin.SimpleListFilter):
         return queryset.filter(**bound, **({f"{self.column.lstrip('-')}__gte": start} if self.column else {}))
 
 
-class SeenFilter(admin.SimpleListFilter):
-    """By a column's value, of those that the newest rows have: all there ever were would take reading the table."""
+class ValueFilter(admin.SimpleListFilter):
+    """Filters by a column's value. It offers those of the newest rows: all of them would need a full scan."""
 
     column = ""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        newest = model_admin.model._default_manager.order_by("-pk").values_list(self.column, flat=True)[:LOOKED_AT]
+        newest = model_admin.model._default_manager.order_by("-pk").values_list(self.column, flat=True)[:SAMPLED_ROWS]
         return [(one, one) for one in sorted({str(one) for one in newest if one})]
 
     def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
@@ -95,15 +95,15 @@ class SeenFilter(admin.SimpleListFilter):
         return True
 
 
-def seen_by(name: str) -> type[SeenFilter]:
+def value_filter(name: str) -> type[ValueFilter]:
     """Return the filter for a column of many values."""
     values = {"column": name, "parameter_name": name, "title": name.replace("_", " ")}
-    return type("SeenFilter", (SeenFilter,), values)
+    return type("ValueFilter", (ValueFilter,), values)
 
 
-def recent_by(name: str, *, ordered_by_id: bool = True) -> type[RecentFilter]:
-    """Return the filter for a column of moments; ids made of time narrow it, where the rows have such."""
-    return type("RecentFilter", (RecentFilter,), {"column": f"-{name}" if ordered_by_id else name})
+def time_filter(name: str, *, ordered_by_id: bool = True) -> type[TimeFilter]:
+    """Return the filter for a time column; with time-ordered ids, the primary key narrows the scan."""
+    return type("TimeFilter", (TimeFilter,), {"column": f"-{name}" if ordered_by_id else name})
 
 
 def one_line(text: Any) -> str:
@@ -111,16 +111,16 @@ def one_line(text: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """A chart as the page needs it: data for the script, and the same as rows of a table."""
+class ChartData:
+    """A chart's data for the script, and the same data as rows of a table for those who cannot see the chart."""
 
     data: dict[str, Any]
     headings: list[str]
     rows: list[tuple[str, list[Any]]]
 
 
-def chart_of(found: Chart, *, kind: str = "bar", tones: Sequence[str] = ("good", "bad")) -> Drawn | None:
-    """Return what draws a chart; nothing where there is nothing to draw."""
+def chart_of(found: Chart, *, kind: str = "bar", tones: Sequence[str] = ("good", "bad")) -> ChartData | None:
+    """Return a chart's data, or `None` if it is empty."""
     if found.is_empty:
         return None
     labels = [f"{at.astimezone(UTC):%H:%M}" for at in found.labels]
@@ -130,4 +130,4 @@ def chart_of(found: Chart, *, kind: str = "bar", tones: Sequence[str] = ("good",
     ]
     lines = [(label, [one.values[place] for one in found.datasets]) for place, label in enumerate(labels)]
     data = {"labels": labels, "datasets": datasets, "type": kind, "stacked": True}
-    return Drawn(data, [one.label for one in found.datasets], [line for line in lines if any(line[1])])
+    return ChartData(data, [one.label for one in found.datasets], [line for line in lines if any(line[1])])

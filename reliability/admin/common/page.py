@@ -1,4 +1,4 @@
-"""One row on a page of its own: how it stands in a sentence, its facts, and what can be pressed."""
+"""The detail page of a row: its status in a sentence, its facts, and its actions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,35 +13,35 @@ from reliability.core import clock
 from reliability.models import AuditEntry
 
 from .base import ReadOnly
-from .confirm import ActingScreen, Verb
+from .confirm import ActionScreen, Verb
 
 ENTRIES_SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Button:
-    """What can be pressed; with `why`, it cannot, and that is why."""
+    """A button. With `why` it is disabled, and `why` is the reason shown beside it."""
 
     title: str
     url: str
     why: str = ""
 
 
-class PageScreen(ReadOnly, ActingScreen):
-    """A read-only screen whose rows have pages of their own, by `page_template` and `page`.
+class PageScreen(ReadOnly, ActionScreen):
+    """A read-only screen with a detail page for each row, rendered by `page_template` with the values of `page`.
 
-    `texts` names the columns whose whole text can be asked for, at `<id>/text/<name>/`.
+    `texts` names the columns whose full text is served at `<id>/text/<name>/`.
     """
 
     page_template = ""
     texts: tuple[str, ...] = ()
 
     def page(self, request: HttpRequest, row: Any, *, now: Any) -> dict[str, Any]:
-        """Return what the template needs beside the row."""
+        """Return the template's values beyond the row."""
         return {}
 
-    def why_not(self, verb: Verb, row: Any) -> str:
-        """Return why a verb cannot be done to a row now, if it cannot."""
+    def why_disabled(self, verb: Verb, row: Any) -> str:
+        """Return why an action is not possible for a row now; an empty string if it is possible."""
         return ""
 
     def get_urls(self) -> list[Any]:
@@ -69,19 +69,19 @@ class PageScreen(ReadOnly, ActingScreen):
         return TemplateResponse(request, self.page_template, values)
 
     def row_of(self, request: HttpRequest, object_id: str) -> Any:
-        """Return the row that an address names. Raises `PermissionDenied`, and `Http404`."""
+        """Return the row in the URL. Raises `PermissionDenied`, and `Http404` if there is no such row."""
         if not self.has_view_permission(request):
             raise PermissionDenied(f"You need the permission {self.opts.app_label}.view_{self.opts.model_name}.")
         pk = self.key_of(object_id)
         row = self.get_queryset(request).filter(pk=pk).first() if pk is not None else None
         if row is None:
-            raise Http404(f"There is no such {self.opts.verbose_name}.")
+            raise Http404(f"This {self.opts.verbose_name} does not exist.")
         return row
 
     def buttons(self, request: HttpRequest, row: Any) -> list[Button]:
-        """Return what the user may press, whether it can be pressed or not."""
+        """Return the buttons that the user has permission for, enabled or disabled."""
         allowed = [verb for verb in self.verbs if self.may(request, verb.needs)]
-        return [Button(verb.title, self._address(verb, row), self.why_not(verb, row)) for verb in allowed]
+        return [Button(verb.title, self._address(verb, row), self.why_disabled(verb, row)) for verb in allowed]
 
     def _address(self, verb: Verb, row: Any) -> str:
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_{verb.key}_one"
@@ -96,9 +96,9 @@ class PageScreen(ReadOnly, ActingScreen):
         return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_text", args=[row.pk, name])
 
     def text_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
-        """Answer with the whole of a stranger's text, in such a way that no browser takes it for a page."""
+        """Return a column's full text, which comes from outside, as plain text that no browser renders as HTML."""
         if name not in self.texts:
-            raise Http404("There is no such text.")
+            raise Http404("This text does not exist.")
         row = self.row_of(request, object_id)
         return plain(str(getattr(row, name)), f"{row.pk}-{name}.txt")
 
@@ -112,6 +112,6 @@ def plain(text: str, name: str) -> HttpResponse:
 
 
 def entries_of(row: Any) -> Sequence[AuditEntry]:
-    """Return what people did to a row, the newest first."""
+    """Return the operator actions on a row, newest first."""
     found = AuditEntry.objects.filter(target_type=row._meta.model_name, target_id=str(row.pk))
     return list(found.order_by("-id")[:ENTRIES_SHOWN])

@@ -1,4 +1,4 @@
-"""Forms that ask why: what is made or changed by one goes into the audit log with its reason."""
+"""Add and change forms that ask for a reason, which goes into the audit log with the change."""
 
 from typing import Any
 
@@ -8,35 +8,37 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
 
 from reliability.core import audit, clock
 
-from .base import hand_of
+from .base import actor_of
 
 NAME = "reason"
 
 
-class Reasoned:
-    """A screen whose form ends with the reason; who may only look is not asked."""
+class RequiresReason:
+    """A screen whose form ends with a reason field, for users who may save it."""
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         base = kwargs.pop("form", self.form_for(obj))
-        if self._asks(request, obj):
+        if self._requires_reason(request, obj):
             base = type(base.__name__, (base,), {NAME: _field()})
         return super().get_form(request, obj, change=change, form=base, **kwargs)  # type: ignore[misc]  # the screen's
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         found = super().get_fieldsets(request, obj)  # type: ignore[misc]  # the screen's
-        return [*found, ("Why", {"fields": (NAME,)})] if self._asks(request, obj) else found
+        return (
+            [*found, ("Reason for the change", {"fields": (NAME,)})] if self._requires_reason(request, obj) else found
+        )
 
     def form_for(self, obj: Any) -> Any:
-        """Return the form for a row, or for a new one."""
+        """Return the form class for a row, or for a new row where `obj` is `None`."""
         return self.form  # type: ignore[attr-defined]  # the screen's
 
-    def _asks(self, request: HttpRequest, obj: Any) -> bool:
+    def _requires_reason(self, request: HttpRequest, obj: Any) -> bool:
         screen: Any = self
         return bool(screen.has_add_permission(request) if obj is None else screen.has_change_permission(request, obj))
 
 
-class Recorded(Reasoned):
-    """One of Django's own screens: what it would write into its own log goes into ours, a new password too."""
+class AuditsChanges(RequiresReason):
+    """One of Django's own screens, which also writes its changes, passwords included, into Backstop's audit log."""
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         self._record(request, "create", obj, message)
@@ -52,14 +54,14 @@ class Recorded(Reasoned):
         return super().log_deletions(request, queryset)  # type: ignore[misc]  # the screen's
 
     def _record(self, request: HttpRequest, verb: str, obj: Any, message: Any) -> None:
-        """Write who was concerned, and which fields: never a value."""
+        """Record which row and which fields changed, never a value: a value may be a secret."""
         details = {"name": str(obj), "fields": _fields(message)}
-        actor = hand_of(request, request.POST.get(NAME, "").replace("\x00", "")[:500])
+        actor = actor_of(request, request.POST.get(NAME, "").replace("\x00", "")[:500])
         audit.record(actor=actor, action=f"{verb}_{obj._meta.model_name}", now=clock.now(), target=obj, details=details)
 
 
 def changed(form: Any) -> list[str]:
-    """Return the names of the fields that a form changed: neither the reason, nor a secret that stays as it was."""
+    """Return the names of the changed fields, without the reason and without secrets that were left empty."""
 
     def is_left(name: str) -> bool:
         hides = isinstance(form.fields[name].widget, UnfoldAdminPasswordWidget)
@@ -70,12 +72,12 @@ def changed(form: Any) -> list[str]:
 
 def _field() -> forms.CharField:
     return forms.CharField(
-        max_length=500, widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}), help_text="Kept in the audit log."
+        max_length=500, widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}), help_text="Stored in the audit log."
     )
 
 
 def _fields(message: Any) -> list[str]:
-    """Return the names of the fields that Django's account of a change mentions; of a password it is a sentence."""
+    """Return the changed fields from Django's log message, which for a password is a sentence instead of a list."""
     if not isinstance(message, list):
         return [str(message)] if message else []
     return [name for part in message for name in part.get("changed", {}).get("fields", ()) if name != "Reason"]

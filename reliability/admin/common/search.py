@@ -1,4 +1,4 @@
-"""The console's search (Ctrl K): by what identifies a row, through an index each. It reads no table through."""
+"""The command palette's search (Ctrl K): finds rows by id, key or slug, through indexes. It never scans a table."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ Rows = QuerySet[Any]
 
 
 def find(request: HttpRequest, term: str) -> list[SearchResult]:
-    """Return what the term identifies, of what the user may view."""
+    """Return the rows that the term identifies, limited to models that the user may view."""
     wanted = term.strip()
     if len(wanted) < 3:
         return []

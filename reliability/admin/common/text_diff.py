@@ -1,9 +1,9 @@
-"""Compares two texts by lines, in bounded time whatever they hold."""
+"""Line diff of two texts, in bounded time for any input."""
 
 import difflib
 from dataclasses import dataclass
 
-# Beyond so many lines that differ, one is shown after the other instead.
+# Texts with more lines than this are shown one after the other: difflib's time grows with the square of the length.
 COMPARED = 2000
 SHOWN = 1000
 AROUND = 3
@@ -12,7 +12,7 @@ _KINDS = {"+": "added", "-": "removed", "@": "hunk", " ": "same"}
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of a comparison: `kind` is added, removed, same or hunk."""
+    """A line of a diff: `kind` is added, removed, same or hunk."""
 
     kind: str
     text: str
@@ -23,11 +23,11 @@ class Line:
 
 
 def lines_of(*, before: str, after: str) -> list[Line]:
-    """Return how `after` differs from `before`, as a unified diff; nothing where it does not."""
+    """Return the unified diff from `before` to `after`; empty if they are equal."""
     old, new = before.splitlines(), after.splitlines()
     head = _alike(old, new)
     tail = _alike(old[head:][::-1], new[head:][::-1])
-    # What is equal at both ends is left out but for the lines around the change.
+    # Equal lines at both ends are left out, except for AROUND lines of context.
     first, last = max(0, head - AROUND), max(0, tail - AROUND)
     found = _compare(old[first : len(old) - last], new[first : len(new) - last], first)
     cut = [Line("hunk", f"… and {len(found) - SHOWN:,} more lines")] if len(found) > SHOWN else []
@@ -35,7 +35,7 @@ def lines_of(*, before: str, after: str) -> list[Line]:
 
 
 def _alike(one: list[str], other: list[str]) -> int:
-    """Return how many lines are equal at the beginning."""
+    """Return how many lines are equal at the start."""
     count = 0
     for left, right in zip(one, other, strict=False):
         if left != right:

@@ -1,4 +1,4 @@
-"""The archives: what left the database for a file, and the command that brings it back."""
+"""Archives: the files that expired dead letters move to, and the command that restores them."""
 
 from typing import Any
 
@@ -9,69 +9,70 @@ from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 
 from reliability.admin.common import list_columns
-from reliability.admin.common.base import ReadOnlyScreen, Telling, as_uuid
+from reliability.admin.common.base import PreparesRows, ReadOnlyScreen, as_uuid
 from reliability.models import Archive, ArchiveState
 
 TONES = {ArchiveState.KEPT: "good", ArchiveState.WRITING: "busy", ArchiveState.ABANDONED: "off"}
 
 
 @admin.register(Archive)
-class ArchiveAdmin(Telling, ReadOnlyScreen):
-    """Files of dead letters. Only a command brings letters back: it reads a whole file, which no page may wait for."""
+class ArchiveAdmin(PreparesRows, ReadOnlyScreen):
+    """Archive files. Only a command restores dead letters: it reads a whole file, which takes too long for a page."""
 
-    list_display = ("what", "standing", "letters", "back", "weight", "checksum", "when", "command")
-    list_filter = ("state", list_columns.recent_by("created_at"))
+    empty_text = "Dead letters move to an archive when their retention time ends."
+    list_display = ("short_name", "badge", "letters", "restored_count", "file_size", "checksum", "completed", "command")
+    list_filter = ("state", list_columns.time_filter("created_at"))
     search_fields = ("name",)
-    search_help_text = "The whole name of an archive, or its id"
+    search_help_text = "Full archive name or id"
     ordering = ("-id",)
     sortable_by = ()
-    fields = ("name", "standing", "letters", "back", "weight", "checksum", "created_at", "kept_at", "command")
-    readonly_fields = ("standing", "back", "weight", "checksum", "command")
+    fields = ("name", "badge", "letters", "restored_count", "file_size", "checksum", "created_at", "kept_at", "command")
+    readonly_fields = ("badge", "restored_count", "file_size", "checksum", "command")
 
-    def searched(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any]":
+    def search_by_index(self, rows: "QuerySet[Any]", term: str) -> "QuerySet[Any]":
         wanted = as_uuid(term)
         return rows.filter(**{"pk": wanted} if wanted else {"name": term})
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[Any]":
-        """Leave out what may be long: a manifest names each block, and `restored` each letter."""
-        said = {"sha256": KT("manifest__sha256"), "came_back": F("restored__len")}
-        found: QuerySet[Any] = super().get_queryset(request).annotate(**said)
+        """Defer the long columns: a manifest lists each block, and `restored` each dead letter."""
+        digest = {"sha256": KT("manifest__sha256"), "restored_total": F("restored__len")}
+        found: QuerySet[Any] = super().get_queryset(request).annotate(**digest)
         return found.defer("manifest", "restored", "withdrawn")
 
     @admin.display(description="archive")
-    def what(self, archive: Archive) -> str:
-        """Show when it was written, and how its id ends: its page has the whole name."""
+    def short_name(self, archive: Archive) -> str:
+        """Show the time and the end of the id; the archive's page has the full name."""
         moment, _, end = archive.name.rpartition("/")[2].partition("-")
         return f"{moment} …{end[-8:]}" if end else archive.name
 
     @admin.display(description="state")
-    def standing(self, archive: Archive) -> str:
+    def badge(self, archive: Archive) -> str:
         return list_columns.status_badge(archive.state, tone=TONES.get(ArchiveState(archive.state), "off"))
 
-    @admin.display(description="brought back")
-    def back(self, archive: Any) -> int:
-        return int(archive.came_back)
+    @admin.display(description="restored")
+    def restored_count(self, archive: Any) -> int:
+        return int(archive.restored_total)
 
     @admin.display(description="size")
-    def weight(self, archive: Archive) -> str:
+    def file_size(self, archive: Archive) -> str:
         return filesizeformat(archive.size)
 
     @admin.display(description="SHA-256")
     def checksum(self, archive: Any) -> str:
-        said = archive.sha256 or ""
+        digest = archive.sha256 or ""
         return (
-            list_columns.copyable(said, shown=f"{said[:12]}…", name="the checksum")
-            if said
-            else list_columns.quiet("none yet")
+            list_columns.copyable(digest, shown=f"{digest[:12]}…", name="the checksum")
+            if digest
+            else list_columns.muted("none yet")
         )
 
-    @admin.display(description="kept")
-    def when(self, archive: Any) -> str:
-        return list_columns.moment(archive.kept_at, never="not kept", now=archive.seen_at)
+    @admin.display(description="completed")
+    def completed(self, archive: Any) -> str:
+        return list_columns.moment(archive.kept_at, never="not completed", now=archive.as_of)
 
     @admin.display(description="restore")
     def command(self, archive: Archive) -> str:
         if archive.state != ArchiveState.KEPT:
-            return list_columns.quiet("nothing to bring back")
+            return list_columns.muted("nothing to restore")
         text = f"manage.py restore_archive {archive.name} --dry-run"
         return list_columns.copyable(text, shown="restore_archive …", name="the command")

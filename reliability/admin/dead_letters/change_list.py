@@ -1,4 +1,4 @@
-"""The list of dead letters: a page at a time by id, so that the last one opens as fast as the first."""
+"""The list of dead letters, paged by id instead of offset, so that the last page is as fast as the first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,25 +11,29 @@ from unfold.views import ChangeList
 
 from reliability.admin.common.base import as_uuid
 from reliability.core import clock
-from reliability.models import Breaker, BreakerState, DeadLetter, DeadLetterStatus, Lane, StripeEvent, Workflow
-from reliability.policies.fingerprint import LABELS, Reason
+from reliability.models import (
+    Breaker,
+    BreakerState,
+    DeadLetter,
+    DeadLetterSource,
+    DeadLetterStatus,
+    Lane,
+    StripeEvent,
+    Workflow,
+)
+from reliability.policies.error_codes import Reason, reason_label
 
-from .url_filter import ALL, STATUS, Reading, in_words, read
+from .url_filter import ALL, STATUS, Reading, filter_labels, read
 
 PAGE = 50
 COUNT_LIMIT = 10_000
-PILLS = (
-    *((DeadLetterStatus.DEAD, "Dead"), (DeadLetterStatus.REPLAYING, "Replaying")),
-    *((DeadLetterStatus.RECOVERED, "Recovered"), (DeadLetterStatus.PURGED, "Purged")),
-    *((DeadLetterStatus.ARCHIVED, "Archived"), (ALL, "All")),
-)
+PILLS = (*DeadLetterStatus.choices, (ALL, "All"))
 CHOICES_SHOWN = 500
-SOURCES = {"delivery": "Delivery", "n8n": "Reported by n8n", "api": "Reported by the API"}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the list. `what` names the thing as its sender does; `kind` is a Stripe event's type."""
+    """One row of the list. `what` is the sender's own id (key or execution), `kind` a Stripe event's type."""
 
     letter: DeadLetter
     what: str
@@ -39,8 +43,8 @@ class Row:
     tries: int
 
 
-class LetterList(ChangeList):
-    """Rows by `next` and `prev`, which are ids: no offset, and no count beyond `COUNT_LIMIT`."""
+class DeadLetterChangeList(ChangeList):
+    """Pages by the parameters `next` and `prev`, which are ids. It counts up to `COUNT_LIMIT` and no further."""
 
     reading: Reading
     shown: "list[Row]"
@@ -64,18 +68,18 @@ class LetterList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         following, preceding = _cursor(request.GET, "next"), _cursor(request.GET, "prev")
         rows, is_more = _page(self.queryset, self.reading.oldest_first, following, preceding)
-        # Where a page was reached from, there is something, or was.
+        # The page that this one was reached from exists, or existed: offer the way back to it.
         is_next, is_previous = is_more or bool(preceding), bool(following)
         if preceding:
             is_previous = is_more
         self.next_address = self._step("next", rows[-1]) if rows and is_next else ""
         self.previous_address = self._step("prev", rows[0]) if rows and is_previous else ""
-        self._describe(rows)
+        self._set_results(rows)
 
     def _step(self, name: str, letter: DeadLetter) -> str:
         return "?" + self.reading.address(**{name: str(letter.pk)})
 
-    def _describe(self, rows: "list[DeadLetter]") -> None:
+    def _set_results(self, rows: "list[DeadLetter]") -> None:
         self.result_list = rows
         self.is_first = not self.previous_address
         self.result_count = len(rows)
@@ -91,7 +95,7 @@ class LetterList(ChangeList):
 
     @property
     def count_in_words(self) -> str:
-        """How many match, as far as that is known without counting a million rows."""
+        """The number of matches, up to `COUNT_LIMIT`."""
         if self.reading.problems or not self.result_list:
             return ""
         if self.result_count > COUNT_LIMIT:
@@ -100,14 +104,14 @@ class LetterList(ChangeList):
 
 
 def _cursor(params: QueryDict, name: str) -> Any:
-    """Return the id that a page begins behind. One that is not an id begins at the front."""
+    """Return the id that a page starts after; `None`, the first page, if the parameter is not an id."""
     return as_uuid(params.get(name, ""))
 
 
 def _page(
     found: "QuerySet[DeadLetter]", oldest_first: bool, following: Any, preceding: Any
 ) -> "tuple[list[DeadLetter], bool]":
-    """Return a page, and whether there is more in the direction that it was asked for."""
+    """Return a page of rows, and whether more follow in the requested direction."""
     order = "id" if oldest_first else "-id"
     if preceding:
         order = order.removeprefix("-") if order.startswith("-") else f"-{order}"
@@ -131,39 +135,35 @@ def _row(letter: DeadLetter, kinds: dict[str, str]) -> Row:
         letter=letter,
         what=key or letter.execution_id or str(letter.pk),
         kind=kinds.get(key, ""),
-        source=SOURCES.get(letter.source, letter.source),
-        reason=reason_in_words(letter.reason),
+        source=letter.get_source_display(),
+        reason=reason_label(letter.reason),
         tries=letter.retry_count + (1 if letter.delivery_id or letter.execution_id else 0),
     )
 
 
-def reason_in_words(reason: str) -> str:
-    return LABELS[Reason(reason)] if reason in tuple(Reason) else ""
-
-
 def context(request: HttpRequest, reading: Reading) -> dict[str, Any]:
-    """Return what the list shows around its rows."""
+    """Return the template's values around the rows: filters, pills, chips, open breakers, bulk actions."""
     breakers = Breaker.objects.exclude(state=BreakerState.CLOSED).select_related("lane__workflow")
     workflows = Workflow.objects.values_list("slug", "name")[:CHOICES_SHOWN]
     return {
         "reading": reading,
         "now": clock.now(),
         "pills": [(label, f"?{reading.address(**{STATUS: value})}", value == reading.status) for value, label in PILLS],
-        "chips": [(what, words, f"?{reading.address(**{name: None})}") for name, what, words in in_words(reading)],
+        "chips": [(what, words, f"?{reading.address(**{name: None})}") for name, what, words in filter_labels(reading)],
         "turned": f"?{reading.address(order=None if reading.oldest_first else 'oldest')}",
         "cleared": f"?{STATUS}={reading.status}",
         "open_breakers": list(breakers[:3]),
         "workflows": workflows,
         "tenants": Lane.objects.order_by("tenant").values_list("tenant", flat=True).distinct()[:CHOICES_SHOWN],
-        "reasons": [(str(reason), label) for reason, label in LABELS.items()],
-        "sources": list(SOURCES.items()),
+        "reasons": [(str(reason), reason.label) for reason in Reason],
+        "sources": DeadLetterSource.choices,
         "bulk_replay": bulk_address("replay", reading),
         "bulk_purge": bulk_address("purge", reading),
     }
 
 
 def bulk_address(kind: str, reading: Reading) -> str:
-    """Return where all that matches is replayed or purged: nowhere for what is not dead, or makes no sense."""
+    """Return the URL of the bulk page for the filter; empty if the filter is invalid or its status cannot be dead."""
     if reading.problems or reading.status not in (DeadLetterStatus.DEAD, ALL):
         return ""
     where = reverse(f"admin:reliability_bulk_{kind}")

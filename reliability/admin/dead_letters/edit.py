@@ -1,4 +1,4 @@
-"""Edit and replay: the payload, then what was changed about it, then the sending."""
+"""Edit and replay in three steps: edit the payload, review the changes, send."""
 
 from typing import Any
 from uuid import UUID
@@ -11,8 +11,8 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from reliability.admin.common.base import hand_of
-from reliability.admin.common.confirm import ActingScreen, ReasonForm, denial
+from reliability.admin.common.base import actor_of
+from reliability.admin.common.confirm import ActionScreen, ReasonForm, denial
 from reliability.core import clock
 from reliability.dead_letters import detail, replay
 from reliability.errors import BackstopError, InvalidInput
@@ -32,7 +32,7 @@ MONOSPACE = {
 
 
 class EditForm(ReasonForm):
-    """A payload to send instead, and why."""
+    """Asks for the edited payload and the reason."""
 
     payload = forms.CharField(
         strip=False,
@@ -43,15 +43,15 @@ class EditForm(ReasonForm):
     field_order = ("payload", "reason")
 
     def clean_payload(self) -> str:
-        """Return the text without white space between its tokens, and otherwise as it was written."""
+        """Return the text without white space between tokens, otherwise unchanged: numbers keep their spelling."""
         text: str = self.cleaned_data["payload"].replace("\r\n", "\n")
         try:
             document = strict_json.load(text)
         except InvalidInput as error:
-            # The line and the column are of the text as it stands in the field.
-            raise forms.ValidationError(f"This is not JSON that can be sent. {_of_payload(error.detail)}") from error
+            # The error's line and column refer to the text as it is in the field.
+            raise forms.ValidationError(f"The payload is not valid JSON. {_of_payload(error.detail)}") from error
         if not isinstance(document, dict | list):
-            raise forms.ValidationError("A payload is a JSON object or array.")
+            raise forms.ValidationError("The payload must be a JSON object or array.")
         return json_layout.compact(text)
 
 
@@ -59,16 +59,16 @@ def _of_payload(text: str) -> str:
     return text.replace("The body", "The payload")
 
 
-def edit(screen: ActingScreen, request: HttpRequest, pk: UUID) -> HttpResponse:
-    """Ask for the payload; show what was changed; once that is confirmed, send it.
+def edit(screen: ActionScreen, request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Ask for the payload, show the changes, and send it once they are confirmed.
 
-    Raises `PermissionDenied`, and `Http404` for what is not there.
+    Raises `PermissionDenied`, and `Http404` if there is no such dead letter.
     """
     if not screen.may(request, "edit"):
         raise PermissionDenied(denial(screen, "edit"))
     letter = detail.find(dead_letter_id=pk)
     if letter is None:
-        raise Http404("There is no such dead letter.")
+        raise Http404("This dead letter does not exist.")
     if why := _refusal(letter):
         messages.warning(request, f"Nothing was sent. {why}")
         return HttpResponseRedirect(_page(screen, request, pk))
@@ -94,7 +94,7 @@ def _initial(before: str) -> dict[str, str]:
 
 
 def is_same(before: str, after: str) -> bool:
-    """Whether two JSON texts say the same, whatever the order of their keys."""
+    """Whether two JSON texts have the same value, whatever the order of their keys."""
     try:
         return digest_of(strict_json.load(before)) == digest_of(strict_json.load(after))
     except InvalidInput:
@@ -108,27 +108,27 @@ def _compared(before: str, form: EditForm) -> dict[str, Any]:
     return {"form": form, "is_preview": True, "is_same": same, "lines": lines, "after": readable(after)}
 
 
-def _send(screen: ActingScreen, request: HttpRequest, letter: DeadLetter, before: str, form: EditForm) -> HttpResponse:
-    """Send it: under a new idempotency key where it was changed, else as a plain replay."""
+def _send(screen: ActionScreen, request: HttpRequest, letter: DeadLetter, before: str, form: EditForm) -> HttpResponse:
+    """Send the payload: with a new idempotency key if it changed, else as a plain replay."""
     after = form.cleaned_data["payload"]
     changed = None if is_same(before, after) else after
-    actor = hand_of(request, form.cleaned_data["reason"])
+    actor = actor_of(request, form.cleaned_data["reason"])
     try:
         replay.replay(dead_letter_id=letter.pk, actor=actor, now=clock.now(), payload=changed)
     except BackstopError as refusal:
         messages.warning(request, f"Nothing was sent. {refusal}")
     else:
-        key = "edited, under a new idempotency key" if changed else "unchanged, under its own idempotency key"
-        messages.success(request, f"The dead letter is being replayed, {key}.")
+        key = "edited payload, new idempotency key" if changed else "payload unchanged, same idempotency key"
+        messages.success(request, f"1 dead letter queued for replay: {key}.")
     return HttpResponseRedirect(_page(screen, request, letter.pk))
 
 
-def _page(screen: ActingScreen, request: HttpRequest, pk: UUID) -> str:
+def _page(screen: ActionScreen, request: HttpRequest, pk: UUID) -> str:
     kept = screen.get_preserved_filters(request)
     return reverse("admin:reliability_deadletter_change", args=[pk]) + (f"?{kept}" if kept else "")
 
 
-def _answer(screen: ActingScreen, request: HttpRequest, letter: DeadLetter, values: dict[str, Any]) -> HttpResponse:
+def _answer(screen: ActionScreen, request: HttpRequest, letter: DeadLetter, values: dict[str, Any]) -> HttpResponse:
     shared = {
         **screen.admin_site.each_context(request),
         "opts": screen.opts,

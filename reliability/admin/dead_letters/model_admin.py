@@ -1,4 +1,4 @@
-"""The dead-letter queue: its list, and what can be done with the rows chosen."""
+"""The dead-letter queue: its list, and the actions on the selected rows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,51 +12,51 @@ from django.urls import URLPattern, path
 from unfold.widgets import UnfoldBooleanSwitchWidget
 
 from reliability.admin.common.base import ReadOnly
-from reliability.admin.common.confirm import ActingScreen, ReasonForm, Verb
+from reliability.admin.common.confirm import ActionScreen, ReasonForm, Verb
 from reliability.bulk.replay_one import replay_one
 from reliability.dead_letters import detail, purge
 from reliability.models import DeadLetter
 from reliability.n8n import execution_retry
 
 from . import change_list, edit, export
-from . import detail as letter_page
+from . import detail as detail_page
 
 
 class RetryForm(ReasonForm):
-    """Which workflow n8n goes on with."""
+    """Asks for the reason, and with which version of the workflow n8n retries the execution."""
 
     load_workflow = forms.BooleanField(
         required=False,
         initial=True,
-        label="With the workflow as it is now",
-        help_text="Else as it was when it failed.",
+        label="Use the current workflow",
+        help_text="Off: n8n uses the workflow as it was when the execution failed.",
         widget=UnfoldBooleanSwitchWidget,
     )
 
 
-REPLAY = Verb("replay", "Replay", "dead letters are being replayed", replay_one, "dead_letter_id")
+REPLAY = Verb("replay", "Replay", "queued for replay", replay_one, "dead_letter_id")
 RETRY = Verb(
     key="retry",
     title="Retry in n8n",
-    done="executions are being retried in n8n",
+    done="queued for an execution retry in n8n",
     call=execution_retry.begin,
     argument="dead_letter_id",
     form=RetryForm,
     permission="replay",
-    warning="n8n goes on from the node that failed, with the data it had.",
+    warning="n8n resumes from the node that failed, with the data that it had.",
 )
 PURGE = Verb(
     key="purge",
     title="Purge",
-    done="dead letters purged",
+    done="purged",
     call=purge.purge,
     argument="dead_letter_id",
-    warning="What is purged is not sent again. It can be undone for some days; then the payload is erased.",
+    warning="Backstop does not send purged dead letters again. You can undo a purge until the payload is erased.",
 )
 UNDO_PURGE = Verb(
     key="undo_purge",
     title="Undo purge",
-    done="dead letters are dead again",
+    done="restored to dead",
     call=purge.undo_purge,
     argument="dead_letter_id",
     permission="purge",
@@ -64,26 +64,26 @@ UNDO_PURGE = Verb(
 
 
 @admin.register(DeadLetter)
-class DeadLetterAdmin(ReadOnly, ActingScreen):
+class DeadLetterAdmin(ReadOnly, ActionScreen):
     verbs = (REPLAY, RETRY, PURGE, UNDO_PURGE)
     list_display = ("id", "status")
     list_disable_select_all = True
     search_fields = ("id",)
-    search_help_text = "Id, Stripe event, key, execution or error"
+    search_help_text = "Id, Stripe event, idempotency key, execution or error"
     change_list_template = "admin/reliability/deadletter/list.html"
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[DeadLetter]":
         return detail.with_related()
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[change_list.LetterList]:
-        return change_list.LetterList
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[change_list.DeadLetterChangeList]:
+        return change_list.DeadLetterChangeList
 
-    def is_senseless(self, params: QueryDict) -> bool:
-        """Leave it to the list, which names what makes no sense."""
+    def is_invalid_query(self, params: QueryDict) -> bool:
+        """Return `False`: the list itself names what is invalid in the query string."""
         return False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Show the list, with what this person may do."""
+        """Show the list with the actions that the user has permission for."""
         response: HttpResponse = super().changelist_view(request, extra_context)
         shown = getattr(response, "context_data", None)
         if shown is not None and "cl" in shown:
@@ -93,9 +93,12 @@ class DeadLetterAdmin(ReadOnly, ActingScreen):
         return response
 
     def response_action(self, request: HttpRequest, queryset: "QuerySet[DeadLetter]") -> HttpResponseBase | None:
-        """Act on the rows chosen, whatever became of them meanwhile: each says why it was left as it is."""
+        """Run an action on the selected rows, whatever their status is by now: each reports why it was skipped."""
         if request.POST.get("select_across", "0") != "0":
-            messages.error(request, "All that match are replayed or purged by a bulk operation. Nothing was done.")
+            messages.error(
+                request,
+                "Nothing was changed. To replay or purge all matches, use “Replay all matches” or “Purge all matches”.",
+            )
             return HttpResponseRedirect(request.get_full_path())
         response: HttpResponseBase | None = super().response_action(request, self.get_queryset(request))
         return response
@@ -108,15 +111,15 @@ class DeadLetterAdmin(ReadOnly, ActingScreen):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         """Show one dead letter on a page of its own."""
-        return letter_page.show(self, request, object_id)
+        return detail_page.show(self, request, object_id)
 
     def get_urls(self) -> list[URLPattern]:
         views: dict[str, Callable[..., HttpResponseBase]] = {
             "export/": export.export,
             "<uuid:pk>/edit/": edit.edit,
-            "<uuid:pk>/payload/": letter_page.payload,
-            "<uuid:pk>/changes/<uuid:delivery_id>/": letter_page.changes,
-            "<uuid:pk>/attempts/<int:attempt_id>/": letter_page.body,
+            "<uuid:pk>/payload/": detail_page.payload,
+            "<uuid:pk>/changes/<uuid:delivery_id>/": detail_page.changes,
+            "<uuid:pk>/attempts/<int:attempt_id>/": detail_page.body,
         }
         own = [self._path(route, view) for route, view in views.items()]
         return [*own, *super().get_urls()]

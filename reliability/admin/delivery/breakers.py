@@ -1,4 +1,4 @@
-"""Circuit breakers: how each stands in a sentence, what led there, and the operator's hand."""
+"""Circuit breakers and their transitions: state, cause, next probe, and the actions reset and force open."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from reliability.admin.common import list_columns, status_text
-from reliability.admin.common.base import ReadOnlyScreen, Telling
+from reliability.admin.common.base import PreparesRows, ReadOnlyScreen
 from reliability.admin.common.confirm import Verb
 from reliability.admin.common.duration_forms import EndForm
 from reliability.admin.common.page import PageScreen, entries_of
@@ -18,15 +18,15 @@ from reliability.models import Breaker, BreakerState, BreakerTransition
 from reliability.stats import charts
 from reliability.stats.charts import Range
 
-RESET = Verb("reset", "Reset", "breakers closed", breakers.reset, "breaker_id")
+RESET = Verb("reset", "Reset breaker", "reset", breakers.reset, "breaker_id")
 FORCE_OPEN = Verb(
     key="force_open",
     title="Force open",
-    done="breakers held open",
+    done="forced open",
     call=breakers.force_open,
     argument="breaker_id",
     form=EndForm,
-    warning="Nothing goes through until then, or until it is reset. What arrives waits.",
+    warning="Backstop sends nothing through the breaker until then, or until you reset it. New deliveries wait.",
 )
 TRANSITIONS_SHOWN = 50
 TONES = {
@@ -38,14 +38,15 @@ TONES = {
 
 
 @admin.register(Breaker)
-class BreakerAdmin(Telling, PageScreen):
+class BreakerAdmin(PreparesRows, PageScreen):
+    empty_text = "Each lane gets a breaker with its first delivery."
     verbs = (RESET, FORCE_OPEN)
     page_template = "admin/reliability/screens/breaker.html"
-    list_display = ("name", "standing", "sentence", "since", "openings")
+    list_display = ("name", "badge", "status_line", "opened", "openings")
     list_filter = ("state", "scope", "lane__workflow")
     list_select_related = ("lane__workflow",)
     search_fields = ("lane__workflow__slug", "lane__workflow__name", "lane__tenant")
-    search_help_text = "A workflow, or a tenant"
+    search_help_text = "Workflow or tenant"
     sortable_by = ()
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[Any]":
@@ -53,36 +54,36 @@ class BreakerAdmin(Telling, PageScreen):
         return found.select_related("lane__workflow")
 
     def get_ordering(self, request: HttpRequest) -> Sequence[str]:
-        """What is not closed comes first, the newest opening before the others."""
+        """Breakers that are not closed come first, the most recently opened at the top."""
         return ("-state", "-opened_at", "scope", "id")
 
-    def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
-        super().describe(rows, now=now)
+    def prepare_rows(self, rows: Sequence[Any], *, now: datetime) -> None:
+        super().prepare_rows(rows, now=now)
         counts = breakers.waiting_counts(breakers=rows)
         for row in rows:
-            row.told = status_text.breaker(
+            row.status = status_text.breaker(
                 row, waiting=counts[row.pk] if row.state != BreakerState.CLOSED else 0, now=now
             )
 
-    @admin.display(description="guards")
+    @admin.display(description="lane")
     def name(self, row: Breaker) -> str:
         return list_columns.name_of(row.lane) if row.lane is not None else str(row)
 
     @admin.display(description="state")
-    def standing(self, row: Breaker) -> str:
+    def badge(self, row: Breaker) -> str:
         return list_columns.status_badge(row.state)
 
-    @admin.display(description="how it stands")
-    def sentence(self, row: Any) -> str:
-        return list_columns.one_line(row.told)
+    @admin.display(description="status")
+    def status_line(self, row: Any) -> str:
+        return list_columns.one_line(row.status)
 
     @admin.display(description="opened")
-    def since(self, row: Any) -> str:
-        return list_columns.moment(row.opened_at, now=row.seen_at)
+    def opened(self, row: Any) -> str:
+        return list_columns.moment(row.opened_at, now=row.as_of)
 
-    def why_not(self, verb: Verb, row: Any) -> str:
+    def why_disabled(self, verb: Verb, row: Any) -> str:
         closed = row.state == BreakerState.CLOSED and row.ramp is None
-        return "It is closed." if verb is RESET and closed else ""
+        return "The breaker is already closed." if verb is RESET and closed else ""
 
     def page(self, request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]:
         waiting = breakers.waiting_counts(breakers=[row])[row.pk]
@@ -101,8 +102,8 @@ class BreakerAdmin(Telling, PageScreen):
 
 
 @admin.register(BreakerTransition)
-class TransitionAdmin(Telling, ReadOnlyScreen):
-    list_display = ("number", "way", "before", "after", "why", "actor", "when")
+class TransitionAdmin(PreparesRows, ReadOnlyScreen):
+    list_display = ("number", "breaker_link", "from_badge", "to_badge", "why", "actor", "when")
     list_filter = ("to_state",)
     list_select_related = ("breaker__lane__workflow",)
     search_fields = ("breaker__lane__workflow__slug", "breaker__lane__tenant", "actor")
@@ -114,15 +115,15 @@ class TransitionAdmin(Telling, ReadOnlyScreen):
         return row.pk
 
     @admin.display(description="breaker")
-    def way(self, row: BreakerTransition) -> str:
+    def breaker_link(self, row: BreakerTransition) -> str:
         return list_columns.link_to("reliability.breaker", row.breaker_id, row.breaker)
 
     @admin.display(description="from")
-    def before(self, row: BreakerTransition) -> str:
+    def from_badge(self, row: BreakerTransition) -> str:
         return list_columns.status_badge(row.from_state)
 
     @admin.display(description="to")
-    def after(self, row: BreakerTransition) -> str:
+    def to_badge(self, row: BreakerTransition) -> str:
         return list_columns.status_badge(row.to_state)
 
     @admin.display(description="reason")
@@ -131,4 +132,4 @@ class TransitionAdmin(Telling, ReadOnlyScreen):
 
     @admin.display(description="when")
     def when(self, row: Any) -> str:
-        return list_columns.moment(row.at, now=row.seen_at)
+        return list_columns.moment(row.at, now=row.as_of)

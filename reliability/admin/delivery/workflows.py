@@ -1,4 +1,4 @@
-"""Workflows and lanes: the policy, and the hand that pauses."""
+"""Workflows and lanes: their policy, statistics, and the actions pause and resume."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -12,10 +12,10 @@ from unfold.widgets import UnfoldAdminPasswordWidget
 
 from reliability import queue
 from reliability.admin.common import list_columns, status_text
-from reliability.admin.common.base import Telling, hand_of
-from reliability.admin.common.confirm import ActingScreen, Verb
+from reliability.admin.common.base import PreparesRows, actor_of
+from reliability.admin.common.confirm import ActionScreen, Verb
 from reliability.admin.common.duration_forms import EndForm
-from reliability.admin.common.reason_forms import Reasoned, changed
+from reliability.admin.common.reason_forms import RequiresReason, changed
 from reliability.core import audit, clock
 from reliability.delivery import control
 from reliability.models import Lane, Workflow
@@ -23,14 +23,14 @@ from reliability.models.policy import POLICY_FIELDS
 from reliability.models.workflow import ROUTE
 from reliability.stats import workflow_stats
 
-PAUSE = Verb("pause", "Pause", "workflows paused: what arrives waits", control.pause, "workflow_id", form=EndForm)
-RESUME = Verb("resume", "Resume", "workflows resumed", control.resume, "workflow_id", permission="pause")
+PAUSE = Verb("pause", "Pause", "paused; new deliveries wait", control.pause, "workflow_id", form=EndForm)
+RESUME = Verb("resume", "Resume", "resumed", control.resume, "workflow_id", permission="pause")
 SECRETS = ("auth_value", "signing_secret")
 IN_MILLISECONDS = "_ms"
 
 
 class WorkflowForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for the type checker alone
-    """Secrets are written here and never shown: an empty field leaves the kept one as it is."""
+    """The form of a workflow. Secrets are write-only: an empty field keeps the stored value."""
 
     class Meta:
         model = Workflow
@@ -41,7 +41,7 @@ class WorkflowForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for th
         super().__init__(*args, **kwargs)
         for name in SECRETS:
             if name in self.fields:
-                self.fields[name].help_text = "Write-only. Empty: the kept one stays."
+                self.fields[name].help_text = "Write-only. Leave empty to keep the stored value."
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or {}
@@ -51,26 +51,27 @@ class WorkflowForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for th
         return values
 
 
-class PolicyScreen(Reasoned, ActingScreen):
-    """A screen that changes a policy: on record, and felt by what waits."""
+class PolicyScreen(RequiresReason, ActionScreen):
+    """A screen that changes a policy, records the change, and wakes the lanes that it applies to."""
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Save, record which fields changed, and have the lanes concerned looked at under the new policy."""
+        """Save, record the changed fields, and wake the lanes so that the new policy applies to waiting deliveries."""
         with transaction.atomic():
             super().save_model(request, obj, form, change)
             verb = "change" if change else "create"
             name = f"{verb}_{self.opts.model_name}"
             details = {"fields": changed(form)}
-            actor = hand_of(request, form.cleaned_data["reason"])
+            actor = actor_of(request, form.cleaned_data["reason"])
             audit.record(actor=actor, action=name, now=clock.now(), target=obj, details=details)
             queue.wake_waiting(workflow_id=getattr(obj, "workflow_id", obj.pk))
 
 
 @admin.register(Workflow)
-class WorkflowAdmin(Telling, PolicyScreen):
+class WorkflowAdmin(PreparesRows, PolicyScreen):
+    empty_text = "Add a workflow here, or import a file with manage.py import_workflows."
     verbs = (PAUSE, RESUME)
     form = WorkflowForm
-    list_display = ("name", "standing", "success", "p95", "dead", "waits", "last_success", "slug")
+    list_display = ("name", "badge", "success", "p95", "dead", "waiting", "last_success", "slug")
     list_filter = ("paused", "completion")
     sortable_by = ("name", "slug")
     change_form_outer_before_template = "admin/reliability/screens/workflow.html"
@@ -79,7 +80,7 @@ class WorkflowAdmin(Telling, PolicyScreen):
     readonly_fields = ("paused", "paused_reason", "paused_until", "created_at", "updated_at")
     fieldsets = (
         (None, {"fields": ("name", "slug", "path", "n8n_workflow_id", "stripe_events")}),
-        ("Policy (empty: the environment's value)", {"fields": tuple(POLICY_FIELDS)}),
+        ("Policy (empty: value from the environment)", {"fields": tuple(POLICY_FIELDS)}),
         ("Authentication and signing", {"fields": ("auth_header", *SECRETS)}),
         ("State", {"fields": readonly_fields}),
     )
@@ -89,35 +90,35 @@ class WorkflowAdmin(Telling, PolicyScreen):
             obj.route_changed_at = clock.now()
         super().save_model(request, obj, form, change)
 
-    def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
-        super().describe(rows, now=now)
+    def prepare_rows(self, rows: Sequence[Any], *, now: datetime) -> None:
+        super().prepare_rows(rows, now=now)
         found = workflow_stats.figures_of(workflows=rows, now=now)
         for row in rows:
             row.figures = found[row.pk]
 
     @admin.display(description="state")
-    def standing(self, row: Any) -> str:
-        return _standing(row, row.seen_at)
+    def badge(self, row: Any) -> str:
+        return _state_badge(row, row.as_of)
 
     @admin.display(description="success, 24 h")
     def success(self, row: Any) -> str:
         return percent(row.figures.success)
 
-    @admin.display(description="p95")
+    @admin.display(description="p95 latency")
     def p95(self, row: Any) -> str:
         return _latency(row.figures.p95_ms)
 
-    @admin.display(description="dead")
+    @admin.display(description="dead letters")
     def dead(self, row: Any) -> str:
         return _counted("deadletter", row, "dead", row.figures.dead)
 
     @admin.display(description="waiting")
-    def waits(self, row: Any) -> str:
+    def waiting(self, row: Any) -> str:
         return _counted("delivery", row, "pending", row.figures.waiting)
 
     @admin.display(description="last success")
     def last_success(self, row: Any) -> str:
-        return list_columns.moment(row.figures.last_success_at, never="none lately", now=row.seen_at)
+        return list_columns.moment(row.figures.last_success_at, never="none in 24 h", now=row.as_of)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
@@ -130,7 +131,7 @@ class WorkflowAdmin(Telling, PolicyScreen):
 
 
 def percent(share: float | None) -> str:
-    """Return a share as people read it; all but a few is not all."""
+    """Return a share as a percentage. Only exactly 1 is shown as 100 %: a few failures must stay visible."""
     if share is None:
         return "—"
     return "100 %" if share == 1 else f"{min(share, 0.9999) * 100:.{2 if share > 0.99 else 1}f} %"
@@ -140,19 +141,19 @@ def _latency(milliseconds: float | None) -> str:
     return status_text.span(timedelta(milliseconds=milliseconds) if milliseconds is not None else None)
 
 
-def _standing(row: Workflow, now: datetime) -> str:
+def _state_badge(row: Workflow, now: datetime) -> str:
     if row.is_paused(now=now):
-        end = f"; it goes on {status_text.until(row.paused_until, now=now)}" if row.paused_until else ""
+        end = f"; resumes {status_text.until(row.paused_until, now=now)}" if row.paused_until else ""
         return list_columns.two_lines(
-            list_columns.status_badge("paused"), f"{status_text.short(row.paused_reason) or 'by hand'}{end}"
+            list_columns.status_badge("paused"), f"{status_text.short(row.paused_reason) or 'no reason given'}{end}"
         )
     return list_columns.status_badge("active")
 
 
 def _counted(model: str, row: Workflow, state: str, count: int) -> str:
-    """Show a count as the way to what it counts."""
+    """Show a count as a link to the rows that it counts."""
     if not count:
-        return list_columns.quiet("0")
+        return list_columns.muted("0")
     field = "status" if model == "deadletter" else "state"
     return list_columns.link_to_list(
         f"reliability.{model}", f"{count:,}", workflow=row.slug, **{f"{field}__exact": state}
@@ -160,13 +161,13 @@ def _counted(model: str, row: Workflow, state: str, count: int) -> str:
 
 
 def _summary(row: Workflow, *, now: datetime) -> dict[str, Any]:
-    """Return what the page shows above the form: how it goes, and what policy applies."""
+    """Return the values above the form: statistics, and the policy in effect."""
     tenants = workflow_stats.tenants_of(workflow=row)
     return {
         "row": row,
         "now": now,
         "figures": workflow_stats.figures_of(workflows=[row], now=now)[row.pk],
-        "standing": _standing(row, now),
+        "state_badge": _state_badge(row, now),
         "policy": [(_label(one.name), _shown(one), one.origin) for one in workflow_stats.policy_of(workflow=row)],
         "tenants": [(one.lane, [f"{_label(v.name)}: {_shown(v)}" for v in one.values]) for one in tenants],
     }
@@ -178,7 +179,7 @@ def _label(name: str) -> str:
 
 def _shown(one: workflow_stats.PolicyValue) -> str:
     if one.value is None:
-        return "no limit"
+        return "no limit" if one.name.startswith("rate_limit") else "none"
     if one.name.endswith(IN_MILLISECONDS):
         return status_text.span(timedelta(milliseconds=one.value))
     return {True: "yes", False: "no"}.get(one.value, str(one.value)) if isinstance(one.value, bool) else str(one.value)
@@ -186,6 +187,7 @@ def _shown(one: workflow_stats.PolicyValue) -> str:
 
 @admin.register(Lane)
 class LaneAdmin(PolicyScreen):
+    empty_text = "Backstop creates a lane with the first delivery of a workflow and tenant."
     list_display = ("workflow", "tenant", "concurrency_limit", "max_retries", "rate_limit_per_minute", "created_at")
     list_filter = ("workflow", "tenant")
     list_select_related = ("workflow",)
@@ -193,7 +195,7 @@ class LaneAdmin(PolicyScreen):
     readonly_fields = ("workflow", "tenant", "created_at")
     fieldsets = (
         (None, {"fields": readonly_fields}),
-        ("The tenant's own policy (empty: the workflow's value)", {"fields": tuple(POLICY_FIELDS)}),
+        ("Overrides for this tenant (empty: value from the workflow)", {"fields": tuple(POLICY_FIELDS)}),
     )
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -1,4 +1,4 @@
-"""API keys: issued here, shown once, revoked here."""
+"""API keys: issue, show once, revoke."""
 
 from datetime import datetime
 from typing import Any
@@ -12,28 +12,28 @@ from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from reliability.admin.common import list_columns
-from reliability.admin.common.base import Telling, hand_of
-from reliability.admin.common.confirm import ActingScreen, Verb
-from reliability.admin.common.reason_forms import Reasoned
+from reliability.admin.common.base import PreparesRows, actor_of
+from reliability.admin.common.confirm import ActionScreen, Verb
+from reliability.admin.common.reason_forms import RequiresReason
 from reliability.core import clock
 from reliability.models import ApiKey, KeyScope
 from reliability.models.ids import uuid7
 from reliability.setup import api_keys
 
 REVOKE = Verb(
-    "revoke", "Revoke", "keys revoked", api_keys.revoke, "key_id", warning="Whoever uses it is refused from now on."
+    "revoke", "Revoke", "revoked", api_keys.revoke, "key_id", warning="Requests with this key fail from now on."
 )
 
 
 class KeyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for the type checker alone
-    """A new key; and the form's own id, which becomes the key's, so that a form that is sent twice makes one."""
+    """Asks for a new key. `once` becomes the key's id, so that submitting the form twice issues one key."""
 
     once = forms.UUIDField(required=False, initial=uuid7, widget=forms.HiddenInput)
     scopes = forms.MultipleChoiceField(
         choices=KeyScope.choices,
         required=False,
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
-        help_text="None chosen: all of them.",
+        help_text="Choose the least that the caller needs. None selected: all scopes.",
     )
 
     class Meta:
@@ -43,12 +43,12 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for the typ
     def clean_expires_at(self) -> datetime | None:
         end: datetime | None = self.cleaned_data["expires_at"]
         if end is not None and end <= clock.now():
-            raise forms.ValidationError("It lies in the past.")
+            raise forms.ValidationError("Enter a time in the future.")
         return end
 
 
-class StandingFilter(admin.SimpleListFilter):
-    """Those that open something, or those that do no longer."""
+class ValidityFilter(admin.SimpleListFilter):
+    """Filters keys that are active, no longer valid, or never used."""
 
     title = "state"
     parameter_name = "is"
@@ -64,17 +64,18 @@ class StandingFilter(admin.SimpleListFilter):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(Telling, Reasoned, ActingScreen):
+class ApiKeyAdmin(PreparesRows, RequiresReason, ActionScreen):
+    empty_text = "Callers of the API need a key. Add one with the fewest scopes that the caller needs."
     verbs = (REVOKE,)
     form = KeyForm
-    list_display = ("name", "begins", "standing", "for_whom", "may_do", "used", "made", "expires")
-    list_filter = (StandingFilter,)
+    list_display = ("name", "key_prefix", "badge", "tenant_name", "scope_list", "last_used", "created", "expires")
+    list_filter = (ValidityFilter,)
     sortable_by = ("name",)
     search_fields = ("name", "prefix", "tenant")
     fields = ("name", "tenant", "scopes", "expires_at", "once")
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        """Make a key. A form that was sent before makes none, and says so on the list."""
+        """Issue a key. A form that was submitted before issues none, and the list shows a message."""
         try:
             shown: HttpResponse = super().add_view(request, form_url, extra_context)
         except api_keys.IssuedAlready as refusal:
@@ -85,41 +86,41 @@ class ApiKeyAdmin(Telling, Reasoned, ActingScreen):
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    @admin.display(description="begins with")
-    def begins(self, key: ApiKey) -> str:
-        return list_columns.copyable(key.prefix, name="its beginning")
+    @admin.display(description="prefix")
+    def key_prefix(self, key: ApiKey) -> str:
+        return list_columns.copyable(key.prefix, name="the prefix")
 
     @admin.display(description="state")
-    def standing(self, key: Any) -> str:
+    def badge(self, key: Any) -> str:
         if key.revoked_at is not None:
             return list_columns.status_badge("revoked", tone="off")
-        over = key.expires_at is not None and key.expires_at <= key.seen_at
+        over = key.expires_at is not None and key.expires_at <= key.as_of
         return list_columns.status_badge("expired", tone="off") if over else list_columns.status_badge("active")
 
     @admin.display(description="tenant")
-    def for_whom(self, key: ApiKey) -> str:
-        return key.tenant or list_columns.quiet("all")
+    def tenant_name(self, key: ApiKey) -> str:
+        return key.tenant or list_columns.muted("all")
 
     @admin.display(description="scopes")
-    def may_do(self, key: ApiKey) -> str:
-        return ", ".join(key.scopes) or list_columns.quiet("all")
+    def scope_list(self, key: ApiKey) -> str:
+        return ", ".join(key.scopes) or list_columns.muted("all")
 
     @admin.display(description="last used")
-    def used(self, key: Any) -> str:
-        return list_columns.moment(key.last_used_at, never="never", now=key.seen_at)
+    def last_used(self, key: Any) -> str:
+        return list_columns.moment(key.last_used_at, never="never", now=key.as_of)
 
-    @admin.display(description="made")
-    def made(self, key: Any) -> str:
-        return list_columns.moment(key.created_at, now=key.seen_at)
+    @admin.display(description="created")
+    def created(self, key: Any) -> str:
+        return list_columns.moment(key.created_at, now=key.as_of)
 
     @admin.display(description="expires")
     def expires(self, key: Any) -> str:
-        return list_columns.moment(key.expires_at, never="never", now=key.seen_at)
+        return list_columns.moment(key.expires_at, never="never", now=key.as_of)
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
-        """Issue the key, and show it this once."""
+        """Issue the key, and show it this one time."""
         obj.pk = form.cleaned_data["once"] or obj.pk
-        plain = api_keys.issue(key=obj, actor=hand_of(request, form.cleaned_data["reason"]), now=clock.now())
+        plain = api_keys.issue(key=obj, actor=actor_of(request, form.cleaned_data["reason"]), now=clock.now())
         copy = list_columns.copy_button(plain, "the key")
-        text = format_html("The key, shown this once: <code>{}</code> {}", plain, copy)
+        text = format_html("Copy the key now, it is not shown again: <code>{}</code> {}", plain, copy)
         messages.warning(request, text)

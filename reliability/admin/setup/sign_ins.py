@@ -1,4 +1,4 @@
-"""Signing in: what failed, who is locked out, and what they are told."""
+"""Failed sign-ins: the list, the lock-out, and the page that a locked-out user sees."""
 
 from collections.abc import Mapping
 from ipaddress import IPv4Address, ip_address, ip_network
@@ -11,18 +11,19 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from reliability.admin.common.base import ReadOnly
-from reliability.admin.common.confirm import ActingScreen, Verb
+from reliability.admin.common.confirm import ActionScreen, Verb
 from reliability.api.common.addresses import address_of
 from reliability.models import FailedSignIn
 from reliability.setup import sign_ins
 
 NAME_KEPT = 255
-HOME = 64  # bits of an IPv6 address that are one subscriber's
-UNLOCK = Verb("unlock", "Unlock", "sign-ins unlocked", sign_ins.unlock, "attempt_id")
+IPV6_PREFIX = 64  # bits: a provider usually gives each subscriber a /64
+UNLOCK = Verb("unlock", "Unlock", "unlocked", sign_ins.unlock, "attempt_id")
 
 
 @admin.register(FailedSignIn)
-class FailedSignInAdmin(ReadOnly, ActingScreen):
+class FailedSignInAdmin(ReadOnly, ActionScreen):
+    empty_text = "No sign-in has failed recently."
     verbs = (UNLOCK,)
     list_display = ("username", "ip_address", "failures_since_start", "is_locked", "attempt_time", "user_agent")
     search_fields = ("username", "ip_address")
@@ -38,9 +39,9 @@ class FailedSignInAdmin(ReadOnly, ActingScreen):
 
 
 def address(request: HttpRequest) -> str | None:
-    """Return the address that failures are counted by: the one that our own proxies saw.
+    """Return the address by which failures are counted: the client as our own proxies saw it.
 
-    Of IPv6 it is the /64: whoever has one of its addresses has them all.
+    For IPv6 it is the /64 network, because a subscriber can use any address in it.
     """
     try:
         found = ip_address(address_of(request.META))
@@ -48,17 +49,17 @@ def address(request: HttpRequest) -> str | None:
         return None
     if isinstance(found, IPv4Address):
         return str(found)
-    return str(found.ipv4_mapped or ip_network((found.packed, HOME), strict=False).network_address)
+    return str(found.ipv4_mapped or ip_network((found.packed, IPV6_PREFIX), strict=False).network_address)
 
 
 def name_of(request: HttpRequest, credentials: Mapping[str, Any] | None) -> str:
-    """Return the name that failures are counted by, as far as it is kept: a longer one is nobody's."""
+    """Return the user name by which failures are counted, cut to the column's length; no user has a longer one."""
     given = credentials.get("username") if credentials else request.POST.get("username")
     return str(given or "")[:NAME_KEPT]
 
 
 def locked_out(request: HttpRequest, response: HttpResponse, credentials: Any) -> HttpResponse:
-    """Say that too many sign-ins failed, and what helps."""
+    """Show that too many sign-ins failed, for how long the lock holds, and who can unlock it."""
     wait = get_cool_off(request)
     minutes = int(wait.total_seconds() // 60) if wait else 0
     context = {**admin.site.each_context(request), "title": "Locked out", "minutes": minutes}

@@ -1,4 +1,4 @@
-"""Who may sign in, and what their groups may do: Django's own screens in the console's look."""
+"""Users and groups: Django's own screens in the console's theme, with a reason for each change."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from django.contrib.auth.models import Group, User
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from reliability.admin.common.reason_forms import Recorded
+from reliability.admin.common.reason_forms import AuditsChanges
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
 
 
 @admin.register(User)
-class UserAdmin(Recorded, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]  # generic for the type checker alone
+class UserAdmin(AuditsChanges, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]  # generic for the type checker alone
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -26,5 +26,5 @@ class UserAdmin(Recorded, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg
 
 
 @admin.register(Group)
-class GroupAdmin(Recorded, DjangoGroupAdmin, ModelAdmin):
-    """What a group may do."""
+class GroupAdmin(AuditsChanges, DjangoGroupAdmin, ModelAdmin):
+    """Groups and their permissions."""

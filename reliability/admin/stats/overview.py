@@ -1,4 +1,4 @@
-"""The console's first page: what is wrong, how it stands, what failed the same way, who did what."""
+"""The console's first page: problems, key figures, charts, failure groups, last operator actions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from django.urls import NoReverseMatch, reverse
 
 from reliability.core import clock
 from reliability.models import AuditEntry, BreakerState
-from reliability.policies.fingerprint import LABELS
+from reliability.policies.error_codes import reason_label
 from reliability.stats import overview
 from reliability.stats.charts import Chart, Range
 from reliability.stats.overview import Cards, Group, Overview
@@ -27,7 +27,7 @@ BREAKER_TONES = {BreakerState.OPEN: "bad", BreakerState.FORCED_OPEN: "bad", Brea
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A figure that leads to its list. `strip`: a tone each; `share`: 0 to 100, of a bar."""
+    """A key figure that links to its list. `strip` holds one tone per item; `share` (0 to 100) draws a progress bar."""
 
     title: str
     value: str
@@ -39,7 +39,7 @@ class Card:
 
 
 def context(request: HttpRequest, values: dict[str, Any]) -> dict[str, Any]:
-    """Add the page's own values to those of the frame."""
+    """Add the page's values to the template context."""
     values |= {"title": "Overview", "may_view": request.user.has_perm("reliability.view_deadletter")}
     if values["may_view"]:
         now = clock.now()
@@ -48,7 +48,7 @@ def context(request: HttpRequest, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _range(request: HttpRequest) -> Range:
-    """Return the range of the address; a day where it names none."""
+    """Return the range in the query string; 24 hours by default."""
     wanted = request.GET.get("range", "")
     return Range(wanted) if wanted in set(Range) else Range.DAY
 
@@ -82,11 +82,11 @@ def _url(name: str, params: dict[str, str] | None = None) -> str:
 
 def _last_delivery(taken: Overview) -> str:
     at = taken.last_delivered_at
-    return f"Last delivery {relative(at=at, now=taken.now)}." if at else "Nothing was delivered yet."
+    return f"Last delivery {relative(at=at, now=taken.now)}." if at else "No delivery yet."
 
 
 def _action(entry: AuditEntry) -> dict[str, Any]:
-    """Say in words what was done, and to what kind of thing where the verb does not say it already."""
+    """Describe an action in words; the kind of target is added if the action's name does not contain it."""
     names = {model._meta.model_name: str(model._meta.verbose_name) for model in apps.get_models()}
     verb, kind = entry.action.replace("_", " "), names.get(entry.target_type, entry.target_type)
     what = verb if kind.lower() in verb else f"{verb} {kind}"
@@ -110,7 +110,7 @@ def _cards(cards: Cards, now: datetime) -> list[Card]:
 def _dead(cards: Cards, now: datetime) -> Card:
     dead = cards.dead
     oldest = f"oldest {relative(at=dead.oldest_at, now=now)}, " if dead.oldest_at else ""
-    note = f"{oldest}{dead.died:,} new, {dead.died_before:,} in the range before"
+    note = f"{oldest}{dead.died:,} new (previous period: {dead.died_before:,})"
     url = _url(LISTS.format("deadletter"), {"status__exact": "dead"})
     return Card("Dead letters", f"{dead.count:,}", note, url, tone="bad" if dead.count else "good")
 
@@ -128,11 +128,11 @@ def _backlog(cards: Cards, now: datetime) -> Card:
     value = f"{overview.CAP:,}+" if backlog.is_capped else f"{backlog.count:,}"
     age = backlog.age(now=now)
     note = (
-        "nothing waits"
+        "no deliveries"
         if not backlog.count
-        else f"the first has been due for {duration(age)}"
+        else f"the oldest has been due for {duration(age)}"
         if age
-        else "none is due yet"
+        else "none due yet"
     )
     url = _url(LISTS.format("delivery"), {"state__exact": "pending"})
     return Card("Waiting", value, note, url, tone="warn" if age.total_seconds() > 300 else "")
@@ -141,7 +141,7 @@ def _backlog(cards: Cards, now: datetime) -> Card:
 def _breakers(cards: Cards, now: datetime) -> Card:
     url = _url(LISTS.format("breaker"))
     if not cards.breakers:
-        return Card("Circuit breakers", "All closed", "everything may pass", url, tone="good")
+        return Card("Circuit breakers", "All closed", "no traffic is held back", url, tone="good")
     names = [f"{one.name} {one.state.replace('_', ' ')}" for one in cards.breakers]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     strip = [BREAKER_TONES[BreakerState(one.state)] for one in cards.breakers[:20]]
@@ -154,14 +154,14 @@ def _paused(cards: Cards) -> Card:
     names = ", ".join(one.workflow for one in cards.paused[:3])
     more = f" and {len(cards.paused) - 3} more" if len(cards.paused) > 3 else ""
     tone = "warn" if cards.paused else ""
-    return Card("Paused workflows", str(len(cards.paused)), f"{names}{more}" or "none is held", url, tone=tone)
+    return Card("Paused workflows", str(len(cards.paused)), f"{names}{more}" or "none", url, tone=tone)
 
 
 def _stripe(cards: Cards, now: datetime) -> Card:
     stripe = cards.stripe
     value = relative(at=stripe.last_event_at, now=now) if stripe.last_event_at else "No event yet"
     if stripe.refused:
-        note = f"{stripe.refused:,} refused within the hour"
+        note = f"{stripe.refused:,} refused in the last hour"
         return Card("Stripe", value, note, _url(LISTS.format("striperefusal")), tone="warn")
     return Card("Stripe", value, "last event; none refused", _url(LISTS.format("stripeevent")))
 
@@ -169,10 +169,11 @@ def _stripe(cards: Cards, now: datetime) -> Card:
 def _cron(cards: Cards) -> Card:
     url = reverse("admin:scheduling_cronjob_changelist")
     if not cards.cron:
-        return Card("Cron jobs", "On time", "none needs a look", url, tone="good")
+        return Card("Cron jobs", "On time", "all on schedule", url, tone="good")
     names = ", ".join(f"{one.job} {one.state}" for one in cards.cron[:3])
     more = f" and {len(cards.cron) - 3} more" if len(cards.cron) > 3 else ""
-    return Card("Cron jobs", f"{len(cards.cron)} to look at", f"{names}{more}", url, tone="bad")
+    verb = "needs" if len(cards.cron) == 1 else "need"
+    return Card("Cron jobs", f"{len(cards.cron)} {verb} attention", f"{names}{more}", url, tone="bad")
 
 
 def _operations(cards: Cards) -> list[Card]:
@@ -180,7 +181,7 @@ def _operations(cards: Cards) -> list[Card]:
     for one in cards.operations[:2]:
         url = _page_of("admin:reliability_operation_page", one.id)
         share = round(100 * one.done / one.matched) if one.matched else 0
-        note = "goes on" if one.state == "running" else one.state
+        note = str(one.state)
         title = f"Bulk {one.kind}"
         shown.append(Card(title, f"{one.done:,} / {one.matched:,}", note, url, share=min(share, 100)))
     return shown
@@ -198,8 +199,22 @@ def _charts(taken: Overview) -> list[dict[str, Any]]:
     series, last = taken.series, _last_delivery(taken)
     return [
         _chart("chart-dead", "New dead letters by reason", series.deaths, "bar", "", f"No dead letters. {last}"),
-        _chart("chart-ended", "Delivered and failed", series.outcomes, "line", "", f"Nothing ended here. {last}"),
-        _chart("chart-latency", "Time to deliver", series.latency, "line", "ms", f"Nothing was delivered here. {last}"),
+        _chart(
+            "chart-ended",
+            "Delivered and failed",
+            series.outcomes,
+            "line",
+            "",
+            f"No deliveries finished in this range. {last}",
+        ),
+        _chart(
+            "chart-latency",
+            "Time to deliver",
+            series.latency,
+            "line",
+            "ms",
+            f"Nothing was delivered in this range. {last}",
+        ),
     ]
 
 
@@ -230,7 +245,7 @@ def _may_replay(request: HttpRequest) -> bool:
 
 def _group(group: Group, *, may_replay: bool) -> dict[str, Any]:
     chosen = {"status__exact": "dead", "workflow": group.slug, "fingerprint": group.fingerprint}
-    reason = next((label for one, label in LABELS.items() if one == group.reason), group.reason or "Unknown")
+    reason = reason_label(group.reason) or group.reason or "Unknown"
     says_more = {*group.code.split("_")} != {*group.reason.split("_")}
     code = f" · {group.code.removeprefix('http_')}" if group.code and says_more else ""
     return {

@@ -1,4 +1,4 @@
-"""Stripe's endpoints: their addresses, their secrets and how these are rotated, what they refused."""
+"""Stripe endpoints: URL, signing secrets and their rotation, refused requests."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,9 +12,9 @@ from django.http import HttpRequest, HttpResponse
 from unfold.widgets import UnfoldAdminPasswordWidget
 
 from reliability.admin.common import list_columns
-from reliability.admin.common.base import ReadOnly, ReadOnlyInline, Telling, hand_of
-from reliability.admin.common.confirm import ActingScreen, ReasonForm, Verb
-from reliability.admin.common.reason_forms import Reasoned, changed
+from reliability.admin.common.base import PreparesRows, ReadOnly, ReadOnlyInline, actor_of
+from reliability.admin.common.confirm import ActionScreen, ReasonForm, Verb
+from reliability.admin.common.reason_forms import RequiresReason, changed
 from reliability.core import audit, clock
 from reliability.models import StripeEndpoint, StripeSecret
 from reliability.stripe import endpoints, event_stats
@@ -23,17 +23,19 @@ WRITE_ONLY = UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"})
 
 
 class SecretForm(ReasonForm):
-    """A new signing secret."""
+    """Asks for a new signing secret."""
 
     secret = forms.CharField(
-        max_length=200, widget=WRITE_ONLY, help_text="Of the endpoint's page at Stripe: whsec_…. Never shown again."
+        max_length=200,
+        widget=WRITE_ONLY,
+        help_text="From the endpoint's page in the Stripe dashboard (whsec_…). Never shown again.",
     )
 
 
 ADD_SECRET = Verb(
     key="add_secret",
     title="Add a secret",
-    done="endpoint accepts one more secret",
+    done="updated: the new secret is active",
     call=endpoints.add_secret,
     argument="endpoint_id",
     form=SecretForm,
@@ -43,16 +45,16 @@ ADD_SECRET = Verb(
 RETIRE = Verb(
     key="retire",
     title="Retire",
-    done="secrets retired",
+    done="retired",
     call=endpoints.retire_secret,
     argument="secret_id",
-    warning="What Stripe signs with it is refused from now on.",
+    warning="Backstop refuses requests that Stripe signs with this secret from now on.",
     permission="change",
 )
 
 
 class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for the type checker alone
-    """The API key is written here and never shown: an empty field leaves the kept one as it is."""
+    """The form of an endpoint. The API key is write-only: an empty field keeps the stored value."""
 
     class Meta:
         model = StripeEndpoint
@@ -70,7 +72,8 @@ class SecretInline(ReadOnlyInline):
 
 
 @admin.register(StripeEndpoint)
-class StripeEndpointAdmin(Telling, Reasoned, ActingScreen):
+class StripeEndpointAdmin(PreparesRows, RequiresReason, ActionScreen):
+    empty_text = "Add an endpoint, then enter its URL in the Stripe dashboard."
     verbs = (ADD_SECRET,)
     form = EndpointForm
     list_display = ("slug", "address", "tenant", "mode", "rotation", "last_event", "refused", "enabled")
@@ -85,31 +88,31 @@ class StripeEndpointAdmin(Telling, Reasoned, ActingScreen):
         found: QuerySet[Any] = super().get_queryset(request).annotate(active=active)
         return found
 
-    @admin.display(description="address")
+    @admin.display(description="path")
     def address(self, endpoint: StripeEndpoint) -> str:
         return f"/stripe/webhook/{endpoint.slug}/"
 
-    def describe(self, rows: Sequence[Any], *, now: datetime) -> None:
-        super().describe(rows, now=now)
+    def prepare_rows(self, rows: Sequence[Any], *, now: datetime) -> None:
+        super().prepare_rows(rows, now=now)
         found = event_stats.of_endpoints(endpoints=rows, now=now)
         for row in rows:
-            row.heard = found[row.pk]
+            row.recent = found[row.pk]
 
     @admin.display(description="secrets")
     def rotation(self, endpoint: Any) -> str:
-        said = {0: "none: everything is refused", 1: "1 active"}.get(endpoint.active, f"{endpoint.active} active")
+        label = {0: "none: all requests refused", 1: "1 active"}.get(endpoint.active, f"{endpoint.active} active")
         tone = "bad" if not endpoint.active else "warn" if endpoint.active > 1 else "good"
-        return list_columns.status_badge(said, label=said, tone=tone)
+        return list_columns.status_badge(label, label=label, tone=tone)
 
     @admin.display(description="last event")
     def last_event(self, row: Any) -> str:
-        return list_columns.moment(row.heard.last_event_at, never="none yet", now=row.seen_at)
+        return list_columns.moment(row.recent.last_event_at, never="none yet", now=row.as_of)
 
     @admin.display(description="refused, 24 h")
     def refused(self, row: Any) -> str:
-        if not row.heard.refused:
-            return list_columns.quiet("0")
-        return list_columns.link_to_list("reliability.striperefusal", f"{row.heard.refused:,}", q=row.slug)
+        if not row.recent.refused:
+            return list_columns.muted("0")
+        return list_columns.link_to_list("reliability.striperefusal", f"{row.recent.refused:,}", q=row.slug)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
@@ -125,24 +128,24 @@ class StripeEndpointAdmin(Telling, Reasoned, ActingScreen):
             super().save_model(request, obj, form, change)
             name = f"{'change' if change else 'create'}_stripe_endpoint"
             details = {"fields": changed(form)}
-            actor = hand_of(request, form.cleaned_data["reason"])
+            actor = actor_of(request, form.cleaned_data["reason"])
             audit.record(actor=actor, action=name, now=clock.now(), target=obj, details=details)
 
 
 def _summary(request: HttpRequest, row: Any, *, now: datetime) -> dict[str, Any]:
-    """Return what the page shows above the form: the address for Stripe, and how it goes there."""
+    """Return the values above the form: the webhook URL for Stripe, and recent statistics."""
     return {
         "row": row,
         "now": now,
         "url": request.build_absolute_uri(f"/stripe/webhook/{row.slug}/"),
-        "heard": event_stats.of_endpoints(endpoints=[row], now=now)[row.pk],
+        "recent": event_stats.of_endpoints(endpoints=[row], now=now)[row.pk],
         "active": row.active,
         "refusals": event_stats.refusals(endpoint=row),
     }
 
 
 @admin.register(StripeSecret)
-class StripeSecretAdmin(ReadOnly, ActingScreen):
+class StripeSecretAdmin(ReadOnly, ActionScreen):
     verbs = (RETIRE,)
     list_display = ("endpoint", "hint", "active", "created_at", "retired_at")
     list_filter = ("active", "endpoint")

@@ -18,8 +18,8 @@ from reliability.models import (
 from reliability.models.breaker import BreakerState
 from reliability.models.delivery import AttemptResult
 from reliability.models.fields import validate_slug
+from reliability.policies.error_codes import Reason
 from reliability.policies.failure import MESSAGE_LENGTH
-from reliability.policies.fingerprint import LABELS
 
 KEY_LENGTH = 255
 BATCH_LIMIT = 1000
@@ -182,7 +182,7 @@ class DeadLetterQuery(Strict):
     tenant = SlugField(required=False)
     status = serializers.ChoiceField(choices=DeadLetterStatus.choices, required=False)
     error_code = TextField(required=False, max_length=200)
-    reason = serializers.ChoiceField(choices=list(LABELS.items()), required=False)
+    reason = serializers.ChoiceField(choices=[(str(one), one.label) for one in Reason], required=False)
     fingerprint = TextField(required=False, max_length=64)
     source = serializers.ChoiceField(choices=DeadLetterSource.choices, required=False)  # type: ignore[assignment]  # a field called so
     created_after = serializers.DateTimeField(required=False)

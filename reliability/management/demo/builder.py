@@ -26,7 +26,8 @@ from reliability.models import (
     digest_of,
 )
 from reliability.policies import backoff
-from reliability.policies.fingerprint import fingerprint_of, reason_of
+from reliability.policies.error_codes import reason_of
+from reliability.policies.fingerprint import fingerprint_of
 
 from .fixtures import Role, Trouble
 from .rng import Rng

@@ -1,4 +1,4 @@
-/* Gives Unfold's pages what a keyboard and a screen reader need: landmarks, a way past the sidebar, real buttons. */
+/* Makes Unfold's pages usable by keyboard and screen reader: landmarks, a skip link, real buttons, names for fields. */
 (() => {
   "use strict";
   const ICON = ".material-symbols-outlined";
@@ -8,7 +8,7 @@
 
   const NAMES = { dock_to_right: "Show or hide the navigation", close: "Close", clear: "Clear", filter_list: "Filters" };
 
-  /* An icon or a heading that reacts to a click becomes a button. */
+  /* Give icons and headings with a click handler the role of a button. */
   function buttons(within) {
     for (const one of within.querySelectorAll("[x-on\\:click]")) {
       if (one.matches("a[href], button, input, select, textarea, summary, #modal-overlay, tr, td, label")) continue;
@@ -21,7 +21,7 @@
     for (const icon of within.querySelectorAll(ICON)) if (!icon.hasAttribute("role")) set(icon, { "aria-hidden": "true" });
   }
 
-  /* The nearest label or heading around a field that has none of its own. */
+  /* Return the nearest label or heading around a field without a label. */
   function heading(field) {
     for (let box = field.parentElement, steps = 0; box && steps < 10; box = box.parentElement, steps++) {
       const words = box.querySelector("legend, h3, label")?.textContent.trim();
@@ -30,7 +30,7 @@
     return "";
   }
 
-  /* Links and buttons of nothing but an icon, fields and tables without a name. */
+  /* Name the links and buttons that hold only an icon, and fields without a label. */
   function names(within) {
     for (const one of within.querySelectorAll("a, button")) {
       const icon = one.querySelector(ICON);
@@ -50,7 +50,7 @@
     set(document.getElementById("header-inner")?.parentElement?.parentElement, { role: "banner" });
     const content = document.getElementById("content");
     if (!content || document.getElementById("bs-skip")) return;
-    const skip = Object.assign(document.createElement("a"), { id: "bs-skip", href: "#content", textContent: "Skip to the content" });
+    const skip = Object.assign(document.createElement("a"), { id: "bs-skip", href: "#content", textContent: "Skip to content" });
     document.body.prepend(skip);
   }
 
@@ -59,7 +59,7 @@
     for (const box of document.querySelectorAll("#nav-sidebar-apps .simplebar-content-wrapper")) set(box, { tabindex: "0", "aria-label": "Navigation" });
   }
 
-  /* A heading that folds its list says whether it is open. */
+  /* Set aria-expanded on the headings that fold a list. */
   function folds() {
     for (const one of document.querySelectorAll("#nav-sidebar-apps h2[x-on\\:click]")) {
       const list = one.nextElementSibling;
@@ -68,7 +68,7 @@
   }
   document.addEventListener("click", () => setTimeout(folds, 50));
 
-  function mend(within = document) {
+  function improve(within = document) {
     buttons(within);
     names(within);
     folds();
@@ -80,20 +80,20 @@
     event.target.click();
   });
 
-  /* What other scripts put in later, such as the fields of Select2, is mended too: once the page is read, not amid it. */
+  /* Other scripts add elements later, such as Select2's fields. Improve them too, once per frame. */
   let waiting = false;
   const watch = new MutationObserver(() => {
     if (waiting) return;
     waiting = true;
     requestAnimationFrame(() => {
       waiting = false;
-      mend();
+      improve();
       current();
     });
   });
   document.addEventListener("DOMContentLoaded", () => {
     landmarks();
-    mend();
+    improve();
     current();
     watch.observe(document.body, { childList: true, subtree: true });
   });

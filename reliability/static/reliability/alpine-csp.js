@@ -1,8 +1,8 @@
 /* Lets Unfold's templates work with Alpine's CSP build, which reads expressions itself instead of evaluating them.
  *
- * That build knows neither globals nor arrow functions, `if` or several statements. What Unfold writes of these is
- * said here in words that it does know, before Alpine reads it: `a; b` becomes `[a, b]`, `if (c) a` becomes
- * `(c) && (a)`, and of the page's globals `$page` offers the few that are needed.
+ * The CSP build supports neither globals nor arrow functions, `if` or several statements. This file rewrites the
+ * expressions in Unfold's templates before Alpine reads them: `a; b` becomes `[a, b]`, `if (c) a` becomes
+ * `(c) && (a)`, and `$page` offers the few globals that the templates use.
  */
 document.addEventListener("alpine:init", () => {
   "use strict";
@@ -22,23 +22,23 @@ document.addEventListener("alpine:init", () => {
     moveRecords: later("moveRecords"),
   }));
 
-  const WORDS = [
+  const REWRITES = [
     [/\(localStorage\.getItem\('(\w+)'\) !== null\) \? \(localStorage\.getItem\('\w+'\) == '1'\) : true/g, "$page.kept('$1')"],
     [/localStorage\.setItem\('(\w+)', (\w+) \? '1' : '0'\)/g, "$page.keep('$1', $2)"],
-    [/\$watch\('\w+', value => \$page\.keep\([^)]*\)\)/g, "true"],  // the button keeps it as well
+    [/\$watch\('\w+', value => \$page\.keep\([^)]*\)\)/g, "true"],  // the button stores it as well
     [/window\.location\.pathname \+ window\.location\.search/g, "$page.path()"],
     [/getCurrentTab\(\)/g, "$page.currentTab()"],
     [/(^|[^.\w$])(sortRecords|moveRecords)\b/g, "$1$page.$2"],
   ];
 
-  function reworded(text) {
+  function rewrite(text) {
     let found = text;
-    for (const [old, fresh] of WORDS) found = found.replace(old, fresh);
+    for (const [old, fresh] of REWRITES) found = found.replace(old, fresh);
     const steps = split(found).map(conditional);
     return steps.length > 1 ? `[${steps.join(", ")}]` : steps[0] ?? found;
   }
 
-  /* Split at the semicolons that are in no string and no bracket. */
+  /* Split at semicolons outside of strings and brackets. */
   function split(text) {
     const steps = [];
     let quote = "", depth = 0, begin = 0;
@@ -63,6 +63,6 @@ document.addEventListener("alpine:init", () => {
 
   window.Alpine.mapAttributes(({ name, value }) => ({
     name,
-    value: typeof value === "string" && name.startsWith("x-") && value && !name.startsWith("x-for") ? reworded(value) : value,
+    value: typeof value === "string" && name.startsWith("x-") && value && !name.startsWith("x-for") ? rewrite(value) : value,
   }));
 });

@@ -1,4 +1,4 @@
-/* Draws `<canvas data-chart="id of a JSON script">`. The table below each says the same, for whoever cannot see it. */
+/* Draws `<canvas data-chart="id of a JSON script">`. The table below each chart holds the same data for users who cannot see it. */
 (() => {
   "use strict";
   const COLOURS = {

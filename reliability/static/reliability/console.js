@@ -1,13 +1,13 @@
 /* The console's behaviour on top of Unfold. No inline script or handler anywhere: everything hangs on attributes.
  *
  *   data-copy="text"            a button that copies the text
- *   .bs-copy-text               a button that copies what the <pre> beside it shows
- *   data-search                 a field that `/` goes to, where the page has no list
- *   data-poll="swap" + id       the region is fetched anew and swapped in
- *   data-poll="news" + id       the list is fetched anew and counted: "12 new, refresh"
- *   data-running                beside data-poll: something runs, look every few seconds instead of every 60
+ *   .bs-copy-text               a button that copies the text of the <pre> beside it
+ *   data-search                 the field that `/` focuses on a page without a list
+ *   data-poll="swap" + id       the region is fetched again and replaced
+ *   data-poll="news" + id       the list is fetched again and new rows are counted: "12 new, refresh"
+ *   data-running                with data-poll: something runs, so poll every few seconds instead of every 60
  *   data-chart='{"labels": …}'  see charts.js
- * After a swap, the document hears `backstop:swapped` with the new region as its target.
+ * After a swap, `backstop:swapped` is dispatched on the new region and bubbles to the document.
  */
 (() => {
   "use strict";
@@ -40,20 +40,20 @@
   }
   window.backstop = { toast };
 
-  const MEANING = {
-    0: "No answer. Is the connection there?",
-    403: "You may not do this, or this page is too old: reload it.",
-    404: "It is not there any more.",
-    413: "That is too large.",
-    429: "Too many requests: wait a moment.",
+  const ERRORS = {
+    0: "The server did not respond. Check your connection and try again.",
+    403: "Permission denied, or this page is too old. Reload it and try again.",
+    404: "This row no longer exists.",
+    413: "The request is too large.",
+    429: "Too many requests. Wait a moment and try again.",
   };
-  const meaningOf = (status) => MEANING[status] || `It did not work (${status}). Nothing was changed that is not on record.`;
+  const errorOf = (status) => ERRORS[status] || `The request failed (HTTP ${status}). Check whether your action completed before you retry it.`;
 
-  document.addEventListener("htmx:responseError", (event) => toast(meaningOf(event.detail.xhr.status)));
-  document.addEventListener("htmx:sendError", () => toast(MEANING[0]));
-  document.addEventListener("htmx:timeout", () => toast(MEANING[0]));
+  document.addEventListener("htmx:responseError", (event) => toast(errorOf(event.detail.xhr.status)));
+  document.addEventListener("htmx:sendError", () => toast(ERRORS[0]));
+  document.addEventListener("htmx:timeout", () => toast(ERRORS[0]));
   document.addEventListener("htmx:beforeSwap", (event) => {
-    // A dialog was asked for and something else came, such as the sign-in page or the list after the act.
+    // The response is not the requested dialog, such as the sign-in page, or the list after an action: reload the page.
     const { xhr, target } = event.detail;
     if (!["modal-content", "dialog-form"].includes(target.id) || xhr.status >= 400) return;
     if (!/id="dialog(-form)?"/.test(xhr.responseText)) {
@@ -87,13 +87,13 @@
       button.focus();
       toast("Copied.", "good");
     } catch {
-      toast("The browser did not allow copying.");
+      toast("The browser did not allow copying. Select the text and copy it.");
     }
   });
 
   // --- Keys and the help dialog ---------------------------------------------------------------------------
   const isTyping = () => document.activeElement?.matches("input:not([type=checkbox]):not([type=radio]), textarea, select, [contenteditable=true]");
-  const KEYS = [["/", "Go to the search"], ["?", "Show this help"], ["Esc", "Close what is open"], ["Tab", "Go to the next control"], ["Ctrl E", "Change between light and dark"]];
+  const KEYS = [["/", "Focus search"], ["?", "Show this help"], ["Esc", "Close dialog"], ["Tab", "Go to the next control"], ["Ctrl E", "Switch between light and dark"]];
 
   function help() {
     const box = document.createElement("dialog");
@@ -101,7 +101,7 @@
     box.setAttribute("aria-labelledby", "bs-help-title");
     const title = document.createElement("h2");
     title.id = "bs-help-title";
-    title.textContent = "Keys";
+    title.textContent = "Keyboard shortcuts";
     const list = document.createElement("dl");
     for (const [key, what] of KEYS) {
       const term = document.createElement("dt");
@@ -115,7 +115,7 @@
     box.addEventListener("close", () => box.remove());
   }
 
-  /* Open a native dialog, and give the focus back to where it was once it closes. */
+  /* Open a native dialog; when it closes, return the focus to where it was. */
   function open(box) {
     const before = document.activeElement;
     if (!box.isConnected) document.body.append(box);
@@ -144,7 +144,7 @@
     if (event.target.closest?.("[data-help]")) help();
   });
 
-  // --- Unfold's own dialog: focus goes in, stays in, and comes back -----------------------------------------
+  // --- Unfold's own dialog: move the focus in, keep it in, and return it ---------------------------------------
   let opener = null;
   const modal = () => document.getElementById("modal-content");
   const isOpen = () => Boolean(modal()?.offsetParent !== null && modal()?.childElementCount && modal()?.getClientRects().length);
@@ -187,7 +187,7 @@
     document.hidden || isOpen() || document.querySelector("dialog[open]") || isTyping() || Date.now() - lastKey < 3000 ||
     document.querySelector("input.action-select:checked, input[name=_selected_action]:checked");
 
-  function wait() {
+  function interval() {
     const running = document.querySelector("[data-poll][data-running]");
     if (!running) bursts = 0;
     return running ? (bursts++ < BURSTS ? BURST_MS : SLOW_BURST_MS) : IDLE_MS;
@@ -196,26 +196,26 @@
   function plan() {
     clearTimeout(timer);
     timer = null;
-    if (document.querySelector("[data-poll]") && !document.hidden) timer = setTimeout(look, wait());
+    if (document.querySelector("[data-poll]") && !document.hidden) timer = setTimeout(poll, interval());
   }
 
-  async function look() {
+  async function poll() {
     if (isBusy()) return plan();
     try {
       const answer = await fetch(location.href, { headers: { "X-Backstop-Poll": "1" }, credentials: "same-origin" });
       if (answer.redirected && new URL(answer.url).pathname.includes("/login")) {
         return toast("Your session has ended. Reload the page to sign in again.");
       }
-      if (answer.ok && !isBusy()) take(new DOMParser().parseFromString(await answer.text(), "text/html"));
-    } catch { /* the next look may find the server again */ }
+      if (answer.ok && !isBusy()) update(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    } catch { /* the server may respond to the next poll */ }
     plan();
   }
 
-  function take(page) {
+  function update(page) {
     for (const old of document.querySelectorAll("[data-poll]")) {
       const fresh = page.getElementById(old.id);
       if (!fresh) continue;
-      if (old.dataset.poll === "news") tell(old, fresh);
+      if (old.dataset.poll === "news") showNewCount(old, fresh);
       else if (old.innerHTML !== fresh.innerHTML || !same(old, fresh)) swap(old, fresh);
     }
   }
@@ -235,7 +235,7 @@
   const rowsOf = (list) =>
     new Set([...list.querySelectorAll("tbody tr")].map((row) => row.querySelector("input[name=_selected_action]")?.value || row.querySelector("a[href]")?.getAttribute("href")).filter(Boolean));
 
-  function tell(old, fresh) {
+  function showNewCount(old, fresh) {
     const known = rowsOf(old);
     const count = [...rowsOf(fresh)].filter((one) => !known.has(one)).length;
     document.getElementById("bs-news")?.remove();
@@ -246,22 +246,22 @@
     document.body.append(button);
   }
 
-  // --- Forms that are good for one answer: a second click would take the first one's page away ------------
+  // --- Forms that may be submitted once: a second click would discard the response to the first ----------------
   document.addEventListener("submit", (event) => {
     const form = event.target;
     if (event.defaultPrevented || !form.querySelector("input[type=hidden][name=once]")) return;
     if (form.dataset.sent) event.preventDefault();
     form.dataset.sent = "1";
   });
-  // Whoever comes back to the page by the browser's own button may send it again: the server knows it by its id.
+  // After the browser's back button the form may be submitted again: the server recognises it by its id.
   window.addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => delete form.dataset.sent));
 
-  document.addEventListener("visibilitychange", () => (document.hidden ? plan() : look()));
+  document.addEventListener("visibilitychange", () => (document.hidden ? plan() : poll()));
   document.addEventListener("DOMContentLoaded", () => {
     region();
     const list = document.getElementById("changelist");
     if (list && !list.dataset.poll) list.dataset.poll = "news";
     plan();
   });
-  window.backstop.look = look;
+  window.backstop.poll = poll;
 })();

@@ -1,4 +1,4 @@
-"""What the pages of dead letters show of strangers' text."""
+"""Filters for text from outside on the pages of dead letters."""
 
 from urllib.parse import urlsplit
 
@@ -12,14 +12,14 @@ register = template.Library()
 
 @register.filter
 def plain_text(text: str) -> SafeString:
-    """Show text that anybody may have written: escaped, cut, and with what cannot be seen made visible."""
+    """Show text from outside: escaped, cut, and with invisible characters made visible."""
     cut = text[: json_text.LIMIT] + ("…" if len(text) > json_text.LIMIT else "")
     return mark_safe(json_text.plain(cut))  # noqa: S308  # `plain` escapes
 
 
 @register.filter
 def web_address(text: str) -> str:
-    """Return an address that a link may lead to, or nothing: whoever reports an execution names its address."""
+    """Return a URL if it is safe to link to (http or https), else an empty string: reporters choose this URL."""
     try:
         return text if urlsplit(text).scheme in ("http", "https") else ""
     except ValueError:
