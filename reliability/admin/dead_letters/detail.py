@@ -16,7 +16,7 @@ from reliability.admin.common.text_diff import Line, lines_of
 from reliability.dead_letters import detail
 from reliability.dead_letters.detail import Account, Text, Try
 from reliability.delivery import curl
-from reliability.formats import json_layout, json_text
+from reliability.formats import json_text
 from reliability.models import Attempt, DeadLetter, DeadLetterSource, DeadLetterStatus, Delivery
 from reliability.n8n import client as n8n_client
 
@@ -249,4 +249,4 @@ def difference(before: str, after: str) -> list[Line]:
 
 def readable(payload: str) -> str:
     """Lay a payload out for people: it stays the same JSON."""
-    return json_layout.visible(json_layout.indent(payload))
+    return json_text.visible(json_text.indent(payload))

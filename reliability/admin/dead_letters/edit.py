@@ -16,7 +16,7 @@ from reliability.admin.common.confirm import ActingScreen, ReasonForm, denial
 from reliability.core import clock
 from reliability.dead_letters import detail, replay
 from reliability.errors import BackstopError, InvalidInput
-from reliability.formats import json_layout, strict_json
+from reliability.formats import json_text, strict_json
 from reliability.models import DeadLetter, DeadLetterStatus, digest_of
 
 from .detail import EDIT_LIMIT, cannot_edit, difference, readable
@@ -52,7 +52,7 @@ class EditForm(ReasonForm):
             raise forms.ValidationError(f"This is not JSON that can be sent. {_of_payload(error.detail)}") from error
         if not isinstance(document, dict | list):
             raise forms.ValidationError("A payload is a JSON object or array.")
-        return json_layout.compact(text)
+        return json_text.compact(text)
 
 
 def _of_payload(text: str) -> str:
