@@ -1,6 +1,7 @@
-"""The WSGI application. The light endpoint and Stripe's webhooks are answered here, before anything of Django's."""
+"""The WSGI application. It handles the light endpoint and Stripe webhooks before Django."""
 
 import gc
+import io
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -14,7 +15,7 @@ from django.core.wsgi import get_wsgi_application
 
 from reliability.metrics import multiprocess
 
-multiprocess.prepare()  # before anything is counted
+multiprocess.prepare()  # before any counter exists
 from scheduling import counting, light  # noqa: E402
 
 _django = get_wsgi_application()
@@ -26,17 +27,17 @@ from . import entrance, measuring  # noqa: E402  # as above
 from .database import roles  # noqa: E402  # as above
 
 if settings.TRACES:
-    from . import tracing  # what it imports takes memory, and is wanted by few
-call_command("check")  # a senseless setting stops the start here, too
+    from . import tracing  # its imports take memory, and few installations use it
+call_command("check", stdout=io.StringIO())  # an invalid setting stops the start here, too; errors are raised
 _secret = settings.CRON_SECRET
 web.tidy()
-# What is loaded by now stays: the garbage collector need not walk through it again with every round.
+# Loaded modules stay forever: freeze them, so that the garbage collector does not scan them again.
 gc.collect()
 gc.freeze()
 
 
 def _known(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Answer what is more than a reachability check."""
+    """Handle any request but a reachability check."""
     slug = webhook.slug_of(environ["PATH_INFO"])
     if slug is not None:
         return _measured(environ, slug, start_response)
@@ -45,7 +46,7 @@ def _known(environ: dict[str, Any], start_response: Callable[..., Any]) -> Itera
 
 
 def _measured(environ: dict[str, Any], slug: str, start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Answer Stripe, and count that as a view's answer."""
+    """Handle a Stripe webhook, and count it as a view."""
     began = time.perf_counter()
     response = webhook.answer(environ=environ, slug=slug)
     took = time.perf_counter() - began
@@ -55,7 +56,7 @@ def _measured(environ: dict[str, Any], slug: str, start_response: Callable[..., 
 
 
 _heavy = entrance.identified(roles.bounded(tracing.served(_known) if settings.TRACES else _known))
-roles.become(roles.CONSOLE)  # for what is read once the application has returned: an answer that streams
+roles.become(roles.CONSOLE)  # for reads after the application has returned, of a streaming response
 
 
 def _answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
