@@ -86,7 +86,7 @@ def test_json_says_the_same(no_worker, hook):
         1,
         "<",
     )
-    assert (one["told"], one["summary"]) == ("firing", "No worker is alive: nothing is delivered.")
+    assert (one["told"], one["summary"]) == ("firing", "No worker is running, so nothing is delivered.")
     assert (found["firing"], found["unsent"], len(found["notices"])) == (1, [], 1)
 
 
@@ -98,7 +98,8 @@ def test_a_dry_run_tells_nobody(no_worker, hook):
 
 def test_a_channel_that_fails_is_its_exit_code_until_it_has_told(no_worker, hook):
     hook.always(500)
-    with pytest.raises(CommandError, match=r"Not told yet: 1(.|\n)*webhook: The webhook answered 500") as stop:
+    said = r"1 notice not sent yet(.|\n)*webhook: The webhook answered HTTP 500"
+    with pytest.raises(CommandError, match=said) as stop:
         run("check_alerts")
     assert stop.value.returncode == 1
     hook.always(200)

@@ -208,7 +208,7 @@ def test_two_at_once_share_the_work(expired, folder, refusals, start):
 def test_archives_are_listed_and_restored_by_name(expired, folder, capsys):
     made = expired(3)
     call_command("restore_archive", "--list")
-    assert "There are no archives." in capsys.readouterr().out
+    assert "No archives." in capsys.readouterr().out
     call_command("cleanup", "--only", "archive")
     capsys.readouterr()
     (folder / "dead-letters" / "stray.jsonl.gz").write_bytes(b"")
@@ -216,7 +216,7 @@ def test_archives_are_listed_and_restored_by_name(expired, folder, capsys):
     said = capsys.readouterr().out
     one = Archive.objects.get()
     assert one.name in said
-    assert "dead-letters/stray: its files are of no archive here" in said
+    assert "dead-letters/stray: these files belong to no archive" in said
     call_command("restore_archive", one.name, "--dry-run")
     assert "3 of 3 would be restored." in capsys.readouterr().out
     call_command("restore_archive", f"{one.name.rpartition('/')[2]}.jsonl.gz", "--letter", str(made[0].pk))
@@ -224,7 +224,7 @@ def test_archives_are_listed_and_restored_by_name(expired, folder, capsys):
     call_command("restore_archive", str(one.pk), "--reason", "a customer asked")
     said = capsys.readouterr().out
     assert "2 of 3 restored." in said
-    assert "1 passed over: restored before." in said
+    assert "1 skipped: restored before." in said
     assert DeadLetter.objects.filter(status="dead").count() == 3
 
 
@@ -238,7 +238,7 @@ def test_what_is_wrong_with_an_archive_is_told(expired, folder, capsys):
     with pytest.raises(CommandError, match="There is no archive 'nothing'"):
         call_command("restore_archive", "nothing")
     one = Archive.objects.get()
-    with pytest.raises(CommandError, match="No letter of this archive matches"):
+    with pytest.raises(CommandError, match="No dead letter of this archive matches"):
         call_command("restore_archive", one.name, "--workflow", "other")
     (path,) = folder.rglob("*.jsonl.gz")
     data = bytearray(path.read_bytes())
@@ -246,7 +246,7 @@ def test_what_is_wrong_with_an_archive_is_told(expired, folder, capsys):
     path.write_bytes(data)
     with pytest.raises(CommandError, match=r"line \d: its checksum does not fit") as told:
         call_command("restore_archive", one.name)
-    assert "--skip-damaged restores the rest" in str(told.value)
+    assert "--skip-damaged restores the intact" in str(told.value)
     assert not DeadLetter.objects.filter(status="dead").exists()
     with pytest.raises(CommandError, match="The archive is damaged"):
         call_command("restore_archive", one.name, "--skip-damaged")

@@ -109,7 +109,7 @@ def test_replay_by_filter_counts_first_and_says_how_many(letters):
     assert run("replay", "--fingerprint", "none", "--dry-run") == "0 would be replayed.\n"
     assert run("replay", "--error-code", "E1", "--dry-run") == "2 would be replayed.\n"
     assert not Delivery.objects.exists()
-    assert run("replay", "--error-code", "E1", "--reason", "fixed").startswith("2 will be replayed")
+    assert run("replay", "--error-code", "E1", "--reason", "fixed").startswith("Replaying 2 dead letters ")
     entry = AuditEntry.objects.get(action="bulk_replay")
     assert (entry.count, entry.reason) == (2, "fixed")
     assert entry.actor.startswith("command:")

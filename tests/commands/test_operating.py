@@ -93,9 +93,10 @@ def test_no_breaker_is_meant_by_nothing(workflow, accept):
     workflow()
     accept()
     for name in ("force_open_breaker", "reset_breaker"):
-        with pytest.raises(CommandError, match="Which breakers"):
-            run(name)
-    with pytest.raises(CommandError, match="no such breaker"):
+        with pytest.raises(CommandError, match=r"No breakers selected\. Give IDs, --workflow, --tenant") as refusal:
+            run(name, "--reason", "x")
+        assert ("--all" in str(refusal.value)) is (name == "reset_breaker")
+    with pytest.raises(CommandError, match="No such breaker"):
         run("force_open_breaker", "--workflow", "none")
     assert not Breaker.objects.exclude(state="closed")
 
