@@ -1,1 +1,1 @@
-"""The database engine: Django's own for PostgreSQL, whose connections are looked at before they are asked."""
+"""The database engine: Django's for PostgreSQL, with time limits, cheap connection checks and redacted errors."""

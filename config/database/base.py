@@ -1,14 +1,14 @@
-"""Django's PostgreSQL engine, but for the check that a kept connection still works, and for what errors say.
+"""Django's PostgreSQL engine, with a cheaper check of kept connections, and with redacted error messages.
 
-Django asks the server (`SELECT 1`) before each request's first statement. A server that has gone, or has ended the
-connection, leaves something to read on the socket: its last message, or the end of the stream. So one look at the
-socket tells, and the server is asked only where there is something to read, where a statement failed before, or where
-nobody has looked for a while: a firewall may have dropped the connection without a word to either end.
+Django sends `SELECT 1` before the first statement of each request. If the server has ended the connection, the socket
+is readable: it has the last message, or the end of the stream. So a poll of the socket is enough. The server is asked
+only if the socket is readable, if a statement failed before, or if the connection was idle for a while: a firewall may
+have dropped it silently.
 
-The server's account of an error quotes the row or the statement (`DETAIL: Failing row contains …`), and with it a
-payload. Errors go to logs, so that ours say only what happened, and to which constraint; `diag` has the rest.
+PostgreSQL's error messages quote the row or the statement (`DETAIL: Failing row contains …`), which contains a payload.
+Since errors are logged, only their first line is kept, with the name of the constraint; `diag` has the rest.
 
-Every wait for the server has an end (`roles`, `connections`), and every session is what the code expects (`sessions`).
+Every wait for the server has a limit (`roles`, `connections`); every session has the expected settings (`sessions`).
 """
 
 import select
@@ -28,22 +28,22 @@ from psycopg.pq.abc import PGconn
 from . import roles, sessions
 from .connections import Connection
 
-# Seconds for which a silent connection is believed.
-BELIEVED = 30.0
+# Seconds after its last check during which an unreadable socket counts as a working connection.
+TRUSTED_SECONDS = 30.0
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
     """A connection of the main engine."""
 
-    looked_at = 0.0
-    # When the plans of prepared statements were last thrown away (`prepared`).
+    checked_at = 0.0
+    # When the plans of prepared statements were last discarded (`prepared`).
     planned_at = 0.0
-    # The role whose limits the session has, and whether the session takes any: behind a pooler it does not.
+    # The role whose limits the session has, and whether the session accepts limits: behind a pooler it does not.
     limited_for: roles.Role | None = None
     takes_limits = False
 
     def get_connection_params(self) -> dict[str, Any]:
-        """Return psycopg's arguments; what `DATABASE_URL` says goes before our own limits."""
+        """Return psycopg's arguments; options in `DATABASE_URL` have priority over our limits."""
         return {**dict(sessions.options()), **super().get_connection_params()}
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Connection:
@@ -55,7 +55,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return made
 
     def connect(self) -> None:
-        """Connect; a session that could not be made what it has to be is not kept."""
+        """Connect; close the connection if its session could not be configured."""
         try:
             super().connect()
         except BaseException:
@@ -65,24 +65,24 @@ class DatabaseWrapper(base.DatabaseWrapper):
             raise
 
     def check_database_version_supported(self) -> None:
-        """Leave it to `sessions.refusal`: Django itself takes older versions."""
+        """Do nothing: `sessions.refusal` checks the version, since Django accepts older ones."""
 
     def _configure_connection(self, connection: Connection) -> bool:
-        """Make a new session what it has to be. Raises `NotSupportedError` for a database that cannot be used."""
+        """Configure a new session. Raises `NotSupportedError` for a database that cannot be used."""
         self.limited_for, self.takes_limits, connection.cancels = None, True, True
         if self.alias != NO_DB_ALIAS and (reason := sessions.refusal(connection)):
             raise NotSupportedError(reason)
         if values := sessions.formats(connection):
             connection.execute(*sessions.setting(values))
-        super()._configure_connection(connection)  # type: ignore[misc]  # its types do not know it
+        super()._configure_connection(connection)  # type: ignore[misc]  # missing in its types
         self._limit(connection)
         return True
 
     def _limit(self, connection: Connection) -> None:
-        """Have the server end what takes longer than this thread's role allows."""
+        """Set the server's time limits to those of this thread's role."""
         role = roles.current()
         if role is self.limited_for or not connection.autocommit:
-            return  # what is set within a transaction would be undone with it
+            return  # a rollback would undo settings made within a transaction
         statement = sessions.limiting(connection, role) if self.takes_limits else None
         self.takes_limits = statement is not None and connection.execute(*statement).fetchone() is not None
         self.limited_for, connection.cancels = role, not self.takes_limits
@@ -93,27 +93,27 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return super().create_cursor(name)
 
     def _set_autocommit(self, autocommit: bool) -> None:
-        """Begin or end a transaction; the role's limits are set before it begins."""
+        """Begin or end a transaction; set the role's limits before it begins."""
         if not autocommit and self.limited_for is not roles.current():
             with self.wrap_database_errors:
                 self._limit(self.connection)
         super()._set_autocommit(autocommit)  # type: ignore[misc]  # as above
 
     @cached_property
-    def wrap_database_errors(self) -> "Terse":
-        return Terse(self)
+    def wrap_database_errors(self) -> "RedactingErrorWrapper":
+        return RedactingErrorWrapper(self)
 
     def is_usable(self) -> bool:
-        """Say whether the connection works, without a word to the server as long as it is in use and silent itself."""
+        """Whether the connection works; does not ask the server if it was used lately and its socket is silent."""
         now = time.monotonic()
-        is_in_use, self.looked_at = now - self.looked_at < BELIEVED, now
+        is_in_use, self.checked_at = now - self.checked_at < TRUSTED_SECONDS, now
         if is_in_use and self.connection is not None and not self.errors_occurred:
             return _is_silent(self.connection.pgconn) or super().is_usable()
         return super().is_usable()
 
 
-class Terse(DatabaseErrorWrapper):
-    """Turns psycopg's errors into Django's, and leaves in both the first line alone: the one without values."""
+class RedactingErrorWrapper(DatabaseErrorWrapper):
+    """Converts psycopg's errors to Django's, and keeps only the first line of their message: it contains no values."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -121,23 +121,23 @@ class Terse(DatabaseErrorWrapper):
         if error is None:
             return
         if isinstance(error, psycopg.Error) and error.diag.message_primary:
-            said = error.diag.message_primary
-            # Of a value that is none of its type, the line ends in it.
-            error.args = (said.partition(": ")[0] if (error.sqlstate or "").startswith("22") else said,)
+            text = error.diag.message_primary
+            # In class 22 (data exception), the line ends with the invalid value.
+            error.args = (text.partition(": ")[0] if (error.sqlstate or "").startswith("22") else text,)
         try:
             super().__exit__(kind, error, traceback)
         finally:
             self._drop_closed()
 
     def _drop_closed(self) -> None:
-        """Have the next statement connect anew where the connection ended: some threads never look at theirs."""
+        """Let the next statement reconnect after the connection ended: some threads never call `is_usable`."""
         wrapper: DatabaseWrapper = self.wrapper  # type: ignore[attr-defined]  # as above
         if wrapper.connection is not None and wrapper.connection.closed and not wrapper.in_atomic_block:
             wrapper.close()
 
 
 def _is_silent(pgconn: PGconn) -> bool:
-    """Say whether a connection is idle, and its server has said nothing since its last answer."""
+    """Whether a connection is idle, and its server has sent nothing since its last answer."""
     if pgconn.transaction_status != TransactionStatus.IDLE:
         return False
     poll = select.poll()

@@ -1,4 +1,4 @@
-"""psycopg's connections, whose every wait has an end.
+"""psycopg connections with a limit for every wait.
 
 Where the time is over, the connection is closed and the wait raises `NoAnswer`: what the server would still say to the
 statement could otherwise be taken for the answer to the next one. Closing does not wait for the server.
@@ -18,7 +18,7 @@ from psycopg.abc import PQGen, PQGenConn
 
 from . import names, roles, sessions
 
-# Seconds after which psycopg looks whether somebody pressed Ctrl-C.
+# Seconds after which psycopg checks for Ctrl-C.
 INTERVAL = 0.1
 # Seconds that the request to cancel a statement may take.
 CANCEL = 1.0
@@ -30,8 +30,8 @@ _connect_by: ContextVar[float | None] = ContextVar("connect_by", default=None)
 class NoAnswer(psycopg.OperationalError):
     """The database did not answer in time."""
 
-    def __init__(self, said: str = "The database did not answer in time.", **details: Any) -> None:
-        super().__init__(said, **details)
+    def __init__(self, message: str = "The database did not answer in time.", **details: Any) -> None:
+        super().__init__(message, **details)
 
 
 class Connection(psycopg.Connection[Any]):
@@ -102,7 +102,7 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
             raise NoAnswer from None
 
     async def wait(self, gen: PQGen[Value], interval: float = INTERVAL, timeout: float | None = None) -> Value:
-        # Who listens waits for as long as nothing is said; every statement on that connection is bounded.
+        # Waiting for notifications has no limit; every statement on this connection has.
         listens = getattr(gen, "__name__", "") == "notifies"
         limit = roles.left() if timeout is None and not listens else timeout
         try:

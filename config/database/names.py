@@ -22,10 +22,10 @@ def resolved(options: dict[str, Any], *, by: float) -> dict[str, Any]:
     ports = ports if len(ports) == len(hosts) else [ports[0]] * len(hosts)
     found: list[tuple[str, str, str]] = []
     for index, (name, number) in enumerate(zip(hosts, ports, strict=True)):
-        # An even share of the time for each, so that one name that is never answered leaves the others theirs.
+        # An equal share of the time for each host, so that a name without an answer leaves time for the others.
         found += _rows(name, number, max(0.0, by - time.monotonic()) / (len(hosts) - index))
     if not found:
-        raise OperationalError("The address of the database's host could not be looked up.")
+        raise OperationalError("The name of the database host could not be resolved.")
     host, hostaddr, port = (",".join(column) for column in zip(*found, strict=True))
     return {**options, "host": host, "hostaddr": hostaddr, "port": port}
 

@@ -13,8 +13,8 @@ from django.db.backends.utils import CursorWrapper
 
 from .base import DatabaseWrapper
 
-# Seconds for which plans are kept. The best one depends on how many rows a table has: one that was made when the table
-# was empty would read all of it once it has grown.
+# Seconds for which plans are kept. The best plan depends on the size of a table: a plan made for an empty table would
+# scan all of it when it has grown.
 PLANNED = 1.0
 
 

@@ -13,15 +13,15 @@ from psycopg import OperationalError as DriverOperationalError
 
 
 class Meaning(Enum):
-    """What to do about an error."""
+    """What a caller can do about an error."""
 
     LATER = "try again later"  # 503 with Retry-After
-    LOST = "try again later, on another connection"  # the same, and this session is of no use any more
-    FAILED = "no use"  # 500
+    LOST = "try again later, on another connection"  # the same; the session cannot be used any more
+    FAILED = "do not try again"  # 500
 
 
 MEANINGS = {
-    "08": Meaning.LOST,  # connection exception; what PgBouncer says itself is 08P01
+    "08": Meaning.LOST,  # connection exception; PgBouncer's own errors are 08P01
     "22": Meaning.FAILED,  # data exception
     "23": Meaning.FAILED,  # integrity constraint violation
     "25006": Meaning.LOST,  # read_only_sql_transaction: a standby, after a failover
@@ -32,7 +32,7 @@ MEANINGS = {
     "42": Meaning.FAILED,  # syntax error or access rule violation
     "53": Meaning.LATER,  # insufficient resources: disk_full, out_of_memory
     "53300": Meaning.LOST,  # too_many_connections
-    "54": Meaning.FAILED,  # program limit exceeded: what is asked is too much, and will be the next time
+    "54": Meaning.FAILED,  # program limit exceeded: the request is too large, and will be next time
     "55": Meaning.LATER,  # object not in prerequisite state: lock_not_available
     "57014": Meaning.LATER,  # query_canceled: statement_timeout, or a person
     "57P": Meaning.LOST,  # admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped, idle_session_timeout
@@ -44,7 +44,7 @@ _LENGTHS = (5, 3, 2)
 
 
 def code_of(error: BaseException | None) -> str:
-    """Return an error's SQLSTATE, of Django's error or of psycopg's own; empty where the server said none."""
+    """Return the SQLSTATE of Django's or psycopg's error; empty without one."""
     for one in (error, getattr(error, "__cause__", None)):
         if code := getattr(one, "sqlstate", None):
             return str(code)
@@ -52,7 +52,7 @@ def code_of(error: BaseException | None) -> str:
 
 
 def meaning_of(error: BaseException | None) -> Meaning:
-    """Return what an error means. One without a code is of the connection: nobody answered, or it broke off."""
+    """Return the meaning of an error. An error without a code is one of the connection: no answer, or it broke off."""
     if not isinstance(error, Error | DriverError):
         return Meaning.FAILED
     code = code_of(error)
@@ -65,10 +65,10 @@ def meaning_of(error: BaseException | None) -> Meaning:
 
 
 def is_away(error: BaseException | None) -> bool:
-    """Say whether the database is not there, or not for this now: what was asked may be asked again later."""
+    """Whether the database is unavailable, or cannot do this now, so that the request can be repeated later."""
     return meaning_of(error) is not Meaning.FAILED
 
 
 def is_lost(error: BaseException | None) -> bool:
-    """Say whether the session is of no use any more, so that another connection may succeed at once."""
+    """Whether the session cannot be used any more, so that another connection may succeed at once."""
     return meaning_of(error) is Meaning.LOST

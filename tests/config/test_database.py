@@ -44,7 +44,7 @@ def test_a_sound_connection_is_kept_without_a_word(other):
     with connection.cursor() as cursor:
         cursor.execute("SELECT 'mine'")
     before = pid()
-    connection.looked_at = time.monotonic()
+    connection.checked_at = time.monotonic()
     begin_request()
     assert connection.is_usable()
     connection.ensure_connection()
@@ -76,7 +76,7 @@ def test_after_a_long_silence_it_is_asked(other, monkeypatch):
     with connection.cursor() as cursor:
         cursor.execute("SELECT 'mine'")
     assert connection.is_usable()
-    monkeypatch.setattr(connection, "looked_at", connection.looked_at - 31)
+    monkeypatch.setattr(connection, "checked_at", connection.checked_at - 31)
     assert connection.is_usable()
     assert last_statement(other) == "SELECT 1"
 
