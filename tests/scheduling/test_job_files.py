@@ -63,7 +63,7 @@ def test_a_schedule_of_each_dialect_is_kept_as_it_was_written(file, schedule):
 
 
 def test_what_a_schedule_cannot_say_is_named_by_its_part(file):
-    with pytest.raises(CommandError, match=r"'15W' \(day of month\): the weekday nearest"):
+    with pytest.raises(CommandError, match=r"'15W' \(day of month\): the nearest weekday"):
         run("import_cron_jobs", file({**FILE, "schedule": "0 0 9 15W * ?"}))
     assert not CronJob.objects.filter(slug="weekly-recap").exists()
 
