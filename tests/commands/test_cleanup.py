@@ -154,7 +154,7 @@ def test_a_signal_ends_it_after_the_batch(refusals, start, number):
     said, told = running.communicate(timeout=60)
     assert time.monotonic() - begun < 10
     assert running.returncode == 128 + number
-    assert f"Stopped by {number.name} after a batch; what is left is for the next time." in told
+    assert f"Stopped by {number.name} after a batch. The next run removes the rest." in told
     left = StripeRefusal.objects.count()
     assert 0 < left < 20_000
     assert line(said, "stripe_refusals")[2:4] == [f"{20_000 - left:,}", f"{left:,}"]

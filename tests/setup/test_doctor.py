@@ -118,7 +118,7 @@ def test_the_engine():
         cursor.execute("INSERT INTO procrastinate_jobs (queue_name, task_name, status) VALUES ('x', 'x', 'failed')")
         cursor.execute("INSERT INTO procrastinate_jobs (queue_name, task_name, status) VALUES ('x', 'x', 'doing')")
     found = [one.found for one in service.the_engine() if one.state == "warning"]
-    assert found == ["1 jobs are in the hands of workers that are gone.", "1 job failed."]
+    assert found == ["1 job of workers that died.", "1 job failed."]
 
 
 def test_notifications_that_do_not_arrive(monkeypatch):
@@ -141,7 +141,7 @@ def test_workers(monkeypatch):
     assert "manage.py worker" in only(service.workers, "failure").advice
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO procrastinate_workers DEFAULT VALUES")
-    assert only(service.workers, "ok").found == "1 alive."
+    assert only(service.workers, "ok").found == "1 worker running."
 
 
 def test_static_files(settings, tmp_path, monkeypatch):
@@ -175,7 +175,7 @@ def test_mail(settings):
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
         settings.EMAIL_HOST, settings.EMAIL_PORT = server.server_address
-        assert only(service.the_mail, "ok").found == "127.0.0.1 lets us in."
+        assert only(service.the_mail, "ok").found == "The mail server 127.0.0.1 accepts the login."
         server.shutdown()
     found = only(service.the_mail, "failure")
     assert "refused" in found.found
@@ -222,13 +222,17 @@ def test_n8n_that_is_well(n8n, workflow):
     assert states(outside.n8n) == ["ok", "ok"]
     assert [one.found for one in outside.webhooks()] == [
         "n8n accepts N8N_API_KEY.",
-        "n8n has a published webhook for each of 1 workflows.",
+        "n8n has a published webhook for 1 active workflow.",
     ]
 
 
 @pytest.mark.parametrize(
     ("answer", "state", "text"),
-    [(503, "failure", "not ready (503)"), (404, "warning", "not as n8n does (404)"), (0, "failure", "does not answer")],
+    [
+        (503, "failure", "not ready (HTTP 503)"),
+        (404, "warning", "but not like n8n (HTTP 404)"),
+        (0, "failure", "does not answer"),
+    ],
 )
 def test_n8n_that_is_not_well(n8n, answer, state, text):
     n8n.answer = lambda method, path: answer
@@ -255,7 +259,7 @@ def test_webhooks_that_n8n_does_not_have(n8n, workflow):
     n8n.workflows.append(n8n_workflow("wf2", "Asleep", nodes=[hook], active=False))
     found = [one.found for one in outside.webhooks() if one.state == "failure"]
     assert found == [
-        "'asleep' calls 'asleep', which is not published in n8n.",
+        "The workflow 'asleep' calls 'asleep', which is not published in n8n.",
         "The workflow 'gone' calls the webhook 'POST gone', which n8n does not have.",
     ]
 
@@ -271,12 +275,12 @@ def test_stripe(vendor, settings):
     found = list(outside.stripe())
     assert [(one.state, one.found) for one in found] == [
         ("failure", "The Stripe endpoint 'shop' has no active secret, so it refuses every event."),
-        ("warning", "The API key of 'shop' is for test mode, the endpoint for live."),
-        ("ok", "Stripe accepts the API key of 'default', in test mode."),
+        ("warning", "The API key of the Stripe endpoint 'shop' is for test mode, but the endpoint is for live mode."),
+        ("ok", "Stripe accepts the API key of the endpoint 'default' (test mode)."),
     ]
     assert vendor.keys == {"sk_test_1"}
     StripeSecret.objects.create(endpoint=shop, secret="whsec_abcdef")
-    assert next(iter(outside.stripe())).found == "The endpoint 'shop' has a secret."
+    assert next(iter(outside.stripe())).found == "The Stripe endpoint 'shop' has a secret."
     assert not any("sk_test" in f"{one.found}{one.advice}" for one in found)
 
 
