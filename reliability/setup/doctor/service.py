@@ -117,7 +117,7 @@ def the_engine() -> Iterator[Finding]:
     else:
         yield failure(
             "A notification did not arrive, so workers find work only by polling.",
-            "Connect workers directly, or through a pooler in session mode: transaction mode has no LISTEN.",
+            "Connect workers directly, or through PgBouncer in session mode: its transaction mode has no LISTEN.",
         )
 
 
