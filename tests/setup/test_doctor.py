@@ -328,7 +328,7 @@ def test_the_command(n8n, settings, workflow):
     lines = out.getvalue().splitlines()
     (at,) = [place for place, line in enumerate(lines) if line.startswith("workers")]
     assert lines[at].split()[1] == "FAILURE"
-    assert lines[at + 1].strip() == "-> Start one: manage.py worker."
+    assert lines[at + 1].strip() == "-> Start one: ./manage.py worker."
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO procrastinate_workers DEFAULT VALUES")
     out = StringIO()

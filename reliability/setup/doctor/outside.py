@@ -78,7 +78,7 @@ def webhooks() -> Iterator[Finding]:
 def _webhook(one: Workflow, offer: n8n_sync.Offer | None) -> Finding | None:
     if offer is None:
         text = f"The workflow '{one.slug}' calls the webhook 'POST {one.path}', which n8n does not have."
-        return failure(text, "Correct the workflow's path (manage.py n8n_sync lists n8n's webhooks), or pause it.")
+        return failure(text, "Correct the workflow's path (./manage.py n8n_sync lists n8n's webhooks), or pause it.")
     if "not published" in offer.notes:
         return failure(
             f"The workflow '{one.slug}' calls '{one.path}', which is not published in n8n.",
@@ -101,7 +101,7 @@ def stripe() -> Iterator[Finding]:
         if not given and not any(secret.active for secret in one.secrets.all()):
             text = f"The Stripe endpoint '{one.slug}' has no active secret, so it refuses every event."
             yield failure(
-                text, f"Add one: manage.py stripe_endpoint {one.slug} --add-secret. Or turn the endpoint off."
+                text, f"Add one: ./manage.py stripe_endpoint {one.slug} --add-secret. Or turn the endpoint off."
             )
         else:
             yield ok(f"The Stripe endpoint '{one.slug}' has a secret.")

@@ -93,7 +93,7 @@ def migrations() -> Iterator[Finding]:
     missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if missing:
         names = ", ".join(f"{one.app_label}.{one.name}" for one, _ in missing[:5])
-        yield failure(f"{counted(len(missing), 'migration')} not applied: {names}.", "Run manage.py migrate.")
+        yield failure(f"{counted(len(missing), 'migration')} not applied: {names}.", "Run ./manage.py migrate.")
     else:
         yield ok("Every migration is applied.")
 
@@ -140,7 +140,7 @@ def workers() -> Iterator[Finding]:
     if alive:
         yield ok(f"{counted(alive, 'worker')} running.")
     else:
-        yield failure("No worker is running, so nothing is delivered.", "Start one: manage.py worker.")
+        yield failure("No worker is running, so nothing is delivered.", "Start one: ./manage.py worker.")
 
 
 def requests() -> Iterator[Finding]:
@@ -149,7 +149,7 @@ def requests() -> Iterator[Finding]:
     for one in found:
         yield failure(
             f"No request can be sent to the workflow '{one.slug}': {one.local_fault}",
-            "Correct the value in the console, with the API, or with manage.py workflow_secret or import_workflows.",
+            "Correct the value in the console, with the API, or with ./manage.py workflow_secret or import_workflows.",
         )
     held = Lane.objects.exclude(fault="").exclude(workflow__in=found).select_related("workflow").order_by("pk")[:5]
     for lane in held:
@@ -166,10 +166,10 @@ def static_files() -> Iterator[Finding]:
         return
     kept, source = staticfiles_storage.hashed_files.get(SAMPLE), finders.find(SAMPLE)
     if kept is None or not staticfiles_storage.exists(kept):
-        yield failure("Static files are not collected, so the console has no styles.", "Run manage.py collectstatic.")
+        yield failure("Static files are not collected, so the console has no styles.", "Run ./manage.py collectstatic.")
     elif isinstance(source, str) and Path(source).stat().st_mtime > _collected_at(kept):
         yield warning(
-            "The collected static files are outdated.", "Run manage.py collectstatic, then restart the web server."
+            "The collected static files are outdated.", "Run ./manage.py collectstatic, then restart the web server."
         )
     else:
         yield ok("Static files are collected.")
@@ -207,14 +207,15 @@ def the_archive() -> Iterator[Finding]:
     given_up = Archive.objects.filter(state=ArchiveState.ABANDONED).count()
     if given_up:
         yield warning(
-            f"{counted(given_up, 'incomplete archive')} could not be removed.", "Run manage.py cleanup --only archive."
+            f"{counted(given_up, 'incomplete archive')} could not be removed.",
+            "Run ./manage.py cleanup --only archive.",
         )
     late = archive.waiting(now=clock.now() - timedelta(days=1), limit=1000)
     if late:
         number = "1,000 or more dead letters" if late == 1000 else counted(late, "dead letter")
         yield warning(
             f"{number} expired more than a day ago and not archived.",
-            "Run clean-up: ping the cron job 'cleanup', or run manage.py cleanup.",
+            "Run clean-up: ping the cron job 'cleanup', or run ./manage.py cleanup.",
         )
 
 
