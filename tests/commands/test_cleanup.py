@@ -18,6 +18,7 @@ from django.db import connection
 
 from reliability.core import clock
 from reliability.dead_letters import archive_store
+from reliability.formats.counts import counted
 from reliability.lanes import opening
 from reliability.models import Archive, DeadLetter, StripeRefusal, error_fields
 
@@ -89,7 +90,7 @@ def test_a_table_says_what_went(refusals, expired, folder, capsys):
     refusals(3), expired(2)
     call_command("cleanup")
     said = capsys.readouterr().out
-    assert said.splitlines()[0].split() == ["rule", "kept", "for", "removed", "left", "took", "what"]
+    assert said.splitlines()[0].split() == ["rule", "kept", "for", "removed", "left", "time", "rows"]
     assert line(said, "stripe_refusals")[:4] == ["30", "days", "3", "0"]
     assert line(said, "archive")[:4] == ["24", "hours", "2", "0"]
     assert line(said, "stripe_events")[:4] == ["for", "good", "0", "0"]
@@ -218,12 +219,12 @@ def test_archives_are_listed_and_restored_by_name(expired, folder, capsys):
     assert one.name in said
     assert "dead-letters/stray: these files belong to no archive" in said
     call_command("restore_archive", one.name, "--dry-run")
-    assert "3 of 3 would be restored." in capsys.readouterr().out
+    assert "3 of 3 dead letters would be restored." in capsys.readouterr().out
     call_command("restore_archive", f"{one.name.rpartition('/')[2]}.jsonl.gz", "--letter", str(made[0].pk))
-    assert "1 of 1 restored." in capsys.readouterr().out
+    assert "1 of 1 dead letter restored." in capsys.readouterr().out
     call_command("restore_archive", str(one.pk), "--reason", "a customer asked")
     said = capsys.readouterr().out
-    assert "2 of 3 restored." in said
+    assert "2 of 3 dead letters restored." in said
     assert "1 skipped: restored before." in said
     assert DeadLetter.objects.filter(status="dead").count() == 3
 
@@ -253,7 +254,7 @@ def test_what_is_wrong_with_an_archive_is_told(expired, folder, capsys):
     captured = capsys.readouterr()
     assert "checksum does not fit" in captured.err
     restored = DeadLetter.objects.filter(status="dead").count()
-    assert f"{restored} of {restored} restored." in captured.out
+    assert f"{restored} of {counted(restored, 'dead letter')} restored." in captured.out
 
 
 @pytest.mark.django_db(transaction=True)

@@ -63,10 +63,10 @@ def test_a_job_with_a_payload_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("payload", "why"),
     [
-        ("{", "It is not JSON: Expecting property name"),
+        ("{", "The payload is not JSON: Expecting property name"),
         ('{"a": NaN}', "NaN is not JSON"),
         ('{"a": "\\u0000"}', "A string holds a NUL"),
-        ("[" * 101 + "]" * 101, "It is nested more than 100 levels deep"),
+        ("[" * 101 + "]" * 101, "The payload is nested more than 100 levels deep"),
         ("1", "not a JSON object or array"),
     ],
 )
