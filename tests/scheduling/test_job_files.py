@@ -129,5 +129,5 @@ def test_the_example_makes_sense_and_is_what_is_exported(workflow):
 
 
 def test_export_names_what_is_missing(db):
-    with pytest.raises(CommandError, match="There is no cron job nowhere"):
+    with pytest.raises(CommandError, match="No such cron job: nowhere"):
         run("export_cron_jobs", "nowhere")
