@@ -206,7 +206,7 @@ def missed_two(job, post, monkeypatch):
 
         def look(slug):
             found = real(slug)
-            return jobs._Found(NINE, found.on, found.workflows, found.last, found.job)
+            return jobs._JobState(NINE, found.on, found.workflows, found.last, found.job)
 
         monkeypatch.setattr(jobs, "_read", look)
         return made, post().json()

@@ -27,7 +27,7 @@ def at(monkeypatch):
     def set_to(moment):
         def look(slug):
             found = real(slug)
-            return jobs._Found(moment, found.on, found.workflows, found.last, found.job)
+            return jobs._JobState(moment, found.on, found.workflows, found.last, found.job)
 
         monkeypatch.setattr(jobs, "_read", look)
 

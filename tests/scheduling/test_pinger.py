@@ -81,7 +81,7 @@ def test_what_is_not_due_waits_for_its_slot(job):
 @pytest.mark.django_db
 def test_with_nothing_to_do_it_looks_again_soon():
     CronJob.objects.all().delete()
-    assert Pinger().ping_due() == pinger.LOOK_EVERY
+    assert Pinger().ping_due() == pinger.QUERY_EVERY
 
 
 @pytest.mark.django_db
@@ -111,8 +111,8 @@ def test_alerts_are_due_every_minute_and_clean_up_as_often_as_the_environment_sa
         return due_of(job=one, **{"last_slot": None, "last_run": None, "now": now, **known}).at
 
     assert due(alerts) == minute
-    assert due(alerts, last_run=now - 21 * pinger.slots.SECOND) == minute
-    assert due(alerts, last_run=now - 20 * pinger.slots.SECOND) == minute + MINUTE
+    assert due(alerts, last_run=now - 21 * pinger.times.SECOND) == minute
+    assert due(alerts, last_run=now - 20 * pinger.times.SECOND) == minute + MINUTE
     assert due(cleanup) == now - DAY + HOUR / 2
     assert due(cleanup, last_slot=now - MINUTE) == now - MINUTE + HOUR / 2
     alerts.schedule, alerts.active_since = "@hourly", now - 10 * MINUTE
@@ -206,8 +206,8 @@ def test_it_goes_on_when_its_connection_is_lost_and_ends_when_it_is_told(job):
 
 @pytest.mark.django_db(transaction=True)
 def test_two_at_once_and_an_external_cron_make_one_run_of_each_slot(job, post):
-    made = job(schedule="* * * * * *", overlap="queue", active_since=clock.now() - 3 * pinger.slots.SECOND)
-    stop = clock.now() + 3 * pinger.slots.SECOND
+    made = job(schedule="* * * * * *", overlap="queue", active_since=clock.now() - 3 * pinger.times.SECOND)
+    stop = clock.now() + 3 * pinger.times.SECOND
 
     def work() -> None:
         one = Pinger()
