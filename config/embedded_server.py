@@ -71,9 +71,9 @@ class Server(PostgresServer):
                     self._postmaster_info = found
                     return
             if self._find() is None:
-                raise OSError("The server has ended during its start.")
+                raise OSError("The server ended while it was starting.")
             time.sleep(POLL)
-        raise TimeoutError("It is not ready yet: recovery after a crash goes on, and may take minutes. Run it again.")
+        raise TimeoutError("The server is not ready yet: crash recovery may take minutes. Run the command again.")
 
     def _start(self) -> None:
         # On a socket alone, beside the data where the path is short enough. A TCP port only where there are no sockets.

@@ -1,7 +1,7 @@
-r"""Reads a file of `NAME=value` lines, as `.env` is one.
+r"""Reads a file of `NAME=value` lines, such as `.env`.
 
-A line may begin with `export`, and have spaces around `=`. A value is taken as it stands, `$` and all; quotes around it
-are removed. Without quotes it ends at a `#` that follows white space; within double quotes, `\"` and `\\` stand for `"`
+A line may begin with `export`, and have spaces around `=`. A value is used as it is, without expanding `$`; quotes
+around it are removed. Without quotes it ends at a `#` after white space; within double quotes, `\"` and `\\` mean `"`
 and `\`. Other lines are blank or begin with `#`.
 
 python-dotenv differs: it takes `A= # words` for a value, a lone `A` for no value, and `\n` in double quotes for a line
@@ -17,10 +17,10 @@ _QUOTED = re.compile(r"""\s*(?:'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)"
 
 
 def read(path: Path) -> tuple[dict[str, str], list[int]]:
-    """Return the variables of a file (of one that is there twice, the last), and the numbers of its invalid lines.
+    """Return the variables of a file (the last value of a repeated one), and the numbers of invalid lines.
 
-    What an invalid line holds is told to nobody: it may be a secret. Raises `OSError`, and `UnicodeDecodeError` for a
-    file that is not text in UTF-8.
+    Only the numbers, since an invalid line may contain a secret. Raises `OSError`, and `UnicodeDecodeError` for a file
+    that is not UTF-8 text.
     """
     found: dict[str, str] = {}
     wrong = []
@@ -33,7 +33,7 @@ def read(path: Path) -> tuple[dict[str, str], list[int]]:
 
 
 def parse(line: str) -> dict[str, str]:
-    """Return a line's variable; none of a line without one. Raises `ValueError`."""
+    """Return the variable of a line; an empty dictionary without one. Raises `ValueError` for an invalid line."""
     if not line.strip() or line.lstrip().startswith("#"):
         return {}
     found = _LINE.fullmatch(line)
@@ -43,7 +43,7 @@ def parse(line: str) -> dict[str, str]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """Other line breaks of Unicode belong to values."""
+    """Split at line feeds only: other line breaks of Unicode belong to values."""
     return (line.removesuffix("\r") for line in text.split("\n"))
 
 

@@ -17,7 +17,7 @@ CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS", [])
 
 _embedded = EMBEDDED_DATABASE = not env.text("DATABASE_URL")
 EMBEDDED_DIRECTORY = DATA_DIR / "postgresql"
-# What is wrong by now may be where DATABASE_URL was to be read from.
+# With a problem so far, DATABASE_URL may be missing only because .env could not be read.
 _starts = _embedded and not env.problems
 DATABASE_ADDRESS = embedded.start(EMBEDDED_DIRECTORY) if _starts else env.text("DATABASE_URL")
 _database = env.database("DATABASE_URL", default=DATABASE_ADDRESS)
@@ -36,7 +36,7 @@ SECRET_KEY = env.text("SECRET_KEY")
 SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS", [])
 if not SECRET_KEY:
     if not _embedded:
-        env.problem("SECRET_KEY", "Needed where DATABASE_URL is set: at least 50 random characters.")
+        env.problem("SECRET_KEY", "Required with DATABASE_URL: at least 50 random characters.")
     SECRET_KEY = secret.kept_in(DATA_DIR / "secret_key") if _starts else "unconfigured"
 
 # --- What Backstop itself is told -------------------------------------------------------------------------
@@ -82,7 +82,9 @@ FAILURE_REPORT_RETENTION_DAYS = env.integer("FAILURE_REPORT_RETENTION_DAYS", 90,
 STRIPE_EVENT_RETENTION_DAYS = env.integer("STRIPE_EVENT_RETENTION_DAYS", 0, low=0, high=36_500)
 STRIPE_CLAIM_RETENTION_DAYS = env.integer("STRIPE_CLAIM_RETENTION_DAYS", 400, low=31, high=36_500)
 if 0 < STRIPE_EVENT_RETENTION_DAYS < STRIPE_PAYLOAD_RETENTION_DAYS or 0 < STRIPE_EVENT_RETENTION_DAYS < 31:
-    env.problem("STRIPE_EVENT_RETENTION_DAYS", "At least 31, and STRIPE_PAYLOAD_RETENTION_DAYS; or 0, for good.")
+    env.problem(
+        "STRIPE_EVENT_RETENTION_DAYS", "Must be at least 31 and STRIPE_PAYLOAD_RETENTION_DAYS, or 0 for no limit."
+    )
 MINUTE_FIGURES_RETENTION_DAYS = env.integer("MINUTE_FIGURES_RETENTION_DAYS", 8, low=8, high=400)
 HOUR_FIGURES_RETENTION_DAYS = env.integer("HOUR_FIGURES_RETENTION_DAYS", 400, low=31, high=36_500)
 FAILURE_GROUP_RETENTION_DAYS = env.integer("FAILURE_GROUP_RETENTION_DAYS", 400, low=1, high=36_500)
@@ -115,7 +117,7 @@ WEB_QUEUE_SECONDS = env.integer("WEB_QUEUE_SECONDS", 5, low=1, high=600)
 WEB_SEND_SECONDS = env.integer("WEB_SEND_SECONDS", 10, low=1, high=600)
 WEB_STREAM_SECONDS = env.integer("WEB_STREAM_SECONDS", 60, low=1, high=3600)
 if 3 * max(MAX_BODY_BYTES, STRIPE_MAX_BODY_BYTES) > WEB_BUFFERED_BYTES:
-    env.problem("WEB_BUFFERED_BYTES", "Below three times MAX_BODY_BYTES or STRIPE_MAX_BODY_BYTES.")
+    env.problem("WEB_BUFFERED_BYTES", "Must be at least three times MAX_BODY_BYTES and STRIPE_MAX_BODY_BYTES.")
 ACCESS_LOG = env.boolean("ACCESS_LOG", default=False)
 TRACES = env.traces()
 METRICS_TOKEN = env.credential("METRICS_TOKEN")
@@ -146,7 +148,7 @@ vars().update(_mail)  # Django's own EMAIL_… settings
 EMAIL_TIMEOUT = ALERT_TIMEOUT_SECONDS
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("EMAIL_FROM", "backstop@localhost")
 if ALERT_EMAILS and not _mail:
-    env.problem("ALERT_EMAILS", "Mail needs a server: EMAIL_URL (smtp+tls://user:password@host:587).")
+    env.problem("ALERT_EMAILS", "Requires a mail server: set EMAIL_URL (smtp+tls://user:password@host:587).")
 CONFIGURATION_PROBLEMS = env.problems
 
 # --- The engine -------------------------------------------------------------------------------------------

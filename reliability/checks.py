@@ -1,4 +1,4 @@
-"""System checks: a configuration that makes no sense stops the start; `check --deploy` says what is unsafe."""
+"""System checks: an invalid configuration prevents the start; `check --deploy` lists what is unsafe."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ SHORTEST_SECRET = 24
 
 @register()
 def environment(app_configs: Any, **kwargs: Any) -> Sequence[CheckMessage]:
-    """Report every variable that could not be read or makes no sense."""
+    """Report every environment variable with an invalid value."""
     return [
         Error(
             f"{name}: {message}",
@@ -31,13 +31,9 @@ def environment(app_configs: Any, **kwargs: Any) -> Sequence[CheckMessage]:
     ]
 
 
-def _place(name: str) -> str:
-    return f"the environment variable {name}" if name.isidentifier() else f"the file {name}"
-
-
 @register(Tags.database)
 def database(app_configs: Any, databases: Sequence[str] | None = None, **kwargs: Any) -> Sequence[CheckMessage]:
-    """Report a database that cannot be used, such as one of an encoding that does not hold every text."""
+    """Report a database that cannot be used, such as one with an encoding other than UTF-8."""
     found = []
     for alias in databases or ():
         try:
@@ -46,58 +42,58 @@ def database(app_configs: Any, databases: Sequence[str] | None = None, **kwargs:
         except NotSupportedError as error:
             found.append(Error(str(error), hint="docs/database.md", id="backstop.E002"))
         except DatabaseError:
-            pass  # one that is away now may be there later
+            pass  # an unreachable database may be back later
     return found
 
 
 def must_be_usable() -> None:
-    """Raise `CommandError` for a database that cannot be used; not for one that is away."""
+    """Raise `CommandError` for a database that cannot be used; not for an unreachable one."""
     for found in database(None, [DEFAULT_DB_ALIAS]):
         raise CommandError(found.msg)
 
 
 @register(Tags.security, deploy=True)
 def deployment(app_configs: Any, **kwargs: Any) -> Sequence[CheckMessage]:
-    """Report what is unsafe where others reach it, beside what Django's own checks say of HTTPS, cookies and keys."""
+    """Report what is unsafe in production, in addition to Django's own checks of HTTPS, cookies and keys."""
     return [checks.Warning(message, hint=hint, id=f"backstop.W{number:03}") for number, message, hint in _unsafe()]
 
 
 def _unsafe() -> Iterator[tuple[int, str, str]]:
     if settings.EMBEDDED_DATABASE:
-        text = "The embedded database is for a first look: it has no backups, and one machine has it."
-        yield 1, text, "Set DATABASE_URL to a PostgreSQL of your own."
+        text = "The embedded database is for evaluation: it has no backups, and only one machine can use it."
+        yield 1, text, "Set DATABASE_URL to your own PostgreSQL."
     if "*" in settings.ALLOWED_HOSTS:
-        yield 2, "ALLOWED_HOSTS allows any name.", "Name the hosts by which the service is reached."
+        yield 2, "ALLOWED_HOSTS allows any host name.", "List the host names of the service."
     if not settings.HTTPS:
-        text = "HTTPS is off: cookies and keys may travel in the clear."
-        yield 3, text, "Put TLS in front, and set HTTPS=true."
+        text = "HTTPS is off: cookies and keys may be sent unencrypted."
+        yield 3, text, "Terminate TLS in a proxy, and set HTTPS=true."
     if len(settings.CRON_SECRET) < SHORTEST_SECRET:
-        what = "is short" if settings.CRON_SECRET else "is not set: no cron job can be pinged"
+        what = "is short" if settings.CRON_SECRET else "is not set, so every ping of a cron job is refused"
         yield 4, f"CRON_SECRET {what}.", f"Set it to at least {SHORTEST_SECRET} random characters."
     if not getattr(settings, "METRICS_TOKEN", "set elsewhere"):
-        text = "METRICS_TOKEN is not set: whoever reaches /metrics reads names of workflows and figures."
-        yield 5, text, "Set METRICS_TOKEN, and give it to Prometheus as a bearer token."
+        text = "METRICS_TOKEN is not set: everyone who can reach /metrics can read workflow names and figures."
+        yield 5, text, "Set METRICS_TOKEN, and configure it in Prometheus as a bearer token."
     if os.environ.get("ADMIN_PASSWORD"):
         text = "ADMIN_PASSWORD is still in the environment."
-        yield 6, text, "It makes the first operator only: take it away, and change that operator's password."
+        yield 6, text, "It is only for the first operator. Remove it, and change that operator's password."
     for name in ("N8N_WEBHOOK_URL", "N8N_API_URL"):
-        if _goes_in_the_clear(getattr(settings, name)):
-            text = f"{name} is plain http to another machine: payloads and keys travel in the clear."
-            yield 7, text, f"Use https in {name}, or a private network that you trust, and silence this check."
+        if _is_unencrypted(getattr(settings, name)):
+            text = f"{name} is plain http to another machine: payloads and keys are sent unencrypted."
+            yield 7, text, f"Use https in {name}. On a private network that you trust, silence this check."
     yield from _unsafe_server()
 
 
 def _unsafe_server() -> Iterator[tuple[int, str, str]]:
     if settings.HTTPS and not settings.TRUSTED_PROXIES:
-        text = "TRUSTED_PROXIES is 0, yet TLS ends at a proxy: all callers seem to come from its address,"
-        text += " and by failed sign-ins anybody locks out any operator whose name is known."
-        yield 8, text, "Set TRUSTED_PROXIES to how many proxies are in front; each has to append to X-Forwarded-For."
+        text = "TRUSTED_PROXIES is 0, but TLS ends at a proxy: every request has the proxy's address, so that failed"
+        text += " sign-ins of anybody can lock out an operator whose name is known."
+        yield 8, text, "Set TRUSTED_PROXIES to the number of proxies in front. Each must append to X-Forwarded-For."
     if (too_few := sockets.shortage()) is not None:
         yield 9, too_few, "Raise the hard limit of open files (ulimit -Hn, LimitNOFILE), or lower WEB_MAX_CONNECTIONS."
 
 
-def _goes_in_the_clear(address: str) -> bool:
-    """Whether an address is plain http, and not to this machine or a name without a dot, as in a container network."""
+def _is_unencrypted(address: str) -> bool:
+    """Whether a URL is plain http, and neither to this machine nor to a name without a dot (a container network)."""
     parts = urlsplit(address)
     host = parts.hostname or ""
     if parts.scheme != "http" or host == "localhost":

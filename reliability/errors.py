@@ -1,4 +1,4 @@
-"""What can be wrong with what a caller asks, as one small hierarchy. A class's docstring is its default message."""
+"""Exceptions that an interface turns into an answer. The first line of a class's docstring is its default message."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -7,7 +7,7 @@ FieldErrors = Mapping[str, Sequence[str]]
 
 
 class BackstopError(Exception):
-    """Something went wrong."""
+    """Internal error."""
 
     status = 500
     code = "error"
@@ -31,77 +31,70 @@ class InvalidInput(BackstopError):
 
 
 class UnknownWorkflow(InvalidInput):
-    """The request names a workflow that does not exist."""
+    """No such workflow. Create it first: import its policy, or add it in the console."""
 
     code = "unknown_workflow"
 
 
-class Unauthenticated(BackstopError):
-    """A valid API key is needed."""
-
-    status = 401
-    code = "unauthenticated"
-
-
 class Forbidden(BackstopError):
-    """The key does not allow this."""
+    """This API key does not allow the request."""
 
     status = 403
     code = "forbidden"
 
 
 class NotFound(BackstopError):
-    """There is nothing here."""
+    """Not found."""
 
     status = 404
     code = "not_found"
 
 
 class Conflict(BackstopError):
-    """The state of the resource does not allow this."""
+    """The current state does not allow this action."""
 
     status = 409
     code = "conflict"
 
 
 class IdempotencyConflict(Conflict):
-    """The idempotency key was used with another payload."""
+    """The idempotency key was used with another payload. Use a new key for new work."""
 
     code = "idempotency_conflict"
 
 
 class IdempotencyExpired(Conflict):
-    """The idempotency key was used, and what was made under it has been cleaned up since: use a new key."""
+    """The idempotency key was used before, and its result is deleted. Use a new key."""
 
     code = "idempotency_expired"
 
 
 class IdempotencyNotSupported(InvalidInput):
-    """This call does not take an Idempotency-Key, so a repeat would act again: send it without one."""
+    """This call does not support Idempotency-Key. Send it without the header."""
 
     code = "idempotency_not_supported"
 
 
 class NotCancellable(Conflict):
-    """The delivery can no longer be changed."""
+    """This delivery can no longer be changed."""
 
     code = "not_cancellable"
 
 
 class ClaimHeld(Conflict):
-    """Another is processing the event."""
+    """Another worker is processing this event. Try again later."""
 
     code = "claim_held"
 
 
 class NotReplayable(Conflict):
-    """The dead letter is not dead any more."""
+    """This dead letter no longer has the status dead."""
 
     code = "not_replayable"
 
 
 class SignatureRefused(InvalidInput):
-    """The signature is not Stripe's, or not of now."""
+    """The Stripe signature is invalid, or its timestamp is out of tolerance."""
 
     code = "signature"
 
@@ -111,7 +104,7 @@ class SignatureRefused(InvalidInput):
 
 
 class UnknownEndpoint(NotFound):
-    """There is no such Stripe endpoint."""
+    """No such Stripe endpoint."""
 
     code = "unknown_endpoint"
 
@@ -124,14 +117,14 @@ class PayloadTooLarge(BackstopError):
 
 
 class EncodedBody(BackstopError):
-    """The body has a Content-Encoding, which Backstop does not decode: send it as it is."""
+    """Backstop does not accept a Content-Encoding. Send the body uncompressed."""
 
     status = 415
     code = "encoded_body"
 
 
 class Unavailable(BackstopError):
-    """Not now: try again later."""
+    """Temporarily unavailable. Try again later."""
 
     status = 503
     code = "unavailable"
@@ -139,7 +132,7 @@ class Unavailable(BackstopError):
 
 
 class LimitReached(BackstopError):
-    """The limit is reached: try again later."""
+    """The limit is reached. Try again later."""
 
     status = 429
     code = "limit_reached"
@@ -147,7 +140,7 @@ class LimitReached(BackstopError):
 
 
 class ConfigurationError(BackstopError):
-    """A setting makes no sense."""
+    """A setting is invalid."""
 
     code = "configuration"
 

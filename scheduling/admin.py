@@ -60,7 +60,7 @@ TONES = {"ok": "good", "failed": "bad", "running": "busy", "skipped": "off"}
 
 def _load_health(rows: Iterable[CronJob]) -> None:
     for found in health.of(jobs=rows, now=clock.now()):
-        found.job.standing = found.standing  # type: ignore[attr-defined]  # for this page alone
+        found.job.standing = found.status  # type: ignore[attr-defined]  # for this page alone
 
 
 @admin.register(CronJob)

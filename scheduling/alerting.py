@@ -1,4 +1,4 @@
-"""What alerts ask about cron jobs: the endpoint's secret, the last ping, and jobs that are late."""
+"""Alert readings of cron jobs: the endpoint's secret, the last ping, and late jobs."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -13,11 +13,13 @@ from reliability.policies.alerts import Reading
 from . import health
 from .models import CronJob, Ping
 
+NAMES = ("LightEndpointFailing", "LightEndpointNotPinged", "CronJobLate")
+
 
 def read(now: datetime) -> Iterator[Reading]:
     """Read them in three queries.
 
-    The light check writes nothing, so that what is known of pings here is known of POSTs: a row each.
+    The light endpoint writes nothing, so pings here are the POST requests, which write a row each.
     """
     newest = Ping.objects.filter(job=OuterRef("pk")).order_by("-id").values("at")[:1]
     jobs = [one for one in CronJob.objects.annotate(pinged_at=Subquery(newest)) if not is_demo(one.pk)]
@@ -25,8 +27,8 @@ def read(now: datetime) -> Iterator[Reading]:
         refused = 0.0 if settings.CRON_SECRET else 1.0
         yield Reading("LightEndpointFailing", refused, limit_of("LightEndpointFailing"))
     if pinged := [one.pinged_at for one in jobs if one.pinged_at is not None]:
-        quiet_for = max(0.0, (now - max(pinged)).total_seconds())
-        yield Reading("LightEndpointNotPinged", quiet_for, limit_of("LightEndpointNotPinged"))
+        unpinged_for = max(0.0, (now - max(pinged)).total_seconds())
+        yield Reading("LightEndpointNotPinged", unpinged_for, limit_of("LightEndpointNotPinged"))
     yield from _late(now, {one.slug: "" if one.builtin else one.tenant for one in jobs})
 
 

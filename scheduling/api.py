@@ -1,4 +1,4 @@
-"""The API of cron jobs: list, show, write, run, enable, disable. They are pinged elsewhere: `POST /cron/<job>/`."""
+"""The API of cron jobs: list, get, put, run, enable, disable. Pings have their own endpoint: `POST /cron/<job>/`."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from rest_framework.response import Response
 from reliability.api.common import pagination
 from reliability.api.common.authentication import Caller
 from reliability.api.common.idempotency import KEY_HEADER, honours_key
-from reliability.api.common.serializers import Page, ProblemShape, ReasonRequest, Strict
-from reliability.api.common.views import PROBLEMS, View, caller, document_of, of_all_tenants, read
+from reliability.api.common.serializers import NoFilters, Page, ProblemSerializer, ReasonRequest
+from reliability.api.common.views import PROBLEMS, View, caller_of, document_of, of_all_tenants, read
 from reliability.errors import NotFound
 
 from . import health, job_files, jobs
@@ -25,8 +25,8 @@ SHOWN_RUNS = 20
 STATES = [(str(one), str(one)) for one in State]
 
 
-class CronRunShape(serializers.Serializer[Any]):
-    """One run of a job. How it ended is on its deliveries; `finished_at` and `error` are of the built-in jobs."""
+class CronRunSerializer(serializers.Serializer[Any]):
+    """One run of a job. Its deliveries have its results; `finished_at` and `error` are only for built-in jobs."""
 
     id = serializers.UUIDField()
     key = serializers.CharField()
@@ -40,11 +40,11 @@ class CronRunShape(serializers.Serializer[Any]):
     error = serializers.CharField()
 
 
-RUN_FIELDS = tuple(CronRunShape._declared_fields)
+RUN_FIELDS = tuple(CronRunSerializer._declared_fields)
 
 
 class CronJobInList(serializers.Serializer[Any]):
-    """A job, how it stands, when its next run is (or was) expected, and its last run."""
+    """A cron job with its state, the time at which its next run is (or was) expected, and its last run."""
 
     id = serializers.UUIDField()
     job = serializers.CharField()
@@ -64,25 +64,21 @@ class CronJobInList(serializers.Serializer[Any]):
     state = serializers.ChoiceField(choices=STATES)
     expected_at = serializers.DateTimeField(allow_null=True)
     late_by_seconds = serializers.IntegerField()
-    last_run = CronRunShape(allow_null=True)
+    last_run = CronRunSerializer(allow_null=True)
     created_at = serializers.DateTimeField()
 
 
-class CronJobShape(CronJobInList):
-    """A job with its last 20 runs."""
+class CronJobSerializer(CronJobInList):
+    """A cron job with its last 20 runs."""
 
-    runs = CronRunShape(many=True)
+    runs = CronRunSerializer(many=True)
 
 
 class CronJobPage(Page):
     results = CronJobInList(many=True)
 
 
-class NoFilters(Strict):
-    """A list without filters."""
-
-
-ACTED = {200: CronJobShape, 404: ProblemShape, **PROBLEMS}
+ACTED = {200: CronJobSerializer, 404: ProblemSerializer, **PROBLEMS}
 
 
 class CronJobs(View):
@@ -90,16 +86,16 @@ class CronJobs(View):
 
     @extend_schema(operation_id="list_cron_jobs", responses={200: CronJobPage, **PROBLEMS})
     def get(self, request: Request) -> Response:
-        """List the cron jobs; the built-in ones for keys of all tenants."""
+        """List cron jobs. The built-in ones are listed only with a key for all tenants."""
         pagination.filters(request, NoFilters)
-        who = caller(request)
+        caller = caller_of(request)
         paginator = pagination.IdCursor()
-        found = paginator.paginate_queryset(_visible(who), request) or []
-        return paginator.get_paginated_response([_shape(one) for one in health.of(jobs=found, now=who.now)])
+        found = paginator.paginate_queryset(_visible(caller), request) or []
+        return paginator.get_paginated_response([_representation(one) for one in health.of(jobs=found, now=caller.now)])
 
 
 class CronJobDocument(serializers.Serializer[Any]):
-    """A job's file, and why it is written: what it leaves out goes back to its default."""
+    """A cron job's document, and the reason for the change. Omitted fields go back to their defaults."""
 
     reason = serializers.CharField(required=False)
     slug = serializers.CharField(required=False)
@@ -120,22 +116,22 @@ class CronJobDocument(serializers.Serializer[Any]):
 class OneCronJob(View):
     scopes = {"GET": "read", "PUT": "operate"}
 
-    @extend_schema(operation_id="get_cron_job", responses={200: CronJobShape, 404: ProblemShape, **PROBLEMS})
+    @extend_schema(operation_id="get_cron_job", responses={200: CronJobSerializer, 404: ProblemSerializer, **PROBLEMS})
     def get(self, request: Request, job: str) -> Response:
-        """Show a cron job, with its last runs."""
-        return Response(_shown(job, caller(request)))
+        """Get a cron job with its last runs."""
+        return Response(_shown(job, caller_of(request)))
 
     @extend_schema(
         operation_id="put_cron_job",
         request=CronJobDocument,
-        responses={200: CronJobShape, 201: CronJobShape, 409: ProblemShape, **PROBLEMS},
+        responses={200: CronJobSerializer, 201: CronJobSerializer, 409: ProblemSerializer, **PROBLEMS},
     )
     def put(self, request: Request, job: str) -> Response:
-        """Make a job, or bring it in line with a document, as `import_cron_jobs` does with its file."""
-        who = of_all_tenants(request, "write cron jobs, whose addresses all tenants share")
+        """Create or replace a cron job, as `import_cron_jobs` does. Needs a key for all tenants."""
+        caller = of_all_tenants(request, "change cron jobs")
         reason, document = document_of(request)
-        done = job_files.put(slug=job, document=document, actor=who.actor(reason), now=who.now)
-        return Response(_shown(job, who), status=201 if done.result == "created" else 200)
+        done = job_files.put(slug=job, document=document, actor=caller.actor(reason), now=caller.now)
+        return Response(_shown(job, caller), status=201 if done.result == "created" else 200)
 
 
 class Enable(View):
@@ -143,7 +139,7 @@ class Enable(View):
 
     @extend_schema(operation_id="enable_cron_job", request=ReasonRequest, responses=ACTED)
     def post(self, request: Request, job: str) -> Response:
-        """Let a job run again."""
+        """Enable a cron job."""
         return _switch(request, job, jobs.enable)
 
 
@@ -152,7 +148,7 @@ class Disable(View):
 
     @extend_schema(operation_id="disable_cron_job", request=ReasonRequest, responses=ACTED)
     def post(self, request: Request, job: str) -> Response:
-        """Refuse a job's pings from now on; what was accepted goes on."""
+        """Disable a cron job: Backstop refuses its pings. Accepted deliveries continue."""
         return _switch(request, job, jobs.disable)
 
 
@@ -163,41 +159,41 @@ class RunNow(View):
         operation_id="run_cron_job",
         request=ReasonRequest,
         parameters=[KEY_HEADER],
-        responses={**ACTED, 409: ProblemShape, 503: ProblemShape},
+        responses={**ACTED, 409: ProblemSerializer, 503: ProblemSerializer},
     )
     @honours_key
     def post(self, request: Request, job: str) -> Response:
-        """Run a job by hand, beside its schedule. Refused while it is disabled, or its run before has not ended."""
+        """Run a cron job now, in addition to its schedule. Refused if it is disabled or still running."""
         return _switch(request, job, jobs.run_now)
 
 
 def _switch(request: Request, slug: str, act: Any) -> Response:
-    who = caller(request)
-    actor = who.actor(read(request, ReasonRequest).get("reason", ""))
-    act(job_id=_find(slug, who).pk, actor=actor, now=who.now)
-    return Response(_shown(slug, who))
+    caller = caller_of(request)
+    actor = caller.actor(read(request, ReasonRequest).get("reason", ""))
+    act(job_id=_find(slug, caller).pk, actor=actor, now=caller.now)
+    return Response(_shown(slug, caller))
 
 
-def _visible(who: Caller) -> "QuerySet[CronJob]":
+def _visible(caller: Caller) -> "QuerySet[CronJob]":
     everything = CronJob.objects.prefetch_related("workflows")
-    return everything.filter(who.own("tenant") & Q(builtin="")) if who.key.tenant else everything
+    return everything.filter(caller.own("tenant") & Q(builtin="")) if caller.key.tenant else everything
 
 
-def _find(slug: str, who: Caller) -> CronJob:
-    found = _visible(who).filter(slug=slug).first()
+def _find(slug: str, caller: Caller) -> CronJob:
+    found = _visible(caller).filter(slug=slug).first()
     if found is None:
         raise NotFound("There is no such cron job.")
     return found
 
 
-def _shown(slug: str, who: Caller) -> dict[str, Any]:
-    found = _find(slug, who)
-    (one,) = health.of(jobs=[found], now=who.now)
-    return _shape(one) | {"runs": [_run(run) for run in found.runs.order_by("-started_at")[:SHOWN_RUNS]]}
+def _shown(slug: str, caller: Caller) -> dict[str, Any]:
+    found = _find(slug, caller)
+    (one,) = health.of(jobs=[found], now=caller.now)
+    return _representation(one) | {"runs": [_run(run) for run in found.runs.order_by("-started_at")[:SHOWN_RUNS]]}
 
 
-def _shape(found: Health) -> dict[str, Any]:
-    job, standing = found.job, found.standing
+def _representation(found: Health) -> dict[str, Any]:
+    job, status = found.job, found.status
     period = job.expected.period
     return {
         "id": job.pk,
@@ -215,9 +211,9 @@ def _shape(found: Health) -> dict[str, Any]:
         "enabled": job.enabled,
         "disabled_reason": job.disabled_reason,
         "builtin": bool(job.builtin),
-        "state": str(standing.state),
-        "expected_at": standing.expected_at,
-        "late_by_seconds": int(standing.lateness.total_seconds()),
+        "state": str(status.state),
+        "expected_at": status.expected_at,
+        "late_by_seconds": int(status.lateness.total_seconds()),
         "last_run": _run(found.last_run) if found.last_run is not None else None,
         "created_at": job.created_at,
     }

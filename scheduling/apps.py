@@ -19,6 +19,6 @@ class SchedulingConfig(AppConfig):
         demo_parts.register(module="scheduling.demo")
         doctor.register()
         metrics.register()
-        alert_readings.register(source=alerting.read)
+        alert_readings.register(source=alerting.read, names=alerting.NAMES)
         status.SECTIONS["cron_jobs"] = lambda now, tenant: health.summary(now=now, tenant=tenant)
         overview.register_cron(source=health.attention)

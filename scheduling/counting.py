@@ -1,9 +1,9 @@
 """Counts requests to the cron endpoint in the web process that answers them: the light endpoint has no database.
 
-The pinger sends none. When a job was last pinged is told of its pings too: `scheduling.metrics` reads the database.
+The pinger sends no requests; `scheduling.metrics` reads the time of its last pings from the database.
 
-A name is a label once an authorised caller has used it, up to `LIMIT` of them; what else comes is `other`. Nothing
-that a stranger made up is kept.
+A job name becomes a label when an authorised caller has used it, for up to `LIMIT` names; the others are `other`. So
+strangers cannot create labels.
 """
 
 import time
@@ -22,17 +22,17 @@ REFUSALS = ("forbidden", "no_secret", "error")
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 PINGS = Counter("backstop_cron_pings_total", "Requests to the cron endpoint, by result.", ["job", "result"])
-DURATION = Histogram("backstop_cron_ping_duration_seconds", "How long a request that runs a job took.", buckets=BUCKETS)
+DURATION = Histogram("backstop_cron_ping_duration_seconds", "Duration of requests that run a job.", buckets=BUCKETS)
 LAST = Gauge(
     "backstop_cron_last_ping_timestamp_seconds",
-    "When a job was last pinged by somebody who knew the secret.",
+    "Time of the last authorised ping of a job.",
     ["job"],
     multiprocess_mode="max",
 )
 
 
 _names: set[str] = set()
-# By path, what counts a check of a job that was reached by it before.
+# By path, the counter of a job that an authorised caller has reached by it.
 reached: dict[str, Callable[[], None]] = {}
 
 
@@ -43,7 +43,7 @@ def light(*, path: str, found: Answer) -> None:
 
 
 def post(*, job: str, result: str, seconds: float | None = None) -> None:
-    """Count a ping that asks for a run; with `seconds`, how long that took. A refused one is not the job's last."""
+    """Count a ping that asks for a run, with its duration if given. A refused one does not count as the last ping."""
     refused = result in ("forbidden", "no_secret", "unknown")
     with harmless():
         name = job if job in _names else OTHER if refused else _name(job)
@@ -83,14 +83,14 @@ def _name(job: str) -> str:
         if len(_names) >= LIMIT:
             return OTHER
         _names.add(job)
-        _tell(job)
+        _create_series(job)
     return job
 
 
-def _tell(name: str) -> None:
-    """Tell of what an alert is made of before it happens, as 0: else the first time would not be seen to rise."""
+def _create_series(name: str) -> None:
+    """Create the series of an alert with 0: Prometheus cannot see an increase of a series that begins at 1."""
     for result in REFUSALS:
         PINGS.labels(name, result)
 
 
-_tell(OTHER)
+_create_series(OTHER)

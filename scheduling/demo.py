@@ -6,8 +6,8 @@ from itertools import pairwise
 from typing import Any
 
 from reliability.management.demo import fixtures
-from reliability.management.demo.builder import Builder, Wish
-from reliability.management.demo.fixtures import Role
+from reliability.management.demo.builder import Builder, DeliverySpec
+from reliability.management.demo.fixtures import WorkflowSpec
 from reliability.management.demo_parts import Part
 from reliability.models import Delivery, DeliveryState, Source
 from reliability.models.ids import is_demo
@@ -18,11 +18,11 @@ from .models import CronJob, Overlap, Ping, PingResult, Run, RunResult
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A job, and how its week went: `late` hours ago its pings stopped."""
+    """A cron job of the demo; its pings stopped `late` ago."""
 
     slug: str
     name: str
-    role: Role
+    spec: WorkflowSpec
     every: timedelta
     schedule: str = ""
     late: timedelta = timedelta(0)
@@ -40,15 +40,15 @@ PLANS = (
 
 
 def holds_other() -> bool:
-    """Whether there are cron jobs that somebody made."""
+    """Whether cron jobs exist that are not part of the demo."""
     return any(not is_demo(pk) for pk in CronJob.objects.filter(builtin="").values_list("pk", flat=True))
 
 
-def fill(book: Builder) -> None:
-    """Write each job with its runs; which workflows it calls is kept at once, since the rest comes later."""
+def fill(builder: Builder) -> None:
+    """Write each job with its runs. A job and its workflows are saved now; the builder saves the other rows later."""
     for plan in PLANS:
         job = CronJob(
-            id=book.dice.id(book.start),
+            id=builder.rng.id(builder.start),
             slug=plan.slug,
             name=plan.name,
             schedule=plan.schedule,
@@ -57,40 +57,40 @@ def fill(book: Builder) -> None:
             overlap=plan.overlap,
             enabled=plan.enabled,
             disabled_reason="" if plan.enabled else "replaced by the stock count",
-            active_since=book.start,
+            active_since=builder.start,
             payload={"scope": "full"},
         )
         job.save(force_insert=True)
-        job.workflows.set([book.workflows[plan.role.slug]])
-        for slot in _slots(book, plan):
-            _run(book, plan, job, slot)
-    _hold_one(book)
+        job.workflows.set([builder.workflows[plan.spec.slug]])
+        for slot in _slots(builder, plan):
+            _run(builder, plan, job, slot)
+    _hold_one(builder)
 
 
-def _slots(book: Builder, plan: Plan) -> list[datetime]:
-    start = book.start.astimezone(UTC).replace(hour=3, minute=30, second=0, microsecond=0) + timedelta(days=1)
-    last = book.now - plan.late
+def _slots(builder: Builder, plan: Plan) -> list[datetime]:
+    start = builder.start.astimezone(UTC).replace(hour=3, minute=30, second=0, microsecond=0) + timedelta(days=1)
+    last = builder.now - plan.late
     return [start + plan.every * n for n in range(int((last - start) / plan.every) + 1)] if last > start else []
 
 
-def _run(book: Builder, plan: Plan, job: CronJob, slot: datetime) -> None:
-    if book.dice.happens(0.015):
-        return  # its ping never came
-    at = slot + timedelta(milliseconds=book.dice.number(200, 4_000))
-    if at >= book.now:
+def _run(builder: Builder, plan: Plan, job: CronJob, slot: datetime) -> None:
+    if builder.rng.happens(0.015):
+        return  # a missed ping
+    at = slot + timedelta(milliseconds=builder.rng.number(200, 4_000))
+    if at >= builder.now:
         return
     key = jobs.iso(slot) or ""
-    skipped = plan.overlap == Overlap.SKIP and book.dice.happens(0.03)
-    run = Run(id=book.dice.id(at), job=job, key=key, slot=slot, started_at=at)
+    skipped = plan.overlap == Overlap.SKIP and builder.rng.happens(0.03)
+    run = Run(id=builder.rng.id(at), job=job, key=key, slot=slot, started_at=at)
     run.result = RunResult.SKIPPED if skipped else RunResult.ACCEPTED
-    run.delivery_ids = [] if skipped else [_deliver(book, plan, run).pk]
-    book.add(run)
-    _ping(book, job, run, at, PingResult.SKIPPED if skipped else PingResult.RUN)
-    if book.dice.happens(0.03):
-        _ping(book, job, run, at + timedelta(seconds=9), PingResult.REPEAT)
+    run.delivery_ids = [] if skipped else [_deliver(builder, plan, run).pk]
+    builder.add(run)
+    _ping(builder, job, run, at, PingResult.SKIPPED if skipped else PingResult.RUN)
+    if builder.rng.happens(0.03):
+        _ping(builder, job, run, at + timedelta(seconds=9), PingResult.REPEAT)
 
 
-def _deliver(book: Builder, plan: Plan, run: Run) -> Delivery:
+def _deliver(builder: Builder, plan: Plan, run: Run) -> Delivery:
     document = {
         "job": run.job.slug,
         "run": str(run.pk),
@@ -100,32 +100,36 @@ def _deliver(book: Builder, plan: Plan, run: Run) -> Delivery:
         "missed_since": None,
         "data": run.job.payload,
     }
-    fails = [fixtures.BAD_GATEWAY] if book.dice.happens(0.03) else []
+    fails = [fixtures.BAD_GATEWAY] if builder.rng.happens(0.03) else []
     key = f"cron:{run.job.slug}:{run.key}"
-    return book.deliver(Wish(plan.role, fixtures.ACME, run.started_at, document, key, fails, source=Source.CRON))
+    return builder.deliver(
+        DeliverySpec(plan.spec, fixtures.ACME, run.started_at, document, key, fails, source=Source.CRON)
+    )
 
 
-def _ping(book: Builder, job: CronJob, run: Run, at: datetime, result: str) -> None:
-    ping = Ping(job=job, at=min(at, book.now), result=result, duration_ms=book.dice.took(3), address="198.51.100.20")
+def _ping(builder: Builder, job: CronJob, run: Run, at: datetime, result: str) -> None:
+    ping = Ping(
+        job=job, at=min(at, builder.now), result=result, duration_ms=builder.rng.duration(3), address="198.51.100.20"
+    )
     ping.run_id = run.pk
-    book.add(ping)
+    builder.add(ping)
 
 
-def _hold_one(book: Builder) -> None:
-    """The last run of the job that queues waits for the one before, which n8n has not answered yet."""
-    runs: Any = book.rows[Run]
+def _hold_one(builder: Builder) -> None:
+    """Let the last run of the queueing job wait for the run before it, which n8n has not answered yet."""
+    runs: Any = builder.rows[Run]
     found = [one.delivery_ids[0] for one in runs if one.job.slug == PLANS[0].slug][-2:]
-    deliveries: Any = book.rows[Delivery]
+    deliveries: Any = builder.rows[Delivery]
     held = [one for one in deliveries if one.pk in found]
     for made in held:
-        book.rewind(made)
+        builder.rewind(made)
     for before, last in pairwise(held):
         before.state, before.attempt_count, before.sent_at = DeliveryState.AWAITING_CALLBACK, 1, before.created_at
-        before.lease_until, last.waits_for = book.now + HOUR, before.pk
+        before.lease_until, last.waits_for = builder.now + HOUR, before.pk
 
 
 def remove() -> int:
-    """Delete the demo's jobs with their runs and pings; return how many rows went."""
+    """Delete the demo's jobs with their runs and pings; return the number of deleted rows."""
     jobs_of_demo = [pk for pk in CronJob.objects.values_list("pk", flat=True) if is_demo(pk)]
     return CronJob.objects.filter(pk__in=jobs_of_demo).delete()[0]
 

@@ -1,8 +1,9 @@
-"""What the doctor says of cron jobs."""
+"""The doctor's check of cron jobs."""
 
 from collections.abc import Iterator
 
 from reliability.core import clock
+from reliability.formats.counts import counted
 from reliability.setup import doctor
 from reliability.setup.doctor import Check, Finding
 
@@ -11,15 +12,16 @@ from .models import CronJob
 
 
 def cron_jobs() -> Iterator[Finding]:
-    """Which of them are late, missing or failing."""
+    """List cron jobs that are late, missing or failing."""
     found = health.attention(clock.now())
     for one in found:
+        late = counted(round(one.lateness.total_seconds() / 60), "minute")
         yield doctor.warning(
-            f"'{one.job}' is {one.state}, by {one.lateness.total_seconds() / 60:.0f} minutes.",
-            f"See that something pings POST /cron/{one.job}/, and how its last run ended.",
+            f"The cron job '{one.job}' is {one.state}: {late} late.",
+            f"Check that something pings POST /cron/{one.job}/, and how its last run ended.",
         )
     if not found:
-        yield doctor.ok(f"None of {CronJob.objects.filter(enabled=True).count()} is late.")
+        yield doctor.ok(f"{counted(CronJob.objects.filter(enabled=True).count(), 'enabled cron job')}, none late.")
 
 
 def register() -> None:

@@ -1,4 +1,4 @@
-"""How the last runs of cron jobs went: for a strip of the newest, and for how long they took."""
+"""The results and durations of the last runs of cron jobs."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ ORDER BY r.job_id, r.started_at DESC
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A run, how it went in a word (`ok`, `failed`, `running`, `skipped`), and how long it took, once it is over."""
+    """A run, its result (`ok`, `failed`, `running`, `skipped`), and its duration if it has ended."""
 
     run: Run
     went: str
@@ -31,12 +31,12 @@ class Past:
 
     @property
     def lateness(self) -> timedelta | None:
-        """How long after its slot it began."""
+        """How long after its slot the run began."""
         return max(timedelta(), self.run.started_at - self.run.slot) if self.run.slot is not None else None
 
 
 def of(*, jobs: Iterable[CronJob]) -> dict[UUID, list[Past]]:
-    """Return each job's last runs, the newest first; two queries, however many jobs there are."""
+    """Return the last runs of each job, newest first; two queries for any number of jobs."""
     ids = [one.pk for one in jobs]
     with connection.cursor() as cursor:
         cursor.execute(NEWEST, [ids, SHOWN])
@@ -49,7 +49,7 @@ def of(*, jobs: Iterable[CronJob]) -> dict[UUID, list[Past]]:
 
 
 def past(*, runs: Sequence[Run]) -> list[Past]:
-    """Return how runs went; one query."""
+    """Return runs with their results; one query."""
     wanted = [pk for run in runs for pk in run.delivery_ids]
     rows = Delivery.objects.filter(pk__in=wanted).values_list("pk", "state", "finished_at")
     ended = {pk: (state, finished_at) for pk, state, finished_at in rows}
@@ -58,12 +58,12 @@ def past(*, runs: Sequence[Run]) -> list[Past]:
 
 def _past(run: Run, deliveries: Sequence[tuple[str, datetime | None]]) -> Past:
     ends = [at for _, at in deliveries if at is not None]
-    went = _went(run, [state for state, _ in deliveries])
+    went = _result(run, [state for state, _ in deliveries])
     end = run.finished_at or max(ends, default=None)
     return Past(run, went, end - run.started_at if end is not None and went in ("ok", "failed") else None)
 
 
-def _went(run: Run, states: Sequence[str]) -> str:
+def _result(run: Run, states: Sequence[str]) -> str:
     if run.result != RunResult.ACCEPTED:
         return str(run.result)
     if DeliveryState.DEAD in states:

@@ -1,4 +1,4 @@
-"""How the cron jobs stand: for the console, the API, the status endpoint, and the job `alerts`."""
+"""The status of cron jobs: for the console, the API, the status endpoint, and the job `alerts`."""
 
 import logging
 from collections import Counter
@@ -14,7 +14,7 @@ from reliability.stats.overview import LateJob
 
 from .models import CronJob, Run, RunResult
 from .schedules import times
-from .schedules.times import WORSE, Seen, Standing, State
+from .schedules.times import WORSE, JobHistory, JobStatus, State
 
 LAST = ("result", "started_at", "finished_at")
 WORRYING = (State.LATE, State.MISSING, State.OVERLAPPING, State.FAILING)
@@ -24,16 +24,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A job, how it stands, and its last run."""
+    """A job, its status, and its last run."""
 
     job: CronJob
-    standing: Standing
+    status: JobStatus
     last_run: Run | None
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A job whose state is another than the one that was seen before."""
+    """A change of a job's state."""
 
     job: str
     tenant: str
@@ -47,19 +47,19 @@ class Change:
 
 
 def of(*, jobs: "Iterable[CronJob] | QuerySet[CronJob]", now: datetime) -> list[Health]:
-    """Return how jobs stand at `now`, in their order; three queries, however many there are."""
+    """Return the status of jobs at `now`, in their order; three queries for any number of jobs."""
     wanted = list(jobs)
     last = _last_runs([job.pk for job in wanted])
-    held = _held([run for run, _ in last.values() if run is not None])
-    return [_health(job, *last.get(job.pk, (None, None)), held, now) for job in wanted]
+    waiting = _waiting([run for run, _ in last.values() if run is not None])
+    return [_health(job, *last.get(job.pk, (None, None)), waiting, now) for job in wanted]
 
 
 def watch(*, now: datetime) -> list[Change]:
-    """Keep each job's state where it has changed, with a line in the log; return the changes."""
+    """Save and log each changed state of a job; return the changes."""
     changes = []
     for found in of(jobs=CronJob.objects.all(), now=now):
-        job, state = found.job, found.standing.state
-        if job.health != state and _keep(job, state, now):
+        job, state = found.job, found.status.state
+        if job.health != state and _save(job, state, now):
             changes.append(_changed(found, job.health))
     for change in changes:
         _log(change)
@@ -67,21 +67,21 @@ def watch(*, now: datetime) -> list[Change]:
 
 
 def summary(*, now: datetime, tenant: str | None = None) -> dict[str, Any]:
-    """Return, as JSON values, how many jobs are in each state, and which of them need a look.
+    """Return, as JSON values, the number of jobs in each state, and the jobs that need attention.
 
-    Of a tenant, its own jobs; the built-in ones are nobody's.
+    With a tenant, only its own jobs; built-in jobs have no tenant.
     """
     rows = CronJob.objects.filter(tenant=tenant, builtin="") if tenant else CronJob.objects.all()
     found = of(jobs=rows, now=now)
-    counts = Counter(one.standing.state for one in found)
+    counts = Counter(one.status.state for one in found)
     return {
         "by_state": {str(state): counts[state] for state in State},
-        "attention": [_line(one) for one in found if one.standing.state in WORRYING],
+        "attention": [_line(one) for one in found if one.status.state in WORRYING],
     }
 
 
 def attention(now: datetime, tenant: str | None = None) -> list[LateJob]:
-    """Return the enabled jobs that are late, missing or failing, in one query: for a page that shows much else."""
+    """Return the enabled jobs that are late, missing or failing, in one query: the overview has many others."""
     rows = CronJob.objects.filter(enabled=True)
     rows = rows.filter(tenant=tenant, builtin="") if tenant else rows
     own = Run.objects.filter(job=OuterRef("pk"))
@@ -91,9 +91,9 @@ def attention(now: datetime, tenant: str | None = None) -> list[LateJob]:
     for job in rows.annotate(**{f"last_{name}": one for name, one in newest.items()}, last_slot=slot):
         seen = {name: getattr(job, f"last_{name}") for name in (*LAST, "slot")}
         last = Run(**{name: seen[name] for name in LAST}) if seen["result"] else None
-        standing = _health(job, last, seen["slot"], set(), now).standing
-        if standing.state in WORRYING and standing.state is not State.OVERLAPPING:
-            found.append(LateJob(job.slug, job.tenant, str(standing.state), standing.lateness))
+        status = _health(job, last, seen["slot"], set(), now).status
+        if status.state in WORRYING and status.state is not State.OVERLAPPING:
+            found.append(LateJob(job.slug, job.tenant, str(status.state), status.lateness))
     return found
 
 
@@ -101,9 +101,9 @@ def _line(one: Health) -> dict[str, Any]:
     return {
         "job": one.job.slug,
         "tenant": one.job.tenant,
-        "state": str(one.standing.state),
-        "expected_at": one.standing.expected_at,
-        "late_by_seconds": int(one.standing.lateness.total_seconds()),
+        "state": str(one.status.state),
+        "expected_at": one.status.expected_at,
+        "late_by_seconds": int(one.status.lateness.total_seconds()),
     }
 
 
@@ -118,42 +118,42 @@ def _last_runs(job_ids: list[Any]) -> dict[Any, tuple[Run | None, datetime | Non
     return {job: (runs.get(run), slot) for job, run, slot in found}
 
 
-def _held(runs: list[Run]) -> set[Any]:
-    """Return the runs' deliveries that wait for a run before."""
+def _waiting(runs: list[Run]) -> set[Any]:
+    """Return the runs' deliveries that wait for a previous run."""
     ids = [one for run in runs for one in run.delivery_ids]
-    held = Delivery.objects.pending().filter(pk__in=ids, waits_for__isnull=False)
-    return set(held.values_list("pk", flat=True))
+    waiting = Delivery.objects.pending().filter(pk__in=ids, waits_for__isnull=False)
+    return set(waiting.values_list("pk", flat=True))
 
 
-def _health(job: CronJob, run: Run | None, slot: datetime | None, held: set[Any], now: datetime) -> Health:
+def _health(job: CronJob, run: Run | None, slot: datetime | None, waiting: set[Any], now: datetime) -> Health:
     skipped = run is not None and run.result == RunResult.SKIPPED
-    seen = Seen(
+    seen = JobHistory(
         enabled=job.enabled,
         since=job.active_since,
         grace=job.grace,
         last_slot=slot,
         has_run=run is not None,
-        overlapping=skipped or (run is not None and not held.isdisjoint(run.delivery_ids)),
+        overlapping=skipped or (run is not None and not waiting.isdisjoint(run.delivery_ids)),
         failed=run is not None and (run.result == RunResult.FAILED or _is_stuck(job, run, now)),
     )
-    return Health(job, times.standing(schedule=job.expected, seen=seen, now=now), run)
+    return Health(job, times.status_of(schedule=job.expected, seen=seen, now=now), run)
 
 
 def _is_stuck(job: CronJob, run: Run, now: datetime) -> bool:
-    """Whether a built-in job's run should have ended by now: no worker took it, or the one that did is lost."""
+    """Whether a built-in job's run should have ended by now: no worker claimed it, or its worker died."""
     unfinished = run.result == RunResult.ACCEPTED and run.finished_at is None
     return bool(job.builtin) and unfinished and now - run.started_at > job.grace
 
 
-def _keep(job: CronJob, state: State, now: datetime) -> bool:
-    """Keep the new state, unless another has done so; the row count names the winner."""
+def _save(job: CronJob, state: State, now: datetime) -> bool:
+    """Save the new state by conditional UPDATE: the row count says whether this check or another one did."""
     rows = CronJob.objects.filter(pk=job.pk, health=job.health)
     return rows.update(health=str(state), health_changed_at=now) == 1
 
 
 def _changed(found: Health, before: str) -> Change:
-    lateness = int(found.standing.lateness.total_seconds())
-    return Change(found.job.slug, found.job.tenant, before, found.standing.state, lateness)
+    lateness = int(found.status.lateness.total_seconds())
+    return Change(found.job.slug, found.job.tenant, before, found.status.state, lateness)
 
 
 def _log(change: Change) -> None:

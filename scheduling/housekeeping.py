@@ -1,4 +1,4 @@
-"""The built-in jobs: what a worker does when a ping of `cleanup` or `alerts` asked for it, and what they clean up."""
+"""The built-in cron jobs `cleanup` and `alerts`, which a worker runs after a ping; retention of runs and pings."""
 
 import logging
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from reliability.retention import runner
 from . import health
 from .models import Builtin, Run, RunResult
 
-LOST = "It never ended: its worker was lost."
+LOST = "The run did not end: its worker died."
 ERROR_LIMIT = 500
 
 PINGS = runner.delete_rule(
@@ -25,7 +25,7 @@ PINGS = runner.delete_rule(
     where="t.at < %(cutoff)s",
     order="at",
 )
-# A job's last run tells what was missed since, and the last that called workflows what may overlap: they stay.
+# The last run of a job stays, to find missed slots; and the last one that called workflows, to find overlaps.
 RUNS = runner.delete_rule(
     name="cron_runs",
     what="runs of cron jobs deleted",
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 def register() -> None:
-    """Make the built-in jobs known to the engine, and their rules to retention."""
+    """Register the built-in jobs with the queue, and the retention rules."""
     for rule in (PINGS, RUNS):
         runner.register(rule=rule)
     for name, work in WORK.items():
@@ -49,23 +49,23 @@ def register() -> None:
 
 
 class Unfinished(BackstopError):
-    """Not all of it was done."""
+    """The work is not finished."""
 
     code = "unfinished"
 
 
 def _cleanup(now: datetime) -> None:
-    """Clean up until done, or until its worker is about to end. Raises `Unfinished` where a rule failed."""
+    """Clean up until done, or until the worker stops. Raises `Unfinished` if a rule failed or the worker stops."""
     pace = runner.Pace(stopping=queue.is_stopping)
     failed = [f"{done.name}: {done.error}" for done in runner.cleanup(now=now, pace=pace) if done.error]
     if failed:
         raise Unfinished(" ".join(failed))
     if pace.is_stopping():
-        raise Unfinished("Its worker ended: the rest is for the next time.")
+        raise Unfinished("The worker stopped. The next run continues.")
 
 
 def _alerts(now: datetime) -> None:
-    """Notices are sent by wake-ups of their own: a mail server that hangs holds no housekeeping up."""
+    """Check jobs and alerts. Notices have wake-ups of their own, so that a hanging mail server does not block this."""
     health.watch(now=now)
     alert_check.check(now=now)
 
@@ -74,13 +74,13 @@ WORK: dict[str, Callable[[datetime], None]] = {Builtin.CLEANUP: _cleanup, Builti
 
 
 def _recorded(name: str, work: Callable[[datetime], None]) -> Callable[[UUID], None]:
-    """Return the work as a routine, whose end, good or bad, is written to its run."""
+    """Return the work as a routine that saves its result to its run."""
 
     def perform(run_id: UUID) -> None:
         error = ""
         try:
             work(clock.now())
-        except Exception as problem:  # whatever it is, it belongs on the run's record
+        except Exception as problem:  # any error is saved with the run
             logger.exception("routine_failed", extra={"routine": name, "run": str(run_id)})
             error = f"{type(problem).__name__}: {problem}"[:ERROR_LIMIT]
         finish(run_id=run_id, error=error, now=clock.now())
@@ -89,10 +89,10 @@ def _recorded(name: str, work: Callable[[datetime], None]) -> Callable[[UUID], N
 
 
 def finish(*, run_id: UUID, error: str, now: datetime) -> None:
-    """Write down how a routine ended; runs before it that never did have lost their worker."""
+    """Save the result of a routine. Earlier runs that have not ended have lost their worker: mark them as failed."""
     run = Run.objects.filter(pk=run_id).first()
     if run is None:
-        return  # its job was deleted meanwhile
+        return  # the job was deleted meanwhile
     result = RunResult.FAILED if error else RunResult.ACCEPTED
     Run.objects.filter(pk=run_id).update(finished_at=now, error=error, result=result)
     before = Run.objects.filter(job_id=run.job_id, started_at__lt=run.started_at, finished_at__isnull=True)

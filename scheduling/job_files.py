@@ -1,7 +1,7 @@
-"""Cron jobs as JSON: reads them into the database, and writes them out again.
+"""Cron jobs as JSON: import and export.
 
-A file says all about a job: what it leaves out goes back to its default. Whether the job is enabled is the operators',
-where the file is silent. Of a built-in job a file may say when it is expected.
+A document describes a whole job: omitted fields go back to their defaults. Only `enabled`, which belongs to the
+operators, keeps its value if the document omits it. For a built-in job, a document can only set the schedule.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,26 +35,26 @@ KINDS = {**PLAIN, "slug": TEXT, "enabled": ((bool,), "true or false"), "disabled
 
 
 def load(*, documents: Sequence[Mapping[str, Any]], actor: Actor, now: datetime) -> list[Imported]:
-    """Bring the jobs in line with the documents, all or none. Raises `InvalidInput` with every error."""
+    """Create or replace the jobs, all or none. Raises `InvalidInput` with every error."""
     errors: Errors = {}
     with transaction.atomic():
         json_files.lock_rows(CronJob.objects.all(), [str(one.get("slug")) for one in documents])
         done = [_load_one(i, document, errors, actor, now) for i, document in enumerate(documents)]
         json_files.refuse_duplicates(done, errors)
         if errors:
-            raise InvalidInput("The file of cron jobs does not make sense.", errors=errors)
+            raise InvalidInput("The document of cron jobs is invalid.", errors=errors)
     return done
 
 
 def put(*, slug: str, document: Mapping[str, Any], actor: Actor, now: datetime) -> Imported:
-    """Bring one job in line with its document. Raises `InvalidInput`, and `Conflict` where two make it at once."""
+    """Create or replace one job. Raises `InvalidInput`, and `Conflict` if another request creates it too."""
     if document.get("slug", slug) != slug:
-        raise InvalidInput(errors={"slug": [f"The address says '{slug}'."]})
+        raise InvalidInput(errors={"slug": [f"Must be '{slug}', as in the URL."]})
     return json_files.load_one(load, document={**document, "slug": slug}, actor=actor, now=now)
 
 
 def dump(*, job: CronJob) -> dict[str, Any]:
-    """Return a job's document, in the shape that `load` reads, without what is as by default."""
+    """Return the document of a job, in the format that `load` reads, without default values."""
     document: dict[str, Any] = {"slug": job.slug, "name": job.name}
     document |= {name: getattr(job, name) for name in PLAIN if getattr(job, name) != _default(name)}
     if workflows := sorted(one.slug for one in job.workflows.all()):
@@ -88,7 +88,7 @@ def _load_one(index: int, document: Mapping[str, Any], errors: Errors, actor: Ac
 
 
 def _set(job: CronJob, document: Mapping[str, Any], *, created: bool, now: datetime) -> None:
-    """Take the document's values; under a new schedule, or enabled again, nothing before now was missed."""
+    """Set the document's values. With a new schedule, or after enabling, slots before now do not count as missed."""
     expected, enabled = job.expected, job.enabled
     for name in PLAIN:
         value = document.get(name)
@@ -110,14 +110,14 @@ def _set_workflows(job: CronJob, slugs: Sequence[str], errors: Errors, where: st
 
 
 def _problems(document: Mapping[str, Any]) -> Errors:
-    """Return what is wrong with a document's shape; its values are checked by the model."""
+    """Return the errors in the structure of a document; the model validates the values."""
     wrong: Errors = {name: ["Unknown field."] for name in document if name not in {*KINDS, "workflows"}}
     for name, kind in KINDS.items():
         if document.get(name) is not None and (message := json_files.type_error(document[name], kind)):
             wrong[name] = [message]
     workflows = document.get("workflows")
     if workflows is not None and not (isinstance(workflows, list) and all(isinstance(one, str) for one in workflows)):
-        wrong["workflows"] = ["A list of workflows' slugs is needed."]
+        wrong["workflows"] = ["Must be a list of workflow slugs."]
     if not document.get("slug"):
-        wrong["slug"] = ["The job's slug is needed: POST /cron/<slug>/ is its address."]
+        wrong["slug"] = ["Required: the job is pinged at POST /cron/<slug>/."]
     return wrong

@@ -1,10 +1,10 @@
-"""Runs cron jobs: what a ping becomes.
+"""Runs cron jobs: from a ping to its deliveries.
 
-    ping -> look: the job, the clock, the switch (one query) -> slots: which run is it?
-         -> `sql/cron_run.sql`: repeat? overlap? runs, deliveries, ping: one statement, one transaction
+    ping -> read the job, the clock and the switch (one query) -> find the slot of the run
+         -> backstop_run_cron: repeat? overlap? runs, deliveries and the ping, in one statement and one transaction
 
-What n8n gets: `{"job", "run", "slot", "triggered_at", "missed", "missed_since", "data"}`, under the idempotency key
-`cron:<job>:<the run's key>`. A run's key is its slot, or what the caller names it.
+n8n receives `{"job", "run", "slot", "triggered_at", "missed", "missed_since", "data"}`, under the idempotency key
+`cron:<job>:<key of the run>`. The key of a run is its slot, or the caller's `Idempotency-Key`.
 """
 
 import json
@@ -31,13 +31,13 @@ from .models import CatchUp, CronJob, Ping, PingResult
 from .schedules import times
 from .schedules.times import Due
 
-# How often a run is planned anew where another one came in between.
+# How often a run is planned again after a concurrent one of the same job.
 TRIES = 5
-OTHERS_CAME = "Other runs of the job came in between."
+CONCURRENT_RUNS = "Other runs of this job are starting at the same time. Try again."
 SWITCHED_OFF = timedelta(seconds=60)
 
 COLUMNS = Columns(CronJob, "j")
-LOOK = f"""
+READ = f"""
 SELECT clock_timestamp(),
     NOT EXISTS (SELECT 1 FROM reliability_flag WHERE name = 'scheduling' AND NOT enabled),
     ARRAY(SELECT w.slug FROM scheduling_cronjob_workflows c JOIN reliability_workflow w ON w.id = c.workflow_id
@@ -54,26 +54,26 @@ SELECT * FROM backstop_run_cron(
 
 
 class Disabled(Conflict):
-    """The job is disabled."""
+    """This cron job is disabled. Enable it to run it."""
 
     code = "disabled"
 
 
 class Overlapping(Conflict):
-    """The run before has not ended."""
+    """The previous run of this cron job has not ended."""
 
     code = "overlapping"
 
 
 class AnsweredAlready(Conflict):
-    """This was asked for already: the job ran once for it."""
+    """This request is a repeat: the job has run for it already."""
 
     code = "answered_already"
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a ping led to: `deliveries` are those of its run, after those of the runs for missed slots."""
+    """The result of a ping; `deliveries` are those of runs for missed slots first, then those of its own run."""
 
     job: str
     run: UUID
@@ -85,7 +85,7 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who pings: from where, and since when it is being answered (`time.perf_counter`)."""
+    """The source of a ping: its address, and when its handling began (`time.perf_counter`)."""
 
     address: str
     began: float
@@ -96,7 +96,9 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _JobState:
+    """A job with everything that a run of it depends on; `last` is the slot of its last run."""
+
     now: datetime
     on: bool
     workflows: list[str]
@@ -106,7 +108,7 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """A run to keep; its payload is the same for every workflow."""
+    """A run to insert; its payload is the same for every workflow."""
 
     id: UUID
     key: str
@@ -116,9 +118,9 @@ class _Planned:
 
 
 def ping(*, slug: str, key: str | None, caller: Caller) -> Ran:
-    """Run a job once for its slot, or once for `key`.
+    """Run a job, once for its slot or once for `key`.
 
-    Raises `NotFound`, `Disabled`, and `Unavailable` where scheduling is switched off.
+    Raises `NotFound`, `Disabled`, and `Unavailable` if scheduling is switched off.
     """
     with _unavailable_if_rolled_back():
         return _ping(slug, key, caller)
@@ -127,10 +129,13 @@ def ping(*, slug: str, key: str | None, caller: Caller) -> Ran:
 @deadlocks_retried
 def _ping(slug: str, key: str | None, caller: Caller) -> Ran:
     for _ in range(TRIES):
-        found = _look(slug)
+        found = _read(slug)
         if not found.on:
             _note(found, PingResult.OFF, caller)
-            raise Unavailable("Scheduling is switched off.", retry_after=SWITCHED_OFF)
+            raise Unavailable(
+                "Scheduling is switched off. An operator can turn it on with the switch 'scheduling'.",
+                retry_after=SWITCHED_OFF,
+            )
         due = times.due(schedule=found.job.expected, last=found.last, since=found.job.active_since, now=found.now)
         try:
             ran = _run(found, due, key=key, caller=caller)
@@ -139,25 +144,25 @@ def _ping(slug: str, key: str | None, caller: Caller) -> Ran:
             raise
         if ran is not None:
             return ran
-    raise Unavailable(OTHERS_CAME)
+    raise Unavailable(CONCURRENT_RUNS)
 
 
 @contextmanager
 def _unavailable_if_rolled_back() -> Iterator[None]:
-    """Raise `Unavailable` where PostgreSQL undid each try for the transactions of others.
+    """Raise `Unavailable` if PostgreSQL rolled back every try (deadlock or serialization failure).
 
-    Within a transaction of the caller's the error stays as it is: only the caller can do it again.
+    Within a transaction of the caller the error is raised as it is: only the caller can repeat the transaction.
     """
     try:
         yield
     except OperationalError as error:
         if is_rolled_back(error) and not connection.in_atomic_block:
-            raise Unavailable(OTHERS_CAME) from error
+            raise Unavailable(CONCURRENT_RUNS) from error
         raise
 
 
 def run_now(*, job_id: UUID, actor: Actor, now: datetime, once: UUID | None = None) -> Ran:
-    """Run a job by hand, beside its schedule; `once` is good for one run, however often it comes.
+    """Run a job now, in addition to its schedule; `once` makes a repeated request run it only once.
 
     Raises `NotFound`, `Disabled`, `Overlapping`, `AnsweredAlready` and `Unavailable`.
     """
@@ -169,11 +174,11 @@ def run_now(*, job_id: UUID, actor: Actor, now: datetime, once: UUID | None = No
 def _run_now(job: CronJob, key: str, actor: Actor, now: datetime) -> Ran:
     with transaction.atomic():
         for _ in range(TRIES):
-            ran = _run(_look(job.slug), Due(None), key=key, caller=None)
+            ran = _run(_read(job.slug), Due(None), key=key, caller=None)
             if ran is not None:
                 break
         else:
-            raise Unavailable(OTHERS_CAME)
+            raise Unavailable(CONCURRENT_RUNS)
         if ran.skipped:
             raise Overlapping
         if ran.repeated:
@@ -183,7 +188,7 @@ def _run_now(job: CronJob, key: str, actor: Actor, now: datetime) -> Ran:
 
 
 def enable(*, job_id: UUID, actor: Actor, now: datetime) -> CronJob:
-    """Let a job run again; what came before now was not missed. Raises `NotFound`."""
+    """Enable a job; slots before now do not count as missed. Raises `NotFound`."""
     with transaction.atomic():
         job = _locked(job_id)
         if not job.enabled:
@@ -193,7 +198,7 @@ def enable(*, job_id: UUID, actor: Actor, now: datetime) -> CronJob:
 
 
 def disable(*, job_id: UUID, actor: Actor, now: datetime) -> CronJob:
-    """Refuse a job's pings from now on; what was accepted goes on. Raises `NotFound`."""
+    """Disable a job: its pings are refused, accepted deliveries continue. Raises `NotFound`."""
     with transaction.atomic():
         job = _locked(job_id)
         _switch(job, enabled=False, actor=actor, now=now)
@@ -209,7 +214,7 @@ def find(*, job_id: UUID) -> CronJob:
 
 
 def named(*, slug: str) -> UUID:
-    """Return the id of the job of that slug. Raises `NotFound`."""
+    """Return the id of the job with that slug. Raises `NotFound`."""
     found = CronJob.objects.filter(slug=slug).values_list("pk", flat=True).first()
     if found is None:
         raise NotFound(f"There is no cron job '{slug}'.")
@@ -217,7 +222,7 @@ def named(*, slug: str) -> UUID:
 
 
 def iso(moment: datetime | None) -> str | None:
-    """Return a moment as the API writes it: ISO 8601, in UTC, with a `Z`."""
+    """Return a time in the format of the API: ISO 8601, in UTC, with a `Z`."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment is not None else None
 
 
@@ -234,25 +239,25 @@ def _switch(job: CronJob, *, enabled: bool, actor: Actor, now: datetime) -> None
     audit.record(actor=actor, action="enable_cron_job" if enabled else "disable_cron_job", now=now, target=job)
 
 
-def _look(slug: str) -> _Found:
-    """Read the job and all that a run of it depends on. Raises `NotFound`."""
+def _read(slug: str) -> _JobState:
+    """Read the job and everything that a run of it depends on. Raises `NotFound`."""
     with connection.cursor() as cursor:
-        cursor.execute(LOOK, [slug])
+        cursor.execute(READ, [slug])
         row = cursor.fetchone()
     if row is None:
         raise NotFound(f"There is no cron job '{slug}'.")
     now, on, workflows, last, *values = row
-    return _Found(now, on, workflows, last, COLUMNS.instance(values))
+    return _JobState(now, on, workflows, last, COLUMNS.instance(values))
 
 
-def _note(found: _Found, result: PingResult, caller: Caller) -> None:
+def _note(found: _JobState, result: PingResult, caller: Caller) -> None:
     Ping.objects.create(
         job=found.job, at=found.now, result=result, address=caller.address, duration_ms=round(caller.elapsed_ms)
     )
 
 
-def _run(found: _Found, due: Due, *, key: str | None, caller: Caller | None) -> Ran | None:
-    """Have the database keep the runs; `None` where the caller has to look again. Raises as `ping` does."""
+def _run(found: _JobState, due: Due, *, key: str | None, caller: Caller | None) -> Ran | None:
+    """Insert the runs; `None` if the caller has to read the job again. Raises as `ping` does."""
     job = found.job
     if not job.enabled:
         raise Disabled(_refusal(job))
@@ -280,7 +285,7 @@ def _call(arguments: Sequence[Any]) -> Sequence[Any]:
 
 
 def _refusal(job: CronJob) -> str:
-    return f"The job is disabled: {job.disabled_reason}" if job.disabled_reason else ""
+    return f"This cron job is disabled: {job.disabled_reason}" if job.disabled_reason else ""
 
 
 def _open_lanes(workflows: Sequence[str], tenant: str) -> None:
@@ -289,17 +294,17 @@ def _open_lanes(workflows: Sequence[str], tenant: str) -> None:
             opening.open_lane(workflow_id=pk, tenant=tenant)
 
 
-def _plan(found: _Found, due: Due, key: str | None) -> list[_Planned]:
-    """Return the runs that a ping asks for, oldest first; its own is the last."""
+def _plan(found: _JobState, due: Due, key: str | None) -> list[_Planned]:
+    """Return the runs of a ping, oldest first: those for missed slots, then its own."""
     extra = due.missed if found.job.catch_up == CatchUp.ALL and not found.job.builtin else ()
-    extra = tuple(slot for slot in extra if iso(slot) != key)  # what the caller names by its slot is this run itself
+    extra = tuple(slot for slot in extra if iso(slot) != key)  # a key that names its slot means this run itself
     told = due.missed if found.job.catch_up == CatchUp.ONE else ()
     own = _planned(found, due.slot, key=key, counted=len(due.missed), told=told)
     return [*(_planned(found, slot) for slot in extra), own]
 
 
 def _planned(
-    found: _Found,
+    found: _JobState,
     slot: datetime | None,
     *,
     key: str | None = None,
@@ -319,7 +324,7 @@ def _planned(
     return _Planned(new, key or iso(slot) or str(new), slot, counted, document)
 
 
-def _arguments(found: _Found, planned: Sequence[_Planned], *, keyed: bool, caller: Caller | None) -> list[Any]:
+def _arguments(found: _JobState, planned: Sequence[_Planned], *, keyed: bool, caller: Caller | None) -> list[Any]:
     """Return the arguments of `RUN`."""
     job, workflows = found.job, [] if found.job.builtin else found.workflows
     return [

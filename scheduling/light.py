@@ -1,6 +1,6 @@
 """The light reachability check: no database, no session, no template, no Django request.
 
-`config.wsgi` asks it before Django; `scheduling.views` gives the same answers where another server is in front.
+`config.wsgi` calls it before Django; `scheduling.views` gives the same answers under another WSGI application.
 """
 
 import hmac
@@ -18,7 +18,7 @@ QUERY_LIMIT = 8192
 
 @dataclass(frozen=True)
 class Answer:
-    """A status line, a JSON body, and the headers that go with it."""
+    """A status line, a JSON body, and its headers."""
 
     status: str
     body: bytes
@@ -35,7 +35,7 @@ NO_SECRET_SET = Answer("503 Service Unavailable", b'{"ok": false, "code": "NO_SE
 
 
 def is_light(*, method: str, path: str) -> bool:
-    """Say whether a request is a reachability check."""
+    """Whether a request is a reachability check."""
     return method in METHODS and _is_light_path(path)
 
 
@@ -45,14 +45,14 @@ def _is_light_path(path: str) -> bool:
 
 
 def answer(*, environ: Mapping[str, Any], secret: str) -> Answer:
-    """Answer the check for a WSGI environment."""
+    """Return the answer to a check, for its WSGI environment."""
     if not secret:
         return NO_SECRET_SET
     return REACHABLE if is_authorised(environ=environ, secret=secret) else FORBIDDEN
 
 
 def is_usual(*, environ: Mapping[str, Any], secret: str) -> bool:
-    """Say whether this is a `GET` with the secret in the usual place, which needs no further look."""
+    """Whether this is a `GET` with the secret as a bearer token: the common case, checked first."""
     header = environ.get("HTTP_AUTHORIZATION")
     if not secret or header is None or environ["REQUEST_METHOD"] != "GET":
         return False
@@ -60,14 +60,14 @@ def is_usual(*, environ: Mapping[str, Any], secret: str) -> bool:
 
 
 def is_authorised(*, environ: Mapping[str, Any], secret: str) -> bool:
-    """Compare, in constant time, whichever way the caller showed the secret: bearer, header or query."""
+    """Compare the secret in constant time, from the bearer token, the header or the query."""
     expected = _encoded(secret)
     header = environ.get("HTTP_AUTHORIZATION")
     if header is not None and header[:7].lower() == "bearer ":
         given = header[7:].strip().encode("latin-1", "replace")
         if hmac.compare_digest(given, expected):
             return True
-    return any(hmac.compare_digest(given, expected) for given in _elsewhere(environ))
+    return any(hmac.compare_digest(given, expected) for given in _other_secrets(environ))
 
 
 @lru_cache(maxsize=2)
@@ -80,7 +80,7 @@ def _encoded(secret: str) -> bytes:
     return secret.encode()
 
 
-def _elsewhere(environ: Mapping[str, Any]) -> Iterable[bytes]:
+def _other_secrets(environ: Mapping[str, Any]) -> Iterable[bytes]:
     if "HTTP_X_CRON_SECRET" in environ:
         yield environ["HTTP_X_CRON_SECRET"].strip().encode("latin-1", "replace")
     query = environ.get("QUERY_STRING")
@@ -93,6 +93,6 @@ def _elsewhere(environ: Mapping[str, Any]) -> Iterable[bytes]:
 def respond(
     *, found: Answer, method: str, start_response: Callable[[str, list[tuple[str, str]]], Any]
 ) -> Iterable[bytes]:
-    """Send an answer; `HEAD` gets its headers only."""
+    """Send an answer; for `HEAD` only its headers."""
     start_response(found.status, found.headers)
     return [b""] if method == "HEAD" else [found.body]

@@ -1,4 +1,4 @@
-"""What the metrics say of cron jobs: which are late, and when each was last pinged."""
+"""Metrics of cron jobs: late jobs, and the time of the last ping."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -25,9 +25,9 @@ METRICS = (
         "backstop_cron_pings_total",
         "counter",
         ("job", "result"),
-        "Requests to the cron endpoint by what became of them: ok, forbidden or no_secret of a GET; started, repeated,"
-        " skipped, unknown, disabled, error, forbidden or no_secret of a POST. A job that nobody authorised has named"
-        " yet is other. Backstop's own pinger sends no requests.",
+        "Requests to the cron endpoint, by result: ok, forbidden or no_secret of a GET; started, repeated,"
+        " skipped, unknown, disabled, error, forbidden or no_secret of a POST. A job that no authorised request has"
+        " named yet is other. Backstop's own pinger sends no requests.",
     ),
     MetricSpec(
         "backstop_cron_ping_duration_seconds",
@@ -49,7 +49,7 @@ def register() -> None:
 
 
 def collect(now: datetime) -> Iterator[Any]:
-    """Return how the cron jobs stand; two queries."""
+    """Return the metrics of cron jobs; two queries."""
     last, late = catalogue.family(LAST), catalogue.family(LATE)
     with connection.cursor() as cursor:
         cursor.execute(NEWEST, [DEMO_PATTERN])

@@ -1,17 +1,17 @@
-"""The pinger: pings the cron jobs that are due, in an external cron's place.
+"""The pinger: pings due cron jobs, so that no external cron service is needed.
 
-`manage.py up` runs it as a process of its own; web servers and workers have no timer. It calls `jobs.ping`, as
-`POST /cron/<job>/` does, and needs neither the web server nor a secret. A run is kept once for each slot, however many
-pingers and cron services ask for it.
+`manage.py up` runs it as a separate process; web servers and workers have no timer. It calls `jobs.ping`, as
+`POST /cron/<job>/` does, and needs neither the web server nor a secret. Each slot has one run, however many pingers and
+cron services ping it.
 
-- A job with a schedule or a period is due at its first slot after its last run. After a pause (a suspended laptop, a
-  database that was away) one ping is made, and the job's `catch_up` decides about the slots before it.
+- A job with a schedule or a period is due at its first slot after its last run. After a pause (a suspended laptop, an
+  unavailable database) it pings once, and the job's `catch_up` decides about earlier slots.
 - The built-in job `alerts` is due every minute, unless it has a schedule or a period.
-- Nothing of the demo is pinged.
-- A job that neither is built in nor calls a workflow reports work that is done elsewhere: only its owner may ping it.
+- Jobs of the demo are not pinged.
+- A job without a workflow that is not built in reports work that runs elsewhere: only its owner pings it.
 
-Moments are those of PostgreSQL's clock; they are read again with each look at the jobs, so that a clock that jumps is
-noticed.
+Times come from PostgreSQL's clock, and are read with each query of the jobs, so that the pinger notices a clock that
+jumps.
 """
 
 import logging
@@ -34,16 +34,16 @@ from .schedules import times
 from .schedules.times import Schedule
 
 ADDRESS = "pinger"
-# How often the jobs are looked at, at the least: a new one is pinged no later than this after its slot.
-LOOK_EVERY = timedelta(seconds=10)
-# How soon a job is pinged again whose ping failed, and how soon a database that is away is asked again, in seconds.
+# The longest time between two queries of the jobs: a new job is pinged at most this long after its slot.
+QUERY_EVERY = timedelta(seconds=10)
+# Seconds until the next ping of a job whose ping failed, and until the next query of an unavailable database.
 RETRY_JOB, RETRY_DATABASE = 60.0, 2.0
-# A ping that was a repeat left the job as due as before: it is not made again at once.
+# Seconds after a ping that was a repeat: the job is still due, and must not be pinged in a tight loop.
 AFTER_REPEAT = 5.0
 MINUTE = timedelta(minutes=1)
 
 COLUMNS = Columns(CronJob, "j")
-LOOK = f"""
+READ = f"""
 SELECT clock_timestamp(),
     (SELECT max(slot) FROM scheduling_run WHERE job_id = j.id AND slot IS NOT NULL),
     (SELECT max(started_at) FROM scheduling_run WHERE job_id = j.id),
@@ -60,7 +60,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A job, when its next ping is due, and the key of that run where no slot names it."""
+    """A job, the due time of its next ping, and the key of that run if it has no slot."""
 
     slug: str
     at: datetime | None
@@ -68,18 +68,18 @@ class Due:
 
 
 class Pinger:
-    """Pings what is due until it is told to stop."""
+    """Pings due jobs until `stop`."""
 
     def __init__(self) -> None:
         self._stop = Event()
-        # Until when, by the monotonic clock, a job whose ping failed is left alone.
-        self._resting: dict[str, float] = {}
+        # By job, the monotonic time before which it is not pinged again.
+        self._paused_until: dict[str, float] = {}
 
     def stop(self) -> None:
         self._stop.set()
 
     def run(self) -> None:
-        """Ping until `stop`; a database that is away is waited for."""
+        """Ping until `stop`; waits for an unavailable database."""
         away = False
         while not self._stop.is_set():
             try:
@@ -95,45 +95,45 @@ class Pinger:
             self._stop.wait(wait)
 
     def ping_due(self) -> timedelta:
-        """Ping each job that is due; return how long there is nothing to do. Raises `django.db.Error`."""
-        now, found = _look()
+        """Ping each due job; return the time until the next one is due. Raises `django.db.Error`."""
+        now, found = _read_jobs()
         coming = []
         for one in found:
-            if one.at is None or self._resting.get(one.slug, 0.0) > time.monotonic():
+            if one.at is None or self._paused_until.get(one.slug, 0.0) > time.monotonic():
                 continue
             if one.at > now:
                 coming.append(one.at - now)
             elif not self._stop.is_set():
                 self._ping(one)
-                coming.append(timedelta())  # its next slot is known once its run is
-        return min([*coming, LOOK_EVERY])
+                coming.append(timedelta())  # its next slot is known after its run
+        return min([*coming, QUERY_EVERY])
 
     def _ping(self, due: Due) -> None:
-        """Ping a job. If that fails, the others have their turn all the same."""
+        """Ping a job. An error is logged, so that the other jobs are still pinged."""
         began = time.perf_counter()
         try:
             ran = jobs.ping(slug=due.slug, key=due.key, caller=jobs.Caller(ADDRESS, began))
             if ran.repeated:
-                self._rest(due, AFTER_REPEAT)
+                self._pause(due, AFTER_REPEAT)
         except (NotFound, Conflict):
-            self._rest(due)  # deleted or disabled since it was looked at
+            self._pause(due)  # deleted or disabled since the query
         except BackstopError as error:
-            self._rest(due)
+            self._pause(due)
             logger.warning("cron_ping_failed", extra={"job": due.slug, "error": error.code})
         except Error as error:
-            self._rest(due)
+            self._pause(due)
             connection.close()
             logger.warning("cron_ping_failed", extra={"job": due.slug, "error": type(error).__name__})
         except Exception:
-            self._rest(due)
+            self._pause(due)
             logger.exception("cron_ping_failed", extra={"job": due.slug})
 
-    def _rest(self, due: Due, seconds: float = RETRY_JOB) -> None:
-        self._resting[due.slug] = time.monotonic() + seconds
+    def _pause(self, due: Due, seconds: float = RETRY_JOB) -> None:
+        self._paused_until[due.slug] = time.monotonic() + seconds
 
 
 def due_of(*, job: CronJob, last_slot: datetime | None, last_run: datetime | None, now: datetime) -> Due:
-    """Return when a job's next ping is due; in the past, if it is due now."""
+    """Return the due time of a job's next ping; a time in the past is due now."""
     schedule = job.expected
     if schedule.expression or schedule.period is not None:
         since = max(last_slot, job.active_since) if last_slot is not None else job.active_since
@@ -145,12 +145,12 @@ def due_of(*, job: CronJob, last_slot: datetime | None, last_run: datetime | Non
     return Due(job.slug, minute + MINUTE if is_done else minute, f"minute:{jobs.iso(minute)}")
 
 
-def _look() -> tuple[datetime, list[Due]]:
-    """Return the database's time, and when each job that is to be pinged is due."""
+def _read_jobs() -> tuple[datetime, list[Due]]:
+    """Return the database's time, and the due time of each job to ping."""
     with connection.cursor() as cursor:
-        cursor.execute(LOOK)
+        cursor.execute(READ)
         rows = cursor.fetchall()
-    return (rows[0][0] if rows else datetime.min), list(_dues(rows))  # noqa: DTZ901  # of no row, no moment is asked
+    return (rows[0][0] if rows else datetime.min), list(_dues(rows))  # noqa: DTZ901  # without rows, no time is compared
 
 
 def _dues(rows: list[tuple[object, ...]]) -> Iterator[Due]:
@@ -166,7 +166,7 @@ def _dues(rows: list[tuple[object, ...]]) -> Iterator[Due]:
 
 @lru_cache(maxsize=4096)
 def _after(schedule: Schedule, since: datetime) -> datetime | None:
-    """Return the first slot after `since`; worked out once, since it is asked for with every look."""
+    """Return the first slot after `since`; cached, since every query of the jobs needs it."""
     if schedule.period is not None:
         return since + schedule.period
     return times.following(schedule=schedule, after=since)

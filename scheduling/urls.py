@@ -1,4 +1,4 @@
-"""Where cron services come in."""
+"""The URLs of the cron endpoint."""
 
 from django.urls import path, re_path
 

@@ -37,7 +37,7 @@ def cron(request: HttpRequest, job: str) -> HttpResponse:
 
 
 def _run(request: HttpRequest, job: str, began: float) -> HttpResponse:
-    """Run a job, whatever the body holds: it is not read."""
+    """Run a job. The body of the request is not read."""
     result = "error"
     try:
         caller = Caller(address_of(request.META), began)
@@ -49,7 +49,7 @@ def _run(request: HttpRequest, job: str, began: float) -> HttpResponse:
     except Error as error:
         if not is_unavailable(error):
             raise
-        return problems.not_kept(error=error, doing="cron")  # a slot or a key makes a repeat the same run
+        return problems.not_kept(error=error, doing="cron")  # the slot or the key makes a repeat safe
     finally:
         counting.post(job=job, result=result, seconds=time.perf_counter() - began)
     return _answer(ran)
@@ -76,10 +76,10 @@ def _answer(ran: Ran) -> HttpResponse:
 
 
 def _key(request: HttpRequest) -> str | None:
-    """Return the caller's own name for the run. Raises `InvalidInput`."""
+    """Return the `Idempotency-Key` of the run. Raises `InvalidInput`."""
     key: str | None = request.META.get("HTTP_IDEMPOTENCY_KEY")
     if key is None:
         return None
     if not (0 < len(key) <= KEY_LENGTH and key.isascii() and key.isprintable()):
-        raise InvalidInput(errors={"Idempotency-Key": [f"1 to {KEY_LENGTH} printable ASCII characters are needed."]})
+        raise InvalidInput(errors={"Idempotency-Key": [f"Must be 1 to {KEY_LENGTH} printable ASCII characters."]})
     return key

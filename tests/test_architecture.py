@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Packages that share a level import nothing of each other, but for the interfaces, the highest.
 LEVELS: tuple[dict[str, str], ...] = (
     {"errors": "exceptions that an interface turns into an answer"},
-    {"formats": "pure reading and writing of JSON and of archives' lines"},
+    {"formats": "pure reading and writing of JSON, archive lines and counts in words"},
     {"policies": "pure decisions: values in, a verdict out"},
     {
         "models": "fields, constraints, querysets, one-row changes",

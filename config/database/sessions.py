@@ -26,7 +26,7 @@ AUTO, ALWAYS, NEVER = "auto", "always", "never"
 
 
 def refusal(connection: "BaseConnection[object]") -> str:
-    """Return why the database cannot be used; empty if it can."""
+    """Return why the database cannot be used: the problem, a colon and the advice; empty if it can."""
     version = connection.info.server_version // 10_000
     if version < OLDEST_VERSION:
         return (
@@ -37,8 +37,8 @@ def refusal(connection: "BaseConnection[object]") -> str:
     if encoding == ENCODING:
         return ""
     return (
-        f"The encoding of the database '{connection.info.dbname}' is {encoding}, which does not hold every text:"
-        f" Make one of {ENCODING} and name it in DATABASE_URL: CREATE DATABASE {connection.info.dbname}_utf8"
+        f"The encoding of the database '{connection.info.dbname}' is {encoding}, which cannot store every text:"
+        f" Create a database in {ENCODING}, and set DATABASE_URL to it: CREATE DATABASE {connection.info.dbname}_utf8"
         f" ENCODING '{ENCODING}' LOCALE 'C.UTF-8' TEMPLATE template0;"
     )
 

@@ -96,7 +96,7 @@ def _put_headers(environ: dict[str, Any], headers: Headers) -> None:
         text = value.decode("latin-1")
         if key in environ:
             if key in SINGLE:
-                raise Refused(DUPLICATE, f"The header {name.decode('latin-1')} came twice.")
+                raise Refused(DUPLICATE, f"The header {name.decode('latin-1')} was sent twice.")
             text = f"{environ[key]}{';' if key == 'HTTP_COOKIE' else ','}{text}"
         environ[key] = text
 

@@ -1,4 +1,4 @@
-"""Refusals of the front end: reasons, answers and counts."""
+"""Refusals of the front door: their reasons, responses and counts."""
 
 from dataclasses import dataclass
 
@@ -9,24 +9,24 @@ from prometheus_client import Counter
 from reliability.api.common.problems import problem
 from reliability.metrics.multiprocess import harmless
 
-REFUSED = Counter("backstop_http_refused_total", "Requests that were refused or cut off, by reason.", ["reason"])
+REFUSED = Counter("backstop_http_refused_total", "Requests that were refused or aborted, by reason.", ["reason"])
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A reason and its answer. Status 0: there is no client to answer."""
+    """A reason with its response; status 0 if the client is gone."""
 
     reason: str
     status: int
     detail: str
     code: str = ""
     retry_after: int = 0
-    # Whether the sender may still be sending, and reads the answer only after it has sent everything.
+    # Whether the client may still be sending, and reads no response before it has sent everything.
     drains: bool = False
 
 
 class Refused(Exception):
-    """A request is refused."""
+    """The request is refused."""
 
     def __init__(self, refusal: Refusal, detail: str = "") -> None:
         super().__init__(refusal.reason)
@@ -35,19 +35,19 @@ class Refused(Exception):
 
 
 TOO_LARGE = Refusal("too_large", 413, "The body is too large.", "too_large", drains=True)
-BODY_IDLE = Refusal("body_idle", 408, "The body stopped arriving.", "timeout")
-BODY_SLOW = Refusal("body_slow", 408, "The body arrived too slowly.", "timeout", drains=True)
-BODY_BROKEN = Refusal("body_broken", 400, "The body is incomplete.", "invalid")
+BODY_IDLE = Refusal("body_idle", 408, "The client sent no part of the body for too long.", "timeout")
+BODY_SLOW = Refusal("body_slow", 408, "The client sent the body too slowly.", "timeout", drains=True)
+BODY_BROKEN = Refusal("body_broken", 400, "The connection broke off before the whole body arrived.", "invalid")
 BUDGET_SPENT = Refusal(
-    "buffer_full", 503, "Too many large bodies are being received: send this one again.", "unavailable", 5, drains=True
+    "buffer_full", 503, "The server is receiving too many large bodies. Try again later.", "unavailable", 5, drains=True
 )
-QUEUE_FULL = Refusal("queue_full", 503, "Too many requests are waiting: send this one again.", "unavailable", 2)
-QUEUE_SLOW = Refusal("queue_timeout", 503, "No thread became free in time: send this one again.", "unavailable", 2)
-ENDING = Refusal("ending", 503, "The server is shutting down: send this one again.", "unavailable", 2)
-DUPLICATE = Refusal("duplicate_header", 400, "A header that may occur only once is repeated.", "invalid", drains=True)
+QUEUE_FULL = Refusal("queue_full", 503, "Too many requests are waiting. Try again later.", "unavailable", 2)
+QUEUE_SLOW = Refusal("queue_timeout", 503, "No thread became free in time. Try again later.", "unavailable", 2)
+ENDING = Refusal("ending", 503, "The server is shutting down. Try again later.", "unavailable", 2)
+DUPLICATE = Refusal("duplicate_header", 400, "A header that must be unique was sent twice.", "invalid", drains=True)
 GONE = Refusal("client_gone", 0, "")
 SLOW_READER = Refusal("slow_reader", 0, "")
-FAILED = Refusal("failed", 500, "Something went wrong on our side.", "internal")
+FAILED = Refusal("failed", 500, "Internal error. The log has the details under this request_id.", "internal")
 ALL = (
     *(TOO_LARGE, BODY_IDLE, BODY_SLOW, BODY_BROKEN, BUDGET_SPENT, QUEUE_FULL, QUEUE_SLOW),
     *(ENDING, DUPLICATE, GONE, SLOW_READER),
@@ -61,8 +61,7 @@ def count(refusal: Refusal) -> None:
 
 
 def begin() -> None:
-    """Create a series with 0 for every reason."""
-    # Prometheus' `rate` needs a value before the first count.
+    """Create every reason with 0: Prometheus cannot see an increase of a series that begins at 1."""
     with harmless():
         for one in ALL:
             REFUSED.labels(one.reason)

@@ -45,9 +45,7 @@ def shortage() -> str | None:
     allowed, wanted = connections(), settings.WEB_MAX_CONNECTIONS
     if allowed == wanted:
         return None
-    return (
-        f"Too few open files are allowed for WEB_MAX_CONNECTIONS={wanted}: a web process takes {allowed} connections."
-    )
+    return f"The limit of open files is too low for WEB_MAX_CONNECTIONS={wanted}: it allows {allowed:,} connections."
 
 
 def limit_unread(seconds: float) -> None:

@@ -4,7 +4,7 @@ set -eu
 trap 'exit 0' TERM INT
 
 ping_job() {
-    # The header by which Backstop knows that TLS ends in front of it: within the network there is none.
+    # Within the network there is no TLS; the header says that it ended in front of Backstop.
     curl --fail --silent --show-error --max-time 30 --request POST \
         --header "X-Cron-Secret: ${CRON_SECRET:?}" --header "X-Forwarded-Proto: https" \
         --output /dev/null "${BACKSTOP_URL:?}/cron/$1/" || true

@@ -1,4 +1,4 @@
-"""The ways to tell people: mail, a webhook that reads as Slack's does, and a workflow of n8n's."""
+"""The channels of notices: mail, a Slack-compatible webhook, and an n8n workflow."""
 
 import json
 import smtplib
@@ -20,28 +20,28 @@ from reliability.transport import client as transport
 
 
 class NotSent(BackstopError):
-    """The channel did not take it."""
+    """The channel did not accept the notice."""
 
     code = "not_sent"
 
 
 def configured() -> list[str]:
-    """Return the channels that the environment sets up."""
-    ways = {
+    """Return the channels that the environment configures."""
+    destinations = {
         AlertChannel.MAIL: settings.ALERT_EMAILS,
         AlertChannel.WEBHOOK: settings.ALERT_WEBHOOK_URL,
         AlertChannel.WORKFLOW: settings.ALERT_WORKFLOW,
     }
-    return [str(channel) for channel, where in ways.items() if where]
+    return [str(channel) for channel, where in destinations.items() if where]
 
 
 def send(*, notice: AlertNotice) -> UUID | None:
-    """Send a notice; return its delivery, where there is one. Raises `NotSent`, of which no word is secret."""
-    return WAYS[notice.channel](notice, [Change(**one) for one in notice.changes])
+    """Send a notice; return its delivery, if the channel is a workflow. Raises `NotSent`; its text has no secrets."""
+    return SENDERS[notice.channel](notice, [Change(**one) for one in notice.changes])
 
 
 def _mail(notice: AlertNotice, changes: Sequence[Change]) -> None:
-    """Send one mail to all. The same notice has the same `Message-ID`, by which mailboxes know a repeat."""
+    """Send one mail to all. A repeat has the same `Message-ID`, so that mailboxes can recognise it."""
     message = EmailMessage(
         subject=alert_text.title(changes=changes, label=_label()),
         body=alert_text.body(changes=changes),
@@ -51,11 +51,11 @@ def _mail(notice: AlertNotice, changes: Sequence[Change]) -> None:
     try:
         message.send()
     except smtplib.SMTPResponseException as error:
-        raise NotSent(f"The mail server answered {error.smtp_code}.") from None
+        raise NotSent(f"The mail server answered with the code {error.smtp_code}.") from None
     except smtplib.SMTPRecipientsRefused:
         raise NotSent("The mail server refused every recipient.") from None
     except (OSError, smtplib.SMTPException) as error:
-        raise NotSent(f"The mail server cannot be used: {_words(error)}.") from None
+        raise NotSent(f"The mail server cannot be used: {_text_of(error)}.") from None
 
 
 def _webhook(notice: AlertNotice, changes: Sequence[Change]) -> None:
@@ -69,15 +69,15 @@ def _webhook(notice: AlertNotice, changes: Sequence[Change]) -> None:
         names=transport.Names("ALERT_WEBHOOK_URL", "ALERT_WEBHOOK_URL"),
     )
     if answer.failure is Failure.LOCAL_FAULT:
-        raise NotSent(f"The webhook cannot be used: {answer.detail}")  # its words are our own
+        raise NotSent(f"The webhook cannot be used: {answer.detail}")  # our own text, without secrets
     if answer.reply is None:
-        raise NotSent(f"The webhook cannot be reached: {answer.failure}.")  # the detail may repeat its address
+        raise NotSent(f"The webhook cannot be reached: {answer.failure}.")  # the detail may hold the secret URL
     if not 200 <= answer.reply.status < 300:
-        raise NotSent(f"The webhook answered {answer.reply.status}.")
+        raise NotSent(f"The webhook answered HTTP {answer.reply.status}.")
 
 
 def _workflow(notice: AlertNotice, changes: Sequence[Change]) -> UUID:
-    """Hand it in as a delivery, whose key makes it one however often this is tried."""
+    """Accept it as a delivery; its idempotency key makes retries of this call safe."""
     document = {
         "notice": str(notice.pk),
         "title": alert_text.title(changes=changes, label=_label()),
@@ -94,20 +94,20 @@ def _workflow(notice: AlertNotice, changes: Sequence[Change]) -> UUID:
     try:
         return intake.accept(triggers=[trigger], now=clock.now())[0].delivery.pk
     except BackstopError as error:
-        told = [*error.errors.get("workflow", []), error.detail]
-        raise NotSent(f"The workflow cannot be used: {told[0]}") from None
+        messages = [*error.errors.get("workflow", []), error.detail]
+        raise NotSent(f"The workflow cannot be used: {messages[0]}") from None
 
 
 def _label() -> str:
     return f"Backstop {settings.ENVIRONMENT_NAME}".strip()
 
 
-def _words(error: OSError | smtplib.SMTPException) -> str:
+def _text_of(error: OSError | smtplib.SMTPException) -> str:
     text = " ".join(str(getattr(error, "strerror", None) or error).split())
     return known_secrets.redactor().text(text) or type(error).__name__
 
 
-WAYS: dict[str, Callable[[AlertNotice, Sequence[Change]], UUID | None]] = {
+SENDERS: dict[str, Callable[[AlertNotice, Sequence[Change]], UUID | None]] = {
     AlertChannel.MAIL: _mail,
     AlertChannel.WEBHOOK: _webhook,
     AlertChannel.WORKFLOW: _workflow,

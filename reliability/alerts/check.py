@@ -1,10 +1,10 @@
-"""Watches over everything else: what is wrong, since when, and who has to hear of it.
+"""Checks every alert rule, saves the status of each alert, and writes notices about changes.
 
-    read (bounded queries) -> judge (policies.alerts) -> keep the standing, with a notice per channel and its wake-up
+    read (bounded queries) -> evaluate (policies.alerts) -> save the status, with a notice per channel and its wake-up
     -> notices: claim, send outside of any transaction, record
 
-One check at a time: it holds an advisory lock from before its first reading until its rows have committed, so that two
-at once tell nothing twice.
+One check runs at a time: it holds an advisory lock from before its first reading until its rows are committed, so that
+two checks cannot notify about the same change twice.
 """
 
 from collections.abc import Sequence
@@ -21,33 +21,32 @@ from reliability.errors import Conflict, InvalidInput, NotFound
 from reliability.models import Alert, AlertSilence, AlertState, Workflow
 from reliability.policies import alert_rules, alert_text
 from reliability.policies import alerts as policy
-from reliability.policies.alerts import Reading, Standing, State, Tell, Verdict
+from reliability.policies.alerts import AlertStatus, ChangeKind, Reading, State, Verdict
 from reliability.stats import process_stats
 
 from . import notices as alert_notices
 from . import readings as alert_readings
 
-# The one advisory lock of those who check.
+# The key of the advisory lock that serialises checks.
 LOCK = 1_112_757_841
-# What processes of other machines use is told by checks over there; one that no check has seen for so long is over.
+# Only checks on the same machine see a process. After this time without a check there, its alert resolves.
 FORGOTTEN = timedelta(hours=1)
-# For so long what is over is still shown by a check.
+# How long a check still lists a resolved alert.
 RECENT = timedelta(hours=1)
 WRITTEN = tuple(field.name for field in Alert._meta.concrete_fields if not field.primary_key)
-OF_PROCESSES = ("MemoryHigh", "CpuHigh")
 
 Key = tuple[str, str, str, str]
 
 
 class NotFiring(Conflict):
-    """Only an alert that fires can be acknowledged."""
+    """Only a firing alert can be acknowledged."""
 
     code = "not_firing"
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One condition as it stands after a check. An `ok` one is a rule of which nothing is wrong."""
+    """One line of a check's result: an alert, or with the state `ok` a rule without any alert."""
 
     rule: alert_rules.Rule
     state: State
@@ -58,14 +57,14 @@ class Line:
     limit: float | None = None
     since: datetime | None = None
     summary: str = ""
-    is_quiet: bool = False
+    is_silenced: bool = False
     is_acknowledged: bool = False
-    told: Tell | None = None
+    told: ChangeKind | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a check found, and the notices that it wrote."""
+    """The result of a check, and the ids of the notices that it wrote."""
 
     now: datetime
     lines: Sequence[Line]
@@ -77,44 +76,44 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
+class _Evaluated:
     alert: Alert
     reading: Reading | None
-    before: Standing
+    before: AlertStatus
     verdict: Verdict
-    is_quiet: bool
+    is_silenced: bool
 
     @property
     def is_worth_saving(self) -> bool:
-        """Whether there is something to keep: what is over since long stays as it is."""
-        standing = self.verdict.standing
-        is_old = standing.state is State.RESOLVED and standing == self.before
-        return standing.state is not State.OK and not is_old
+        """Whether the row changes: an alert that was resolved before stays as it is."""
+        status = self.verdict.status
+        is_old = status.state is State.RESOLVED and status == self.before
+        return status.state is not State.OK and not is_old
 
 
 def check(*, now: datetime, dry_run: bool = False) -> Checked:
-    """Look at every condition, keep how each alert stands, and write down what is to be told.
+    """Check every rule, save the status of each alert, and write the notices.
 
-    Nothing is sent here: each notice has a wake-up, and `alert_notices.send_due` sends at once. With `dry_run`, nothing
-    is kept either.
+    Sends nothing: each notice has a wake-up, and `alert_notices.send_due` sends at once. With `dry_run`, it also saves
+    nothing.
     """
     with transaction.atomic():
-        _alone()
+        _lock_checks()
         used = process_stats.measure(now=now, keep=not dry_run)
         readings = {one.key: one for one in alert_readings.take(now=now, processes=used)}
-        judged = _judge_all(readings, now)
-        notices = [] if dry_run else _keep(judged, now)
-    return Checked(now, _lines(judged, readings, now), notices)
+        evaluated = _evaluate_all(readings, now)
+        notices = [] if dry_run else _save(evaluated, now)
+    return Checked(now, _lines(evaluated, readings, now), notices)
 
 
 def acknowledge(*, alert_id: UUID, actor: Actor, now: datetime, until: datetime | None = None) -> Alert:
-    """Take an alert on: no reminders until `until`, or until it is over. Raises `NotFound` and `NotFiring`."""
+    """Stop the reminders of an alert until `until`, or until it resolves. Raises `NotFound` and `NotFiring`."""
     with transaction.atomic():
         alert = Alert.objects.select_for_update(no_key=True).filter(pk=alert_id).first()
         if alert is None:
             raise NotFound("There is no such alert.")
         if alert.state != AlertState.FIRING:
-            raise NotFiring(f"Only an alert that fires can be acknowledged; this one is {alert.state}.")
+            raise NotFiring(f"Only a firing alert can be acknowledged. This one is {alert.state}.")
         alert.acknowledged, alert.acknowledged_until, alert.acknowledged_at = True, until, now
         alert.acknowledged_by, alert.acknowledged_reason = actor.name, actor.reason
         alert.save()
@@ -126,12 +125,12 @@ def acknowledge(*, alert_id: UUID, actor: Actor, now: datetime, until: datetime 
 def silence(
     *, actor: Actor, now: datetime, until: datetime | None, alert: str = "", workflow: str = ""
 ) -> AlertSilence:
-    """Tell nothing of an alert, of a workflow, of both or of all until `until`. Raises `InvalidInput`."""
+    """Silence an alert, a workflow, both or everything until `until`. Raises `InvalidInput`."""
     errors = {}
     if until is None or until <= now:
-        errors["until"] = ["A moment to come is needed."]
+        errors["until"] = ["Give a future time."]
     if not actor.reason.strip():
-        errors["reason"] = ["A reason is needed."]
+        errors["reason"] = ["Give a reason."]
     if alert and alert not in alert_rules.BY_NAME:
         errors["alert"] = [f"There is no alert '{alert}'."]
     if workflow and not Workflow.objects.filter(slug=workflow).exists():
@@ -147,7 +146,7 @@ def silence(
 
 
 def silence_one(*, alert_id: UUID, actor: Actor, now: datetime, until: datetime | None = None) -> AlertSilence:
-    """As `silence`, of one alert and its workflow. Raises `NotFound` and `InvalidInput`."""
+    """Silence one alert and its workflow. Raises `NotFound` and `InvalidInput`."""
     alert = Alert.objects.filter(pk=alert_id).first()
     if alert is None:
         raise NotFound("There is no such alert.")
@@ -156,11 +155,11 @@ def silence_one(*, alert_id: UUID, actor: Actor, now: datetime, until: datetime 
 
 
 def end_silence(*, silence_id: UUID, actor: Actor, now: datetime) -> AlertSilence:
-    """End a quiet period now; what fires still is told with the next check. Raises `NotFound`."""
+    """End a silence now. The next check notifies about alerts that are still firing. Raises `NotFound`."""
     with transaction.atomic():
         found = AlertSilence.objects.select_for_update(no_key=True).filter(pk=silence_id).first()
         if found is None:
-            raise NotFound("There is no such quiet period.")
+            raise NotFound("There is no such silence.")
         if found.until > now:
             found.until = now
             found.save(update_fields=["until"])
@@ -168,40 +167,40 @@ def end_silence(*, silence_id: UUID, actor: Actor, now: datetime) -> AlertSilenc
     return found
 
 
-def _alone() -> None:
-    """Wait for any other check to end; the lock ends with the transaction, or with the connection."""
+def _lock_checks() -> None:
+    """Wait for a running check to end. The lock is released with the transaction, or with the connection."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
 
 
-def _judge_all(readings: dict[Key, Reading], now: datetime) -> list[_Judged]:
-    """Judge what is known and what is read; what is neither wrong nor known is left out."""
+def _evaluate_all(readings: dict[Key, Reading], now: datetime) -> list[_Evaluated]:
+    """Evaluate saved alerts and new readings; readings within their limit and without an alert are left out."""
     silences = [one.rule for one in AlertSilence.objects.filter(until__gt=now)]
     known = {one.key: one for one in Alert.objects.select_for_update(no_key=True) if not _is_elsewhere(one, now)}
-    judged = []
+    evaluated = []
     for key in sorted(readings.keys() | known.keys()):
         name, workflow = key[0], key[1]
         rule, reading = alert_rules.BY_NAME.get(name), readings.get(key)
         if rule is None:
-            continue  # of a version that knew more
-        quiet = policy.is_quiet(silences=silences, alert=name, workflow=workflow, now=now)
+            continue  # of a newer version, before a downgrade
+        silenced = policy.is_silenced(silences=silences, alert=name, workflow=workflow, now=now)
         alert = known.get(key)
-        before = alert.standing if alert is not None else Standing()
-        verdict = policy.judge(
+        before = alert.standing if alert is not None else AlertStatus()
+        verdict = policy.evaluate(
             rule=rule,
             reading=reading,
-            standing=before,
-            quiet=quiet,
+            status=before,
+            silenced=silenced,
             repeat=timedelta(minutes=settings.ALERT_REPEAT_MINUTES),
             now=now,
         )
-        if alert is not None or verdict.standing.state is not State.OK:
-            judged.append(_Judged(alert or _new(key, rule), reading, before, verdict, quiet))
-    return judged
+        if alert is not None or verdict.status.state is not State.OK:
+            evaluated.append(_Evaluated(alert or _new(key, rule), reading, before, verdict, silenced))
+    return evaluated
 
 
 def _is_elsewhere(alert: Alert, now: datetime) -> bool:
-    own = alert.name not in OF_PROCESSES or process_stats.is_here(alert.subject)
+    own = alert.name not in alert_readings.OF_PROCESSES or process_stats.is_here(alert.subject)
     return not own and now - alert.checked_at < FORGOTTEN
 
 
@@ -210,68 +209,68 @@ def _new(key: Key, rule: alert_rules.Rule) -> Alert:
     return Alert(name=name, workflow=workflow, tenant=tenant, subject=subject, severity=str(rule.severity))
 
 
-def _keep(judged: Sequence[_Judged], now: datetime) -> list[UUID]:
-    """Save how each stands, in two statements, and write the notices.
+def _save(evaluated: Sequence[_Evaluated], now: datetime) -> list[UUID]:
+    """Save the alerts, in two statements, and write the notices.
 
-    What never fired and is right again leaves no row.
+    An alert that was only pending, and is within its limit again, is deleted.
     """
-    for one in judged:
-        _describe(one, now)
-    gone = [one.alert.pk for one in judged if one.verdict.standing.state is State.OK]
+    for one in evaluated:
+        _apply(one, now)
+    gone = [one.alert.pk for one in evaluated if one.verdict.status.state is State.OK]
     Alert.objects.filter(pk__in=gone).delete()
-    changed = [one.alert for one in judged if one.is_worth_saving]
+    changed = [one.alert for one in evaluated if one.is_worth_saving]
     Alert.objects.bulk_create(changed, update_conflicts=True, unique_fields=("id",), update_fields=WRITTEN)
-    told = [(one.alert, one.verdict.tell) for one in judged if one.verdict.tell is not None]
-    alert_notices.look_after(now=now)
+    told = [(one.alert, one.verdict.change) for one in evaluated if one.verdict.change is not None]
+    alert_notices.wake_overdue(now=now)
     return alert_notices.write(told=told, now=now)
 
 
-def _describe(one: _Judged, now: datetime) -> None:
-    """Take over the verdict. Of one that is over, the last wrong value says more than none."""
-    alert, standing = one.alert, one.verdict.standing
-    if one.reading is not None and standing.state is not State.RESOLVED:
+def _apply(one: _Evaluated, now: datetime) -> None:
+    """Apply the verdict. A resolved alert keeps its last value beyond the limit."""
+    alert, status = one.alert, one.verdict.status
+    if one.reading is not None and status.state is not State.RESOLVED:
         alert.value, alert.limit = one.reading.value, one.reading.limit
         alert.summary = alert_text.summary(reading=one.reading)
-    alert.take(standing)
+    alert.take(status)
     alert.severity, alert.checked_at = str(alert_rules.BY_NAME[alert.name].severity), now
 
 
-def _lines(judged: Sequence[_Judged], readings: dict[Key, Reading], now: datetime) -> list[Line]:
-    """Return what stands out, the worst first, and a line for each rule of which nothing does."""
+def _lines(evaluated: Sequence[_Evaluated], readings: dict[Key, Reading], now: datetime) -> list[Line]:
+    """Return the alerts, firing ones first, and one line for each rule without any."""
     order = (State.FIRING, State.PENDING, State.RESOLVED)
-    kept = [_line(one) for one in judged if _stands_out(one.verdict.standing, now)]
+    kept = [_line(one) for one in evaluated if _is_listed(one.verdict.status, now)]
     out = sorted(kept, key=lambda line: order.index(line.state))
     named = {line.rule.name for line in out if line.state is not State.RESOLVED}
-    return out + [_quiet_line(rule, readings) for rule in alert_rules.RULES if rule.name not in named]
+    return out + [_ok_line(rule, readings) for rule in alert_rules.RULES if rule.name not in named]
 
 
-def _stands_out(standing: Standing, now: datetime) -> bool:
-    if standing.state is State.RESOLVED:
-        return standing.resolved_at is not None and now - standing.resolved_at < RECENT
-    return standing.state is not State.OK
+def _is_listed(status: AlertStatus, now: datetime) -> bool:
+    if status.state is State.RESOLVED:
+        return status.resolved_at is not None and now - status.resolved_at < RECENT
+    return status.state is not State.OK
 
 
-def _line(one: _Judged) -> Line:
+def _line(one: _Evaluated) -> Line:
     name, workflow, tenant, subject = one.alert.key
-    standing, reading = one.verdict.standing, one.reading
+    status, reading = one.verdict.status, one.reading
     return Line(
         rule=alert_rules.BY_NAME[name],
-        state=standing.state,
+        state=status.state,
         workflow=workflow,
         tenant=tenant,
         subject=subject,
         value=reading.value if reading else None,
         limit=reading.limit if reading else one.alert.limit,
-        since=standing.resolved_at or standing.firing_since or standing.pending_since,
+        since=status.resolved_at or status.firing_since or status.pending_since,
         summary=alert_text.summary(reading=reading) if reading else one.alert.summary,
-        is_quiet=one.is_quiet,
-        is_acknowledged=standing.acknowledged,
-        told=one.verdict.tell,
+        is_silenced=one.is_silenced,
+        is_acknowledged=status.acknowledged,
+        told=one.verdict.change,
     )
 
 
-def _quiet_line(rule: alert_rules.Rule, readings: dict[Key, Reading]) -> Line:
-    """Return the line of a rule that is all right, with the value that comes closest to its limit."""
+def _ok_line(rule: alert_rules.Rule, readings: dict[Key, Reading]) -> Line:
+    """Return the line of a rule without an alert, with the value closest to its limit."""
     own = [one for one in readings.values() if one.name == rule.name]
     pick = min if rule.bound is alert_rules.Bound.BELOW else max
     worst = pick(own, key=lambda one: one.value) if own else None

@@ -1,11 +1,11 @@
-"""What people are told: notices, written with the change that they are about, and sent afterwards.
+"""Notices: written in the transaction of the change that they are about, and sent afterwards.
 
     write (in the check's transaction, a wake-up each) -> claim by conditional UPDATE -> send, no transaction open
     -> record
 
-A channel that fails keeps its notice, with the error, and tries again after a growing delay: by the notice's own
-wake-up, with every check, and by `manage.py check_alerts`. A crash between sending and recording sends again once the
-lease is over: at least once, under the same `Idempotency-Key` and `Message-ID`.
+If a channel fails, its notice is kept with the error and retried after a growing delay: by the notice's own wake-up, by
+every check, and by `manage.py check_alerts`. After a crash between sending and recording, it is sent again when the
+lease has ended: at least once, with the same `Idempotency-Key` and `Message-ID`.
 """
 
 import logging
@@ -24,21 +24,21 @@ from reliability.models import Alert, AlertNotice, NoticeState
 from reliability.models.ids import uuid7
 from reliability.policies import backoff
 from reliability.policies.alert_text import Change
-from reliability.policies.alerts import Tell
+from reliability.policies.alerts import ChangeKind
 
 from . import channels
 
-# Longer than a mail server that takes its whole timeout for each of its answers.
+# Longer than a mail server that uses its whole timeout for each of its answers.
 LEASE = timedelta(minutes=5)
-# A wake-up may come so much before its moment by the database's clock.
+# A wake-up may come this much before its time by the database's clock.
 EARLY = timedelta(seconds=2)
-# Clocks of machines differ by no more.
+# The largest expected difference between the clocks of two machines.
 SKEW = timedelta(minutes=1)
 FIRST_DELAY_MS, LONGEST_DELAY_MS = 60_000, 3_600_000
 ERROR_LIMIT = 300
-# Written out: a worker that had to look it up would load every page of the console.
+# Written out: `reverse` would load every page of the console into the worker.
 PAGE = "/admin/reliability/alert/{}/change/"
-# What lies further ahead than any delay or lease was written before a clock was set back: it is due.
+# A time further ahead than any delay or lease was written before a clock was set back: the notice is due.
 DUE = """
 state = 'waiting' AND (next_at <= %(now)s OR next_at > %(present)s + %(delay)s)
     AND (lease_until IS NULL OR lease_until <= %(now)s OR lease_until > %(present)s + %(lease)s)
@@ -51,7 +51,7 @@ WHERE id = (
     ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 RETURNING id
-"""  # noqa: S608  # our own words
+"""  # noqa: S608  # our own text
 OVERDUE = f"SELECT id FROM reliability_alertnotice WHERE {DUE} ORDER BY next_at LIMIT 100"  # noqa: S608  # likewise
 
 logger = logging.getLogger(__name__)
@@ -59,15 +59,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of one try: with an error, it comes again later."""
+    """The result of one try; with an error, the notice is retried later."""
 
     channel: str
     error: str
 
 
-def write(*, told: Sequence[tuple[Alert, Tell]], now: datetime) -> list[UUID]:
-    """Write a notice per channel of all that is to be told, with its wake-up, in the check's transaction."""
-    changes = [_change(alert, tell) for alert, tell in told]
+def write(*, told: Sequence[tuple[Alert, ChangeKind]], now: datetime) -> list[UUID]:
+    """Write a notice per channel about all changes, with its wake-up, in the transaction of the check."""
+    changes = [_change(alert, kind) for alert, kind in told]
     for one in changes:
         _log(one)
     if not changes:
@@ -82,9 +82,9 @@ def write(*, told: Sequence[tuple[Alert, Tell]], now: datetime) -> list[UUID]:
 
 
 def send_due(*, now: datetime) -> list[Sent]:
-    """Send every notice that is due, one after the other; return how each went.
+    """Send every due notice, one after the other; return the results.
 
-    A channel that has failed is left alone for this time: where it hangs, its timeout is waited for once.
+    A channel that fails is skipped for the rest of the call, so that a hanging one costs its timeout only once.
     """
     results: list[Sent] = []
     while (result := _send_next(None, now, failing=[one.channel for one in results if one.error])) is not None:
@@ -92,32 +92,32 @@ def send_due(*, now: datetime) -> list[Sent]:
     return results
 
 
-def look_after(*, now: datetime) -> None:
-    """Have each notice sent that is overdue: its own wake-up is lost, or lies far ahead since a clock was set back."""
+def wake_overdue(*, now: datetime) -> None:
+    """Wake every overdue notice: its own wake-up is lost, or lies far ahead since a clock was set back."""
     with connection.cursor() as cursor:
-        cursor.execute(OVERDUE, _moments(now - SKEW))  # what is only just due, its own is about to send
+        cursor.execute(OVERDUE, _moments(now - SKEW))  # one that just became due has its own wake-up
         due = [row[0] for row in cursor.fetchall()]
     for notice_id in due:
         queue.notify(notice_id=notice_id, is_overdue=True)
 
 
 def send(*, notice_id: UUID) -> Sent | None:
-    """Send one notice, where it is due and nobody else is at it."""
+    """Send one notice, if it is due and no other worker holds its lease."""
     return _send_next(notice_id, clock.now() + EARLY)
 
 
 def channel_of(*, notice_id: UUID) -> str | None:
-    """Return the channel that a notice waits for; `None` where it waits no more."""
+    """Return the channel of a waiting notice; `None` if it is not waiting."""
     waiting = AlertNotice.objects.filter(pk=notice_id, state=NoticeState.WAITING)
     return waiting.values_list("channel", flat=True).first()
 
 
-def _change(alert: Alert, tell: Tell) -> Change:
-    began = alert.resolved_at if tell is Tell.RESOLVED else alert.firing_since
+def _change(alert: Alert, kind: ChangeKind) -> Change:
+    began = alert.resolved_at if kind is ChangeKind.RESOLVED else alert.firing_since
     return Change(
         id=str(alert.pk),
         alert=alert.name,
-        change=str(tell),
+        change=str(kind),
         severity=alert.severity,
         workflow=alert.workflow,
         tenant=alert.tenant,
@@ -131,7 +131,9 @@ def _change(alert: Alert, tell: Tell) -> Change:
     )
 
 
-def _notice(channel: str, told: Sequence[tuple[Alert, Tell]], changes: Sequence[Change], now: datetime) -> AlertNotice:
+def _notice(
+    channel: str, told: Sequence[tuple[Alert, ChangeKind]], changes: Sequence[Change], now: datetime
+) -> AlertNotice:
     return AlertNotice(
         id=uuid7(),
         channel=channel,
@@ -143,10 +145,10 @@ def _notice(channel: str, told: Sequence[tuple[Alert, Tell]], changes: Sequence[
 
 
 def _supersede(notice: AlertNotice) -> None:
-    """Take back unsent reminders that this one repeats, so that a mail server's return is no flood."""
+    """Drop unsent reminders that this notice repeats: when a mail server recovers, it should not send them all."""
     older = AlertNotice.objects.filter(channel=notice.channel, state=NoticeState.WAITING, lease_until__isnull=True)
     for one in older.filter(alert_ids__contained_by=notice.alert_ids):
-        if all(change["change"] == Tell.STILL for change in one.changes):
+        if all(change["change"] == ChangeKind.STILL for change in one.changes):
             older.filter(pk=one.pk).update(state=NoticeState.SUPERSEDED)
 
 
@@ -155,21 +157,21 @@ def _send_next(notice_id: UUID | None, now: datetime, *, failing: Sequence[str] 
     if notice is None:
         return None
     if notice.channel not in channels.configured():
-        _record(notice, state=NoticeState.DROPPED, error="Its channel is no longer set up.", lease_until=None)
+        _record(notice, state=NoticeState.DROPPED, error="The channel is no longer configured.", lease_until=None)
         return Sent(notice.channel, "")
     try:
         delivery = channels.send(notice=notice)
     except channels.NotSent as failure:
-        return _keep_for_later(notice, str(failure)[:ERROR_LIMIT], now)
+        return _retry_later(notice, str(failure)[:ERROR_LIMIT], now)
     won = _record(notice, state=NoticeState.SENT, error="", sent_at=clock.now(), lease_until=None, delivery_id=delivery)
     logger.info("alert_told", extra={"channel": notice.channel, "notice": str(notice.pk), "recorded": won})
     return Sent(notice.channel, "")
 
 
 def _claim(notice_id: UUID | None, now: datetime, failing: Sequence[str] = ()) -> AlertNotice | None:
-    """Take the next notice under a lease, at whose end another looks after it.
+    """Claim the next notice under a lease; when the lease ends, another worker can claim it.
 
-    Who sends many goes by one `now`, which may be long ago when the last one's turn comes: its lease is from then on.
+    `send_due` uses one `now` for many notices, which may be long ago for the last: a lease starts at the present time.
     """
     moments = _moments(now)
     until = moments["present"] + LEASE
@@ -189,7 +191,7 @@ def _moments(now: datetime) -> dict[str, Any]:
     return {"now": now, "present": present, "delay": delay + SKEW, "lease": LEASE + SKEW}
 
 
-def _keep_for_later(notice: AlertNotice, error: str, now: datetime) -> Sent:
+def _retry_later(notice: AlertNotice, error: str, now: datetime) -> Sent:
     wait = backoff.delay(
         k=notice.attempts - 1,
         base_delay_ms=FIRST_DELAY_MS,
@@ -197,7 +199,7 @@ def _keep_for_later(notice: AlertNotice, error: str, now: datetime) -> Sent:
         jitter_factor=0.0,
         jitter=0.0,
     )
-    next_at = max(now, clock.now()) + wait  # a try may take long
+    next_at = max(now, clock.now()) + wait  # the try itself may have taken long
     with transaction.atomic():
         if _record(notice, error=error, next_at=next_at, lease_until=None):
             queue.notify(notice_id=notice.pk, at=next_at)
@@ -207,12 +209,12 @@ def _keep_for_later(notice: AlertNotice, error: str, now: datetime) -> Sent:
 
 
 def _record(notice: AlertNotice, **values: object) -> bool:
-    """Write down how it went, unless the lease has passed on to another."""
+    """Save the result, unless another worker holds the lease now (fencing)."""
     own = AlertNotice.objects.filter(pk=notice.pk, lease_token=notice.lease_token, state=NoticeState.WAITING)
     return own.update(**values) == 1
 
 
 def _log(one: Change) -> None:
-    level = logging.INFO if one.change == Tell.RESOLVED else logging.WARNING
+    level = logging.INFO if one.change == ChangeKind.RESOLVED else logging.WARNING
     values = {"alert": one.alert, "change": one.change, "severity": one.severity, "workflow": one.workflow}
     logger.log(level, "alert", extra={**values, "tenant": one.tenant, "subject": one.subject, "value": one.value})

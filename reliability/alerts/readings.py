@@ -1,11 +1,10 @@
-"""Reads what alerts are about: the same as the Prometheus rules ask for, from the database alone.
+"""Reads the values of the alert rules from the database: the same as the Prometheus rules do from the metrics.
 
-Each reading is a bounded query: sums come from roll-ups and failure groups, the oldest from the end of an index, and
-nothing is counted past its limit. What belongs to the demo is left out. Other rooms add sources of their own by
-`register`.
+Each query is bounded: sums come from roll-ups and failure groups, the oldest row from the end of an index, and nothing
+is counted beyond its limit. Demo data is left out. Other packages add sources with `register`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,15 +18,17 @@ from reliability.policies.alerts import Reading
 from reliability.stats.process_stats import ProcessUsage
 
 QUARTER, HALF, HOUR = timedelta(minutes=15), timedelta(minutes=30), timedelta(hours=1)
-# Of fewer than so many, a share says nothing.
+# With a smaller sample, a rate means nothing.
 SAMPLE_ENDED, SAMPLE_RETRIES = 10, 20
-# Of so many of the newest transitions flapping is told: more within an hour flap in any case.
+# Flapping is counted among this many of the newest transitions; more within an hour is flapping in any case.
 TRANSITIONS = 5000
+# Rules about processes of this machine: `take` gets their values, `_used` reads them.
+OF_PROCESSES = {"MemoryHigh", "CpuHigh"}
 SIGNATURES = ("signature", "missing", "stale", "future")
 
 Source = Callable[[datetime], Iterator[Reading]]
 
-# When it was closed last: a probe that fails opens it anew, and what people wait for is its closing.
+# Since when it is not closed: a failing probe opens it again, which must not restart the time.
 BREAKERS = """
 SELECT coalesce(w.slug, ''), coalesce(l.tenant, ''), b.state, b.reason, coalesce(left_closed.at, b.opened_at, %(now)s)
 FROM reliability_breaker b LEFT JOIN reliability_lane l ON l.id = b.lane_id
@@ -86,18 +87,23 @@ GROUP BY slug
 """
 
 
-def register(*, source: Source) -> None:
-    """Add a source of readings, a function of the moment."""
-    _sources.append(source)
+def register(*, source: Source, names: Iterable[str]) -> None:
+    """Add a source: a function of the time, with the names of the rules that it reads."""
+    _sources[source] = tuple(names)
+
+
+def unread() -> set[str]:
+    """Return the rules that no source reads."""
+    return set(BY_NAME) - OF_PROCESSES - {name for names in _sources.values() for name in names}
 
 
 def take(*, now: datetime, processes: Sequence[ProcessUsage] = ()) -> list[Reading]:
-    """Read everything at `now`."""
+    """Return all readings at `now`."""
     return [*(one for source in _sources for one in source(now)), *_used(processes)]
 
 
 def limit_of(name: str) -> float:
-    """Return a rule's limit in its own unit: what the environment says, or the rule's own."""
+    """Return the limit of a rule in the unit of its value: from the environment, or the rule's own."""
     rule = BY_NAME[name]
     return float(getattr(settings, rule.setting)) * rule.scale if rule.setting else rule.limit
 
@@ -110,10 +116,10 @@ def _breakers(now: datetime) -> Iterator[Reading]:
     for workflow, tenant, state, reason, since in _rows(BREAKERS, now):
         values = {"workflow": workflow, "tenant": tenant, "subject": "" if workflow else "n8n instance"}
         open_for = max(0.0, (now - since).total_seconds())
-        by_hand = state == "forced_open"
-        # Of n8n's reason only the code: the rest may be n8n's own words, and those may repeat a payload.
-        why = f"held open by hand ({reason})" if by_hand else reason.partition(":")[0]
-        if not by_hand:  # whoever holds it open knows it; only of a long time it is told
+        is_forced = state == "forced_open"
+        # Only the code of the reason: the rest may be text from n8n, which can repeat a payload.
+        why = f"forced open by an operator ({reason})" if is_forced else reason.partition(":")[0]
+        if not is_forced:  # an operator who forced it open knows; only a long time is worth an alert
             yield _reading("BreakerOpen", open_for, **values, detail=why, since=since)
         yield _reading("BreakerOpenLong", open_for, **values, detail=why)
 
@@ -168,7 +174,17 @@ def _used(processes: Sequence[ProcessUsage]) -> Iterator[Reading]:
             yield _reading("CpuHigh", one.cpu, subject=one.name)
 
 
-_sources: list[Source] = [_breakers, _flaps, _dead, _backlog, _success, _retries, _slots, _workers, _refusals]
+_sources: dict[Source, tuple[str, ...]] = {
+    _breakers: ("BreakerOpen", "BreakerOpenLong"),
+    _flaps: ("BreakerFlapping",),
+    _dead: ("DeadLettersMany", "DeadLettersGrowing"),
+    _backlog: ("BacklogOld",),
+    _success: ("SuccessRateLow",),
+    _retries: ("RetrySuccessLow",),
+    _slots: ("SlotsExhausted",),
+    _workers: ("NoWorker",),
+    _refusals: ("StripeSignaturesFailing",),
+}
 
 
 def _rows(statement: str, now: datetime) -> list[tuple[Any, ...]]:

@@ -1,1 +1,1 @@
-"""The HTTP API: each view parses, makes one call into the pipeline, and answers."""
+"""The HTTP API: each view parses the request, makes one call into a domain package, and renders the result."""

@@ -1,4 +1,4 @@
-"""The API's addresses."""
+"""The URLs of the API."""
 
 from django.urls import path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView

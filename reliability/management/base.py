@@ -1,4 +1,4 @@
-"""What the management commands have in common: who acts, and which dead letters are meant."""
+"""Base classes of the management commands: the actor, imports, and the selection of dead letters."""
 
 import getpass
 import sys
@@ -20,20 +20,21 @@ from reliability.core.audit import Actor
 from reliability.core.json_files import Imported
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.errors import BackstopError, InvalidInput
+from reliability.formats.counts import counted
 from reliability.models import DeadLetterSource, DeadLetterStatus
 from reliability.models.fields import validate_slug
 from reliability.policies.error_codes import Reason
 
-# Ten thousand workflows are a tenth of this.
+# A file of ten thousand workflows is about a tenth of this.
 INPUT_LIMIT = 32 * 1024 * 1024
 NAMED = ("workflow", "tenant", "error_code", "fingerprint", "source", "status", "search")
 
 
 class OperatorCommand(BaseCommand):
-    """A command that acts in an operator's name, which the audit log keeps."""
+    """A command that acts on behalf of an operator; the audit log records the operator's name."""
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--reason", default="", help="kept in the audit log")
+        parser.add_argument("--reason", default="", help="reason, recorded in the audit log")
 
     def actor(self, options: Mapping[str, Any]) -> Actor:
         return Actor(name=f"command:{_user()}", reason=options.get("reason") or "")
@@ -44,12 +45,12 @@ class OperatorCommand(BaseCommand):
         return "\n".join([error.detail, *lines])
 
     def standard_input(self) -> str:
-        """Return what comes on standard input. Raises `CommandError` beyond `INPUT_LIMIT`."""
+        """Read standard input. Raises `CommandError` beyond `INPUT_LIMIT`."""
         return read_input(sys.stdin)
 
 
 class ImportCommand(OperatorCommand):
-    """A command that reads JSON files, all or none, and says what became of each object in them."""
+    """A command that imports JSON files, all or none, and prints the result of each object."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -81,45 +82,45 @@ class ImportCommand(OperatorCommand):
 
 
 class SelectionCommand(OperatorCommand):
-    """A command about the dead letters that its options select."""
+    """A command that acts on the dead letters that its options select."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("ids", nargs="*", metavar="ID", help="single dead letters")
-        parser.add_argument("--all", action="store_true", help="every dead letter that is dead")
-        parser.add_argument("--workflow", default="", help="of this workflow")
-        parser.add_argument("--tenant", default="", help="of this tenant")
-        parser.add_argument("--error-code", default="", help="with this error code")
-        parser.add_argument("--failure-reason", default="", choices=["", *Reason], help="that failed for this reason")
-        parser.add_argument("--fingerprint", default="", help="that failed the same way")
+        parser.add_argument("ids", nargs="*", metavar="ID", help="IDs of dead letters")
+        parser.add_argument("--all", action="store_true", help="every dead letter with the status dead")
+        parser.add_argument("--workflow", default="", help="only this workflow")
+        parser.add_argument("--tenant", default="", help="only this tenant")
+        parser.add_argument("--error-code", default="", help="only this error code")
+        parser.add_argument("--failure-reason", default="", choices=["", *Reason], help="only this failure reason")
+        parser.add_argument("--fingerprint", default="", help="only this failure group")
         parser.add_argument("--source", default="", choices=["", *DeadLetterSource.values])
         parser.add_argument("--status", default="", choices=["", *DeadLetterStatus.values])
-        parser.add_argument("--search", default="", help="in errors, ids and keys")
-        parser.add_argument("--created-after", default="", metavar="TIME", help="ISO 8601")
-        parser.add_argument("--created-before", default="", metavar="TIME", help="ISO 8601")
-        parser.add_argument("--dry-run", action="store_true", help="only count")
+        parser.add_argument("--search", default="", help="search errors, IDs and idempotency keys")
+        parser.add_argument("--created-after", default="", metavar="TIME", help="an ISO 8601 time")
+        parser.add_argument("--created-before", default="", metavar="TIME", help="an ISO 8601 time")
+        parser.add_argument("--dry-run", action="store_true", help="count the matches, change nothing")
 
-    def say(self, looked: Preview, done: str) -> None:
-        """Say what a dry run found."""
-        self.stdout.write(f"{looked.will} would be {done}.")
-        for cause, count in looked.skipped.items():
-            self.stdout.write(f"{count} would be passed over: {CAUSES.get(cause, cause)}.")
+    def print_preview(self, preview: Preview, done: str) -> None:
+        """Print the result of a dry run; `done` is the action's past participle."""
+        self.stdout.write(f"{counted(preview.will, 'dead letter')} would be {done}.")
+        for cause, count in preview.skipped.items():
+            self.stdout.write(f"{count:,} would be skipped: {CAUSES.get(cause, cause)}.")
 
     def selection(self, options: Mapping[str, Any]) -> DeadLetterFilter:
-        """Return the filter. Raises `CommandError` where nothing was selected: `--all` has to be said."""
+        """Return the filter. Raises `CommandError` if nothing is selected: acting on everything needs `--all`."""
         named = {name: options[name] for name in NAMED}
         _check_slugs(named)
         moments = {name: _moment(options[name], name) for name in ("created_after", "created_before")}
         found = DeadLetterFilter(**named, **moments, reason=str(options["failure_reason"]))
         if not options["all"] and not options["ids"] and not found.as_json():
-            raise CommandError("Which dead letters? Give ids, a filter, or --all.")
+            raise CommandError("No dead letters selected. Give IDs, a filter, or --all.")
         if options["ids"] and (options["all"] or found.as_json()):
-            raise CommandError("Give either ids or a filter.")
+            raise CommandError("IDs cannot be combined with a filter or --all. Give one or the other.")
         return found
 
 
 class EachCommand(OperatorCommand):
-    """A command that does one thing to each row that it is given; some may fail while others do not."""
+    """A command that acts on each of its arguments. A failure does not stop it; it then exits with an error."""
 
     metavar = "ID"
 
@@ -128,7 +129,7 @@ class EachCommand(OperatorCommand):
         parser.add_argument("names", nargs="+", metavar=self.metavar)
 
     def act(self, name: str, options: Mapping[str, Any]) -> str:
-        """Do it, and return what to say. Raises `BackstopError`, or `ValueError` for what is no id."""
+        """Act on one row; return the result in words. Raises `BackstopError`, and `ValueError` for an invalid ID."""
         raise NotImplementedError
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -144,24 +145,25 @@ class EachCommand(OperatorCommand):
 
 
 def read_input(file: TextIO) -> str:
-    """Return what a file holds. Raises `CommandError` beyond `INPUT_LIMIT`, so that a device fills no memory."""
+    """Read a file. Raises `CommandError` beyond `INPUT_LIMIT`: a device such as /dev/zero must not fill the memory."""
     text = file.read(INPUT_LIMIT + 1)
     if len(text) > INPUT_LIMIT:
         raise CommandError(
-            f"{getattr(file, 'name', 'standard input')}: more than {INPUT_LIMIT:,} characters are not read."
+            f"{getattr(file, 'name', 'standard input')}: larger than the limit of {INPUT_LIMIT:,} characters."
         )
     return text
 
 
-def add_until(parser: CommandParser, what: str) -> None:
-    parser.add_argument("--until", default="", metavar="TIME", help=f"ISO 8601; without it, {what}")
+def add_until(parser: CommandParser, default: str) -> None:
+    """Add `--until`; `default` says in words what applies without it."""
+    parser.add_argument("--until", default="", metavar="TIME", help=f"an ISO 8601 time (default: {default})")
 
 
 def until_of(options: Mapping[str, Any], *, now: datetime) -> datetime | None:
-    """Return the moment of `--until`, if there is one. Raises `CommandError`."""
+    """Return the time of `--until`, or `None` without it. Raises `CommandError` for a time in the past."""
     until: datetime | None = _moment(options["until"], "until")
     if until is not None and until <= now:
-        raise CommandError("--until: it lies in the past.")
+        raise CommandError("--until: this time is in the past. Give a future time.")
     return until
 
 
@@ -180,10 +182,10 @@ def _moment(text: str, name: str) -> Any:
     try:
         found = parse_datetime(text)
         found = found if found is None or is_naive(found) else found.astimezone(UTC)
-    except (ValueError, OverflowError):  # the latter: a time that UTC cannot tell
+    except (ValueError, OverflowError):  # the latter: a time outside of the years that Python knows in UTC
         found = None
     if found is None or is_naive(found):
-        raise CommandError(f"--{name.replace('_', '-')}: a time with its offset is needed, such as 2026-01-31T12:00Z.")
+        raise CommandError(f"--{name.replace('_', '-')}: not a time with a UTC offset, such as 2026-01-31T12:00Z.")
     return found
 
 

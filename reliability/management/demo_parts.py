@@ -1,4 +1,4 @@
-"""What other rooms add to the demo. They name it, so that servers, which never fill a demo, need not load it."""
+"""Parts of the demo from other packages. They register a module name, so that servers do not import the demo."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What another room adds: rows to a book whose lanes are open; how they go; and whether it holds other data."""
+    """One part: adds rows to a builder whose lanes exist, removes them, and says whether other data exists."""
 
     fill: "Callable[[Builder], None]"
     remove: Callable[[], int]
@@ -22,10 +22,10 @@ _modules: list[str] = []
 
 
 def register(*, module: str) -> None:
-    """Have the `PART` of a module filled and removed with the rest."""
+    """Register a module whose `PART` is filled and removed with the demo."""
     _modules.append(module)
 
 
 def loaded() -> list[Part]:
-    """Return all parts, in the order in which they were registered."""
+    """Return all parts, in the order of their registration."""
     return [import_module(name).PART for name in _modules]

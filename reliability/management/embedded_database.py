@@ -1,8 +1,8 @@
-"""Looks after the embedded PostgreSQL while `manage.py up` runs: starts it again when it ends, and reports a hang.
+"""Supervises the embedded PostgreSQL while `manage.py up` runs: restarts it when it ends, and reports a hang.
 
-A start takes seconds and may fail, so that a process of its own does it (`python -m config.embedded`), and the
-supervisor's loop goes on. A server that runs but does not answer is reported and left alone: the disk may be slow, or a
-person may have stopped it, and neither gets better by a kill. Requests meanwhile end by their own limits.
+A start takes seconds and may fail, so a process of its own does it (`python -m config.embedded`), and the supervisor's
+loop does not wait. A server that runs but does not answer is only reported: the disk may be slow, or a person may have
+stopped it, and a kill helps with neither. Requests meanwhile end by their own timeouts.
 """
 
 import logging
@@ -21,14 +21,13 @@ from .supervisor import Child
 if TYPE_CHECKING:
     import psutil
 
-# Seconds: how long one try to start it may take, the longest wait before one, how often it is asked for a sign of life,
-# and how soon one is due.
+# Seconds: the limit of one start, the longest wait before a start, the interval of probes, and the timeout of a probe.
 START_LIMIT = 120.0
 LONGEST_WAIT = 5.0
 PROBE_EVERY, PROBE_LIMIT = 10.0, 5.0
 # How often a hang is reported again.
 REPORT_EVERY = 60.0
-# PostgreSQL's request for TLS: it is answered by one byte, before any authentication.
+# PostgreSQL's SSLRequest: the server answers with one byte, before any authentication.
 SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 
 logger = logging.getLogger(__name__)
@@ -45,7 +44,7 @@ class Database:
         self._probe = Probe(socket_path) if socket_path is not None else None
 
     def tend(self) -> None:
-        """Start the server again if it has ended; does not wait for anything."""
+        """Restart the server if it has ended; never waits."""
         if self.starter.process is not None:
             self._follow_start()
         elif self._is_running():
@@ -57,14 +56,14 @@ class Database:
             self.starter.start()
 
     def end(self) -> None:
-        """End a start that is under way; the server itself ends with the last process that uses it."""
+        """End a start in progress; the server itself ends with the last process that uses it."""
         if self.starter.process is not None:
             self.starter.kill()
 
     def _is_running(self) -> bool:
-        """Whether the server runs: the one that is known, or one that another command has started since."""
+        """Whether the server runs: the known one, or one that another command has started since."""
         known = self._server
-        if known is not None and _lives(known):
+        if known is not None and _is_alive(known):
             return True
         found = embedded.postmaster(self.directory)
         if found is None:
@@ -99,14 +98,14 @@ class Database:
             self._note_failure(code)
 
     def _note_failure(self, code: int | str) -> None:
-        """Plan the next try; why this one failed, it has said itself."""
+        """Plan the next start; the failed one has printed its reason itself."""
         wait = self.starter.plan_restart()
         extra = {"code": code, "log": str(self.directory / embedded.LOG), "again_in_s": wait}
         logger.error("database_start_failed", extra=extra)
 
 
 class Probe:
-    """Asks a server on its socket for a sign of life, a little with each call, and reports one that gives none."""
+    """Probes the server on its socket, without ever waiting, and reports a server that does not answer."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -138,7 +137,7 @@ class Probe:
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         made.setblocking(False)
         self._socket = made
-        with suppress(OSError):  # gone, or with a full queue: no answer comes
+        with suppress(OSError):  # gone, or its queue is full: no answer will come
             made.connect(str(self.path))
             made.send(SSL_REQUEST)
 
@@ -159,7 +158,7 @@ def _now() -> float:
     return time.monotonic()
 
 
-def _lives(process: "psutil.Process") -> bool:
+def _is_alive(process: "psutil.Process") -> bool:
     import psutil
 
     try:

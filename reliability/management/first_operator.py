@@ -6,14 +6,14 @@ from django.contrib.auth import get_user_model
 
 
 def is_missing() -> bool:
-    """Whether nobody can sign in yet: the installation is new."""
+    """Whether no user exists yet, as in a new installation."""
     return not get_user_model().objects.exists()
 
 
 def ensure(*, username: str, password: str) -> str | None:
-    """Make a superuser unless there is one already; return the password that was made up, if one was.
+    """Create a superuser unless one exists; return the generated password, if one was generated.
 
-    With a `password` given, the user of that name gets it, so that a changed setting takes effect.
+    With a `password`, the user of that name gets it, so that a changed ADMIN_PASSWORD takes effect.
     """
     users = get_user_model().objects
     if not password and users.filter(is_superuser=True).exists():
@@ -24,8 +24,8 @@ def ensure(*, username: str, password: str) -> str | None:
             user.set_password(password)
             user.save()
         return None
-    made_up = secrets.token_urlsafe(15)
+    generated = secrets.token_urlsafe(15)
     user.is_staff = user.is_superuser = user.is_active = True
-    user.set_password(made_up)
+    user.set_password(generated)
     user.save()
-    return made_up
+    return generated

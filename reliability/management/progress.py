@@ -1,4 +1,4 @@
-"""A bar on a terminal for what takes long; nothing where nobody looks at one."""
+"""A progress bar on a terminal; without a terminal, nothing is printed."""
 
 import sys
 from types import TracebackType
@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 
 class Progress:
-    """Counts what is done, under one heading after another. Written to standard error."""
+    """Counts rows under one heading after another, on standard error."""
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
@@ -20,7 +20,7 @@ class Progress:
         self.end()
 
     def add(self, heading: str, count: int) -> None:
-        """Say that so many more are done."""
+        """Count `count` more rows under `heading`."""
         if self._bar is None or heading != self._heading:
             self.end()
             self._heading = heading
@@ -29,7 +29,7 @@ class Progress:
         self._bar.update(count)
 
     def end(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -1,4 +1,4 @@
-"""Keeps a few child processes running until it is told to stop."""
+"""Runs child processes, and restarts them, until a signal stops it."""
 
 import ctypes
 import logging
@@ -16,7 +16,7 @@ from typing import Protocol
 
 PATIENCE = 60.0
 BACKOFF_FIRST, BACKOFF_LAST = 0.5, 15.0
-# A child that lived this long starts again without delay.
+# Seconds after which a child counts as stable: it restarts without delay.
 STEADY = 30.0
 PR_SET_PDEATHSIG = 1
 
@@ -25,9 +25,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Child:
-    """A process to keep: its name, its command, and how often it ended soon after its start.
+    """A supervised process; `failures` counts ends soon after a start, in a row.
 
-    `changes` are variables that it finds in its environment on top of ours.
+    `changes` are added to the environment of this process.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Child:
     longest_wait: float = BACKOFF_LAST
 
     def start(self) -> None:
-        # A session of its own: Ctrl-C reaches this process alone, which then ends the children in order.
+        # A session of its own: Ctrl-C reaches only this process, which then ends the children in order.
         self.process = subprocess.Popen(  # noqa: S603  # our own command
             self.command,
             env={**os.environ, **self.changes},
@@ -51,7 +51,7 @@ class Child:
         logger.info("process_started", extra={"child": self.name, "pid": self.process.pid})
 
     def plan_restart(self) -> float:
-        """Note that it has ended; return after how many seconds it starts again, more with each early end."""
+        """Note its end; return the seconds until it restarts, which grow with each early end."""
         lived = time.monotonic() - self.started
         self.failures = 0 if lived > STEADY else self.failures + 1
         wait = 0.0 if self.failures == 0 else min(self.longest_wait, BACKOFF_FIRST * 2 ** (self.failures - 1))
@@ -59,26 +59,26 @@ class Child:
         return wait
 
     def kill(self) -> None:
-        """End it at once, with all that it started."""
+        """Kill it and every process that it started."""
         if self.process is not None:
             _end_group(self.process)
             self.process.wait()
 
 
 class Tended(Protocol):
-    """Something that the supervisor looks after beside its children."""
+    """A task that the supervisor calls in its loop, beside its children."""
 
     def tend(self) -> None:
-        """Do what is to be done now, without waiting."""
+        """Do what is due now, without waiting."""
 
     def end(self) -> None:
-        """End what is under way."""
+        """End work in progress."""
 
 
 class Supervisor:
-    """Starts children again when they end, and ends them all on SIGINT or SIGTERM.
+    """Restarts children when they end, and ends them all on SIGINT or SIGTERM.
 
-    What it tends beside them comes first: they may need it.
+    Each round runs `tended` first: the children may need it, such as the database.
     """
 
     def __init__(self, *, children: Sequence[Child], tended: Sequence[Tended] = (), patience: float = PATIENCE) -> None:
@@ -88,7 +88,7 @@ class Supervisor:
         self._stop = threading.Event()
 
     def run(self) -> None:
-        """Run until a signal comes; return when every child has ended."""
+        """Run until a signal arrives; return when every child has ended."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask_to_stop)
         try:
@@ -131,13 +131,13 @@ class Supervisor:
 
 
 def _end_group(process: "subprocess.Popen[bytes]") -> None:
-    """End what a child left behind: a web server that was killed leaves processes that answer on, with old code."""
-    with suppress(ProcessLookupError, PermissionError):  # the latter is what macOS says of a group of zombies
+    """Kill what a child left behind: a killed web server leaves processes that keep answering, with old code."""
+    with suppress(ProcessLookupError, PermissionError):  # macOS raises the latter for a group of zombies
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def _die_with(parent: int) -> Callable[[], None] | None:
-    """Return what makes a child end if its parent is killed (Linux; elsewhere there is no such means)."""
+    """Return a `preexec_fn` that ends a child when its parent is killed; `None` where the system is not Linux."""
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None)

@@ -10,7 +10,7 @@ from reliability.policies.alert_rules import BY_NAME, NAMES, Severity
 
 from .ids import uuid7
 
-STANDING_FIELDS = tuple(policy.Standing.__dataclass_fields__)
+STANDING_FIELDS = tuple(policy.AlertStatus.__dataclass_fields__)
 
 
 class AlertState(models.TextChoices):
@@ -27,7 +27,7 @@ class AlertQuerySet(models.QuerySet["Alert"]):
 
 
 class Alert(models.Model):
-    """One kind of alert of one workflow, lane, endpoint, job or process: a `policies.alerts.Standing` by columns.
+    """One kind of alert of one workflow, lane, endpoint, job or process: a `policies.alerts.AlertStatus` by columns.
 
     The row is used again when the alert fires again. `value` and `limit` are those of the last reading above the limit.
     """
@@ -89,14 +89,14 @@ class Alert(models.Model):
         return self.name.lower() if self.name in BY_NAME else ""
 
     @property
-    def standing(self) -> policy.Standing:
+    def standing(self) -> policy.AlertStatus:
         values = {name: getattr(self, name) for name in STANDING_FIELDS}
         values["state"] = policy.State(self.state)
-        values["told"] = policy.Tell(self.told) if self.told else None
-        return policy.Standing(**values)
+        values["told"] = policy.ChangeKind(self.told) if self.told else None
+        return policy.AlertStatus(**values)
 
-    def take(self, standing: policy.Standing) -> None:
-        """Copy a standing into the columns, without saving. Without an acknowledgement, its author is cleared too."""
+    def take(self, standing: policy.AlertStatus) -> None:
+        """Take over a standing, without saving it; one that is no longer acknowledged forgets by whom it was."""
         for name in STANDING_FIELDS:
             setattr(self, name, getattr(standing, name))
         self.state, self.told = str(standing.state), str(standing.told or "")

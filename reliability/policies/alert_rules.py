@@ -1,6 +1,8 @@
-"""What is worth an alert. The names, severities, durations and default limits are those of `ops/prometheus/alerts.yml`.
+"""The registry of alerts: names, severities, durations, limits, texts and runbook anchors.
 
-`BackstopDown` is Prometheus' alone: what is down cannot say so.
+`ops/prometheus/alerts.yml` has the same rules for Prometheus, and `docs/runbook.md` a section for each. To add an
+alert, add its `Rule` here and run `tests/alerts/test_registry.py`, which names everything that is missing.
+`BackstopDown` exists only in Prometheus: a service that is down cannot report itself.
 """
 
 from dataclasses import dataclass
@@ -11,14 +13,14 @@ MINUTE = timedelta(minutes=1)
 
 
 class Severity(StrEnum):
-    """How soon a person is needed: now, or within the day."""
+    """How soon a person has to act: now, or within the day."""
 
     CRITICAL = "critical"
     WARNING = "warning"
 
 
 class Bound(StrEnum):
-    """On which side of its limit a value is wrong."""
+    """On which side of the limit a value is wrong."""
 
     ABOVE = ">"
     FROM = ">="
@@ -27,25 +29,30 @@ class Bound(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One kind of alert: a value on the wrong side of its limit for as long as `lasts`.
+    """One kind of alert: a value on the wrong side of its limit for at least `duration`.
 
-    `setting` names the limit's environment variable, and `scale` is what one of its units is in those of the value
-    (`unit`: `s`, `B`, a share of 1, or empty for a plain number); without a setting the limit is `limit`. `says` is
-    the sentence for a person, of `who`, `value` and `limit`.
+    `setting` names the environment variable of the limit; without one the limit is `limit`. `scale` converts the
+    variable's unit to that of the value (`unit`: `s`, `B`, `share` of 1, or empty for a plain number). `text` is the
+    summary, with the placeholders `target`, `value`, `limit` and `detail`.
     """
 
     name: str
     severity: Severity
-    lasts: timedelta
+    duration: timedelta
     bound: Bound
-    says: str
+    text: str
     setting: str = ""
     limit: float = 0.0
     scale: float = 1.0
     unit: str = ""
 
-    def is_wrong(self, *, value: float, limit: float) -> bool:
-        """Whether a value is on the wrong side. What is not a number is on neither."""
+    @property
+    def runbook(self) -> str:
+        """The anchor of the alert's page in docs/runbook.md."""
+        return self.name.lower()
+
+    def is_beyond_limit(self, *, value: float, limit: float) -> bool:
+        """Whether a value is on the wrong side of the limit; NaN is not."""
         match self.bound:
             case Bound.ABOVE:
                 return value > limit
@@ -59,145 +66,145 @@ RULES: tuple[Rule, ...] = (
     Rule(
         name="LightEndpointFailing",
         severity=Severity.CRITICAL,
-        lasts=5 * MINUTE,
+        duration=5 * MINUTE,
         bound=Bound.FROM,
         limit=1.0,
-        says="The cron endpoint refuses every ping: no CRON_SECRET is set.",
+        text="The cron endpoint refuses every ping: CRON_SECRET is not set.",
     ),
     Rule(
         name="LightEndpointNotPinged",
         severity=Severity.WARNING,
-        lasts=10 * MINUTE,
+        duration=10 * MINUTE,
         bound=Bound.ABOVE,
         setting="ALERT_NOT_PINGED_MINUTES",
         scale=60.0,
         unit="s",
-        says="No cron job was pinged for {value}; at most {limit} is expected.",
+        text="No cron job has been pinged for {value} (limit: {limit}).",
     ),
     Rule(
         name="CronJobLate",
         severity=Severity.WARNING,
-        lasts=MINUTE,
+        duration=MINUTE,
         bound=Bound.FROM,
         limit=0.0,
         unit="s",
-        says="{who} is {detail}, by {value}.",
+        text="The cron job {target} is {detail}: {value} late.",
     ),
     Rule(
         name="BreakerOpen",
         severity=Severity.WARNING,
-        lasts=MINUTE,
+        duration=MINUTE,
         bound=Bound.FROM,
         limit=0.0,
         unit="s",
-        says="The breaker of {who} has been open for {value}: {detail}",
+        text="The breaker of {target} has been open for {value}: {detail}",
     ),
     Rule(
         name="BreakerOpenLong",
         severity=Severity.CRITICAL,
-        lasts=timedelta(0),
+        duration=timedelta(0),
         bound=Bound.FROM,
         setting="ALERT_BREAKER_OPEN_LONG_MINUTES",
         scale=60.0,
         unit="s",
-        says="The breaker of {who} has not been closed for {value}: {detail}",
+        text="The breaker of {target} has not closed for {value}: {detail}",
     ),
     Rule(
         name="BreakerFlapping",
         severity=Severity.WARNING,
-        lasts=MINUTE,
+        duration=MINUTE,
         bound=Bound.FROM,
         setting="ALERT_BREAKER_FLAPS",
-        says="The breakers of {who} opened and closed {value} times within an hour.",
+        text="The breakers of {target} opened and closed {value} times within one hour.",
     ),
     Rule(
         name="DeadLettersMany",
         severity=Severity.WARNING,
-        lasts=5 * MINUTE,
+        duration=5 * MINUTE,
         bound=Bound.ABOVE,
         setting="ALERT_DEAD_LETTERS",
-        says="{who} has {value} dead letters; at most {limit} are expected.",
+        text="{target} has {value} dead letters (limit: {limit}).",
     ),
     Rule(
         name="DeadLettersGrowing",
         severity=Severity.CRITICAL,
-        lasts=MINUTE,
+        duration=MINUTE,
         bound=Bound.ABOVE,
         setting="ALERT_DEAD_LETTERS_GROWTH",
-        says="{value} deliveries of {who} died within 15 minutes; at most {limit} are expected.",
+        text="{value} new dead letters of {target} within 15 minutes (limit: {limit}).",
     ),
     Rule(
         name="BacklogOld",
         severity=Severity.WARNING,
-        lasts=5 * MINUTE,
+        duration=5 * MINUTE,
         bound=Bound.ABOVE,
         setting="ALERT_BACKLOG_MINUTES",
         scale=60.0,
         unit="s",
-        says="The oldest delivery of {who} has been due for {value}; at most {limit} is expected.",
+        text="The oldest delivery of {target} has been due for {value} (limit: {limit}).",
     ),
     Rule(
         name="SuccessRateLow",
         severity=Severity.CRITICAL,
-        lasts=5 * MINUTE,
+        duration=5 * MINUTE,
         bound=Bound.BELOW,
         setting="ALERT_SUCCESS_PERCENT",
         scale=0.01,
         unit="share",
-        says="{value} of what ended for {who} within 15 minutes was delivered; {limit} is expected.",
+        text="Success rate of {target} within 15 minutes: {value} (minimum: {limit}).",
     ),
     Rule(
         name="RetrySuccessLow",
         severity=Severity.WARNING,
-        lasts=10 * MINUTE,
+        duration=10 * MINUTE,
         bound=Bound.BELOW,
         setting="ALERT_RETRY_SUCCESS_PERCENT",
         scale=0.01,
         unit="share",
-        says="{value} of the retries of {who} within 30 minutes delivered; {limit} is expected.",
+        text="Success rate of the retries of {target} within 30 minutes: {value} (minimum: {limit}).",
     ),
     Rule(
         name="SlotsExhausted",
         severity=Severity.WARNING,
-        lasts=10 * MINUTE,
+        duration=10 * MINUTE,
         bound=Bound.FROM,
-        says="{who} has been at its concurrency limit: {value} in flight of {limit}.",
+        text="{target} is at its concurrency limit: {value} of {limit} slots in use.",
     ),
     Rule(
         name="NoWorker",
         severity=Severity.CRITICAL,
-        lasts=MINUTE,
+        duration=MINUTE,
         bound=Bound.BELOW,
         limit=1.0,
-        says="No worker is alive: nothing is delivered.",
+        text="No worker is running, so nothing is delivered.",
     ),
     Rule(
         name="StripeSignaturesFailing",
         severity=Severity.CRITICAL,
-        lasts=MINUTE,
+        duration=MINUTE,
         bound=Bound.FROM,
         setting="ALERT_STRIPE_REFUSALS",
-        says="{value} requests to the Stripe endpoint {who} were refused for their signature within 15 minutes.",
+        text="The Stripe endpoint {target} refused {value} requests within 15 minutes because of their signature.",
     ),
     Rule(
         name="MemoryHigh",
         severity=Severity.WARNING,
-        lasts=10 * MINUTE,
+        duration=10 * MINUTE,
         bound=Bound.ABOVE,
         setting="ALERT_MEMORY_MB",
         scale=1024.0 * 1024.0,
         unit="B",
-        says="{who} holds {value} of memory; at most {limit} is expected.",
+        text="{target} uses {value} of memory (limit: {limit}).",
     ),
     Rule(
         name="CpuHigh",
         severity=Severity.WARNING,
-        lasts=15 * MINUTE,
+        duration=15 * MINUTE,
         bound=Bound.ABOVE,
         setting="ALERT_CPU_PERCENT",
         scale=0.01,
         unit="share",
-        says="{who} uses {value} of a CPU; at most {limit} is expected.",
+        text="{target} uses {value} of a CPU (limit: {limit}).",
     ),
 )
 BY_NAME = {rule.name: rule for rule in RULES}

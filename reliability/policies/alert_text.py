@@ -1,20 +1,20 @@
-"""What people read of an alert: on the console, in mails and messages."""
+"""The texts of alerts: on the console, in mails and in messages."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from .alert_rules import BY_NAME, Rule
-from .alerts import Reading, Tell
+from .alerts import ChangeKind, Reading
 
-TITLES = {Tell.FIRING: "Firing", Tell.STILL: "Still firing", Tell.RESOLVED: "Resolved"}
+TITLES = {ChangeKind.FIRING: "Firing", ChangeKind.STILL: "Still firing", ChangeKind.RESOLVED: "Resolved"}
 NAMED = 3
 DETAIL_SHOWN = 160
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is told of one alert; as JSON, it is what the notice keeps and a workflow gets. Times are ISO 8601."""
+    """One changed alert of a notice. Its JSON is stored in the notice and sent to a workflow. Times are ISO 8601."""
 
     id: str
     alert: str
@@ -36,15 +36,15 @@ class Change:
 
 
 def summary(*, reading: Reading) -> str:
-    """Return the sentence of a reading, of one line."""
+    """Return the one-line text of a reading."""
     rule = BY_NAME[reading.name]
     values = {
-        "who": reading.who,
+        "target": reading.target,
         "value": amount(rule=rule, value=reading.value),
         "limit": amount(rule=rule, value=reading.limit),
-        "detail": _short(reading.detail) or "no reason was kept",
+        "detail": _short(reading.detail) or "no reason recorded",
     }
-    return rule.says.format(**values)
+    return rule.text.format(**values)
 
 
 def amount(*, rule: Rule, value: float) -> str:
@@ -61,14 +61,14 @@ def amount(*, rule: Rule, value: float) -> str:
 
 
 def title(*, changes: Sequence[Change], label: str = "") -> str:
-    """Return a subject line: what fires before what is over, the first few by name."""
-    said = []
-    for tell, word in TITLES.items():
-        names = list(dict.fromkeys(one.alert for one in changes if one.change == tell))
+    """Return a subject line: firing alerts before resolved ones, the first few by name."""
+    parts = []
+    for kind, word in TITLES.items():
+        names = list(dict.fromkeys(one.alert for one in changes if one.change == kind))
         if names:
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            said.append(f"{word}: {', '.join(names[:NAMED])}{more}")
-    return f"[{label or 'Backstop'}] {'; '.join(said)}"
+            parts.append(f"{word}: {', '.join(names[:NAMED])}{more}")
+    return f"[{label or 'Backstop'}] {'; '.join(parts)}"
 
 
 def body(*, changes: Sequence[Change]) -> str:
@@ -77,13 +77,13 @@ def body(*, changes: Sequence[Change]) -> str:
 
 
 def slack(*, changes: Sequence[Change], label: str = "") -> str:
-    """Return the same as Slack reads it, in which `&`, `<` and `>` mean something."""
+    """Return title and body for Slack, with its control characters `&`, `<` and `>` escaped."""
     text = f"{title(changes=changes, label=label)}\n\n{body(changes=changes)}"
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _paragraph(one: Change) -> str:
-    lines = [f"{TITLES[Tell(one.change)]}: {one.alert} ({one.severity})", one.summary]
+    lines = [f"{TITLES[ChangeKind(one.change)]}: {one.alert} ({one.severity})", one.summary]
     if one.since:
         lines.append(f"Since {one.since}")
     lines += [f"{name}: {where}" for name, where in (("Runbook", one.runbook), ("Console", one.console)) if where]

@@ -1,4 +1,4 @@
-"""Decides how an alert stands, and what people are owed to hear of it."""
+"""Decides the next state of an alert, and which change to notify about."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from .alert_rules import Rule
 
 
 class State(StrEnum):
-    """How an alert stands. `ok` has never fired, or is forgotten; what fired and is over is `resolved`."""
+    """The state of an alert. `ok` means that it never fired, or that its row is deleted."""
 
     OK = "ok"
     PENDING = "pending"
@@ -17,8 +17,8 @@ class State(StrEnum):
     RESOLVED = "resolved"
 
 
-class Tell(StrEnum):
-    """What there is to tell: it fires, it fires still, it is over."""
+class ChangeKind(StrEnum):
+    """The change that a notice is about: the alert is firing, is still firing (a reminder), or is resolved."""
 
     FIRING = "firing"
     STILL = "still"
@@ -27,9 +27,9 @@ class Tell(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A value of a rule, of whom it is, and its limit; in the rule's unit.
+    """A value of a rule for one target, with its limit, in the rule's unit.
 
-    `since` is from when on it has been wrong, where the database knows. `detail` is for the rule's sentence.
+    `since` is when it went beyond the limit, if the database has that. `detail` is for the rule's text.
     """
 
     name: str
@@ -46,24 +46,24 @@ class Reading:
         return self.name, self.workflow, self.tenant, self.subject
 
     @property
-    def who(self) -> str:
+    def target(self) -> str:
         lane = f"{self.workflow}/{self.tenant}" if self.workflow and self.tenant else self.workflow
         return lane or self.subject or "everything"
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How an alert stands, and what was told of it.
+class AlertStatus:
+    """The status of an alert, and its last notification.
 
-    `told` is what people heard last. With `acknowledged`, somebody is on it: until `acknowledged_until`, or until it
-    is over.
+    `told` is the change of the last notification. `acknowledged` ends at `acknowledged_until`, or when the alert
+    resolves.
     """
 
     state: State = State.OK
     pending_since: datetime | None = None
     firing_since: datetime | None = None
     resolved_at: datetime | None = None
-    told: Tell | None = None
+    told: ChangeKind | None = None
     told_at: datetime | None = None
     acknowledged: bool = False
     acknowledged_until: datetime | None = None
@@ -74,7 +74,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A quiet period: of one alert or all, of one workflow or all, until a moment."""
+    """A silence: of one alert or all, of one workflow or all, until a time."""
 
     alert: str
     workflow: str
@@ -86,76 +86,78 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How an alert stands next, and what to tell, if anything."""
+    """The next status of an alert, and the change to notify about, if any."""
 
-    standing: Standing
-    tell: Tell | None
+    status: AlertStatus
+    change: ChangeKind | None
 
 
-def judge(
-    *, rule: Rule, reading: Reading | None, standing: Standing, quiet: bool, repeat: timedelta, now: datetime
+def evaluate(
+    *, rule: Rule, reading: Reading | None, status: AlertStatus, silenced: bool, repeat: timedelta, now: datetime
 ) -> Verdict:
-    """Return how an alert stands at `now`. No reading means that nothing is wrong.
+    """Return the status of an alert at `now`. No reading means that the value is within its limit.
 
-    What is told is the difference to what was told last, so that nothing is told twice, and what began and ended
-    within a quiet period is never told. `repeat` is the time after which it is told again while nobody has
-    acknowledged it; none where it is zero.
+    A notification is about the difference from the last one. So nothing is notified twice, and an alert that began and
+    ended during a silence is never notified. `repeat` is the interval of reminders for an unacknowledged alert; zero
+    for no reminders.
     """
-    wrong = reading is not None and rule.is_wrong(value=reading.value, limit=reading.limit)
-    held = _sane(standing, now)
-    found = _wrong(rule, reading, held, now) if wrong and reading is not None else _right(held, now)
-    tell = None if quiet else _owed(found, repeat, now)
-    return Verdict(replace(found, told=_heard(tell), told_at=now) if tell else found, tell)
+    is_beyond = reading is not None and rule.is_beyond_limit(value=reading.value, limit=reading.limit)
+    status = _without_future(status, now)
+    found = (
+        _beyond_limit(rule, reading, status, now) if is_beyond and reading is not None else _within_limit(status, now)
+    )
+    change = None if silenced else _due_change(found, repeat, now)
+    return Verdict(replace(found, told=_recorded(change), told_at=now) if change else found, change)
 
 
-def is_quiet(*, silences: Iterable[Silence], alert: str, workflow: str, now: datetime) -> bool:
-    """Whether any of the quiet periods covers an alert."""
+def is_silenced(*, silences: Iterable[Silence], alert: str, workflow: str, now: datetime) -> bool:
+    """Whether any of the silences covers an alert."""
     return any(one.covers(alert=alert, workflow=workflow, now=now) for one in silences)
 
 
-def _wrong(rule: Rule, reading: Reading, held: Standing, now: datetime) -> Standing:
-    since = min(one for one in (held.pending_since, reading.since, now) if one is not None)
-    if held.state is State.FIRING:
-        return held
-    if now - since >= rule.lasts:
-        return replace(held, state=State.FIRING, pending_since=since, firing_since=now, resolved_at=None)
-    return replace(held, state=State.PENDING, pending_since=since)
+def _beyond_limit(rule: Rule, reading: Reading, status: AlertStatus, now: datetime) -> AlertStatus:
+    since = min(one for one in (status.pending_since, reading.since, now) if one is not None)
+    if status.state is State.FIRING:
+        return status
+    if now - since >= rule.duration:
+        return replace(status, state=State.FIRING, pending_since=since, firing_since=now, resolved_at=None)
+    return replace(status, state=State.PENDING, pending_since=since)
 
 
-def _right(held: Standing, now: datetime) -> Standing:
-    if held.state is State.FIRING:
-        over = replace(held, state=State.RESOLVED, pending_since=None, resolved_at=now)
+def _within_limit(status: AlertStatus, now: datetime) -> AlertStatus:
+    if status.state is State.FIRING:
+        over = replace(status, state=State.RESOLVED, pending_since=None, resolved_at=now)
         return replace(over, acknowledged=False, acknowledged_until=None)
-    # Pending and right again: as it was before.
-    before = State.RESOLVED if held.resolved_at is not None else State.OK
-    return replace(held, state=before, pending_since=None)
+    # Pending, and within the limit again: back to the state before.
+    before = State.RESOLVED if status.resolved_at is not None else State.OK
+    return replace(status, state=before, pending_since=None)
 
 
-def _owed(found: Standing, repeat: timedelta, now: datetime) -> Tell | None:
+def _due_change(found: AlertStatus, repeat: timedelta, now: datetime) -> ChangeKind | None:
     match found.state:
         case State.RESOLVED:
-            return Tell.RESOLVED if found.told is Tell.FIRING else None
+            return ChangeKind.RESOLVED if found.told is ChangeKind.FIRING else None
         case State.FIRING if found.is_acknowledged(now=now):
             return None
-        case State.FIRING if found.told is not Tell.FIRING:
-            return Tell.FIRING
+        case State.FIRING if found.told is not ChangeKind.FIRING:
+            return ChangeKind.FIRING
         case State.FIRING if repeat and found.told_at is not None and now - found.told_at >= repeat:
-            return Tell.STILL
+            return ChangeKind.STILL
         case _:
             return None
 
 
-def _heard(tell: Tell) -> Tell:
-    return Tell.FIRING if tell is Tell.STILL else tell
+def _recorded(change: ChangeKind) -> ChangeKind:
+    return ChangeKind.FIRING if change is ChangeKind.STILL else change
 
 
-def _sane(held: Standing, now: datetime) -> Standing:
-    """Let no moment lie ahead: a clock that was set back must not silence anything until it has caught up."""
+def _without_future(status: AlertStatus, now: datetime) -> AlertStatus:
+    """Move times in the future to `now`: after a clock was set back, they would suppress notifications."""
     return replace(
-        held,
-        pending_since=_not_after(held.pending_since, now),
-        firing_since=_not_after(held.firing_since, now),
-        told_at=_not_after(held.told_at, now),
+        status,
+        pending_since=_not_after(status.pending_since, now),
+        firing_since=_not_after(status.firing_since, now),
+        told_at=_not_after(status.told_at, now),
     )
 
 

@@ -1,3 +1,1 @@
-"""What an operator sets up: API keys, secrets of workflows, sign-ins, encryption; and `doctor`, which
-examines it all.
-"""
+"""Set-up by an operator: API keys, workflow secrets, sign-ins, encryption; and `doctor`, which checks all of it."""

@@ -1,4 +1,4 @@
-"""The operator's hand on API keys: made, revoked."""
+"""Creates and revokes API keys."""
 
 from datetime import datetime
 from uuid import UUID
@@ -13,19 +13,19 @@ from reliability.models import ApiKey, KeyScope
 
 
 class IssuedAlready(Conflict):
-    """This was asked for already: the key is made, and was shown once. If nobody saw it, revoke it and make another."""
+    """This key was created already, and was shown once. If you did not see it, revoke it and create another."""
 
     code = "issued_already"
 
 
 def issue(*, key: ApiKey, actor: Actor, now: datetime, by: ApiKey | None = None) -> str:
-    """Keep a new key; return its plain text, which nothing can show again.
+    """Save a new key; return its plain text, which is not stored.
 
-    Raises `InvalidInput`; `Forbidden` where it would open more, or longer, than the key `by` which it is made; and
-    `IssuedAlready` where there is a key of that id: whoever chose it asks for a second time.
+    Raises `InvalidInput`; `Forbidden` if it would allow more, or live longer, than the key `by` that creates it; and
+    `IssuedAlready` if a key of that id exists, which means that the request is a repeat.
     """
     if key.expires_at is not None and key.expires_at <= now:
-        raise InvalidInput(errors={"expires_at": ["It lies in the past."]})
+        raise InvalidInput(errors={"expires_at": ["This time is in the past."]})
     if by is not None:
         _keep_within(key, by)
     plain = key.set_secret()
@@ -43,7 +43,7 @@ def issue(*, key: ApiKey, actor: Actor, now: datetime, by: ApiKey | None = None)
 
 
 def _insert(key: ApiKey) -> None:
-    """Keep a key. Raises `IssuedAlready` where another has come with the same id meanwhile."""
+    """Insert a key. Raises `IssuedAlready` if another request has inserted the same id meanwhile."""
     try:
         with transaction.atomic():
             key.save(force_insert=True)
@@ -54,22 +54,22 @@ def _insert(key: ApiKey) -> None:
 
 
 def _keep_within(key: ApiKey, by: ApiKey) -> None:
-    """Raise `Forbidden` where a key would be worth more than the one that makes it."""
+    """Raise `Forbidden` if a key would allow more than the key that creates it."""
     if by.tenant and key.tenant != by.tenant:
-        raise Forbidden(f"The key is for the tenant '{by.tenant}' alone.")
+        raise Forbidden(f"This API key is limited to the tenant '{by.tenant}'.")
     missing = [scope for scope in key.scopes or KeyScope.values if not by.allows(scope)]
     if missing:
-        raise Forbidden(f"A key gives no scope that it does not have: {', '.join(missing)}.")
+        raise Forbidden(f"A key can grant only scopes that it has. Missing: {', '.join(missing)}.")
     if by.expires_at is not None and (key.expires_at is None or key.expires_at > by.expires_at):
-        raise Forbidden("A key makes none that outlives it.")
+        raise Forbidden("The new key cannot expire later than the key that creates it.")
 
 
 def revoke(*, key_id: UUID, actor: Actor, now: datetime) -> None:
-    """Refuse a key from now on; one that was revoked before stays so. Raises `NotFound`."""
+    """Revoke a key; revoking it again changes nothing. Raises `NotFound`."""
     with transaction.atomic():
         key = ApiKey.objects.select_for_update(no_key=True).filter(pk=key_id).first()
         if key is None:
-            raise NotFound("There is no such API key.")
+            raise NotFound("No such API key.")
         if key.revoked_at is None:
             key.revoked_at = now
             key.save(update_fields=["revoked_at"])

@@ -1,4 +1,4 @@
-"""Secrets at rest, sealed anew under the present `SECRET_KEY`, so that an earlier one can be given up."""
+"""Encrypts the stored secrets again with the current `SECRET_KEY`, so that an earlier key can be removed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from reliability.models.fields import EncryptedTextField
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
-    """One kind of secret: how many were sealed anew, and the rows whose secret no key opens."""
+class Reencrypted:
+    """One kind of secret: how many were encrypted again, and the primary keys of rows that no key decrypts."""
 
     name: str
     done: int
     lost: tuple[str, ...]
 
 
-def reseal(*, actor: Actor, now: datetime, dry_run: bool = False) -> list[Sealed]:
-    """Read every secret by whichever key opens it, and write it under the first. Doing it again does no harm."""
-    found = [_reseal(model, field, dry_run=dry_run) for model, field in _fields()]
+def reencrypt(*, actor: Actor, now: datetime, dry_run: bool = False) -> list[Reencrypted]:
+    """Decrypt every secret with any known key, and encrypt it with `SECRET_KEY`. Idempotent."""
+    found = [_reencrypt(model, field, dry_run=dry_run) for model, field in _fields()]
     if not dry_run:
         counts = {one.name: one.done for one in found}
         audit.record(actor=actor, action="reencrypt", now=now, count=sum(counts.values()), details=counts)
@@ -39,7 +39,7 @@ def _fields() -> Iterator[tuple[type[models.Model], str]]:
                 yield model, field.name
 
 
-def _reseal(model: type[models.Model], field: str, *, dry_run: bool) -> Sealed:
+def _reencrypt(model: type[models.Model], field: str, *, dry_run: bool) -> Reencrypted:
     rows: Any = model._default_manager.exclude(**{field: ""}).order_by("pk")
     done, lost = 0, []
     for pk in rows.values_list("pk", flat=True):
@@ -47,13 +47,13 @@ def _reseal(model: type[models.Model], field: str, *, dry_run: bool) -> Sealed:
             done += _one(rows, pk, field, dry_run=dry_run)
         except ValidationError:
             lost.append(str(pk))
-    return Sealed(f"{model._meta.verbose_name}: {field.replace('_', ' ')}", done, tuple(lost))
+    return Reencrypted(f"{model._meta.verbose_name}: {field.replace('_', ' ')}", done, tuple(lost))
 
 
 def _one(rows: Any, pk: Any, field: str, *, dry_run: bool) -> int:
-    """Seal one row's secret. Its lock keeps a new value that is entered meanwhile from being overwritten.
+    """Encrypt one row's secret again, under a row lock: a value that is saved meanwhile is not overwritten.
 
-    Raises `ValidationError` where no key opens it.
+    Raises `ValidationError` if no key decrypts it.
     """
     with transaction.atomic():
         value = rows.filter(pk=pk).select_for_update(no_key=True).values_list(field, flat=True).first()

@@ -1,4 +1,4 @@
-"""Failed sign-ins: who is locked out, and the hand that lets them in again."""
+"""Failed sign-ins: unlocks a user who is locked out."""
 
 from datetime import datetime
 
@@ -11,11 +11,11 @@ from reliability.models import FailedSignIn
 
 
 def unlock(*, attempt_id: int, actor: Actor, now: datetime) -> None:
-    """Forget the failures of that name from that address. Raises `NotFound`."""
+    """Delete the failures of the same name from the same address. Raises `NotFound`."""
     with transaction.atomic():
         found = FailedSignIn.objects.filter(pk=attempt_id).first()
         if found is None:
-            raise NotFound("These failures are forgotten already.")
+            raise NotFound("No such failed sign-in: it is unlocked already.")
         FailedSignIn.objects.filter(username=found.username, ip_address=found.ip_address).delete()
         details = {"username": found.username, "address": found.ip_address}
         audit.record(actor=actor, action="unlock", now=now, target=found, details=details)

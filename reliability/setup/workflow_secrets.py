@@ -1,4 +1,4 @@
-"""A workflow's secrets: the value of its authentication header, and what its deliveries are signed with."""
+"""A workflow's secrets: the value of its authentication header, and the key that signs its deliveries."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -16,16 +16,16 @@ SECRETS = ("auth_value", "signing_secret")
 
 
 def keep(*, workflow_id: UUID, values: Mapping[str, str], actor: Actor, now: datetime) -> Workflow:
-    """Give a workflow new secrets, by name; an empty one takes the kept one away.
+    """Set secrets of a workflow, by name; an empty value removes the secret.
 
-    The audit log keeps their names alone. Raises `NotFound`, and `InvalidInput`.
+    The audit log records only their names. Raises `NotFound` and `InvalidInput`.
     """
     if not values or not set(values) <= set(SECRETS):
-        raise InvalidInput(f"Which secret? One of {', '.join(SECRETS)}.")
+        raise InvalidInput(f"Unknown secret. Give one of {', '.join(SECRETS)}.")
     with transaction.atomic():
         workflow = Workflow.objects.select_for_update(no_key=True).filter(pk=workflow_id).first()
         if workflow is None:
-            raise NotFound("There is no such workflow.")
+            raise NotFound("No such workflow.")
         before = workflow.route
         for name, value in values.items():
             setattr(workflow, name, value)

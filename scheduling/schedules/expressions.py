@@ -1,12 +1,10 @@
-"""Cron expressions, as written by cron, by n8n and by hand: what is accepted, and what they mean.
+"""Parses cron expressions of Debian's cron and of n8n.
 
-Five fields are read as Debian's cron reads them. Six begin with the seconds, as n8n writes them, and are read as n8n's
-library (`cron` of npm) reads them. They differ in one point: where both the day of month and the day of week are
-restricted, either will do; in Debian's cron a field that begins with `*` is unrestricted, in n8n's one that names every
-value is.
+Five fields are parsed as Debian's cron does. Six fields begin with the seconds, and are parsed as n8n's library
+(`cron` of npm) does. They differ in one point. If both the day of month and the day of week are restricted,
+one match is enough; a field is unrestricted in Debian's cron if it begins with `*`, and in n8n if it lists every value.
 
-`?` is `*`, and `@daily` and the like stand for an expression. `L`, `LW`, `5L` and `MON#2` work, though n8n has none of
-them.
+`?` means `*`, and `@daily` and others stand for an expression. `L`, `LW`, `5L` and `MON#2` work, unlike in n8n.
 """
 
 import re
@@ -34,14 +32,14 @@ NAMED = {
 EVERY = {"day of month": ("1-31", 31), "day of week": ("0-7", 7)}
 NAMES = ("second", "minute", "hour", "day of month", "month", "day of week")
 DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
-# What `cronsim` raises for a part that it cannot read.
+# The errors of `cronsim` for an invalid part.
 UNREADABLE = (CronSimError, AssertionError, ValueError, TypeError)
 EXAMPLE = "such as '0 9 * * MON'"
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """An expression of five fields that `cronsim` understands, and the seconds after each of its moments."""
+    """An expression of five fields for `cronsim`, and the seconds within each of its minutes."""
 
     minutes: str
     seconds: tuple[int, ...] = (0,)
@@ -49,7 +47,7 @@ class Compiled:
 
 @lru_cache(maxsize=1024)
 def compiled(text: str) -> Compiled:
-    """Return what an expression means. Raises `InvalidInput`, which names the part that is wrong."""
+    """Parse an expression. Raises `InvalidInput` with the invalid part."""
     fields = _fields(text)
     named = dict(zip(NAMES[-len(fields) :], fields, strict=True))
     for name, value in named.items():
@@ -69,35 +67,35 @@ def _fields(text: str) -> list[str]:
     whole = text.strip().upper()
     if whole.startswith("@"):
         if whole == "@REBOOT":
-            raise _refusal(text, "Backstop runs no job when something starts: give it a time")
+            raise _refusal(text, "@reboot is not supported; give a time")
         if whole.lower() not in NAMED:
-            raise _refusal(text, f"there are {', '.join(NAMED)}")
+            raise _refusal(text, f"known names are {', '.join(NAMED)}")
         whole = NAMED[whole.lower()]
     fields = whole.split()
     if len(fields) == 7:
-        raise _refusal(text, "it has seven fields, and a year is not supported")
+        raise _refusal(text, "it has 7 fields; a year is not supported")
     if len(fields) not in (5, 6):
         count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
-        raise _refusal(text, f"it has {count}; five are needed, or six with the seconds first")
+        raise _refusal(text, f"it has {count}; it needs 5, or 6 with the seconds first")
     return fields
 
 
 def _unsupported(name: str, value: str) -> str:
-    """Return why a part of another dialect is not supported, if it is one."""
+    """Return why a part is not supported, if it is from another dialect; else an empty string."""
     if "?" in value and value != "?":
-        return "'?' stands alone in its field"
+        return "'?' must be alone in its field"
     if name == "day of month":
         if re.search(r"\dW|W\d", value):
-            return "the weekday nearest to a day is not supported"
+            return "the nearest weekday (W) is not supported"
         if "L-" in value:
-            return "days before the last day of a month are not supported"
+            return "days before the last day of a month (L-) are not supported"
     if re.search(r"(^|[,/-])H", value) and name != "day of week":
-        return "'H' is Jenkins'; write a number"
+        return "'H' is Jenkins syntax; write a number"
     return ""
 
 
 def _rewritten(name: str, value: str) -> str:
-    """Return a part as `cronsim` writes it: `?` is `*`, and the last Monday is `1L`."""
+    """Return a part in the syntax of `cronsim`: `?` is `*`, and the last Monday is `1L`."""
     if value == "?":
         return "*"
     if name == "day of week":
@@ -106,20 +104,20 @@ def _rewritten(name: str, value: str) -> str:
 
 
 def _as_n8n(name: str, value: str) -> str:
-    """Return a part with which `cronsim` takes for unrestricted what n8n does: that which names every value."""
+    """Return a part that `cronsim` treats as unrestricted exactly when n8n does: if it lists every value."""
     field = Field.DAY if name == "day of month" else Field.DOW
     span, every = EVERY[name]
     try:
         items = {item % 7 if field is Field.DOW else item for item in field.parse(value) if isinstance(item, int)}
     except UNREADABLE:
-        return value  # the check that follows names it
+        return value  # the following check reports it
     if len(items) == every:
         return "*"
     return re.sub(r"\A\*", span, value)
 
 
 def _parse(text: str, field: Field, name: str, value: str) -> set[int]:
-    """Return the numbers that a part names. Raises `InvalidInput`."""
+    """Return the numbers in a part. Raises `InvalidInput`."""
     try:
         return {item for item in field.parse(value) if isinstance(item, int)}
     except UNREADABLE:

@@ -1,9 +1,9 @@
-"""Schedules, without a clock or a database: which slot a ping is for, what was missed, and how a job stands.
+"""Computes slots, missed slots and the status of a job, without a clock or a database.
 
-A slot is a moment at which a job is expected to run, in UTC. A cron expression (`expressions`) names minutes, and
-seconds within each of them. The minutes are those that `cronsim` names, which keeps to Debian's cron: a fixed hour that
-daylight saving skips moves to the next moment that exists, and one that occurs twice counts once, the first time; where
-minute or hour begins with `*`, the clock simply runs on.
+A slot is a time at which a job is expected to run, in UTC. A cron expression (`expressions`) has minutes, and seconds
+within each of them. `cronsim` computes the minutes as Debian's cron does: a fixed hour that daylight saving skips moves
+to the next existing time, and an hour that occurs twice counts only the first time; if the minute or the hour begins
+with `*`, every occurrence counts.
 """
 
 from collections.abc import Iterator
@@ -20,16 +20,16 @@ from reliability.errors import InvalidInput
 from .expressions import compiled
 
 MISSED_LIMIT = 100
-# A caller's clock may be ahead of ours: so early may a ping come and still be for the slot that is coming.
+# A caller's clock may be ahead: a ping up to this early is for the coming slot.
 EARLY = timedelta(seconds=60)
 INSTANT, SECOND = timedelta(microseconds=1), timedelta(seconds=1)
-# No schedule names the same moment less often than this.
+# The longest interval of any expression: from one 29 February to the next across 1900 or 2100.
 LONGEST = timedelta(days=8 * 366)
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When a job is expected: by a cron expression in a time zone, every `period`, or, with neither, at any time."""
+    """When a job is expected: by a cron expression in a time zone, every `period`, or at any time without either."""
 
     expression: str = ""
     timezone: str = "UTC"
@@ -38,14 +38,14 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What a ping is for, and the slots before it that none came for, oldest first."""
+    """The slot of a ping, and the missed slots before it, oldest first."""
 
     slot: datetime | None
     missed: tuple[datetime, ...] = ()
 
 
 class State(StrEnum):
-    """How a job stands, from the best to the worst; `disabled` is beside the scale."""
+    """The state of a job, from best to worst; `disabled` is outside of this order."""
 
     DISABLED = "disabled"
     NEW = "new"
@@ -60,8 +60,8 @@ WORSE = tuple(State)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What is known of a job: since when it is expected at all, and its last runs."""
+class JobHistory:
+    """The known facts of a job: since when it is expected, and its last runs."""
 
     enabled: bool
     since: datetime
@@ -73,8 +73,8 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """A job's state, when its next run is (or was) expected, and by how much that moment has passed."""
+class JobStatus:
+    """The state of a job, the time at which its next run is (or was) expected, and how late it is."""
 
     state: State
     expected_at: datetime | None = None
@@ -82,22 +82,24 @@ class Standing:
 
 
 def check(*, expression: str, timezone: str, now: datetime) -> None:
-    """Raises `InvalidInput`, by field, for an unknown time zone or an expression that names no moment."""
+    """Raises `InvalidInput`, by field, for an unknown time zone or an expression that never matches."""
     try:
         zone = _zone(timezone)
     except (ValueError, OSError, KeyError):
-        raise InvalidInput(errors={"timezone": [f"'{timezone}' is not a time zone, such as Europe/Berlin."]}) from None
+        raise InvalidInput(
+            errors={"timezone": [f"'{timezone}' is not a known time zone. Use a name such as Europe/Berlin."]}
+        ) from None
     if not expression:
         return
     minutes = compiled(expression).minutes
     try:
         next(CronSim(minutes, now.astimezone(zone)))
     except (StopIteration, CronSimError):
-        raise InvalidInput(errors={"schedule": [f"'{expression}' names a moment that never comes."]}) from None
+        raise InvalidInput(errors={"schedule": [f"'{expression}' never matches any date."]}) from None
 
 
 def latest(*, schedule: Schedule, at: datetime) -> datetime | None:
-    """Return the expression's last slot at or before `at`."""
+    """Return the last slot of the expression at or before `at`."""
     minute = _latest_minute(schedule, at)
     if minute is None:
         return None
@@ -109,26 +111,26 @@ def latest(*, schedule: Schedule, at: datetime) -> datetime | None:
 
 
 def _latest_minute(schedule: Schedule, at: datetime) -> datetime | None:
-    """Return the last of the expression's minutes that began at or before `at`."""
-    # A start with a fraction of a second counts as the first tick itself; a whole one would not.
+    """Return the last minute of the expression that began at or before `at`."""
+    # `cronsim` includes a start with a fraction of a second, and excludes a whole one.
     start = at if at.microsecond else at + INSTANT
     for earlier in _minutes(schedule, start, reverse=True):
         if earlier <= at:
-            # In an hour that occurs twice, going backwards may step over a slot: go forward again from there.
+            # In an hour that occurs twice, going backwards may skip a slot: go forward again from there.
             later = list(takewhile(lambda slot: slot <= at, _minutes(schedule, earlier)))
             return later[-1] if later else earlier
     return None
 
 
 def following(*, schedule: Schedule, after: datetime) -> datetime | None:
-    """Return the expression's first slot after `after`."""
+    """Return the first slot of the expression after `after`."""
     before = latest(schedule=schedule, at=after)
     slots = _from(schedule, before if before is not None else after)
     return next((slot for slot in slots if slot > after), None)
 
 
 def slot_at(*, schedule: Schedule, now: datetime) -> datetime | None:
-    """Return the slot that a ping at `now` is for: the last one, or the coming one if it is about to begin."""
+    """Return the slot of a ping at `now`: the last one, or the coming one if it is about to begin."""
     last, coming = latest(schedule=schedule, at=now), following(schedule=schedule, after=now)
     if last is None or coming is None:
         return last or coming
@@ -136,14 +138,14 @@ def slot_at(*, schedule: Schedule, now: datetime) -> datetime | None:
 
 
 def tolerance(interval: timedelta) -> timedelta:
-    """Return by how much a clock may be wrong for a schedule of that interval."""
+    """Return the tolerated clock difference for a schedule with that interval."""
     return min(EARLY, interval / 4)
 
 
 def due(*, schedule: Schedule, last: datetime | None, since: datetime, now: datetime) -> Due:
-    """Return what a ping at `now` is for.
+    """Return the slot of a ping at `now`, with the missed slots before it.
 
-    `last` is the slot of the last run. What lies before `since` was not expected, and so not missed.
+    `last` is the slot of the last run. Slots before `since` were not expected, so they are not missed.
     """
     slot = now if schedule.period else slot_at(schedule=schedule, now=now) if schedule.expression else None
     if last is None or slot is None:
@@ -151,16 +153,16 @@ def due(*, schedule: Schedule, last: datetime | None, since: datetime, now: date
     return Due(slot, _missed(schedule, max(last, since), slot))
 
 
-def standing(*, schedule: Schedule, seen: Seen, now: datetime) -> Standing:
-    """Return how a job stands at `now`."""
+def status_of(*, schedule: Schedule, seen: JobHistory, now: datetime) -> JobStatus:
+    """Return the status of a job at `now`."""
     if not seen.enabled:
-        return Standing(State.DISABLED)
+        return JobStatus(State.DISABLED)
     expected, interval = _expected(schedule, seen)
     lateness = max(now - expected, timedelta()) if expected is not None else timedelta()
-    return Standing(_state(seen, lateness, interval), expected, lateness)
+    return JobStatus(_state(seen, lateness, interval), expected, lateness)
 
 
-def _state(seen: Seen, lateness: timedelta, interval: timedelta) -> State:
+def _state(seen: JobHistory, lateness: timedelta, interval: timedelta) -> State:
     if lateness > max(seen.grace, tolerance(interval)):
         return State.MISSING
     if seen.failed:
@@ -172,8 +174,8 @@ def _state(seen: Seen, lateness: timedelta, interval: timedelta) -> State:
     return State.OK if seen.has_run else State.NEW
 
 
-def _expected(schedule: Schedule, seen: Seen) -> tuple[datetime | None, timedelta]:
-    """Return when the next run is expected, and the interval at which they are."""
+def _expected(schedule: Schedule, seen: JobHistory) -> tuple[datetime | None, timedelta]:
+    """Return when the next run is expected, and the interval of the schedule."""
     since = max(seen.last_slot, seen.since) if seen.last_slot is not None else seen.since
     if schedule.period is not None:
         return since + schedule.period, schedule.period
@@ -185,9 +187,9 @@ def _expected(schedule: Schedule, seen: Seen) -> tuple[datetime | None, timedelt
 
 
 def _missed(schedule: Schedule, last: datetime, slot: datetime) -> tuple[datetime, ...]:
-    """Return the slots between two, oldest first: of very many the last `MISSED_LIMIT`."""
+    """Return the slots between two slots, oldest first: at most the last `MISSED_LIMIT`."""
     if schedule.period is not None:
-        # A ping is for the nearest of the period's moments, since what is due every hour comes at about every hour.
+        # A ping counts for the nearest multiple of the period: a job with a period of an hour runs about every hour.
         count = max(0, round((slot - last) / schedule.period) - 1)
         return tuple(last + schedule.period * n for n in range(max(1, count - MISSED_LIMIT + 1), count + 1))
     found: list[datetime] = []
@@ -199,13 +201,13 @@ def _missed(schedule: Schedule, last: datetime, slot: datetime) -> tuple[datetim
 
 
 def _from(schedule: Schedule, start: datetime) -> Iterator[datetime]:
-    """Go forward through the slots, from the start of the minute that `start` lies in."""
+    """Iterate over the slots, from the start of the minute of `start`."""
     begin = start.replace(second=0, microsecond=0) - SECOND
     return (minute + second for minute in _minutes(schedule, begin) for second in _seconds(schedule))
 
 
 def _minutes(schedule: Schedule, start: datetime, *, reverse: bool = False) -> Iterator[datetime]:
-    """Go through the expression's minutes, after `start` or, in reverse, before it."""
+    """Iterate over the minutes of the expression, after `start` or, with `reverse`, before it."""
     local = start.astimezone(_zone(schedule.timezone))
     moments = CronSim(compiled(schedule.expression).minutes, local, reverse=reverse)
     return (moment.astimezone(UTC) for moment in moments)

@@ -7,7 +7,7 @@ import pytest
 from reliability.alerts import notices
 from reliability.core import clock
 from reliability.models import Alert, AlertNotice, AlertSilence, AuditEntry
-from reliability.policies.alerts import Tell
+from reliability.policies.alerts import ChangeKind
 
 from .test_console import NASTY, change, signed_in
 
@@ -26,7 +26,7 @@ def alert(settings):
     now = clock.now()
     values = {"severity": "warning", "value": 900.0, "limit": 600.0, "firing_since": now - HOUR, "checked_at": now}
     made = Alert.objects.create(name="BacklogOld", workflow="echo", state="firing", summary=f"Old {NASTY}", **values)
-    notices.write(told=[(made, Tell.FIRING)], now=now)
+    notices.write(told=[(made, ChangeKind.FIRING)], now=now)
     AlertNotice.objects.update(error="The webhook answered 500.", attempts=2)
     return made
 

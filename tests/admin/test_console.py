@@ -212,7 +212,7 @@ def test_a_form_that_is_sent_twice_makes_one_key(db):
     first, again = (client.post("/admin/reliability/apikey/add/", values, follow=True) for _ in range(2))
     assert "<code>bsk_" in first.content.decode()
     assert "<code>bsk_" not in again.content.decode()
-    assert "This was asked for already" in again.content.decode()
+    assert "This key was created already" in again.content.decode()
     assert str(ApiKey.objects.get().pk) == once
     assert AuditEntry.objects.filter(action="issue_key").count() == 1
     client.post("/admin/reliability/apikey/add/", {**values, "once": str(uuid4())})

@@ -216,7 +216,7 @@ def test_an_open_breaker_says_why_and_since_when(week):
 def test_a_workflow_says_how_it_goes_and_where_its_policy_comes_from(week):
     client = signed_in("viewers")
     page = text_of(client.get(path_of(Workflow)))
-    assert "The warehouse moves to its new server" in page
+    assert "The warehouse moves to a new server" in page
     orders = Workflow.objects.get(slug="demo-order-sync")
     shown = client.get(path_of(Workflow, orders.pk, "change"))
     policy = {name: (value, origin) for name, value, origin in shown.context["policy"]}

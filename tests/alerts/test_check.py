@@ -13,7 +13,7 @@ from reliability.core import clock
 from reliability.core.audit import Actor
 from reliability.errors import InvalidInput, NotFound
 from reliability.models import Alert, AlertNotice, AlertSilence, AuditEntry
-from reliability.policies.alerts import Reading, State, Tell
+from reliability.policies.alerts import ChangeKind, Reading, State
 from reliability.stats import process_stats
 from reliability.stats.process_stats import ProcessUsage
 
@@ -54,7 +54,7 @@ def test_an_alert_goes_its_way_and_each_change_is_told_once(wrong):
     assert (fired.state, fired.value, fired.limit, fired.severity) == ("firing", 900.0, 600.0, "warning")
     assert fired.pending_since == now
     assert fired.firing_since == now + 5 * MINUTE
-    assert fired.summary == "The oldest delivery of echo has been due for 15 min; at most 10 min is expected."
+    assert fired.summary == "The oldest delivery of echo has been due for 15 min (limit: 10 min)."
     assert told() == [("echo", "firing")]
     alert_check.check(now=now + 66 * MINUTE)
     assert told()[1:] == [("echo", "still")]
@@ -101,7 +101,7 @@ def test_a_dry_run_changes_nothing(wrong):
     alert_check.check(now=now)
     found = alert_check.check(now=now + HOUR, dry_run=True)
     assert found.lines[0].state is State.FIRING
-    assert found.lines[0].told is Tell.FIRING
+    assert found.lines[0].told is ChangeKind.FIRING
     assert (Alert.objects.get().state, told()) == ("pending", [])
 
 
@@ -113,14 +113,14 @@ def test_a_quiet_period_tells_nothing_and_its_end_tells_what_is_still_so(wrong, 
     alert_check.check(now=now)
     found = alert_check.check(now=now + 5 * MINUTE)
     assert told() == [("other", "firing")]
-    assert {line.workflow: line.is_quiet for line in found.lines if line.workflow} == {"echo": True, "other": False}
+    assert {line.workflow: line.is_silenced for line in found.lines if line.workflow} == {"echo": True, "other": False}
     alert_check.end_silence(silence_id=made.pk, actor=ACTOR, now=now + 6 * MINUTE)
     alert_check.check(now=now + 7 * MINUTE)
     assert told()[1:] == [("echo", "firing")]
     entries = AuditEntry.objects.order_by("id").values_list("action", "actor", "reason")
     assert list(entries) == [
         ("silence_alerts", *("user:ada", "the vendor moves")),
-        ("end_silence", ACTOR.actor, ACTOR.reason),
+        ("end_silence", ACTOR.name, ACTOR.reason),
     ]
 
 
@@ -129,7 +129,7 @@ def test_a_quiet_period_tells_nothing_and_its_end_tells_what_is_still_so(wrong, 
     [
         ({"until": None}, "until"),
         ({"until": -1}, "until"),
-        ({"until": 1, "hand": Actor("user:ada", " ")}, "reason"),
+        ({"until": 1, "actor": Actor("user:ada", " ")}, "reason"),
         ({"until": 1, "alert": "Nonsense"}, "alert"),
         ({"until": 1, "workflow": "none"}, "workflow"),
     ],
@@ -138,7 +138,7 @@ def test_a_quiet_period_makes_sense(db, values, field):
     now = clock.now()
     until = values.pop("until")
     with pytest.raises(InvalidInput) as refusal:
-        alert_check.silence(**{"hand": ACTOR, "now": now, "until": until and now + until * HOUR, **values})
+        alert_check.silence(**{"actor": ACTOR, "now": now, "until": until and now + until * HOUR, **values})
     assert list(refusal.value.errors) == [field]
     assert not AlertSilence.objects.exists()
 

@@ -11,7 +11,7 @@ from django.db import connection
 from reliability.alerts import notices
 from reliability.core import clock
 from reliability.models import Alert, AlertNotice, Delivery
-from reliability.policies.alerts import Tell
+from reliability.policies.alerts import ChangeKind
 
 from ..support.mail import MailServer, closed_port
 from ..support.receiver import Receiver, until
@@ -50,13 +50,13 @@ def alert(db):
     return make
 
 
-def write(*told: tuple[Alert, Tell]) -> AlertNotice:
+def write(*told: tuple[Alert, ChangeKind]) -> AlertNotice:
     (pk,) = notices.write(told=told, now=clock.now())
     return AlertNotice.objects.get(pk=pk)
 
 
 def test_a_webhook_gets_what_slack_reads(hook, alert):
-    notice = write((alert(), Tell.FIRING))
+    notice = write((alert(), ChangeKind.FIRING))
     (sent,) = notices.send_due(now=clock.now())
     assert (sent.channel, sent.error) == ("webhook", "")
     (got,) = hook.got
@@ -74,7 +74,7 @@ def test_a_webhook_gets_what_slack_reads(hook, alert):
 def test_a_mail_goes_to_all_of_them(post_office, alert, settings):
     settings.PUBLIC_URL, settings.ENVIRONMENT_NAME = "https://backstop.example.com", "staging"
     made = alert()
-    notice = write((made, Tell.RESOLVED))
+    notice = write((made, ChangeKind.RESOLVED))
     assert [one.error for one in notices.send_due(now=clock.now())] == [""]
     (message,) = post_office.messages
     assert post_office.recipients == ["ada@example.com", "bob@example.com"]
@@ -86,7 +86,7 @@ def test_a_mail_goes_to_all_of_them(post_office, alert, settings):
 def test_a_workflow_gets_a_delivery_once(alert, workflow, settings):
     workflow("pager", paused=True)
     settings.ALERT_WORKFLOW = "pager"
-    notice = write((alert(), Tell.FIRING))
+    notice = write((alert(), ChangeKind.FIRING))
     notices.send_due(now=clock.now())
     notice.refresh_from_db()
     (delivery,) = Delivery.objects.all()
@@ -103,8 +103,8 @@ def test_a_workflow_gets_a_delivery_once(alert, workflow, settings):
 @pytest.mark.parametrize(
     ("break_it", "error"),
     [
-        (lambda hook: hook.always(500), "The webhook answered 500."),
-        (lambda hook: hook.always(302, headers={"Location": "http://127.0.0.1:9/"}), "The webhook answered 302."),
+        (lambda hook: hook.always(500), "The webhook answered HTTP 500."),
+        (lambda hook: hook.always(302, headers={"Location": "http://127.0.0.1:9/"}), "The webhook answered HTTP 302."),
         (lambda hook: hook.always(200, wait=3), "The webhook cannot be reached: read_timeout."),
         (lambda hook: hook.always(0), "The webhook cannot be reached: connection_lost_after_send."),
         (lambda hook: hook.stop(), "The webhook cannot be reached: connection_refused."),
@@ -112,7 +112,7 @@ def test_a_workflow_gets_a_delivery_once(alert, workflow, settings):
     ids=["500", "redirect", "hangs", "hangs up", "away"],
 )
 def test_a_webhook_that_fails_keeps_the_notice(hook, alert, break_it, error, caplog):
-    notice = write((alert(), Tell.FIRING))
+    notice = write((alert(), ChangeKind.FIRING))
     break_it(hook)
     began = time.monotonic()
     assert [one.error for one in notices.send_due(now=clock.now())] == [error]
@@ -131,7 +131,7 @@ def test_a_webhook_that_fails_keeps_the_notice(hook, alert, break_it, error, cap
 
 
 def test_a_mail_server_that_hangs_refuses_or_is_away_holds_nothing_up(post_office, alert, settings):
-    notice = write((alert(), Tell.FIRING))
+    notice = write((alert(), ChangeKind.FIRING))
     post_office.hanging = True
     began = time.monotonic()
     (sent,) = notices.send_due(now=clock.now())
@@ -139,7 +139,7 @@ def test_a_mail_server_that_hangs_refuses_or_is_away_holds_nothing_up(post_offic
     assert sent.error == "The mail server cannot be used: Connection unexpectedly closed: timed out."
     post_office.hanging, post_office.refusing = False, True
     (sent,) = notices.send_due(now=clock.now() + MINUTE)
-    assert sent.error == "The mail server answered 451."
+    assert sent.error == "The mail server answered with the code 451."
     settings.EMAIL_PORT = closed_port()
     (sent,) = notices.send_due(now=clock.now() + 10 * MINUTE)
     assert sent.error == "The mail server cannot be used: Connection refused."
@@ -153,7 +153,7 @@ def test_a_mail_server_that_hangs_refuses_or_is_away_holds_nothing_up(post_offic
 @pytest.mark.parametrize(("attempts", "minutes"), [(0, 1), (1, 2), (3, 8), (6, 60), (500, 60)])
 def test_it_waits_longer_each_time(hook, alert, attempts, minutes):
     hook.always(500)
-    notice = write((alert(), Tell.FIRING))
+    notice = write((alert(), ChangeKind.FIRING))
     AlertNotice.objects.update(attempts=attempts)
     notices.send_due(now=clock.now())
     notice.refresh_from_db()
@@ -166,22 +166,22 @@ def test_it_waits_longer_each_time(hook, alert, attempts, minutes):
 
 def test_a_workflow_that_is_not_there_is_told(alert, settings):
     settings.ALERT_WORKFLOW = "nobody"
-    write((alert(), Tell.FIRING))
+    write((alert(), ChangeKind.FIRING))
     (sent,) = notices.send_due(now=clock.now())
     assert sent.error == "The workflow cannot be used: There is no workflow 'nobody'."
 
 
 def test_one_channel_that_fails_keeps_no_other_from_it(hook, post_office, alert):
     post_office.refusing = True
-    notices.write(told=[(alert(), Tell.FIRING)], now=clock.now())
+    notices.write(told=[(alert(), ChangeKind.FIRING)], now=clock.now())
     sent = {one.channel: one.error for one in notices.send_due(now=clock.now())}
-    assert sent == {"mail": "The mail server answered 451.", "webhook": ""}
+    assert sent == {"mail": "The mail server answered with the code 451.", "webhook": ""}
 
 
 def test_a_channel_that_fails_is_tried_once_a_time(hook, post_office, alert):
     """Ten notices to a server that hangs would otherwise take ten timeouts."""
     for n in range(3):
-        notices.write(told=[(alert(f"w{n}"), Tell.FIRING)], now=clock.now())
+        notices.write(told=[(alert(f"w{n}"), ChangeKind.FIRING)], now=clock.now())
     hook.always(500)
     sent = [(one.channel, bool(one.error)) for one in notices.send_due(now=clock.now())]
     assert sorted(sent) == [("mail", False)] * 3 + [("webhook", True)]
@@ -191,7 +191,7 @@ def test_a_channel_that_fails_is_tried_once_a_time(hook, post_office, alert):
 
 
 def test_a_crash_between_sending_and_recording_sends_again_under_the_same_key(hook, alert, monkeypatch):
-    notice = write((alert(), Tell.FIRING))
+    notice = write((alert(), ChangeKind.FIRING))
     with monkeypatch.context() as patch:
         patch.setattr(notices, "_record", lambda *args, **values: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -206,7 +206,7 @@ def test_a_crash_between_sending_and_recording_sends_again_under_the_same_key(ho
 
 
 def test_a_sender_whose_lease_has_passed_on_records_nothing(hook, alert):
-    notice = write((alert(), Tell.FIRING))
+    notice = write((alert(), ChangeKind.FIRING))
     late = notices._claim(notice.pk, clock.now())
     notices._claim(notice.pk, clock.now() + notices.LEASE)
     assert not notices._record(late, state="sent")
@@ -215,7 +215,7 @@ def test_a_sender_whose_lease_has_passed_on_records_nothing(hook, alert):
 
 
 def test_the_last_of_many_has_a_whole_lease_too(hook, alert):
-    notice = write((alert(), Tell.FIRING))
+    notice = write((alert(), ChangeKind.FIRING))
     begun = clock.now()
     notice.next_at = begun - 10 * MINUTE
     notice.save()
@@ -225,9 +225,9 @@ def test_the_last_of_many_has_a_whole_lease_too(hook, alert):
 
 
 def test_what_is_only_just_due_is_left_to_its_own_wake_up(hook, alert):
-    notice = write((alert(), Tell.FIRING))
+    notice = write((alert(), ChangeKind.FIRING))
     with connection.cursor() as cursor:
-        notices.look_after(now=clock.now())
+        notices.wake_overdue(now=clock.now())
         cursor.execute(
             "SELECT count(*) FROM procrastinate_jobs WHERE queueing_lock = %s", [f"tell-overdue:{notice.pk}"]
         )
@@ -246,12 +246,12 @@ def test_what_is_only_just_due_is_left_to_its_own_wake_up(hook, alert):
     ],
 )
 def test_a_clock_that_was_set_back_keeps_no_notice_waiting(hook, alert, waits, leased, goes):
-    notice = write((alert(), Tell.FIRING))
+    notice = write((alert(), ChangeKind.FIRING))
     now = clock.now()
     AlertNotice.objects.update(next_at=now + waits, lease_until=leased and now + leased)
     with connection.cursor() as cursor:
         cursor.execute("UPDATE procrastinate_jobs SET scheduled_at = %s", [now + timedelta(days=1)])
-        notices.look_after(now=now)
+        notices.wake_overdue(now=now)
         overdue = [f"tell-overdue:{notice.pk}"]
         cursor.execute("SELECT count(*) FROM procrastinate_jobs WHERE queueing_lock = ANY(%s)", [overdue])
         assert cursor.fetchone()[0] == goes
@@ -260,14 +260,14 @@ def test_a_clock_that_was_set_back_keeps_no_notice_waiting(hook, alert, waits, l
 
 def test_a_reminder_that_was_not_sent_is_superseded_by_the_next(hook, alert):
     first, other = alert("a"), alert("b")
-    fired = write((first, Tell.FIRING))
-    reminders = [write((first, Tell.STILL)), write((other, Tell.STILL)), write((first, Tell.STILL))]
+    fired = write((first, ChangeKind.FIRING))
+    reminders = [write((first, ChangeKind.STILL)), write((other, ChangeKind.STILL)), write((first, ChangeKind.STILL))]
     states = [AlertNotice.objects.get(pk=one.pk).state for one in (fired, *reminders)]
     assert states == ["waiting", "superseded", "waiting", "waiting"]
 
 
 def test_a_channel_that_was_taken_away_drops_what_it_had(hook, alert, settings):
-    notice = write((alert(), Tell.FIRING))
+    notice = write((alert(), ChangeKind.FIRING))
     settings.ALERT_WEBHOOK_URL = ""
     notices.send_due(now=clock.now())
     notice.refresh_from_db()
@@ -275,7 +275,7 @@ def test_a_channel_that_was_taken_away_drops_what_it_had(hook, alert, settings):
 
 
 def test_without_a_channel_nothing_is_written(alert, caplog):
-    assert notices.write(told=[(alert(), Tell.FIRING)], now=clock.now()) == []
+    assert notices.write(told=[(alert(), ChangeKind.FIRING)], now=clock.now()) == []
     (line,) = [one for one in caplog.records if one.message == "alert"]
     assert (line.levelname, line.alert, line.change) == ("WARNING", "BacklogOld", "firing")
 
@@ -283,7 +283,7 @@ def test_without_a_channel_nothing_is_written(alert, caplog):
 @pytest.mark.django_db(transaction=True)
 def test_many_senders_send_each_once(hook, alert):
     for n in range(12):
-        write((alert(f"w{n}"), Tell.FIRING))
+        write((alert(f"w{n}"), ChangeKind.FIRING))
     now, gate = clock.now(), threading.Barrier(4)
 
     def send() -> None:
@@ -305,7 +305,7 @@ def test_many_senders_send_each_once(hook, alert):
 @pytest.mark.django_db(transaction=True)
 def test_a_worker_sends_what_failed_before_by_itself(hook, alert, workers):
     hook.always(500)
-    write((alert(), Tell.FIRING))
+    write((alert(), ChangeKind.FIRING))
     workers.start(ALERT_WEBHOOK_URL=f"http://127.0.0.1:{hook.port}/services/secret-token")
     until(lambda: AlertNotice.objects.get().error, what="the first try")
     hook.always(200)

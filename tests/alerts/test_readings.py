@@ -33,7 +33,9 @@ ACTOR = Actor("user:ada", "a move")
 def wrong(now=None) -> dict[str, str]:
     """What is wrong now, by name, with whose it is."""
     found = alert_readings.take(now=now or clock.now())
-    return {one.name: one.who for one in found if BY_NAME[one.name].is_wrong(value=one.value, limit=one.limit)}
+    return {
+        one.name: one.target for one in found if BY_NAME[one.name].is_beyond_limit(value=one.value, limit=one.limit)
+    }
 
 
 @pytest.fixture
@@ -174,7 +176,7 @@ def test_refused_signatures_are_counted_by_endpoint(lane, reason, count, ago, fa
 def test_processes_that_use_too_much(lane, memory, cpu, names):
     used = [ProcessUsage("box:worker:7", memory * 1024 * 1024, cpu)]
     found = alert_readings.take(now=clock.now(), processes=used)
-    assert {one.name for one in found if BY_NAME[one.name].is_wrong(value=one.value, limit=one.limit)} == names
+    assert {one.name for one in found if BY_NAME[one.name].is_beyond_limit(value=one.value, limit=one.limit)} == names
 
 
 @pytest.mark.parametrize(

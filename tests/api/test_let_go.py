@@ -49,7 +49,7 @@ def _kept():
         ("POST", URL, json.dumps({**ONE, "expires_at": "2999-01-01T00:00:00Z"}), 201),
         ("GET", URL, "", 200),
     ],
-    ids=["batch", "refused", "quick", "usual", "list"],
+    ids=["batch", "refused", "at once", "usual", "list"],
 )
 def test_nothing_is_left_of_a_request(left, method, url, body, status):
     assert left(method, url, body) == (status, [])

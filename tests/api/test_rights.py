@@ -96,7 +96,7 @@ def test_a_key_opens_nothing_but_the_api(route, key):
 
 
 def test_a_view_that_forgets_to_name_a_scope_cannot_be_defined():
-    with pytest.raises(TypeError, match="names no scope for PATCH"):
+    with pytest.raises(TypeError, match="has no scope for PATCH"):
 
         class Forgetful(View):
             scopes = {"GET": "read"}

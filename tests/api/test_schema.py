@@ -36,12 +36,12 @@ def test_the_documented_shapes_are_the_real_ones(workflow, accept, api):
     workflow()
     made = accept()
     one = api.get(f"/api/v1/deliveries/{made.pk}/").json()
-    assert one.keys() == serializers.DeliveryShape().fields.keys()
+    assert one.keys() == serializers.DeliverySerializer().fields.keys()
     listed = api.get("/api/v1/deliveries/").json()["results"][0]
     assert listed.keys() == serializers.DeliveryInList().fields.keys()
     assert listed.keys() == one.keys() - {"attempts"}
     breaker = api.get("/api/v1/breakers/").json()["results"][0]
-    assert breaker.keys() == serializers.BreakerShape().fields.keys()
+    assert breaker.keys() == serializers.BreakerSerializer().fields.keys()
     assert Breaker.objects.exists()
 
 

@@ -55,7 +55,7 @@ def no_worker(alive):
 
 def test_where_all_is_well_it_says_so_of_each(alive, hook):
     lines = run("check_alerts").splitlines()
-    assert lines[0].split() == ["alert", "state", "of", "value", "limit", "since"]
+    assert lines[0].split() == ["alert", "state", "subject", "value", "limit", "since", "notes"]
     assert {tuple(line.split()[:2]) for line in lines[1:]} >= {
         ("NoWorker", "ok"),
         ("BreakerOpen", "ok"),
@@ -86,23 +86,24 @@ def test_json_says_the_same(no_worker, hook):
         1,
         "<",
     )
-    assert (one["told"], one["summary"]) == ("firing", "No worker is alive: nothing is delivered.")
+    assert (one["told"], one["summary"]) == ("firing", "No worker is running, so nothing is delivered.")
     assert (found["firing"], found["unsent"], len(found["notices"])) == (1, [], 1)
 
 
 def test_a_dry_run_tells_nobody(no_worker, hook):
     said = run("check_alerts", "--dry-run").splitlines()[1]
-    assert "told: firing" in said
+    assert "notified: firing" in said
     assert (Alert.objects.get().state, hook.got, AlertNotice.objects.count()) == ("pending", [], 0)
 
 
 def test_a_channel_that_fails_is_its_exit_code_until_it_has_told(no_worker, hook):
     hook.always(500)
-    with pytest.raises(CommandError, match=r"Not told yet: 1(.|\n)*webhook: The webhook answered 500") as stop:
+    said = r"1 notice not sent yet(.|\n)*webhook: The webhook answered HTTP 500"
+    with pytest.raises(CommandError, match=said) as stop:
         run("check_alerts")
     assert stop.value.returncode == 1
     hook.always(200)
-    with pytest.raises(CommandError, match="tried 1 times"):
+    with pytest.raises(CommandError, match="1 attempt, next at"):
         run("check_alerts")  # its time has not come
     AlertNotice.objects.update(next_at=clock.now())
     run("check_alerts")

@@ -35,15 +35,15 @@ def work(operation: Operation) -> None:
 def test_a_replay_with_a_canary_and_a_limit(letters):
     said = run("replay", "--all", "--rate", "2", "--canary", "--stop-at", "25", "--reason", "fixed")
     operation = Operation.objects.get()
-    assert said == f"3 will be replayed, 2 a second; batch {operation.pk}.\n"
+    assert said == f"Replaying 3 dead letters at 2 per second, batch {operation.pk}.\n"
     assert (operation.canary, operation.stop_failure_rate, operation.rate_per_second) == (True, 0.25, 2)
 
 
 def test_a_dry_run_says_what_is_passed_over(letters):
     DeadLetter.objects.filter(pk=letters[0].pk).update(source="n8n")
     said = run("replay", "--all", "--dry-run")
-    assert said.splitlines()[0] == "2 would be replayed."
-    assert said.splitlines()[1].startswith("1 would be passed over: reported by n8n")
+    assert said.splitlines()[0] == "2 dead letters would be replayed."
+    assert said.splitlines()[1].startswith("1 would be skipped: reported by n8n")
 
 
 def test_the_hand_on_one(letters):
@@ -52,7 +52,7 @@ def test_the_hand_on_one(letters):
     assert f"{operation.pk}" in run("batches")
     assert "running" in run("batches", "show", str(operation.pk))
     assert "paused" in run("batches", "pause", str(operation.pk), "--reason", "wait")
-    assert "7 a second" in run("batches", "rate", str(operation.pk), "--rate", "7")
+    assert "7 per second" in run("batches", "rate", str(operation.pk), "--rate", "7")
     assert "running" in run("batches", "resume", str(operation.pk))
     assert "cancelled" in run("batches", "cancel", str(operation.pk))
     with pytest.raises(CommandError, match="already cancelled"):

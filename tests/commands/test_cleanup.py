@@ -18,6 +18,7 @@ from django.db import connection
 
 from reliability.core import clock
 from reliability.dead_letters import archive_store
+from reliability.formats.counts import counted
 from reliability.lanes import opening
 from reliability.models import Archive, DeadLetter, StripeRefusal, error_fields
 
@@ -89,7 +90,7 @@ def test_a_table_says_what_went(refusals, expired, folder, capsys):
     refusals(3), expired(2)
     call_command("cleanup")
     said = capsys.readouterr().out
-    assert said.splitlines()[0].split() == ["rule", "kept", "for", "removed", "left", "took", "what"]
+    assert said.splitlines()[0].split() == ["rule", "kept", "for", "removed", "left", "time", "rows"]
     assert line(said, "stripe_refusals")[:4] == ["30", "days", "3", "0"]
     assert line(said, "archive")[:4] == ["24", "hours", "2", "0"]
     assert line(said, "stripe_events")[:4] == ["for", "good", "0", "0"]
@@ -154,7 +155,7 @@ def test_a_signal_ends_it_after_the_batch(refusals, start, number):
     said, told = running.communicate(timeout=60)
     assert time.monotonic() - begun < 10
     assert running.returncode == 128 + number
-    assert f"Stopped by {number.name} after a batch; what is left is for the next time." in told
+    assert f"Stopped by {number.name} after a batch. The next run removes the rest." in told
     left = StripeRefusal.objects.count()
     assert 0 < left < 20_000
     assert line(said, "stripe_refusals")[2:4] == [f"{20_000 - left:,}", f"{left:,}"]
@@ -208,7 +209,7 @@ def test_two_at_once_share_the_work(expired, folder, refusals, start):
 def test_archives_are_listed_and_restored_by_name(expired, folder, capsys):
     made = expired(3)
     call_command("restore_archive", "--list")
-    assert "There are no archives." in capsys.readouterr().out
+    assert "No archives." in capsys.readouterr().out
     call_command("cleanup", "--only", "archive")
     capsys.readouterr()
     (folder / "dead-letters" / "stray.jsonl.gz").write_bytes(b"")
@@ -216,15 +217,15 @@ def test_archives_are_listed_and_restored_by_name(expired, folder, capsys):
     said = capsys.readouterr().out
     one = Archive.objects.get()
     assert one.name in said
-    assert "dead-letters/stray: its files are of no archive here" in said
+    assert "dead-letters/stray: these files belong to no archive" in said
     call_command("restore_archive", one.name, "--dry-run")
-    assert "3 of 3 would be restored." in capsys.readouterr().out
+    assert "3 of 3 dead letters would be restored." in capsys.readouterr().out
     call_command("restore_archive", f"{one.name.rpartition('/')[2]}.jsonl.gz", "--letter", str(made[0].pk))
-    assert "1 of 1 restored." in capsys.readouterr().out
+    assert "1 of 1 dead letter restored." in capsys.readouterr().out
     call_command("restore_archive", str(one.pk), "--reason", "a customer asked")
     said = capsys.readouterr().out
-    assert "2 of 3 restored." in said
-    assert "1 passed over: already restored." in said
+    assert "2 of 3 dead letters restored." in said
+    assert "1 skipped: restored before." in said
     assert DeadLetter.objects.filter(status="dead").count() == 3
 
 
@@ -238,7 +239,7 @@ def test_what_is_wrong_with_an_archive_is_told(expired, folder, capsys):
     with pytest.raises(CommandError, match="There is no archive 'nothing'"):
         call_command("restore_archive", "nothing")
     one = Archive.objects.get()
-    with pytest.raises(CommandError, match="No letter of this archive matches"):
+    with pytest.raises(CommandError, match="No dead letter of this archive matches"):
         call_command("restore_archive", one.name, "--workflow", "other")
     (path,) = folder.rglob("*.jsonl.gz")
     data = bytearray(path.read_bytes())
@@ -246,14 +247,14 @@ def test_what_is_wrong_with_an_archive_is_told(expired, folder, capsys):
     path.write_bytes(data)
     with pytest.raises(CommandError, match=r"line \d: its checksum does not match") as told:
         call_command("restore_archive", one.name)
-    assert "--skip-damaged restores the rest" in str(told.value)
+    assert "--skip-damaged restores the intact" in str(told.value)
     assert not DeadLetter.objects.filter(status="dead").exists()
     with pytest.raises(CommandError, match="The archive is damaged"):
         call_command("restore_archive", one.name, "--skip-damaged")
     captured = capsys.readouterr()
     assert "checksum does not match" in captured.err
     restored = DeadLetter.objects.filter(status="dead").count()
-    assert f"{restored} of {restored} restored." in captured.out
+    assert f"{restored} of {counted(restored, 'dead letter')} restored." in captured.out
 
 
 @pytest.mark.django_db(transaction=True)

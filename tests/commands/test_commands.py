@@ -105,11 +105,14 @@ def test_a_key_is_alone_on_the_last_line():
 
 
 def test_replay_by_filter_counts_first_and_says_how_many(letters):
-    assert run("replay", "--failure-reason", "reported", "--error-code", "E1", "--dry-run") == "2 would be replayed.\n"
-    assert run("replay", "--fingerprint", "none", "--dry-run") == "0 would be replayed.\n"
-    assert run("replay", "--error-code", "E1", "--dry-run") == "2 would be replayed.\n"
+    assert (
+        run("replay", "--failure-reason", "reported", "--error-code", "E1", "--dry-run")
+        == "2 dead letters would be replayed.\n"
+    )
+    assert run("replay", "--fingerprint", "none", "--dry-run") == "0 dead letters would be replayed.\n"
+    assert run("replay", "--error-code", "E1", "--dry-run") == "2 dead letters would be replayed.\n"
     assert not Delivery.objects.exists()
-    assert run("replay", "--error-code", "E1", "--reason", "fixed").startswith("2 will be replayed")
+    assert run("replay", "--error-code", "E1", "--reason", "fixed").startswith("Replaying 2 dead letters ")
     entry = AuditEntry.objects.get(action="bulk_replay")
     assert (entry.count, entry.reason) == (2, "fixed")
     assert entry.actor.startswith("command:")

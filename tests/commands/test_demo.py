@@ -50,7 +50,7 @@ def week():
 
 
 def test_the_week_is_believable_and_holds_together(week):
-    assert week["deliveries"] > 2000
+    assert week[Delivery] > 2000
     assert Attempt.objects.count() >= Delivery.objects.filter(state="delivered").count()
     assert (
         not Delivery.objects.annotate(n=Count("attempts"))
@@ -120,6 +120,16 @@ def test_the_overview_says_that_it_is_the_demo(week):
     assert not said()
 
 
+def test_the_command_counts_with_the_right_plurals(db):
+    said = io.StringIO()
+    call_command("demo", stdout=said)
+    words = said.getvalue()
+    assert "1 Stripe endpoint," in words
+    assert " operation tallies" in words
+    assert " audit entries" in words
+    assert "None of it is ever sent." in words
+
+
 def test_it_goes_without_a_trace_and_takes_nothing_else(workflow, accept):
     workflow("demo-mine", paused=True)
     accept(workflow="demo-mine", tenant="demo-acme")
@@ -166,7 +176,7 @@ def test_it_is_refused_beside_other_data_unless_forced(workflow):
     with pytest.raises(CommandError, match="other data"):
         call_command("demo")
     call_command("demo", "--force", stdout=io.StringIO())
-    with pytest.raises(CommandError, match="there already"):
+    with pytest.raises(CommandError, match="exists already"):
         call_command("demo", "--force")
 
 

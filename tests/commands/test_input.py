@@ -39,10 +39,10 @@ def test_a_file_that_makes_no_sense_changes_nothing(tmp_path, command, text):
 
 def test_a_file_without_an_end_is_not_read_to_it(monkeypatch):
     monkeypatch.setattr(base, "INPUT_LIMIT", 1000)
-    with pytest.raises(CommandError, match="/dev/zero: more than 1,000 characters are not read"):
+    with pytest.raises(CommandError, match="/dev/zero: larger than the limit of 1,000 characters"):
         call_command("import_workflows", "/dev/zero")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"[" * 2000)))
-    with pytest.raises(CommandError, match="more than 1,000 characters are not read"):
+    with pytest.raises(CommandError, match="larger than the limit of 1,000 characters"):
         call_command("import_workflows", "-")
 
 
@@ -63,11 +63,11 @@ def test_a_job_with_a_payload_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("payload", "why"),
     [
-        ("{", "It is not JSON: Expecting property name"),
+        ("{", "The payload is not JSON: Expecting property name"),
         ('{"a": NaN}', "NaN is not JSON"),
-        ('{"a": "\\u0000"}', "A string contains a NUL"),
-        ("[" * 101 + "]" * 101, "It is nested more than 100 levels deep"),
-        ("1", "a JSON object or array is needed"),
+        ('{"a": "\\u0000"}', "A string holds a NUL"),
+        ("[" * 101 + "]" * 101, "The payload is nested more than 100 levels deep"),
+        ("1", "not a JSON object or array"),
     ],
 )
 def test_an_edited_payload_has_to_be_sound(payload, why):

@@ -93,9 +93,10 @@ def test_no_breaker_is_meant_by_nothing(workflow, accept):
     workflow()
     accept()
     for name in ("force_open_breaker", "reset_breaker"):
-        with pytest.raises(CommandError, match="Which breakers"):
-            run(name)
-    with pytest.raises(CommandError, match="no such breaker"):
+        with pytest.raises(CommandError, match=r"No breakers selected\. Give IDs, --workflow, --tenant") as refusal:
+            run(name, "--reason", "x")
+        assert ("--all" in str(refusal.value)) is (name == "reset_breaker")
+    with pytest.raises(CommandError, match="No such breaker"):
         run("force_open_breaker", "--workflow", "none")
     assert not Breaker.objects.exclude(state="closed")
 
@@ -103,7 +104,7 @@ def test_no_breaker_is_meant_by_nothing(workflow, accept):
 def test_cron_jobs_are_run_disabled_and_enabled(workflow):
     job = CronJob.objects.create(slug="mine", name="Mine")
     job.workflows.add(workflow(paused=True))
-    assert "run" in run("cron_job", "run", "mine", "--reason", "now")
+    assert "started" in run("cron_job", "run", "mine", "--reason", "now")
     assert Run.objects.get().job == job
     run("cron_job", "disable", "mine", "--reason", "broken")
     assert CronJob.objects.get(slug="mine").disabled_reason == "broken"
@@ -129,7 +130,7 @@ def typed(monkeypatch, text: str) -> None:
 def test_a_workflows_secret_is_read_and_taken_away(workflow, monkeypatch):
     workflow()
     typed(monkeypatch, "s3cret\n")
-    assert run("workflow_secret", "echo", "--auth-value", "--reason", "set up") == "echo: kept\n"
+    assert run("workflow_secret", "echo", "--auth-value", "--reason", "set up") == "echo: saved\n"
     assert Workflow.objects.get().auth_value == "s3cret"
     assert run("workflow_secret", "echo", "--auth-value", "--remove") == "echo: removed\n"
     assert Workflow.objects.get().auth_value == ""

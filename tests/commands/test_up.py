@@ -75,7 +75,7 @@ def test_what_dies_starts_again_what_was_accepted_is_kept_and_all_ends(up, workf
 @pytest.mark.parametrize("port", ["abc", "0", "65536", "-1", "80.5", "\u0661"])
 def test_a_port_that_is_none_is_refused_before_anything_starts(port, monkeypatch):
     monkeypatch.setenv("PORT", port)
-    with pytest.raises(CommandError, match="PORT in the environment, is no port: a whole number from 1 to 65535"):
+    with pytest.raises(CommandError, match="PORT in the environment, must be a whole number from 1 to 65535"):
         call_command("up")
 
 

@@ -63,7 +63,13 @@ def send(newcomer, headers, number) -> bool:
 
 
 def test_the_web_address_is_told_once_it_answers(newcomer, running):
-    until(lambda: f"Backstop runs at {newcomer.url}/" in newcomer.log.read_text(), within=WITHIN)
+    address = f"Backstop runs at {newcomer.url}/"
+    until(lambda: address in newcomer.log.read_text(), within=WITHIN)
+    steps = ("Starting Backstop: ", "Applying migrations", "Starting web, worker-1, pinger", address)
+    text = newcomer.log.read_text()
+    places = [text.find(step) for step in steps]
+    assert -1 not in places, text
+    assert places == sorted(places), "the steps are told in their order, the address last"
 
 
 def test_a_killed_postmaster_is_started_again_and_nothing_accepted_is_lost(newcomer, running):
@@ -102,7 +108,7 @@ def test_a_server_that_cannot_start_is_tried_again_with_the_reason_and_the_logs_
     configuration.write_text(text + "\nshared_buffers = 'rather many'\n")
     newcomer.kill_postmaster()
     until(lambda: "configuration file" in newcomer.log.read_text(), within=WITHIN, what="the reason")
-    assert f"Its log: {newcomer.data / embedded.LOG}" in newcomer.log.read_text()
+    assert f"See the log: {newcomer.data / embedded.LOG}" in newcomer.log.read_text()
     assert requests.get(f"{newcomer.url}/healthz", timeout=10).status_code == 200
     configuration.write_text(text)
     until(newcomer.is_ready, within=2 * WITHIN, what="readiness")

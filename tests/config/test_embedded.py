@@ -27,6 +27,6 @@ def test_a_broken_list_of_processes_is_mended(tmp_path, what, text, kept):
     path = tmp_path / embedded.PIDS
     if text is not None:
         path.write_text(text)
-    embedded._mend(path)
+    embedded._repair_process_list(path)
     assert DiskList(path).get_and_add(999_999) == kept
     assert DiskList(path).get_and_remove(999_999) == [*kept, 999_999]

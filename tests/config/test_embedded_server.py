@@ -187,14 +187,15 @@ def test_a_server_that_does_not_start_says_why_and_where_its_log_is(directory):
         configuration.write_text(text)
     assert done.returncode != 0
     assert "a payload" not in done.stderr
-    assert f"Its log: {directory / embedded.LOG}" in done.stderr
+    assert f"See the log: {directory / embedded.LOG}" in done.stderr
     assert "FATAL:  configuration file" in done.stderr
 
 
 def test_a_full_disk_is_named(tmp_path, monkeypatch):
     (tmp_path / "log").write_text("FATAL:  of long ago\nLOG:  starting PostgreSQL 18\nFATAL:  terminating connection\n")
     monkeypatch.setattr(embedded, "_free", lambda directory: 3 * 1024 * 1024)
-    assert embedded.explain(tmp_path) == f"The disk is full: 3 MB free. Its log: {tmp_path / 'log'}"
+    said = f"The disk is full: 3 MB free. Free some space. See the log: {tmp_path / 'log'}"
+    assert embedded.explain(tmp_path) == said
 
 
 def _works_in(parent: Path) -> bool:

@@ -112,10 +112,10 @@ def test_a_byte_order_mark_hides_no_line_and_the_environment_wins(tmp_path, prob
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"A_KEY=1\nCRON_SECRET 'hunter2'\n", "Line 2: not NAME=value with quotes in pairs."),
-        (b"hunter2\nA_KEY='hunter2\nA_KEY=1", "Lines 1, 2: not NAME=value with quotes in pairs."),
-        (b"A_KEY=hunter2\xff", "It is not text in UTF-8."),
-        ("A_KEY=hunter2".encode("utf-16"), "It is not text in UTF-8."),
+        (b"A_KEY=1\nCRON_SECRET 'hunter2'\n", "Line 2: not NAME=value, or a quote is not closed."),
+        (b"hunter2\nA_KEY='hunter2\nA_KEY=1", "Lines 1, 2: not NAME=value, or a quote is not closed."),
+        (b"A_KEY=hunter2\xff", "The file is not UTF-8 text."),
+        ("A_KEY=hunter2".encode("utf-16"), "The file is not UTF-8 text."),
     ],
 )
 def test_what_is_wrong_is_told_by_file_and_line_alone(tmp_path, problems, content, says):
@@ -148,6 +148,6 @@ def test_a_directory_in_the_files_place_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(env, "problems", [])
     (tmp_path / ".env").mkdir()
     env.read_file(tmp_path / ".env")
-    assert env.problems == [(".env", "It cannot be read: Is a directory.")]
+    assert env.problems == [(".env", "The file cannot be read: Is a directory.")]
     env.read_file(tmp_path / "missing")
     assert len(env.problems) == 1

@@ -72,7 +72,7 @@ def test_an_address(read, value, found):
 def test_a_base_address_ends_before_a_query(read, value):
     found, wrong = read(env.url, value, "http://127.0.0.1:5678/webhook")
     assert found == "http://127.0.0.1:5678/webhook"
-    assert "paths are added to it" in wrong
+    assert "Backstop appends paths to this URL" in wrong
     assert "hunter2" not in wrong
 
 
@@ -102,7 +102,7 @@ def test_an_address_that_is_no_base_keeps_its_query_and_its_slash(read):
 def test_what_is_no_address_is_refused_unrepeated(read, value, is_base):
     found, wrong = read(env.url, value, is_base=is_base)
     assert found == ""
-    assert wrong.startswith("Not an http or https address.")
+    assert wrong.startswith("Must be an http or https URL.")
     assert ("as %40, %2F" in wrong) == ("@" in value)
 
 

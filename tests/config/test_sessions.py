@@ -107,7 +107,7 @@ def test_an_encoding_that_does_not_hold_every_text_is_refused_at_the_start(narro
     )
     said = " ".join((done.stdout + done.stderr).split())
     assert done.returncode != 0
-    assert "which does not hold every text" in said
+    assert "which cannot store every text" in said
     assert "ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0" in said
     with psycopg.connect(narrow) as made:
         assert made.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
@@ -130,7 +130,7 @@ def test_each_use_of_such_a_database_says_why(monkeypatch):
             assert own.connection is None
     connection.close()
     assert [one.id for one in checks.database(None, ["default"])] == ["backstop.E002"]
-    with pytest.raises(CommandError, match="does not hold"):
+    with pytest.raises(CommandError, match="cannot store"):
         checks.must_be_usable()
     (found,) = [one for one in doctor.examine() if one.check == "database"]
     assert (found.state, "CREATE DATABASE" in found.advice) == ("failure", True)

@@ -101,7 +101,7 @@ def check_what_is_said(firing: dict[str, dict]) -> None:
     assert (breaker["labels"]["workflow"], breaker["labels"]["tenant"]) == ("charge", "default")
     assert breaker["annotations"]["runbook_url"] == "docs/runbook.md#breakeropen"
     assert deaths["labels"]["workflow"] == "reject"
-    assert "deliveries of reject died within 15 minutes" in deaths["annotations"]["description"]
+    assert "new dead letters of reject within 15 minutes" in deaths["annotations"]["description"]
 
 
 def test_the_names_of_cron_jobs_stay_theirs(web, prometheus):

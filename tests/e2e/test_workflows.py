@@ -200,7 +200,7 @@ class TestWeeklyRecap:
         assert (asked.method, asked.path) == ("GET", "/figures?from=2026-02-23&to=2026-03-01")
         assert {asked.key, told.key} == {"weekly-2026-10"}
         assert told.json["subject"] == "Weekly recap, 2026-02-23 to 2026-03-01"
-        assert told.json["lines"] == ["New clients: 12 (+3 on the week before)", "Open: 3"]
+        assert told.json["lines"] == ["New clients: 12 (+3 from the week before)", "Open: 3"]
 
     @pytest.mark.parametrize("broken", ["/figures", "/recaps"])
     def test_says_so_where_it_could_not(self, services, call, broken):
@@ -265,7 +265,7 @@ class TestClientOnboarding:
     )
     def test_refuses_a_client_that_makes_no_sense(self, services, front, call, client, named):
         answer = call("client-onboarding", {"client": client})
-        said = f"The client's {named} is missing or makes no sense."
+        said = f"Missing or invalid fields of the client: {named}."
         assert (answer.status_code, answer.json()) == (422, {"error": said})
         assert not services.got
         (report,) = until(lambda: failures(front, "bsClientOnboard1"))
@@ -345,9 +345,9 @@ class TestStripeGuarded:
     @pytest.mark.parametrize(
         ("wrong", "said"),
         [
-            ({"secret": "whsec_another"}, "No signature fits."),
-            ({"Stripe-Signature": ""}, "No signature fits."),
-            ({"Stripe-Signature": "t=1,v1="}, "No signature fits."),
+            ({"secret": "whsec_another"}, "No signature matches."),
+            ({"Stripe-Signature": ""}, "No signature matches."),
+            ({"Stripe-Signature": "t=1,v1="}, "No signature matches."),
             ({"age": 400}, "The timestamp is out of tolerance."),
             ({"age": -400}, "The timestamp is out of tolerance."),
         ],

@@ -160,7 +160,7 @@ def test_the_console_is_refused_by_a_page(serve_other):
     assert answers[0][0] == 503
     answer = get(web, "/admin/slow")
     assert (answer.status_code, answer.headers["Content-Type"].partition(";")[0]) == (503, "text/html")
-    assert "Too many requests wait" in answer.text
+    assert "Too many requests are waiting" in answer.text
     assert answer.headers["Retry-After"] == "2"
     for one in threads:
         one.join()

@@ -122,7 +122,7 @@ def seconds_of(pid: int) -> float:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_more_connections_than_open_files_are_neither_an_error_nor_a_busy_loop(command):
     made, url, log = command(files=(256, 256))
-    assert "WEB_MAX_CONNECTIONS=4096: a web process takes 176" in log.read_text()
+    assert "WEB_MAX_CONNECTIONS=4096: it allows 176" in log.read_text()
     pid = server_of(made.pid)
     connections = [Raw(url) for _ in range(600)]
     time.sleep(0.5)

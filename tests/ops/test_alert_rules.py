@@ -50,7 +50,7 @@ def test_severity_duration_and_limit_are_the_same(rule):
     if rule.name == "BreakerOpenLong":  # for whom its duration is the limit
         assert seconds(found["for"]) == alert_readings.limit_of(rule.name)
     else:
-        assert seconds(found["for"]) == rule.lasts.total_seconds()
+        assert seconds(found["for"]) == rule.duration.total_seconds()
     if rule.name not in WITHOUT_LIMIT:
         limits = re.findall(rf"(?<![<>=]){rule.bound} ([0-9.]+)", found["expr"])
         assert alert_readings.limit_of(rule.name) in [float(one) for one in limits], limits

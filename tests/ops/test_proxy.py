@@ -159,7 +159,7 @@ def test_errors_of_the_proxy_itself_are_problems_as_backstop_s_are(start):
         late = start(f"127.0.0.1:{silent.getsockname()[1]}", **{"proxy_read_timeout 90s": "proxy_read_timeout 1s"})
         answer = requests.get(f"{late}/readyz", timeout=30)
     assert (answer.status_code, answer.headers["Retry-After"]) == (504, "5")
-    assert "may have been kept" in problem(answer)["detail"]
+    assert "may be stored" in problem(answer)["detail"]
     answer = requests.get(f"{late}/readyz", timeout=30)  # by now nobody listens
     assert (answer.status_code, answer.headers["Retry-After"]) == (502, "5")
     assert problem(answer)["type"] == "urn:backstop:error:unavailable"

@@ -29,7 +29,7 @@ def test_the_list_says_how_each_stands(job, post, api, django_assert_num_queries
     one = found["weekly-recap"]
     assert one.keys() == shapes.CronJobInList().fields.keys()
     assert (one["workflows"], one["state"], one["builtin"]) == (["one", "two"], "ok", False)
-    assert one["last_run"].keys() == shapes.CronRunShape().fields.keys()
+    assert one["last_run"].keys() == shapes.CronRunSerializer().fields.keys()
     assert len(one["last_run"]["delivery_ids"]) == 2
     assert found["cleanup"]["period_seconds"] == 3600
     assert found["other-1"]["last_run"] is None
@@ -40,7 +40,7 @@ def test_one_shows_its_last_runs(job, post, api):
     for number in range(22):
         post(key=str(number))
     body = api.get(f"{URL}recap/").json()
-    assert body.keys() == shapes.CronJobShape().fields.keys()
+    assert body.keys() == shapes.CronJobSerializer().fields.keys()
     assert [one["key"] for one in body["runs"]] == [str(number) for number in range(21, 1, -1)]
     assert body["last_run"] == body["runs"][0]
     assert api.get(f"{URL}nowhere/").status_code == 404

@@ -99,7 +99,7 @@ def test_a_worker_that_ends_stops_cleaning_up_after_a_batch(builtin, post, worke
     until(lambda: StripeRefusal.objects.count() < 20_000, within=60, what="a first batch")
     assert workers.end(worker) < 20
     (run,) = runs(job)
-    assert (run.result, run.error) == ("failed", "Unfinished: Its worker ended: the rest is for the next time.")
+    assert (run.result, run.error) == ("failed", "Unfinished: The worker stopped. The next run continues.")
     assert StripeRefusal.objects.exists()
 
 
@@ -126,7 +126,7 @@ def test_a_failure_is_on_record(builtin, post, monkeypatch, caplog):
     assert run.finished_at is not None
     assert "routine_failed" in caplog.text
     (found,) = health.of(jobs=[job], now=clock.now())
-    assert found.standing.state == "failing"
+    assert found.status.state == "failing"
 
 
 @pytest.mark.django_db
@@ -146,12 +146,12 @@ def test_without_a_worker_it_shows(builtin, post):
     job = builtin("alerts")
     post("alerts", key="one")
     now = clock.now()
-    assert [health.of(jobs=[job], now=now + wait)[0].standing.state for wait in (MINUTE, 6 * MINUTE)] == [
+    assert [health.of(jobs=[job], now=now + wait)[0].status.state for wait in (MINUTE, 6 * MINUTE)] == [
         "ok",
         "failing",
     ]
     post("alerts", key="two")
-    assert health.of(jobs=[job], now=now)[0].standing.state == "overlapping"
+    assert health.of(jobs=[job], now=now)[0].status.state == "overlapping"
 
 
 @pytest.mark.django_db
@@ -227,6 +227,6 @@ def test_the_status_has_it(job, api):
 def test_a_held_run_overlaps(job, post):
     made = job(overlap="queue")
     post()
-    assert health.of(jobs=[made], now=clock.now())[0].standing.state == "ok"
+    assert health.of(jobs=[made], now=clock.now())[0].status.state == "ok"
     post()
-    assert health.of(jobs=[made], now=clock.now())[0].standing.state == "overlapping"
+    assert health.of(jobs=[made], now=clock.now())[0].status.state == "overlapping"

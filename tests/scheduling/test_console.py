@@ -48,7 +48,7 @@ def test_an_answer_that_is_given_twice_runs_a_job_once(job):
     answer = {"confirmed": "1", "reason": "a customer waits", "once": str(question["once"].value())}
     client.post(change(made, "run"), answer)
     again = client.post(change(made, "run"), answer, follow=True)
-    assert "asked for already" in again.content.decode()
+    assert "is a repeat" in again.content.decode()
     assert len(runs(made)) == Delivery.objects.count() == AuditEntry.objects.count() == 1
 
 
@@ -59,7 +59,7 @@ def test_a_job_is_run_disabled_and_enabled_by_hand(job):
     assert [one.key.partition(":")[0] for one in runs(made)] == ["manual"]
     assert Delivery.objects.count() == 1
     again = client.post(change(made, "run"), {"confirmed": "1", "reason": "again"}, follow=True)
-    assert "The run before has not ended" in again.content.decode()
+    assert "The previous run of this cron job has not ended" in again.content.decode()
     client.post(change(made, "disable"), {"confirmed": "1", "reason": "release"})
     made.refresh_from_db()
     assert (made.enabled, made.disabled_reason) == (False, "release")
@@ -101,7 +101,7 @@ def test_a_job_is_made_and_changed(workflow):
     refused = client.post("/admin/scheduling/cronjob/add/", values)
     assert "is not a cron expression" in refused.content.decode()
     reboot = client.post("/admin/scheduling/cronjob/add/", {**values, "schedule": "@reboot"})
-    assert "runs no job when something starts" in reboot.content.decode()
+    assert "@reboot is not supported" in reboot.content.decode()
     client.post("/admin/scheduling/cronjob/add/", {**values, "schedule": "0 0 3 ? * *"})
     assert CronJob.objects.get(slug="nightly").schedule == "0 0 3 ? * *"
     job = CronJob.objects.get(slug="nightly")

@@ -202,13 +202,13 @@ def missed_two(job, post, monkeypatch):
     def make(**values):
         made = job(schedule="0 9 * * *", **values)
         Run.objects.create(job=made, key="x", slot=NINE - timedelta(days=3), started_at=NINE - timedelta(days=3))
-        real = jobs._look
+        real = jobs._read
 
         def look(slug):
             found = real(slug)
-            return jobs._Found(NINE, found.on, found.workflows, found.last, found.job)
+            return jobs._JobState(NINE, found.on, found.workflows, found.last, found.job)
 
-        monkeypatch.setattr(jobs, "_look", look)
+        monkeypatch.setattr(jobs, "_read", look)
         return made, post().json()
 
     return make

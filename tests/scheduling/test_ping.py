@@ -22,14 +22,14 @@ NINE = datetime(2026, 6, 15, 9, tzinfo=UTC)
 @pytest.fixture
 def at(monkeypatch):
     """Set the moment at which a ping is read."""
-    real = jobs._look
+    real = jobs._read
 
     def set_to(moment):
         def look(slug):
             found = real(slug)
-            return jobs._Found(moment, found.on, found.workflows, found.last, found.job)
+            return jobs._JobState(moment, found.on, found.workflows, found.last, found.job)
 
-        monkeypatch.setattr(jobs, "_look", look)
+        monkeypatch.setattr(jobs, "_read", look)
 
     return set_to
 

@@ -81,7 +81,7 @@ def test_what_is_not_due_waits_for_its_slot(job):
 @pytest.mark.django_db
 def test_with_nothing_to_do_it_looks_again_soon():
     CronJob.objects.all().delete()
-    assert Pinger().ping_due() == pinger.LOOK_EVERY
+    assert Pinger().ping_due() == pinger.QUERY_EVERY
 
 
 @pytest.mark.django_db

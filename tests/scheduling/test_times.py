@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from reliability.errors import InvalidInput
 from scheduling.schedules import times
-from scheduling.schedules.times import Schedule, Seen, State
+from scheduling.schedules.times import JobHistory, Schedule, State
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 HOURLY, DAILY = Schedule("0 * * * *"), Schedule("0 9 * * *")
@@ -127,8 +127,8 @@ def test_nothing_is_missed_before_the_first_run_or_while_it_was_not_expected():
 NINE = utc("2026-06-15T09:00:00")
 
 
-def seen(**values) -> Seen:
-    return Seen(**{"enabled": True, "since": NINE - 10 * DAY, "grace": timedelta(minutes=5), **values})
+def seen(**values) -> JobHistory:
+    return JobHistory(**{"enabled": True, "since": NINE - 10 * DAY, "grace": timedelta(minutes=5), **values})
 
 
 @pytest.mark.parametrize(
@@ -152,28 +152,28 @@ def seen(**values) -> Seen:
     ],
 )
 def test_how_a_job_stands(known, now, state, lateness):
-    found = times.standing(schedule=DAILY, seen=known, now=now)
+    found = times.status_of(schedule=DAILY, seen=known, now=now)
     assert (found.state, found.lateness.total_seconds()) == (state, lateness)
 
 
 def test_what_has_no_schedule_is_never_late():
-    found = times.standing(schedule=Schedule(), seen=seen(has_run=True), now=NINE + 1000 * DAY)
+    found = times.status_of(schedule=Schedule(), seen=seen(has_run=True), now=NINE + 1000 * DAY)
     assert (found.state, found.expected_at) == (State.OK, None)
-    every_hour = times.standing(schedule=Schedule(period=HOUR), seen=seen(last_slot=NINE, has_run=True), now=NINE)
+    every_hour = times.status_of(schedule=Schedule(period=HOUR), seen=seen(last_slot=NINE, has_run=True), now=NINE)
     assert every_hour.expected_at == NINE + HOUR
 
 
 @pytest.mark.parametrize(
     ("expression", "zone", "field", "says"),
     [
-        ("every day", "UTC", "schedule", "has 2 fields; five are needed"),
+        ("every day", "UTC", "schedule", "has 2 fields; it needs 5"),
         ("0 25 * * *", "UTC", "schedule", "'25' is not an hour"),
-        ("0 0 31 2 *", "UTC", "schedule", "never comes"),
-        ("0 0 */30 4 MON#5", "UTC", "schedule", "never comes"),
+        ("0 0 31 2 *", "UTC", "schedule", "never matches"),
+        ("0 0 */30 4 MON#5", "UTC", "schedule", "never matches"),
         ("*/0 * * * *", "UTC", "schedule", "'*/0' is not a minute"),
-        ("0 9 * * *", "Europe/Berln", "timezone", "is not a time zone"),
-        ("", "../../etc/passwd", "timezone", "is not a time zone"),
-        ("", "", "timezone", "is not a time zone"),
+        ("0 9 * * *", "Europe/Berln", "timezone", "is not a known time zone"),
+        ("", "../../etc/passwd", "timezone", "is not a known time zone"),
+        ("", "", "timezone", "is not a known time zone"),
     ],
 )
 def test_what_makes_no_sense_is_refused(expression, zone, field, says):
@@ -317,19 +317,19 @@ def test_dialects(expression, expected):
 @pytest.mark.parametrize(
     ("expression", "says"),
     [
-        ("@reboot", "Backstop runs no job when something starts"),
-        ("@every 5m", "there are @yearly"),
-        ("@fortnightly", "there are @yearly"),
-        ("0 0 9 15W * ?", "'15W' (day of month): the weekday nearest"),
+        ("@reboot", "@reboot is not supported"),
+        ("@every 5m", "known names are @yearly"),
+        ("@fortnightly", "known names are @yearly"),
+        ("0 0 9 15W * ?", "'15W' (day of month): the nearest weekday"),
         ("0 0 9 L-3 * ?", "'L-3' (day of month): days before the last"),
-        ("0 0 9 ? * MON 2030", "seven fields, and a year"),
-        ("0 0 9 1? * *", "'1?' (day of month): '?' stands alone"),
+        ("0 0 9 ? * MON 2030", "7 fields; a year"),
+        ("0 0 9 1? * *", "'1?' (day of month): '?' must be alone"),
         ("H 9 * * *", "'H' (minute)"),
         ("60 0 9 * * *", "'60' is not a second"),
         ("L 0 9 * * *", "'L' is not a second"),
         ("0 0 9 * * FRI-MON", "'FRI-MON' is not a day of week"),
         ("0 9 * FOO *", "'FOO' is not a month"),
-        ("0 0 0 31 2 ?", "never comes"),
+        ("0 0 0 31 2 ?", "never matches"),
         ("* * * *", "has 4 fields"),
     ],
 )
@@ -367,7 +367,9 @@ def test_between_the_seconds_of_a_minute_the_last_slot_is_the_one_before():
 def test_of_seconds_a_quarter_of_the_interval_is_tolerated_and_missed_ones_are_found():
     schedule, known = Schedule("*/10 * * * * *"), {"has_run": True, "grace": timedelta(seconds=20), "since": NINE - DAY}
     for seconds, state in ((12, State.OK), (13, State.LATE), (31, State.MISSING)):
-        found = times.standing(schedule=schedule, seen=seen(last_slot=NINE, **known), now=NINE + seconds * times.SECOND)
+        found = times.status_of(
+            schedule=schedule, seen=seen(last_slot=NINE, **known), now=NINE + seconds * times.SECOND
+        )
         assert found.state == state
     missed = times.due(schedule=schedule, last=NINE, since=NINE, now=NINE + 45 * times.SECOND).missed
     assert missed == tuple(NINE + n * times.SECOND for n in (10, 20, 30))

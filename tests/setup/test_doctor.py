@@ -82,7 +82,7 @@ def test_a_clock_that_is_off(monkeypatch):
 
 def test_few_connections_are_left(monkeypatch):
     monkeypatch.setattr(service, "FEW_CONNECTIONS", 10_000)
-    assert "connections are left" in only(service.database, "warning").found
+    assert "connections left" in only(service.database, "warning").found
 
 
 def test_a_long_transaction_is_named(monkeypatch):
@@ -105,7 +105,7 @@ def test_migrations_that_are_missing_and_what_waits_for_them():
     try:
         assert "reliability.0005_groups" in only(service.migrations, "failure").found
         found = {one.check: one for one in doctor.examine()}
-        assert (found["stripe"].state, found["stripe"].found) == ("skipped", "First see to: migrations.")
+        assert (found["stripe"].state, found["stripe"].found) == ("skipped", "Skipped: fix 'migrations' first.")
     finally:
         call_command("migrate", verbosity=0)
 
@@ -118,7 +118,7 @@ def test_the_engine():
         cursor.execute("INSERT INTO procrastinate_jobs (queue_name, task_name, status) VALUES ('x', 'x', 'failed')")
         cursor.execute("INSERT INTO procrastinate_jobs (queue_name, task_name, status) VALUES ('x', 'x', 'doing')")
     found = [one.found for one in service.the_engine() if one.state == "warning"]
-    assert found == ["1 jobs are in the hands of workers that are gone.", "1 jobs have failed."]
+    assert found == ["1 job of workers that died.", "1 job failed."]
 
 
 def test_notifications_that_do_not_arrive(monkeypatch):
@@ -141,7 +141,7 @@ def test_workers(monkeypatch):
     assert "manage.py worker" in only(service.workers, "failure").advice
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO procrastinate_workers DEFAULT VALUES")
-    assert only(service.workers, "ok").found == "1 alive."
+    assert only(service.workers, "ok").found == "1 worker running."
 
 
 def test_static_files(settings, tmp_path, monkeypatch):
@@ -158,7 +158,7 @@ def test_static_files(settings, tmp_path, monkeypatch):
     storage.hashed_files = {service.SAMPLE: name}
     assert states(service.static_files) == ["ok"]
     os.utime(tmp_path / name, (0, 0))
-    assert only(service.static_files, "warning").found == "They are older than this version's."
+    assert only(service.static_files, "warning").found == "The collected static files are outdated."
 
 
 class _Mail(socketserver.StreamRequestHandler):
@@ -175,7 +175,7 @@ def test_mail(settings):
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
         settings.EMAIL_HOST, settings.EMAIL_PORT = server.server_address
-        assert only(service.the_mail, "ok").found == "127.0.0.1 lets us in."
+        assert only(service.the_mail, "ok").found == "The mail server 127.0.0.1 accepts the login."
         server.shutdown()
     found = only(service.the_mail, "failure")
     assert "refused" in found.found
@@ -200,7 +200,7 @@ def test_room_for_the_archive(archive_in, tmp_path, monkeypatch, free, state):
 
 def test_an_archive_that_cannot_be_written_to(archive_in):
     archive_in("/proc/1")
-    assert "cannot be written to" in only(service.the_archive, "failure").found
+    assert "is not writable" in only(service.the_archive, "failure").found
 
 
 def test_dead_letters_that_do_not_get_to_the_archive(archive_in, tmp_path, workflow):
@@ -212,8 +212,8 @@ def test_dead_letters_that_do_not_get_to_the_archive(archive_in, tmp_path, workf
     Archive.objects.create(name="x", state="abandoned", lease_until=now, created_at=now)
     found = [one.found for one in service.the_archive() if one.state == "warning"]
     assert found == [
-        "1 half-made archives could not be removed.",
-        "1 dead letters have been past their time for more than a day.",
+        "1 incomplete archive could not be removed.",
+        "1 dead letter expired more than a day ago and not archived.",
     ]
 
 
@@ -222,13 +222,17 @@ def test_n8n_that_is_well(n8n, workflow):
     assert states(outside.n8n) == ["ok", "ok"]
     assert [one.found for one in outside.webhooks()] == [
         "n8n accepts N8N_API_KEY.",
-        "n8n has a published webhook for each of 1 workflows.",
+        "n8n has a published webhook for 1 active workflow.",
     ]
 
 
 @pytest.mark.parametrize(
     ("answer", "state", "text"),
-    [(503, "failure", "not ready (503)"), (404, "warning", "not as n8n does (404)"), (0, "failure", "does not answer")],
+    [
+        (503, "failure", "not ready (HTTP 503)"),
+        (404, "warning", "but not like n8n (HTTP 404)"),
+        (0, "failure", "does not answer"),
+    ],
 )
 def test_n8n_that_is_not_well(n8n, answer, state, text):
     n8n.answer = lambda method, path: answer
@@ -255,8 +259,8 @@ def test_webhooks_that_n8n_does_not_have(n8n, workflow):
     n8n.workflows.append(n8n_workflow("wf2", "Asleep", nodes=[hook], active=False))
     found = [one.found for one in outside.webhooks() if one.state == "failure"]
     assert found == [
-        "'asleep' calls 'asleep', which is not published in n8n.",
-        "n8n has no webhook 'gone' that takes a POST, which 'gone' calls.",
+        "The workflow 'asleep' calls 'asleep', which is not published in n8n.",
+        "The workflow 'gone' calls the webhook 'POST gone', which n8n does not have.",
     ]
 
 
@@ -270,13 +274,13 @@ def test_stripe(vendor, settings):
     shop = StripeEndpoint.objects.create(slug="shop", mode="live", api_key="rk_test_9")
     found = list(outside.stripe())
     assert [(one.state, one.found) for one in found] == [
-        ("failure", "The endpoint 'shop' has no active secret: it refuses everything."),
-        ("warning", "The API key of 'shop' is for test mode, the endpoint for live."),
-        ("ok", "Stripe accepts the API key of 'default', in test mode."),
+        ("failure", "The Stripe endpoint 'shop' has no active secret, so it refuses every event."),
+        ("warning", "The API key of the Stripe endpoint 'shop' is for test mode, but the endpoint is for live mode."),
+        ("ok", "Stripe accepts the API key of the endpoint 'default' (test mode)."),
     ]
     assert vendor.keys == {"sk_test_1"}
     StripeSecret.objects.create(endpoint=shop, secret="whsec_abcdef")
-    assert next(iter(outside.stripe())).found == "The endpoint 'shop' has a secret."
+    assert next(iter(outside.stripe())).found == "The Stripe endpoint 'shop' has a secret."
     assert not any("sk_test" in f"{one.found}{one.advice}" for one in found)
 
 
@@ -318,13 +322,13 @@ def test_the_command(n8n, settings, workflow):
     out = StringIO()
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM procrastinate_workers")
-    with pytest.raises(CommandError, match="findings are failures") as refused:
+    with pytest.raises(CommandError, match=r"checks? failed") as refused:
         call_command("doctor", stdout=out)
     assert refused.value.returncode == 1
     lines = out.getvalue().splitlines()
     (at,) = [place for place, line in enumerate(lines) if line.startswith("workers")]
     assert lines[at].split()[1] == "FAILURE"
-    assert lines[at + 1].strip() == "-> Start one: manage.py worker."
+    assert lines[at + 1].strip() == "-> Start one: ./manage.py worker."
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO procrastinate_workers DEFAULT VALUES")
     out = StringIO()

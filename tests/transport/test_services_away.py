@@ -86,8 +86,8 @@ def test_n8n_s_api_names_the_setting(settings, url, key, named):
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        ({"status": 404}, "The webhook answered 404."),
-        ({"status": 302}, "The webhook answered 302."),
+        ({"status": 404}, "The webhook answered HTTP 404."),
+        ({"status": 302}, "The webhook answered HTTP 302."),
         ({"body": requests.ReadTimeout()}, "The webhook cannot be reached: read_timeout."),
         ({"body": broken(ConnectionRefusedError(111, "x"))}, "The webhook cannot be reached: connection_refused."),
         ({"body": broken(ConnectionResetError(104, "x"))}, "connection_lost_after_send"),

@@ -18,7 +18,7 @@ from reliability.alerts import check as alert_check
 from reliability.models import Alert, AlertNotice, AlertSilence, AlertState, NoticeState
 from reliability.policies import alert_text
 from reliability.policies.alert_rules import BY_NAME
-from reliability.policies.alerts import is_quiet
+from reliability.policies.alerts import is_silenced
 from reliability.templatetags.console import relative
 
 ACKNOWLEDGE = Verb(
@@ -64,7 +64,7 @@ class AlertAdmin(PreparesRows, PageScreen):
         super().prepare_rows(rows, now=now)
         silences = [one.rule for one in AlertSilence.objects.filter(until__gt=now)]
         for row in rows:
-            row.is_quiet = is_quiet(silences=silences, alert=row.name, workflow=row.workflow, now=now)
+            row.is_quiet = is_silenced(silences=silences, alert=row.name, workflow=row.workflow, now=now)
 
     @admin.display(description="alert")
     def alert_name(self, row: Alert) -> str:

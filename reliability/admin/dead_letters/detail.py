@@ -16,7 +16,7 @@ from reliability.admin.common.text_diff import Line, lines_of
 from reliability.dead_letters import detail
 from reliability.dead_letters.detail import AttemptRow, DeadLetterDetail, Text
 from reliability.delivery import curl
-from reliability.formats import json_layout, json_text
+from reliability.formats import json_text
 from reliability.models import Attempt, DeadLetter, DeadLetterSource, DeadLetterStatus, Delivery
 from reliability.n8n import client as n8n_client
 from reliability.policies.error_codes import reason_label
@@ -248,5 +248,5 @@ def difference(before: str, after: str) -> list[Line]:
 
 
 def readable(payload: str) -> str:
-    """Return a payload indented and with invisible characters escaped; it stays the same JSON."""
-    return json_layout.visible(json_layout.indent(payload))
+    """Return a payload out for people: it stays the same JSON."""
+    return json_text.visible(json_text.indent(payload))

@@ -16,7 +16,7 @@ from reliability.admin.common.confirm import ActionScreen, ReasonForm, denial
 from reliability.core import clock
 from reliability.dead_letters import detail, replay
 from reliability.errors import BackstopError, InvalidInput
-from reliability.formats import json_layout, strict_json
+from reliability.formats import json_text, strict_json
 from reliability.models import DeadLetter, DeadLetterStatus, digest_of
 
 from .detail import EDIT_LIMIT, cannot_edit, difference, readable
@@ -51,8 +51,8 @@ class EditForm(ReasonForm):
             # The error's line and column refer to the text as it is in the field.
             raise forms.ValidationError(f"The payload is not valid JSON. {_of_payload(error.detail)}") from error
         if not isinstance(document, dict | list):
-            raise forms.ValidationError("The payload must be a JSON object or array.")
-        return json_layout.compact(text)
+            raise forms.ValidationError("The payload is a JSON object or array.")
+        return json_text.compact(text)
 
 
 def _of_payload(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Requests and responses of alerts and quiet periods."""
+"""Requests and responses of alerts and silences."""
 
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ ALERT_NAMES = [(one, one) for one in NAMES]
 
 
 class AlertQuery(Strict):
-    """The filters of a list of alerts."""
+    """Filters of the list of alerts."""
 
     name = serializers.ChoiceField(choices=ALERT_NAMES, required=False)
     state = serializers.ChoiceField(choices=AlertState.choices, required=False)
@@ -23,8 +23,8 @@ class AlertQuery(Strict):
     tenant = SlugField(required=False)
 
 
-class AlertShape(serializers.Serializer[Any]):
-    """An alert: what is wrong with whom, since when, and who has it in hand. `value` is the last wrong one."""
+class AlertSerializer(serializers.Serializer[Any]):
+    """An alert: its subject, its times, and caller acknowledged it. `value` is the last one outside of the limit."""
 
     id = serializers.UUIDField()
     name = serializers.ChoiceField(choices=ALERT_NAMES)
@@ -48,23 +48,23 @@ class AlertShape(serializers.Serializer[Any]):
 
 
 class AlertPage(Page):
-    results = AlertShape(many=True)
+    results = AlertSerializer(many=True)
 
 
 class AcknowledgeRequest(ReasonRequest):
-    """Until when; nothing said, until it is over."""
+    """`until` ends the acknowledgement; without it, the acknowledgement lasts until the alert resolves."""
 
     until = serializers.DateTimeField(required=False, allow_null=True)
 
 
 class SilenceQuery(Strict):
-    """The filters of a list of quiet periods."""
+    """Filters of the list of silences."""
 
     active = serializers.BooleanField(required=False)
 
 
 class SilenceRequest(Strict):
-    """What nothing is to be told of, until when, and why. Nothing named: all."""
+    """A silence. Without `alert` it covers every alert, without `workflow` every workflow."""
 
     alert = serializers.ChoiceField(choices=ALERT_NAMES, required=False, default="")
     workflow = SlugField(required=False, default="")
@@ -72,8 +72,8 @@ class SilenceRequest(Strict):
     reason = TextField(max_length=500)
 
 
-class SilenceShape(serializers.Serializer[Any]):
-    """A quiet period; empty names mean all."""
+class SilenceSerializer(serializers.Serializer[Any]):
+    """A silence; an empty name means all."""
 
     id = serializers.UUIDField()
     alert = serializers.CharField()
@@ -85,12 +85,12 @@ class SilenceShape(serializers.Serializer[Any]):
 
 
 class SilencePage(Page):
-    results = SilenceShape(many=True)
+    results = SilenceSerializer(many=True)
 
 
-def alert_shape(one: Alert) -> dict[str, str | float | bool | datetime | None]:
-    return {name: getattr(one, name) for name in AlertShape._declared_fields}
+def alert_representation(one: Alert) -> dict[str, str | float | bool | datetime | None]:
+    return {name: getattr(one, name) for name in AlertSerializer._declared_fields}
 
 
-def silence_shape(one: AlertSilence) -> dict[str, str | datetime | None]:
-    return {name: getattr(one, name) for name in SilenceShape._declared_fields}
+def silence_representation(one: AlertSilence) -> dict[str, str | datetime | None]:
+    return {name: getattr(one, name) for name in SilenceSerializer._declared_fields}

@@ -1,4 +1,4 @@
-"""What bulk operations take and show."""
+"""Requests and responses of bulk operations."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from reliability.models import OperationKind, OperationState
 
 
 class BulkRequest(Strict):
-    """All dead letters that the filter matches. An empty filter matches every one that is dead."""
+    """A filter of dead letters. An empty filter matches every dead letter with the status `dead`."""
 
     filter = DeadLetterQuery()
     dry_run = serializers.BooleanField(required=False, default=False)
@@ -18,16 +18,16 @@ class BulkRequest(Strict):
 
 
 class BulkReplayRequest(BulkRequest):
-    """At a rate. With `canary` one goes first, and the others once it has recovered; above `stop_failure_rate` (0 to
-    1) of those that ended, failures stop it."""
+    """A bulk replay. With `canary`, one dead letter is replayed first, and the others when it has recovered. The replay
+    stops when the failure rate of the finished replays is above `stop_failure_rate` (0 to 1)."""
 
     rate_per_second = serializers.FloatField(required=False, min_value=LOWEST_RATE, max_value=HIGHEST_RATE)
     canary = serializers.BooleanField(required=False, default=False)
     stop_failure_rate = serializers.FloatField(required=False, allow_null=True, min_value=0, max_value=1)
 
 
-class DryRunShape(serializers.Serializer[Any]):
-    """What the operation would be about: `count` match, `will` of them are acted on, the others passed over."""
+class DryRunSerializer(serializers.Serializer[Any]):
+    """A preview: `count` dead letters match, `will` of them would be processed, and the others skipped."""
 
     dry_run = serializers.BooleanField()
     count = serializers.IntegerField()
@@ -39,11 +39,11 @@ class DryRunShape(serializers.Serializer[Any]):
     seconds = serializers.FloatField()
 
 
-class OperationShape(serializers.Serializer[Any]):
-    """How far a bulk operation has come.
+class OperationSerializer(serializers.Serializer[Any]):
+    """A bulk operation with its progress.
 
-    Of `count`, `done` were acted on and `skipped` passed over. Of the replays, `recovered` and `failed` have ended,
-    `withdrawn` were called off before they were sent, and `under_way` have not ended yet.
+    Of `count` matches, `done` are processed and `skipped` are skipped. Of the replays, `recovered` and `failed` have
+    finished, `withdrawn` were cancelled before they were sent, and `under_way` have not finished.
     """
 
     batch_id = serializers.UUIDField()
@@ -70,11 +70,11 @@ class OperationShape(serializers.Serializer[Any]):
 
 
 class OperationPage(Page):
-    results = OperationShape(many=True)
+    results = OperationSerializer(many=True)
 
 
 class OperationQuery(Strict):
-    """The filters of a list of bulk operations."""
+    """Filters of the list of bulk operations."""
 
     kind = serializers.ChoiceField(choices=OperationKind.choices, required=False)
     state = serializers.ChoiceField(choices=OperationState.choices, required=False)

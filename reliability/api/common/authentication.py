@@ -1,4 +1,4 @@
-"""API keys: who calls, what the key allows, and whose rows it reaches."""
+"""API keys: authentication, scopes, and the tenant that a key is limited to."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,7 +16,7 @@ from reliability.models import DEFAULT_TENANT, ApiKey
 from reliability.models.access import PREFIX_LENGTH
 from reliability.models.rows import Columns
 
-# How stale `last_used_at` may be: a busy key is not written with every request.
+# `last_used_at` is written at most this often, so that a busy key is not updated with every request.
 NOTE_EVERY = timedelta(minutes=1)
 KEY_LENGTH_LIMIT = 200
 COLUMNS = Columns(ApiKey, "k")
@@ -24,7 +24,7 @@ COLUMNS = Columns(ApiKey, "k")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The key that a request came with, and the moment (by the database's clock) at which it was read."""
+    """The API key of a request, and the time (by the database's clock) at which it was read."""
 
     key: ApiKey
     now: datetime
@@ -34,14 +34,14 @@ class Caller:
         return Actor(name=f"key:{self.key.name}", reason=reason)
 
     def tenant_for(self, wanted: str | None) -> str:
-        """Return the tenant that a request is for. Raises `Forbidden` where it is another than the key's."""
+        """Return the tenant of a request. Raises `Forbidden` if the key is limited to another tenant."""
         own = self.key.tenant
         if own and wanted and wanted != own:
-            raise Forbidden(f"The key is for the tenant '{own}' alone.")
+            raise Forbidden(f"This API key is limited to the tenant '{own}'.")
         return wanted or own or DEFAULT_TENANT
 
     def own(self, field: str) -> Q:
-        """Return the condition that keeps to the key's tenant; `field` is the way to it."""
+        """Return the condition that limits rows to the key's tenant; `field` is the lookup path of the tenant."""
         return Q(**{field: self.key.tenant}) if self.key.tenant else Q()
 
 
@@ -51,13 +51,13 @@ class KeyAuthentication(BaseAuthentication):
     def authenticate(self, request: Any) -> tuple[Caller, Caller]:
         plain = shown(request.META)
         if not may_be_key(plain):
-            raise AuthenticationFailed("An API key is needed: 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.")
+            raise AuthenticationFailed("No API key. Send 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.")
         row = _find(plain[:PREFIX_LENGTH])
         if row is None or not row[0].matches(plain):
-            raise AuthenticationFailed("There is no such API key.")
+            raise AuthenticationFailed("Unknown API key.")
         found, now = row
         if found.revoked_at is not None or (found.expires_at is not None and found.expires_at <= now):
-            raise AuthenticationFailed("The API key is no longer valid.")
+            raise AuthenticationFailed("This API key has expired or was revoked.")
         if not getattr(request.parser_context.get("view"), "notes_use", False):
             _note_use(found, now)
         caller = Caller(found, now)
@@ -72,7 +72,7 @@ FIND = f"SELECT clock_timestamp(), {COLUMNS.sql} FROM {TABLE} k WHERE prefix = %
 
 
 def _find(prefix: str) -> tuple[ApiKey, datetime] | None:
-    """Read the key and the clock in one query. By hand, since this is on the way of every request."""
+    """Read the key and the clock in one query. Plain SQL: every request runs it."""
     with connection.cursor() as cursor:
         cursor.execute(FIND, [prefix])
         row = cursor.fetchone()
@@ -80,13 +80,13 @@ def _find(prefix: str) -> tuple[ApiKey, datetime] | None:
 
 
 def shown(meta: dict[str, str]) -> str:
-    """Return the key that a request shows, or nothing."""
+    """Return the key in the headers of a request, or an empty string."""
     scheme, _, token = meta.get("HTTP_AUTHORIZATION", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else meta.get("HTTP_X_API_KEY", "").strip()
 
 
 def may_be_key(plain: str) -> bool:
-    """Whether a text may be a key at all; what may not is not asked after: the database could not store each."""
+    """Whether a text can be a key. Others are not looked up: PostgreSQL rejects some of them, such as a NUL."""
     return 0 < len(plain) <= KEY_LENGTH_LIMIT and plain.isascii() and plain.isprintable()
 
 
@@ -96,12 +96,12 @@ def _note_use(key: ApiKey, now: datetime) -> None:
 
 
 class HasScope(BasePermission):
-    """Holds the key's scopes against the view's `scopes` for the method. What names no scope is not allowed."""
+    """Checks that the key has the scope that the view names for the method. A method without a scope is a 405."""
 
     def has_permission(self, request: Any, view: Any) -> bool:
         scope = view.scopes.get("GET" if request.method == "HEAD" else request.method)
         if scope is None:
             raise MethodNotAllowed(request.method)
         if not request.auth.key.allows(scope):
-            raise Forbidden(f"The key does not have the scope '{scope}'.")
+            raise Forbidden(f"This API key does not have the scope '{scope}'.")
         return True

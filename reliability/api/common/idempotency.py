@@ -1,6 +1,6 @@
-"""The header `Idempotency-Key`: each call honours it, knows a repeat otherwise, or refuses the key.
+"""The header `Idempotency-Key`: each call stores the first answer, recognises a repeat otherwise, or refuses the key.
 
-A call that says nothing refuses it, with 400: a key that is ignored would let a repeat act again.
+A call without a decorator refuses the header, with 400: if it ignored the key, a repeat would act again.
 """
 
 import json
@@ -27,7 +27,7 @@ from .serializers import idempotency_key
 
 HEADER = "Idempotency-Key"
 KEY_HEADER = OpenApiParameter(
-    HEADER, str, OpenApiParameter.HEADER, description="A repeat under the same key gets the first answer."
+    HEADER, str, OpenApiParameter.HEADER, description="A repeat with the same key returns the first answer."
 )
 REPLAYED = {"Idempotent-Replayed": "true"}
 _renderer = JSONRenderer()
@@ -37,14 +37,14 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 @dataclass(slots=True)
 class Claimed:
-    """A request's place among those that happen once; without a key it has none, and keeps nothing."""
+    """The stored row of a request's idempotency key; without a key there is no row, and nothing is stored."""
 
     row: IdempotencyKey | None = None
     is_repeat: bool = False
 
     @property
     def first(self) -> IdempotencyKey | None:
-        """The first request under the key, where this one repeats it."""
+        """The row of the first request with the key, if this request repeats it; else `None`."""
         return self.row if self.is_repeat else None
 
     def keep(self, *, row_ids: Sequence[UUID] = (), status: int = 200, answer: Any = None) -> None:
@@ -54,32 +54,32 @@ class Claimed:
 
 @contextmanager
 def claimed(request: Request, **parts: Any) -> Iterator[Claimed]:
-    """Claim the request's key, if it has one; what is done within belongs to one transaction with that.
+    """Claim the request's key, if it has one, in one transaction with the work of the caller.
 
-    `parts` are the address's own. Raises `ValidationError` for what is no key, and `IdempotencyConflict`.
+    `parts` are the URL's parameters. Raises `ValidationError` for an invalid key, and `IdempotencyConflict`.
     """
     given = request.headers.get(HEADER)
     if given is None:
         yield Claimed()
         return
-    who: Any = request.auth
+    caller: Any = request.auth
     match: Any = request.resolver_match
     asked = {"parts": {name: str(value) for name, value in parts.items()}, "body": dict(request.data)}
     wanted = KeyedRequest(
-        tenant=who.key.tenant or "",
+        tenant=caller.key.tenant or "",
         operation=match.route,
         key=idempotency_key(given),
         digest=digest_of(asked),
     )
     with transaction.atomic():
-        row, is_new = idempotency.claim(request=wanted, now=who.now)
+        row, is_new = idempotency.claim(request=wanted, now=caller.now)
         yield Claimed(row, is_repeat=not is_new)
 
 
 def honours_key(handler: Handler) -> Handler:
-    """Let a handler act once per key, and a repeat get its first answer; a dry run takes no key.
+    """Let a handler act once per key; a repeat returns the stored answer. A dry run does not use up the key.
 
-    The answer is kept as it is: it may hold neither payloads nor secrets.
+    The answer is stored unencrypted: it must not hold payloads or secrets.
     """
 
     @wraps(handler)
@@ -90,7 +90,7 @@ def honours_key(handler: Handler) -> Handler:
                 return Response(first.answer, status=status, headers=REPLAYED)
             made: Response = handler(view, request, **parts)
             if made.data.get("dry_run") and place.row is not None:
-                transaction.set_rollback(True)  # it made nothing, and its key is free for what it was a trial of
+                transaction.set_rollback(True)  # a dry run changes nothing, so its key stays free for the real request
             else:
                 place.keep(status=made.status_code, answer=json.loads(_renderer.render(made.data)))
             return made
@@ -99,12 +99,12 @@ def honours_key(handler: Handler) -> Handler:
 
 
 def knows_repeats(handler: Handler) -> Handler:
-    """Let a handler have the header: it honours the key itself, or a repeat changes nothing, by its own id."""
+    """Allow the header for a handler that handles the key itself, or whose repeats change nothing."""
     handler.takes_key = True  # type: ignore[attr-defined]  # a mark for `refuse_unsupported`
     return handler
 
 
 def refuse_unsupported(request: Request, handler: Any) -> None:
-    """Raise `IdempotencyNotSupported` where a request brings a key to a handler that does nothing with it."""
+    """Raise `IdempotencyNotSupported` if a request has a key and its handler does not use it."""
     if HEADER in request.headers and not getattr(handler, "takes_key", False):
         raise IdempotencyNotSupported

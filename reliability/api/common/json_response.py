@@ -1,26 +1,28 @@
-"""Answers that are written as JSON without the framework's response around them."""
+"""JSON responses without Django REST framework's `Response`, which costs time and memory."""
 
 from collections.abc import Iterable, Mapping
 
 from django.http import HttpResponse
 from rest_framework.renderers import JSONRenderer
 
-from .shapes import Shape
+from .representations import Representation
 
 _renderer = JSONRenderer()
 
 
-def one(shape: Shape, *, status: int) -> HttpResponse:
-    """Answer with one shape."""
-    return _answer(_renderer.render(shape), status)
+def one(representation: Representation, *, status: int) -> HttpResponse:
+    """Return a response with one object."""
+    return _response(_renderer.render(representation), status)
 
 
 def listed(
-    name: str, shapes: Iterable[Shape], *, status: int, headers: Mapping[str, str] | None = None
+    name: str, representations: Iterable[Representation], *, status: int, headers: Mapping[str, str] | None = None
 ) -> HttpResponse:
-    """Answer with an object that holds a list, `name`. Of its shapes, only one at a time is in memory."""
-    return _answer(b'{"%b":[%b]}' % (name.encode(), b",".join(map(_renderer.render, shapes))), status, headers)
+    """Return an object with the list `name`. Only one item at a time is in memory, besides its JSON."""
+    return _response(
+        b'{"%b":[%b]}' % (name.encode(), b",".join(map(_renderer.render, representations))), status, headers
+    )
 
 
-def _answer(body: bytes, status: int, headers: Mapping[str, str] | None = None) -> HttpResponse:
+def _response(body: bytes, status: int, headers: Mapping[str, str] | None = None) -> HttpResponse:
     return HttpResponse(body, status=status, content_type="application/json", headers=headers)

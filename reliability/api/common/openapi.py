@@ -1,4 +1,4 @@
-"""How the OpenAPI document describes our authentication, our errors, and values of any kind."""
+"""Extensions of the OpenAPI document: authentication, errors, and arbitrary JSON values."""
 
 from typing import Any
 
@@ -6,20 +6,20 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from rest_framework.serializers import JSONField
 
-from .serializers import ProblemShape
+from .serializers import ProblemSerializer
 
 PROBLEM = "application/problem+json"
 WITH_BODY = ("POST", "PUT", "PATCH", "DELETE")
 
 
 class Schema(AutoSchema):
-    """Errors are problems: nothing at an address with a parameter (404), a body too large (413) or packed (415)."""
+    """Adds the errors that any view can return: 404 for a path with a parameter; 413 and 415 for a request body."""
 
     def _get_response_bodies(self, direction: Any = "response") -> Any:
         found = super()._get_response_bodies(direction)
         wherever = {"404": "{" in self.path, "413": self.method in WITH_BODY, "415": self.method in WITH_BODY}
         for code in (code for code, may_be in wherever.items() if may_be and code not in found):
-            found[code] = self._get_response_for_code(ProblemShape, code, None, direction)
+            found[code] = self._get_response_for_code(ProblemSerializer, code, None, direction)
         return dict(sorted(found.items()))
 
     def _get_response_for_code(
@@ -30,7 +30,7 @@ class Schema(AutoSchema):
         return untyped._get_response_for_code(serializer, status_code, types, direction)
 
     def _map_serializer_field(self, field: Any, direction: Any, bypass_extensions: bool = False) -> Any:
-        """Any JSON value may be null already: "any value, or null" would have null fit two branches."""
+        """Drop the union with null: null is a JSON value already, and would match two branches of `oneOf`."""
         untyped: Any = super()
         found = untyped._map_serializer_field(field, direction, bypass_extensions)
         if isinstance(field, JSONField):

@@ -1,4 +1,4 @@
-"""Lists: cursor pages over ids that order by time, with filters that refuse what they do not know."""
+"""Lists: cursor pagination by id, whose order is the time, and strict filters."""
 
 from base64 import urlsafe_b64decode
 from collections.abc import Callable
@@ -18,7 +18,7 @@ PAGING = {"cursor", "page_size"}
 
 
 class IdCursor(CursorPagination):
-    """Newest first; the position within the cursor is the id of a row."""
+    """Newest first; the position in the cursor is the id of a row."""
 
     ordering = "-id"
     page_size = 50
@@ -26,7 +26,7 @@ class IdCursor(CursorPagination):
     max_page_size = 200
 
     def decode_cursor(self, request: Request) -> Any:
-        """Raises `InvalidInput` for a cursor that is not one of ours."""
+        """Raises `InvalidInput` for a cursor that this API did not return."""
         encoded = request.query_params.get(self.cursor_query_param)
         if encoded is None:
             return None
@@ -38,20 +38,23 @@ class IdCursor(CursorPagination):
                 raise ValueError
             return super().decode_cursor(request)
         except Exception as error:
-            raise InvalidInput("The cursor is not one of ours.", errors={"cursor": ["Not valid."]}) from error
+            raise InvalidInput(
+                "The cursor is invalid. Use the address in `next` or `previous` as it is.",
+                errors={"cursor": ["Invalid."]},
+            ) from error
 
 
 def filters(request: Request, kind: type[Strict]) -> Strict:
-    """Read the query's filters. Raises `ValidationError` for an unknown or senseless one.
+    """Read the filters in the query. Raises `ValidationError` for an unknown or invalid filter.
 
-    Raises `InvalidInput` for one that is given twice, of which all but the last would be ignored.
+    Raises `InvalidInput` for a filter that is given twice: only the last would be used.
     """
     if twice := [name for name, given in request.query_params.lists() if len(given) > 1]:
         raise InvalidInput(errors={name: ["Given twice."] for name in twice})
     values = {name: value for name, value in request.query_params.items() if name not in PAGING}
     size = request.query_params.get("page_size", "1")
     if not (size.isascii() and size.isdigit() and 1 <= int(size[:9]) <= IdCursor.max_page_size):
-        raise InvalidInput(errors={"page_size": [f"A number from 1 to {IdCursor.max_page_size}."]})
+        raise InvalidInput(errors={"page_size": [f"Must be a number from 1 to {IdCursor.max_page_size}."]})
     found = kind(data=values)
     found.is_valid(raise_exception=True)
     return found

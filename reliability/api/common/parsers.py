@@ -1,4 +1,4 @@
-"""Reads request bodies: bounded, strict, and with the payload's own text kept."""
+"""Parses request bodies: with a size limit, strictly, and keeping the original text of the payload."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from reliability.formats import lenient_json, strict_json
 
 
 class Document(dict[str, Any]):
-    """A body that is a JSON object, with the text of its members."""
+    """A JSON object, with the original text of each member."""
 
     def __init__(self, value: Mapping[str, Any], members: Mapping[str, str]) -> None:
         super().__init__(value)
@@ -20,7 +20,7 @@ class Document(dict[str, Any]):
 
 
 def document_of(body: bytes, *, unsound: bool = False) -> Document:
-    """Read a body. Raises `InvalidInput` where it is not a sound JSON object; `unsound` strings may be let pass."""
+    """Parse a body. Raises `InvalidInput` if it is not a valid JSON object; `unsound` allows any strings."""
     text = strict_json.text_of(body)
     value = strict_json.load(text, unsound=unsound)
     if not isinstance(value, dict):
@@ -29,25 +29,25 @@ def document_of(body: bytes, *, unsound: bool = False) -> Document:
 
 
 class LenientJSONParser(BaseParser):
-    """Takes what nobody sends a second time, as far as it can be read; what is no object is a member `body`."""
+    """Parses reports that nobody sends again, as far as possible; a value that is no object becomes `body`."""
 
     media_type = "application/json"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> dict[str, Any]:
-        """Raises `PayloadTooLarge`, and `InvalidInput` where the body is no JSON."""
+        """Raises `PayloadTooLarge`, and `InvalidInput` if the body is not JSON."""
         value = lenient_json.load(_read(stream, parser_context["request"]))
-        if isinstance(value, list) and len(value) == 1:  # n8n's list of items, with its one item
+        if isinstance(value, list) and len(value) == 1:  # n8n may send a list with one item
             value = value[0]
         return value if isinstance(value, dict) else {"body": value}
 
 
 class FailureParser(BaseParser):
-    """Takes a failure with a payload: the payload as strictly as a delivery's, other strings whatever they hold."""
+    """Parses a failure with a payload: the payload as strictly as a delivery's, other strings leniently."""
 
     media_type = "application/json"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Document:
-        """Raises `PayloadTooLarge`, and `InvalidInput` where the body or its payload is not sound."""
+        """Raises `PayloadTooLarge`, and `InvalidInput` if the body or its payload is invalid."""
         found = document_of(_read(stream, parser_context["request"]), unsound=True)
         if "payload" in found.members:
             strict_json.load(found.members["payload"])
@@ -55,12 +55,12 @@ class FailureParser(BaseParser):
 
 
 class StrictJSONParser(BaseParser):
-    """Takes any content type as JSON, since the API speaks nothing else."""
+    """Parses a body as JSON, whatever its content type: the API has no other format."""
 
     media_type = "application/json"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Document:
-        """Raises `PayloadTooLarge`, and `InvalidInput` where the body is not a sound JSON object."""
+        """Raises `PayloadTooLarge`, and `InvalidInput` if the body is not a valid JSON object."""
         return document_of(_read(stream, parser_context["request"]))
 
 
@@ -74,11 +74,11 @@ def _read(stream: Any, request: Any) -> bytes:
         body: bytes = stream.read(limit + 1)
         if len(body) <= limit:
             return body
-    raise PayloadTooLarge(f"The body is larger than {limit} bytes.")
+    raise PayloadTooLarge(f"The body is larger than {limit:,} bytes.")
 
 
 class AlwaysJSON(BaseContentNegotiation):
-    """Neither the body's nor the wanted content type decides anything: all is JSON."""
+    """Ignores `Content-Type` and `Accept`: everything is JSON."""
 
     def select_parser(self, request: Any, parsers: Any) -> Any:
         return parsers[0]

@@ -18,6 +18,7 @@ from reliability.errors import BackstopError, EncodedBody, Unavailable
 from reliability.policies.backoff import seconds_up
 
 logger = logging.getLogger(__name__)
+INTERNAL = "Internal error. The log has the details under this request_id."
 
 
 def problem(
@@ -28,7 +29,7 @@ def problem(
     errors: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> HttpResponse:
-    """Return an error as problem+json; `type` names the kind where there is more to say than the status."""
+    """Return an error as problem+json; with a `code`, `type` is more specific than the status."""
     title = HTTPStatus(status).phrase
     body: dict[str, Any] = {
         "type": f"urn:backstop:error:{code.replace('_', '-')}" if code else "about:blank",
@@ -46,36 +47,40 @@ def problem(
 
 
 def problem_of(error: BackstopError) -> HttpResponse:
-    """Return one of our own errors as problem+json; where it says when to come back, with `Retry-After`."""
+    """Return a `BackstopError` as problem+json, with `Retry-After` if the error has one."""
     headers = {"Retry-After": str(seconds_up(error.retry_after))} if error.retry_after is not None else {}
     if isinstance(error, EncodedBody):
-        headers["Accept-Encoding"] = "identity"  # what would be taken (RFC 9110, 15.5.16)
+        headers["Accept-Encoding"] = "identity"  # the accepted encoding (RFC 9110, 15.5.16)
     return problem(status=error.status, detail=error.detail, code=error.code, errors=error.errors, headers=headers)
 
 
 def not_kept(*, error: Error, doing: str) -> HttpResponse:
-    """Answer that the database was away. It may have gone after the commit: only a key tells a repeat from a first.
+    """Return 503: the database did not answer. The work may be committed: only an idempotency key makes a repeat safe.
 
-    The error's text may quote the statement, and that holds the payload: it is neither logged nor shown.
+    The error's text may quote the statement with its payload, so it is neither logged nor shown.
     """
     details = {"doing": doing, "error": type(error).__name__, "sqlstate": code_of(error)}
     logger.error("database_away", extra=details)
-    detail = "The database does not answer in time. What was sent may have been kept: repeat it under its key."
+    detail = "The database did not answer in time. The request may be stored: repeat it with the same Idempotency-Key."
     return problem_of(Unavailable(detail))
 
 
 def handle(exception: Exception, context: Mapping[str, Any]) -> HttpResponse | None:
-    """Answer an exception that a view raised. Never HTML, never a stack trace."""
+    """Return the response for an exception of a view; never HTML, never a stack trace."""
     request = context.get("request")
     if request is not None:
-        # Whoever logs the response needs no second look at the exception.
+        # The middleware that logs responses then logs no second message for this exception.
         getattr(request, "_request", request).problem = True
     if isinstance(exception, Error) and is_unavailable(exception):
         return not_kept(error=exception, doing=type(context.get("view")).__name__)
     answered = _answer(exception)
     if answered is None:
         logger.error("view_failed", exc_info=exception, extra={"view": type(context.get("view")).__name__})
-        return problem(status=500, detail="Something went wrong on our side.", code="internal")
+        return problem(
+            status=500,
+            detail=INTERNAL,
+            code="internal",
+        )
     return answered
 
 
@@ -85,10 +90,10 @@ def _answer(exception: Exception) -> HttpResponse | None:
             return problem_of(exception)
         case RequestDataTooBig():
             return problem(status=413, detail="The body is too large.", code="too_large")
-        case SuspiciousOperation() | BadRequest():  # its message may quote what was sent
+        case SuspiciousOperation() | BadRequest():  # its message may quote the request
             return problem(status=400, detail="The request is not valid.", code="invalid")
         case UnreadablePostError():
-            return problem(status=400, detail="The body is incomplete.", code="invalid")
+            return problem(status=400, detail="The connection broke off before the whole body arrived.", code="invalid")
         case Http404():
             return problem(status=404)
         case PermissionDenied():

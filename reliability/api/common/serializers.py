@@ -1,4 +1,4 @@
-"""What requests may hold, and what responses look like to whoever reads the OpenAPI document."""
+"""Serializers of requests, and of responses for the OpenAPI document."""
 
 from datetime import datetime
 from typing import Any
@@ -23,11 +23,10 @@ from reliability.policies.failure import MESSAGE_LENGTH
 
 KEY_LENGTH = 255
 BATCH_LIMIT = 1000
-RATE_LIMIT = 1000
 
 
 class Strict(serializers.Serializer[Any]):
-    """Refuses fields that it does not know."""
+    """Rejects unknown fields."""
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, dict) and (unknown := data.keys() - self.fields.keys()):
@@ -43,7 +42,7 @@ class SlugField(serializers.CharField):
 
 
 class TextField(serializers.CharField):
-    """Text that is not converted from anything else, nor trimmed."""
+    """Text: other types are rejected, not converted, and white space is kept."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(trim_whitespace=False, **options)
@@ -55,35 +54,35 @@ class TextField(serializers.CharField):
 
 
 class PayloadField(serializers.JSONField):
-    """What n8n gets: a JSON object or array, for n8n takes no bare values."""
+    """The payload for n8n: a JSON object or array, since n8n accepts no other values."""
 
     def to_internal_value(self, data: Any) -> Any:
         if not isinstance(data, dict | list):
-            raise serializers.ValidationError("The payload has to be a JSON object or array.")
+            raise serializers.ValidationError("The payload must be a JSON object or array.")
         return data
 
 
 def idempotency_key(value: str) -> str:
-    """Return the key if it can travel as a header: 1 to 255 printable ASCII characters, no space at an end."""
+    """Return the key if it is a valid header value: 1 to 255 printable ASCII characters, no space at an end."""
     if not (0 < len(value) <= KEY_LENGTH and value.isascii() and value.isprintable() and value == value.strip()):
         raise serializers.ValidationError(
-            f"An idempotency key is 1 to {KEY_LENGTH} printable ASCII characters, without a space at its ends."
+            f"Must be 1 to {KEY_LENGTH} printable ASCII characters, without a leading or trailing space."
         )
     return value
 
 
 def key_of(in_body: str | None, in_header: str | None) -> str | None:
-    """Return the idempotency key that a request brings, in its body, its header, or both."""
+    """Return the idempotency key of a request: from its body, its header, or both."""
     if in_header is None:
         return in_body
     if in_body is not None and in_body != in_header:
-        text = "The header Idempotency-Key and the field idempotency_key differ."
+        text = "The header Idempotency-Key and the field idempotency_key differ. Send only one of them."
         raise InvalidInput(text, errors={"idempotency_key": [text]})
     return idempotency_key(in_header)
 
 
 class DeliveryRequest(Strict):
-    """A payload to hand to a workflow."""
+    """A payload for a workflow. Backstop sends it from `deliver_at` on, and not after `expires_at`."""
 
     workflow = SlugField()
     tenant = SlugField(required=False)
@@ -94,20 +93,20 @@ class DeliveryRequest(Strict):
 
 
 def check_expiry(values: dict[str, Any], *, now: datetime) -> None:
-    """Refuse an expiry before which nothing could be delivered."""
+    """Raise `ValidationError` for an expiry before the delivery could be sent."""
     expires, due = values.get("expires_at"), values.get("deliver_at") or now
     if expires is not None and expires <= max(due, now):
-        raise serializers.ValidationError({"expires_at": ["It lies before the delivery could be sent."]})
+        raise serializers.ValidationError({"expires_at": ["Must be later than now and later than deliver_at."]})
 
 
 class BatchRequest(Strict):
-    """Up to 1,000 deliveries, all or nothing."""
+    """Up to 1,000 deliveries; Backstop accepts all or none."""
 
     deliveries = serializers.ListField(child=DeliveryRequest(), min_length=1, max_length=BATCH_LIMIT)
 
 
-class AttemptShape(serializers.Serializer[Any]):
-    """One HTTP request of a delivery, with what came back."""
+class AttemptSerializer(serializers.Serializer[Any]):
+    """One HTTP request of a delivery, with its response."""
 
     number = serializers.IntegerField()
     result = serializers.ChoiceField(choices=AttemptResult.choices)
@@ -141,14 +140,14 @@ class DeliveryInList(serializers.Serializer[Any]):
     last_error = serializers.CharField()
 
 
-class DeliveryShape(DeliveryInList):
-    """A delivery."""
+class DeliverySerializer(DeliveryInList):
+    """A delivery, with its attempts."""
 
-    attempts = AttemptShape(many=True)
+    attempts = AttemptSerializer(many=True)
 
 
 class Page(serializers.Serializer[Any]):
-    """One page of a list; `next` and `previous` are the addresses of those beside it."""
+    """One page of a list; `next` and `previous` are the URLs of the neighbouring pages."""
 
     next = serializers.URLField(allow_null=True)
     previous = serializers.URLField(allow_null=True)
@@ -158,14 +157,18 @@ class DeliveryPage(Page):
     results = DeliveryInList(many=True)
 
 
-class BatchShape(serializers.Serializer[Any]):
-    """Deliveries in the order of the request."""
+class BatchSerializer(serializers.Serializer[Any]):
+    """The deliveries, in the order of the request."""
 
-    deliveries = DeliveryShape(many=True)
+    deliveries = DeliverySerializer(many=True)
+
+
+class NoFilters(Strict):
+    """No filters."""
 
 
 class DeliveryQuery(Strict):
-    """The filters of a list of deliveries."""
+    """Filters of the list of deliveries."""
 
     workflow = SlugField(required=False)
     tenant = SlugField(required=False)
@@ -176,7 +179,7 @@ class DeliveryQuery(Strict):
 
 
 class DeadLetterQuery(Strict):
-    """The filters of a list of dead letters, and of bulk operations on them."""
+    """Filters of dead letters, for their list and for bulk operations."""
 
     workflow = SlugField(required=False)
     tenant = SlugField(required=False)
@@ -191,14 +194,14 @@ class DeadLetterQuery(Strict):
 
 
 class MessageField(TextField):
-    """An error's words: cut where they are too long, and what cannot be stored in them replaced."""
+    """An error message: truncated if too long; characters that PostgreSQL cannot store are replaced."""
 
     def to_internal_value(self, data: Any) -> str:
         return storable(super().to_internal_value(data)[:MESSAGE_LENGTH])
 
 
 class DeadLetterRequest(Strict):
-    """What failed for good elsewhere."""
+    """Work that failed for good in another system."""
 
     workflow = SlugField()
     tenant = SlugField(required=False)
@@ -207,8 +210,8 @@ class DeadLetterRequest(Strict):
     error_code = MessageField(required=False, allow_blank=True, max_length=200)
 
 
-class DeadLetterShape(serializers.Serializer[Any]):
-    """What failed for good, with its full payload."""
+class DeadLetterSerializer(serializers.Serializer[Any]):
+    """A dead letter, with its full payload."""
 
     id = serializers.UUIDField()
     workflow = serializers.CharField()
@@ -229,17 +232,18 @@ class DeadLetterShape(serializers.Serializer[Any]):
 
 
 class DeadLetterPage(Page):
-    results = DeadLetterShape(many=True)
+    results = DeadLetterSerializer(many=True)
     search_cut = serializers.BooleanField(
-        required=False, help_text="Of a search: whether there are older ones whose errors were not read."
+        required=False, help_text="With `search`: whether older dead letters exist that were not searched."
     )
 
 
 class ReplayRequest(Strict):
-    """With a payload, the dead letter goes out edited, under a new idempotency key.
+    """A replay. With `payload`, Backstop sends that instead, with a new idempotency key.
 
-    `via` is `execution` for n8n's own retry, which goes on from the failed node (the way for what n8n reported), and
-    `webhook` for a new delivery (the way for everything else); `load_workflow` takes the workflow as it is now.
+    `via` is `execution` for n8n's own retry from the failed node (the default for failures that n8n reported), or
+    `webhook` for a new delivery (the default otherwise). With `load_workflow`, n8n retries with the current version of
+    the workflow.
     """
 
     payload = PayloadField(required=False)
@@ -248,8 +252,8 @@ class ReplayRequest(Strict):
     reason = TextField(required=False, allow_blank=True, max_length=1000)
 
 
-class BulkShape(serializers.Serializer[Any]):
-    """A bulk operation that was started, and how many it is about. A single replay names its delivery, if it is one."""
+class StartedOperationSerializer(serializers.Serializer[Any]):
+    """A started bulk operation with its count. A single replay has its `delivery`, unless n8n retries the execution."""
 
     batch_id = serializers.UUIDField()
     count = serializers.IntegerField()
@@ -257,7 +261,7 @@ class BulkShape(serializers.Serializer[Any]):
 
 
 class ReasonRequest(Strict):
-    """Why an operator acts."""
+    """The reason for an action, recorded in the audit log."""
 
     reason = TextField(required=False, allow_blank=True, max_length=1000)
 
@@ -266,8 +270,8 @@ class ForceOpenRequest(ReasonRequest):
     until = serializers.DateTimeField(required=False, allow_null=True)
 
 
-class BreakerShape(serializers.Serializer[Any]):
-    """A circuit breaker: of a lane, or of the n8n instance."""
+class BreakerSerializer(serializers.Serializer[Any]):
+    """A circuit breaker of a lane, or of the n8n instance. `waiting` counts the deliveries that wait behind it."""
 
     id = serializers.UUIDField()
     workflow = serializers.CharField(allow_null=True)
@@ -283,7 +287,7 @@ class BreakerShape(serializers.Serializer[Any]):
 
 
 class BreakerQuery(Strict):
-    """The filters of a list of breakers. A workflow or a tenant has those of its lanes."""
+    """Filters of the list of breakers. `workflow` and `tenant` select breakers of lanes."""
 
     workflow = SlugField(required=False)
     tenant = SlugField(required=False)
@@ -292,10 +296,10 @@ class BreakerQuery(Strict):
 
 
 class BreakerPage(Page):
-    results = BreakerShape(many=True)
+    results = BreakerSerializer(many=True)
 
 
-class ProblemShape(serializers.Serializer[Any]):
+class ProblemSerializer(serializers.Serializer[Any]):
     """An error (RFC 9457)."""
 
     type = serializers.CharField()

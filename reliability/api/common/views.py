@@ -1,4 +1,4 @@
-"""What the views have in common."""
+"""The base class of the API's views, and helpers that they share."""
 
 from functools import cache
 from typing import Any
@@ -15,17 +15,16 @@ from reliability.errors import Forbidden
 from . import idempotency
 from .addresses import refuse_encoded
 from .authentication import Caller
-from .serializers import ProblemShape, ReasonRequest, Strict
+from .serializers import ProblemSerializer, ReasonRequest, Strict
 
-PROBLEMS = dict.fromkeys((400, 401, 403, 503), ProblemShape)
+PROBLEMS = dict.fromkeys((400, 401, 403, 503), ProblemSerializer)
 
 
 class View(APIView):
-    """A view for callers with a key; `scopes` names the scope that each method needs, HEAD's with GET.
+    """A view that needs an API key; `scopes` names the scope of each method, and HEAD has that of GET.
 
-    A method without a scope is answered 405, and a view whose handler has none cannot be defined. OPTIONS is not
-    offered: its answer would tell of a view what the OpenAPI document tells anyway. A view that `notes_use` sees to
-    it by itself that the key's last use is kept.
+    A method without a scope returns 405, and a class with a handler without a scope cannot be defined. OPTIONS is not
+    supported: the OpenAPI document has the same information. A view with `notes_use` records the key's last use itself.
     """
 
     http_method_names = ["get", "head", "post", "put", "patch", "delete"]
@@ -33,21 +32,21 @@ class View(APIView):
     notes_use = False
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Raises `TypeError` where a handler's method has no scope: whoever calls it would need none."""
+        """Raises `TypeError` for a handler without a scope: any key could call it."""
         super().__init_subclass__(**options)
         for name in cls.http_method_names:
             if name != "head" and hasattr(cls, name) and name.upper() not in cls.scopes:
-                raise TypeError(f"{cls.__name__} names no scope for {name.upper()}.")
+                raise TypeError(f"{cls.__name__}.scopes has no scope for {name.upper()}. Add one.")
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Let a caller in, and refuse a packed body, and an idempotency key that the call would ignore."""
+        """Authenticate, and refuse an encoded body or an idempotency key that the handler would ignore."""
         super().initial(request, *args, **kwargs)
         if request.method not in SAFE_METHODS:
             refuse_encoded(request.META)
             idempotency.refuse_unsupported(request, getattr(self, str(request.method).lower(), None))
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Answer, and keep nothing of it."""
+        """Handle the request, then release it (see `release`)."""
         response = super().dispatch(request, *args, **kwargs)
         if isinstance(response, Response):
             response.render()
@@ -57,41 +56,41 @@ class View(APIView):
         return response
 
     def release(self) -> None:
-        """Forget the request, its answer, and the `head` that Django ties to the view itself.
+        """Drop the references to the request and the response, and the `head` that Django sets on the view.
 
-        View, request and response hold each other. Left so, all that a large request read and answered would stay
-        until a late round of the garbage collector, together with what the next ones do.
+        View, request and response reference each other. In such a cycle, the memory of a large request would stay in
+        use until the garbage collector runs, together with that of the next ones.
         """
         vars(self).clear()
 
 
-def caller(request: Request) -> Caller:
-    """Return who calls."""
+def caller_of(request: Request) -> Caller:
+    """Return the caller."""
     found: Caller = request.auth  # type: ignore[assignment]  # the framework does not know our authentication
     return found
 
 
-def of_all_tenants(request: Request, what: str) -> Caller:
-    """Return who calls. Raises `Forbidden` for a tenant's key, which cannot do `what` concerns all tenants."""
-    who = caller(request)
-    if who.key.tenant:
-        raise Forbidden(f"A tenant's key cannot {what}.")
-    return who
+def of_all_tenants(request: Request, action: str) -> Caller:
+    """Return the caller. Raises `Forbidden` for a key that is limited to a tenant; `action` completes the message."""
+    caller = caller_of(request)
+    if caller.key.tenant:
+        raise Forbidden(f"This API key is limited to one tenant and cannot {action}. Use a key for all tenants.")
+    return caller
 
 
 def read(request: Request, kind: type[Strict]) -> dict[str, Any]:
-    """Read the body by a serializer. Raises `ValidationError`."""
+    """Validate the body with a serializer. Raises `ValidationError`."""
     return values_of(request.data, kind)
 
 
 def values_of(document: Any, kind: type[Strict]) -> dict[str, Any]:
-    """Read a body's document by a serializer. Raises `ValidationError`."""
+    """Validate a parsed body with a serializer. Raises `ValidationError`."""
     values: dict[str, Any] = _reader(kind).run_validation(document)
     return values
 
 
 def document_of(request: Request) -> tuple[str, dict[str, Any]]:
-    """Return why a document is written, and the document; what it has to be, its own reader says."""
+    """Return the reason for a change, and the document without it; the domain package validates the document."""
     body = dict(request.data)
     given = {"reason": body.pop("reason")} if "reason" in body else {}
     return str(_reader(ReasonRequest).run_validation(given).get("reason", "")), body
@@ -99,12 +98,12 @@ def document_of(request: Request) -> tuple[str, dict[str, Any]]:
 
 @cache
 def _reader(kind: type[Strict]) -> Strict:
-    """Return the one instance that reads: it keeps nothing of what it read, and building one takes time."""
+    """Return the shared instance of a serializer: validation stores nothing in it, and creating one is slow."""
     return kind()
 
 
 def text_of(request: Request, name: str) -> str:
-    """Return the sender's own text of a member of the body."""
+    """Return the original text of a member of the body."""
     body: Any = request.data
     text: str = body.members[name]
     return text

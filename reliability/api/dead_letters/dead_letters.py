@@ -1,4 +1,4 @@
-"""Dead letters: list, show, report, replay, purge."""
+"""Dead letters: list, get, report, replay, purge, undo a purge."""
 
 from typing import Any
 from uuid import UUID
@@ -7,22 +7,22 @@ from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from reliability.api.bulk.serializers import BulkReplayRequest, BulkRequest, DryRunShape
-from reliability.api.common import pagination, shapes
+from reliability.api.bulk.serializers import BulkReplayRequest, BulkRequest, DryRunSerializer
+from reliability.api.common import pagination, representations
 from reliability.api.common.authentication import Caller
 from reliability.api.common.idempotency import KEY_HEADER, REPLAYED, claimed, honours_key, knows_repeats
 from reliability.api.common.parsers import FailureParser
 from reliability.api.common.serializers import (
-    BulkShape,
     DeadLetterPage,
     DeadLetterQuery,
     DeadLetterRequest,
-    DeadLetterShape,
-    ProblemShape,
+    DeadLetterSerializer,
+    ProblemSerializer,
     ReasonRequest,
     ReplayRequest,
+    StartedOperationSerializer,
 )
-from reliability.api.common.views import PROBLEMS, View, caller, read, text_of
+from reliability.api.common.views import PROBLEMS, View, caller_of, read, text_of
 from reliability.bulk import operations
 from reliability.bulk.replay_one import replay_one
 from reliability.dead_letters import create, purge
@@ -32,7 +32,12 @@ from reliability.delivery import idempotency
 from reliability.errors import NotFound
 from reliability.models import DeadLetter, OperationKind
 
-STARTED = {202: BulkShape, 409: ProblemShape, 200: OpenApiResponse(DryRunShape, "A dry run."), **PROBLEMS}
+STARTED = {
+    202: StartedOperationSerializer,
+    409: ProblemSerializer,
+    200: OpenApiResponse(DryRunSerializer, "A dry run."),
+    **PROBLEMS,
+}
 
 
 class DeadLetters(View):
@@ -47,9 +52,9 @@ class DeadLetters(View):
     def get(self, request: Request) -> Response:
         """List dead letters, newest first."""
         wanted = DeadLetterFilter(**pagination.filters(request, DeadLetterQuery).validated_data)
-        wanted = _within(wanted, caller(request))
+        wanted = _within(wanted, caller_of(request))
         found = wanted.found()
-        answer = pagination.page(request, found.rows.select_related("lane__workflow"), shapes.dead_letter)
+        answer = pagination.page(request, found.rows.select_related("lane__workflow"), representations.dead_letter)
         if wanted.search:
             answer.data["search_cut"] = found.is_truncated
         return answer
@@ -59,52 +64,56 @@ class DeadLetters(View):
         request=DeadLetterRequest,
         parameters=[KEY_HEADER],
         responses={
-            201: DeadLetterShape,
-            200: OpenApiResponse(DeadLetterShape, "A repeat: the first dead letter, with `Idempotent-Replayed: true`."),
-            409: OpenApiResponse(ProblemShape, "The key was used with another request."),
-            413: ProblemShape,
+            201: DeadLetterSerializer,
+            200: OpenApiResponse(
+                DeadLetterSerializer, "A repeat: the first dead letter, with `Idempotent-Replayed: true`."
+            ),
+            409: OpenApiResponse(ProblemSerializer, "The key was used with another request."),
+            413: ProblemSerializer,
             **PROBLEMS,
         },
     )
     @knows_repeats
     def post(self, request: Request) -> Response:
-        """Keep what failed for good elsewhere."""
-        who = caller(request)
+        """Report work that failed for good in another system; it becomes a dead letter."""
+        caller = caller_of(request)
         values = read(request, DeadLetterRequest)
         report = Report(
             workflow=values["workflow"],
-            tenant=who.tenant_for(values.get("tenant")),
+            tenant=caller.tenant_for(values.get("tenant")),
             payload=text_of(request, "payload"),
             error_code=values.get("error_code", ""),
             error_message=values["error_message"],
         )
         with claimed(request) as place:
             if place.first is None:
-                kept = create.from_api(report=report, now=who.now)
+                kept = create.from_api(report=report, now=caller.now)
                 place.keep(row_ids=[kept.pk])
-                return Response(shapes.dead_letter(kept), status=201)
-            return Response(shapes.dead_letter(idempotency.dead_letter_of(place.first)), headers=REPLAYED)
+                return Response(representations.dead_letter(kept), status=201)
+            return Response(representations.dead_letter(idempotency.dead_letter_of(place.first)), headers=REPLAYED)
 
 
 class OneDeadLetter(View):
     scopes = {"GET": "read", "DELETE": "operate"}
 
-    @extend_schema(operation_id="get_dead_letter", responses={200: DeadLetterShape, 404: ProblemShape, **PROBLEMS})
+    @extend_schema(
+        operation_id="get_dead_letter", responses={200: DeadLetterSerializer, 404: ProblemSerializer, **PROBLEMS}
+    )
     def get(self, request: Request, dead_letter_id: UUID) -> Response:
-        """Show a dead letter."""
-        return Response(shapes.dead_letter(find(dead_letter_id, caller(request))))
+        """Get a dead letter."""
+        return Response(representations.dead_letter(find(dead_letter_id, caller_of(request))))
 
     @extend_schema(
         operation_id="purge_dead_letter",
         request=ReasonRequest,
-        responses={204: None, 404: ProblemShape, 409: ProblemShape, **PROBLEMS},
+        responses={204: None, 404: ProblemSerializer, 409: ProblemSerializer, **PROBLEMS},
     )
     def delete(self, request: Request, dead_letter_id: UUID) -> Response:
-        """Purge a dead letter; it stays on record as purged."""
-        who = caller(request)
-        find(dead_letter_id, who)
-        actor = who.actor(read(request, ReasonRequest).get("reason", ""))
-        purge.purge(dead_letter_id=dead_letter_id, actor=actor, now=who.now)
+        """Purge a dead letter; it keeps the status `purged`."""
+        caller = caller_of(request)
+        find(dead_letter_id, caller)
+        actor = caller.actor(read(request, ReasonRequest).get("reason", ""))
+        purge.purge(dead_letter_id=dead_letter_id, actor=actor, now=caller.now)
         return Response(status=204)
 
 
@@ -115,26 +124,28 @@ class Replay(View):
         operation_id="replay_dead_letter",
         request=ReplayRequest,
         parameters=[KEY_HEADER],
-        responses={202: BulkShape, 404: ProblemShape, 409: ProblemShape, **PROBLEMS},
+        responses={202: StartedOperationSerializer, 404: ProblemSerializer, 409: ProblemSerializer, **PROBLEMS},
     )
     @honours_key
     def post(self, request: Request, dead_letter_id: UUID) -> Response:
-        """Send a dead letter again, with its own payload or an edited one, or have n8n retry its execution."""
-        who = caller(request)
+        """Replay a dead letter, with its own payload or an edited one, or let n8n retry its execution."""
+        caller = caller_of(request)
         values = read(request, ReplayRequest)
-        find(dead_letter_id, who)
+        find(dead_letter_id, caller)
         edited = text_of(request, "payload") if "payload" in values else None
-        actor = who.actor(values.get("reason", ""))
+        actor = caller.actor(values.get("reason", ""))
         delivery_id, batch_id = replay_one(
             dead_letter_id=dead_letter_id,
             actor=actor,
-            now=who.now,
+            now=caller.now,
             payload=edited,
             via=values.get("via", ""),
             load_workflow=values["load_workflow"],
         )
-        shape = {"batch_id": batch_id, "count": 1}
-        return Response(shape if delivery_id is None else {**shape, "delivery": delivery_id}, status=202)
+        representation = {"batch_id": batch_id, "count": 1}
+        return Response(
+            representation if delivery_id is None else {**representation, "delivery": delivery_id}, status=202
+        )
 
 
 class ReplayMany(View):
@@ -145,7 +156,7 @@ class ReplayMany(View):
     )
     @honours_key
     def post(self, request: Request) -> Response:
-        """Send all that a filter matches again, at a rate."""
+        """Replay all dead letters that a filter matches, at a limited rate."""
         return _submit(request, BulkReplayRequest, OperationKind.REPLAY)
 
 
@@ -155,7 +166,7 @@ class PurgeMany(View):
     @extend_schema(operation_id="purge_dead_letters", request=BulkRequest, parameters=[KEY_HEADER], responses=STARTED)
     @honours_key
     def post(self, request: Request) -> Response:
-        """Purge all that a filter matches."""
+        """Purge all dead letters that a filter matches."""
         return _submit(request, BulkRequest, OperationKind.PURGE)
 
 
@@ -165,46 +176,46 @@ class UndoPurge(View):
     @extend_schema(
         operation_id="undo_purge",
         request=ReasonRequest,
-        responses={200: DeadLetterShape, 404: ProblemShape, 409: ProblemShape, **PROBLEMS},
+        responses={200: DeadLetterSerializer, 404: ProblemSerializer, 409: ProblemSerializer, **PROBLEMS},
     )
     def post(self, request: Request, dead_letter_id: UUID) -> Response:
-        """Bring back a dead letter that was purged, as long as its payload is there."""
-        who = caller(request)
-        find(dead_letter_id, who)
-        actor = who.actor(read(request, ReasonRequest).get("reason", ""))
-        operations.undo_purge(dead_letter_id=dead_letter_id, actor=actor, now=who.now)
-        return Response(shapes.dead_letter(find(dead_letter_id, who)))
+        """Undo the purge of a dead letter, while its payload still exists."""
+        caller = caller_of(request)
+        find(dead_letter_id, caller)
+        actor = caller.actor(read(request, ReasonRequest).get("reason", ""))
+        operations.undo_purge(dead_letter_id=dead_letter_id, actor=actor, now=caller.now)
+        return Response(representations.dead_letter(find(dead_letter_id, caller)))
 
 
-def find(dead_letter_id: UUID, who: Caller) -> DeadLetter:
+def find(dead_letter_id: UUID, caller: Caller) -> DeadLetter:
     """Return a dead letter that the caller may see. Raises `NotFound`."""
     rows = DeadLetter.objects.select_related("lane__workflow")
-    found = rows.filter(who.own("lane__tenant"), pk=dead_letter_id).first()
+    found = rows.filter(caller.own("lane__tenant"), pk=dead_letter_id).first()
     if found is None:
         raise NotFound("There is no such dead letter.")
     return found
 
 
-def _within(wanted: DeadLetterFilter, who: Caller) -> DeadLetterFilter:
-    """Narrow a filter to the key's tenant. Raises `Forbidden` where it names another."""
-    if not wanted.tenant and not who.key.tenant:
+def _within(wanted: DeadLetterFilter, caller: Caller) -> DeadLetterFilter:
+    """Limit a filter to the key's tenant. Raises `Forbidden` if it names another tenant."""
+    if not wanted.tenant and not caller.key.tenant:
         return wanted
-    return wanted.for_tenant(who.tenant_for(wanted.tenant))
+    return wanted.for_tenant(caller.tenant_for(wanted.tenant))
 
 
 def _submit(request: Request, kind: type[BulkRequest], action: OperationKind) -> Response:
-    who = caller(request)
+    caller = caller_of(request)
     values: dict[str, Any] = read(request, kind)
-    selection = _within(DeadLetterFilter(**values["filter"]), who)
+    selection = _within(DeadLetterFilter(**values["filter"]), caller)
     rate = values.get("rate_per_second", operations.DEFAULT_RATE)
     if values["dry_run"]:
-        looked = operations.preview(kind=action, selection=selection, now=who.now, rate_per_second=rate)
-        return Response(shapes.dry_run(looked))
+        preview = operations.preview(kind=action, selection=selection, now=caller.now, rate_per_second=rate)
+        return Response(representations.dry_run(preview))
     started = operations.submit(
         kind=action,
         selection=selection,
-        actor=who.actor(values.get("reason", "")),
-        now=who.now,
+        actor=caller.actor(values.get("reason", "")),
+        now=caller.now,
         rate_per_second=rate,
         canary=values.get("canary", False),
         stop_failure_rate=values.get("stop_failure_rate"),

@@ -1,4 +1,4 @@
-"""Requests and responses of what guards work that others start: claims, permits, slots; and of the status."""
+"""Requests and responses of claims, permits, slots, switches and the status."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ class LaneQuery(Strict):
 
 
 class LeaseField(serializers.IntegerField):
-    """How long the lease runs, in seconds; five minutes where nothing is said."""
+    """The length of a lease in seconds; 300 by default."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(required=False, default=300, min_value=1, max_value=LEASE_LIMIT, **options)
@@ -30,8 +30,8 @@ class SlotRequest(LaneQuery):
     lease_seconds = LeaseField()
 
 
-class SlotShape(serializers.Serializer[Any]):
-    """A place within a lane's concurrency limit, until it is given back or its lease ends."""
+class SlotSerializer(serializers.Serializer[Any]):
+    """A slot of a lane's concurrency limit, held until it is released or its lease ends."""
 
     id = serializers.UUIDField()
     workflow = serializers.CharField()
@@ -39,15 +39,15 @@ class SlotShape(serializers.Serializer[Any]):
     expires_at = serializers.DateTimeField()
 
 
-class PermitShape(serializers.Serializer[Any]):
-    """Leave to go. Of a probe's execution, report how it ended: with `probe` set, it decides for the lane."""
+class PermitSerializer(serializers.Serializer[Any]):
+    """A permit. If `probe` is true, report the execution's result with `probe` set; it decides for the breaker."""
 
     permitted = serializers.BooleanField()
     probe = serializers.BooleanField()
 
 
 class ClaimRequest(Strict):
-    """A Stripe event whose effect a workflow wants to have."""
+    """A Stripe event that a workflow is about to process."""
 
     event_id = TextField(max_length=255, validators=[idempotency_key])
     workflow = SlugField(required=False)
@@ -58,17 +58,17 @@ class ClaimRequest(Strict):
 
 
 class ResultField(serializers.JSONField):
-    """Any JSON value, to be told to whoever claims the event later."""
+    """Any JSON value; later claims of the same event return it."""
 
     def to_internal_value(self, data: Any) -> Any:
         value = super().to_internal_value(data)
         if len(str(value)) > RESULT_LIMIT:
-            raise InvalidInput(errors={"result": [f"It is longer than {RESULT_LIMIT} characters."]})
+            raise InvalidInput(errors={"result": [f"Must be at most {RESULT_LIMIT:,} characters."]})
         return value
 
 
 class TokenRequest(Strict):
-    """The fencing token that the claim was answered with."""
+    """The fencing token from the answer to the claim."""
 
     fencing_token = serializers.IntegerField(min_value=1, max_value=2**62)
 
@@ -81,8 +81,8 @@ class FailRequest(TokenRequest):
     error = TextField(required=False, allow_blank=True, max_length=10_000, default="")
 
 
-class ClaimShape(serializers.Serializer[Any]):
-    """A claim: processing under its lease, or processed, with the result that was stored."""
+class ClaimSerializer(serializers.Serializer[Any]):
+    """A claim: processing, with a lease; or processed, with the stored result."""
 
     id = serializers.UUIDField()
     event_id = serializers.CharField()
@@ -98,8 +98,8 @@ class FlagRequest(ReasonRequest):
     enabled = serializers.BooleanField()
 
 
-class FlagShape(serializers.Serializer[Any]):
-    """A part of the service that can be switched off and on."""
+class FlagSerializer(serializers.Serializer[Any]):
+    """A switch, which turns a part of the service off and on."""
 
     name = serializers.CharField()
     enabled = serializers.BooleanField()
@@ -108,25 +108,25 @@ class FlagShape(serializers.Serializer[Any]):
     changed_by = serializers.CharField()
 
 
-class DeadCountShape(serializers.Serializer[Any]):
+class DeadLetterCountSerializer(serializers.Serializer[Any]):
     workflow = serializers.CharField()
     count = serializers.IntegerField()
     oldest_at = serializers.DateTimeField()
 
 
-class DeadShape(serializers.Serializer[Any]):
+class DeadLetterTotalsSerializer(serializers.Serializer[Any]):
     total = serializers.IntegerField()
     oldest_at = serializers.DateTimeField(allow_null=True)
-    by_workflow = DeadCountShape(many=True)
+    by_workflow = DeadLetterCountSerializer(many=True)
 
 
-class BacklogShape(serializers.Serializer[Any]):
+class BacklogSerializer(serializers.Serializer[Any]):
     waiting = serializers.IntegerField()
     in_flight = serializers.IntegerField()
     oldest_seconds = serializers.FloatField(allow_null=True)
 
 
-class LaneShape(serializers.Serializer[Any]):
+class LaneLoadSerializer(serializers.Serializer[Any]):
     workflow = serializers.CharField()
     tenant = serializers.CharField()
     in_flight = serializers.IntegerField()
@@ -134,20 +134,20 @@ class LaneShape(serializers.Serializer[Any]):
     waiting = serializers.IntegerField()
 
 
-class StripeShape(serializers.Serializer[Any]):
+class StripeSerializer(serializers.Serializer[Any]):
     last_event_at = serializers.DateTimeField(allow_null=True)
     refused_last_hour = serializers.IntegerField()
 
 
-class StatusShape(serializers.Serializer[Any]):
-    """One look at everything; for a tenant's key, at what is that tenant's."""
+class StatusSerializer(serializers.Serializer[Any]):
+    """The status of the service; with a tenant's key, of that tenant."""
 
     at = serializers.DateTimeField()
     breakers = serializers.DictField(child=serializers.IntegerField())
-    dead_letters = DeadShape()
-    backlog = BacklogShape()
-    lanes_at_limit = LaneShape(many=True)
+    dead_letters = DeadLetterTotalsSerializer()
+    backlog = BacklogSerializer()
+    lanes_at_limit = LaneLoadSerializer(many=True)
     workers_alive = serializers.IntegerField()
-    flags = FlagShape(many=True)
-    stripe = StripeShape()
+    flags = FlagSerializer(many=True)
+    stripe = StripeSerializer()
     cron_jobs = serializers.DictField()

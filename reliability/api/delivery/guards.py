@@ -1,4 +1,4 @@
-"""For workflows that others than Backstop start: permits, slots, and claims of Stripe's events."""
+"""Permits, slots and claims of Stripe events, for workflows that Backstop does not start."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -9,27 +9,27 @@ from rest_framework.response import Response
 
 from reliability.api.common import pagination
 from reliability.api.common.idempotency import KEY_HEADER, honours_key, knows_repeats
-from reliability.api.common.serializers import ProblemShape
-from reliability.api.common.views import PROBLEMS, View, caller, read
+from reliability.api.common.serializers import ProblemSerializer
+from reliability.api.common.views import PROBLEMS, View, caller_of, read
 from reliability.lanes import permits, slots
 from reliability.models import Slot, StripeClaim
 from reliability.stripe import claims
 
 from .guard_serializers import (
     ClaimRequest,
-    ClaimShape,
+    ClaimSerializer,
     CompleteRequest,
     FailRequest,
     LaneQuery,
-    PermitShape,
+    PermitSerializer,
     SlotRequest,
-    SlotShape,
+    SlotSerializer,
 )
 
 ENDED = {
-    200: ClaimShape,
-    404: ProblemShape,
-    409: OpenApiResponse(ProblemShape, "The token is not the newest."),
+    200: ClaimSerializer,
+    404: ProblemSerializer,
+    409: OpenApiResponse(ProblemSerializer, "The fencing token is outdated: another worker has the claim."),
     **PROBLEMS,
 }
 
@@ -41,14 +41,18 @@ class Permit(View):
     @extend_schema(
         operation_id="ask_permit",
         parameters=[LaneQuery],
-        responses={200: PermitShape, **PROBLEMS, 503: OpenApiResponse(ProblemShape, "Not now; see `Retry-After`.")},
+        responses={
+            200: PermitSerializer,
+            **PROBLEMS,
+            503: OpenApiResponse(ProblemSerializer, "The breaker is open; see `Retry-After`."),
+        },
     )
     def get(self, request: Request) -> Response:
-        """Ask whether a workflow may go, by its breaker. A half-open one lets one probe at a time through."""
-        who = caller(request)
+        """Ask the breaker whether a workflow may run. A half-open breaker permits one probe at a time."""
+        caller = caller_of(request)
         wanted = pagination.filters(request, LaneQuery).validated_data
-        tenant = who.tenant_for(wanted.get("tenant"))
-        found = permits.ask(workflow=wanted["workflow"], tenant=tenant, key_id=who.key.pk)
+        tenant = caller.tenant_for(wanted.get("tenant"))
+        found = permits.ask(workflow=wanted["workflow"], tenant=tenant, key_id=caller.key.pk)
         return Response({"permitted": True, "probe": found.probe})
 
 
@@ -60,31 +64,31 @@ class Slots(View):
         request=SlotRequest,
         parameters=[KEY_HEADER],
         responses={
-            201: SlotShape,
-            200: OpenApiResponse(SlotShape, "A repeat: the place that was taken first."),
-            409: OpenApiResponse(ProblemShape, "The key was used with another request."),
-            429: OpenApiResponse(ProblemShape, "All are taken; see `Retry-After`."),
+            201: SlotSerializer,
+            200: OpenApiResponse(SlotSerializer, "A repeat: the slot of the first request."),
+            409: OpenApiResponse(ProblemSerializer, "The key was used with another request."),
+            429: OpenApiResponse(ProblemSerializer, "All slots are in use; see `Retry-After`."),
             **PROBLEMS,
         },
     )
     @honours_key
     def post(self, request: Request) -> Response:
-        """Take a place within a lane's concurrency limit, which deliveries count within too."""
-        who = caller(request)
+        """Take a slot of a lane's concurrency limit, which deliveries share."""
+        caller = caller_of(request)
         values = read(request, SlotRequest)
-        tenant = who.tenant_for(values.get("tenant"))
+        tenant = caller.tenant_for(values.get("tenant"))
         lease = timedelta(seconds=values["lease_seconds"])
-        taken = slots.acquire(request=slots.SlotRequest(values["workflow"], tenant, who.actor().name, lease))
+        taken = slots.acquire(request=slots.SlotRequest(values["workflow"], tenant, caller.actor().name, lease))
         return Response(_slot(taken), status=201)
 
 
 class OneSlot(View):
     scopes = {"DELETE": "deliver"}
 
-    @extend_schema(operation_id="give_slot_back", responses={204: None, 404: ProblemShape, **PROBLEMS})
+    @extend_schema(operation_id="give_slot_back", responses={204: None, 404: ProblemSerializer, **PROBLEMS})
     def delete(self, request: Request, slot_id: UUID) -> Response:
-        """Give a place back."""
-        slots.release(slot_id=slot_id, tenant=caller(request).key.tenant)
+        """Release a slot."""
+        slots.release(slot_id=slot_id, tenant=caller_of(request).key.tenant)
         return Response(status=204)
 
 
@@ -95,27 +99,27 @@ class Claim(View):
         operation_id="claim_stripe_event",
         request=ClaimRequest,
         responses={
-            201: OpenApiResponse(ClaimShape, "Claimed: have the effect, then complete or fail."),
-            200: OpenApiResponse(ClaimShape, "Already processed; `result` is what was stored."),
-            409: OpenApiResponse(ProblemShape, "Another is processing it; see `Retry-After`."),
+            201: OpenApiResponse(ClaimSerializer, "Claimed: process the event, then call complete or fail."),
+            200: OpenApiResponse(ClaimSerializer, "Already processed; `result` is what was stored."),
+            409: OpenApiResponse(ProblemSerializer, "Another worker is processing it; see `Retry-After`."),
             **PROBLEMS,
         },
     )
     @knows_repeats
     def post(self, request: Request) -> Response:
-        """Claim a Stripe event, so that its effect is had once."""
-        who = caller(request)
+        """Claim a Stripe event, so that it is processed once."""
+        caller = caller_of(request)
         values = read(request, ClaimRequest)
         wanted = claims.ClaimRequest(
             event_id=values["event_id"],
             workflow=values.get("workflow", ""),
-            tenant=who.tenant_for(values.get("tenant")),
+            tenant=caller.tenant_for(values.get("tenant")),
             account=values.get("account", ""),
             livemode=values["livemode"],
-            holder=who.actor().name,
+            holder=caller.actor().name,
             lease=timedelta(seconds=values["lease_seconds"]),
         )
-        found, won = claims.claim(wanted=wanted, now=who.now)
+        found, won = claims.claim(wanted=wanted, now=caller.now)
         return Response(_claim(found), status=201 if won else 200)
 
 
@@ -125,12 +129,12 @@ class Complete(View):
     @extend_schema(operation_id="complete_stripe_event", request=CompleteRequest, responses=ENDED)
     @knows_repeats
     def post(self, request: Request, claim: str) -> Response:
-        """Say that the effect has been had. `claim` is the claim's id, or the event's."""
-        who = caller(request)
+        """Mark a claimed event as processed. `claim` is the id of the claim or of the event."""
+        caller = caller_of(request)
         values = read(request, CompleteRequest)
-        found = claims.find(name=claim, tenant=who.key.tenant)
+        found = claims.find(name=claim, tenant=caller.key.tenant)
         token = values["fencing_token"]
-        ended = claims.complete(claim_id=found.pk, fencing_token=token, result=values["result"], now=who.now)
+        ended = claims.complete(claim_id=found.pk, fencing_token=token, result=values["result"], now=caller.now)
         return Response(_claim(ended))
 
 
@@ -140,12 +144,14 @@ class Fail(View):
     @extend_schema(operation_id="fail_stripe_event", request=FailRequest, responses=ENDED)
     @knows_repeats
     def post(self, request: Request, claim: str) -> Response:
-        """Give the claim up: whoever comes next may have it."""
-        who = caller(request)
+        """Release a claim after a failure: the next request can claim the event."""
+        caller = caller_of(request)
         values = read(request, FailRequest)
-        found = claims.find(name=claim, tenant=who.key.tenant)
+        found = claims.find(name=claim, tenant=caller.key.tenant)
         token = values["fencing_token"]
-        return Response(_claim(claims.fail(claim_id=found.pk, fencing_token=token, error=values["error"], now=who.now)))
+        return Response(
+            _claim(claims.fail(claim_id=found.pk, fencing_token=token, error=values["error"], now=caller.now))
+        )
 
 
 def _slot(one: Slot) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Workflows: list, show, write, pause, resume. A workflow is written as its file is: whole."""
+"""Workflows: list, get, put, set secrets, pause, resume. A PUT replaces the whole policy, as an import does."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from rest_framework.response import Response
 
 from reliability.api.common import pagination
 from reliability.api.common.authentication import Caller
-from reliability.api.common.serializers import Page, ProblemShape, ReasonRequest, Strict, TextField
-from reliability.api.common.views import PROBLEMS, View, caller, document_of, of_all_tenants, read
+from reliability.api.common.serializers import NoFilters, Page, ProblemSerializer, ReasonRequest, TextField
+from reliability.api.common.views import PROBLEMS, View, caller_of, document_of, of_all_tenants, read
 from reliability.delivery import control
 from reliability.errors import InvalidInput
 from reliability.models import Workflow
@@ -20,13 +20,13 @@ from reliability.setup import workflow_secrets
 
 
 class PauseRequest(ReasonRequest):
-    """Why, and until when; without an end, until it is resumed."""
+    """`until` ends the pause; without it, the workflow stays paused until it is resumed."""
 
     until = serializers.DateTimeField(required=False, allow_null=True)
 
 
-class WorkflowShape(serializers.Serializer[Any]):
-    """A workflow, and whether it is held by hand."""
+class WorkflowSerializer(serializers.Serializer[Any]):
+    """A workflow, and whether it is paused."""
 
     workflow = serializers.CharField()
     name = serializers.CharField()
@@ -36,7 +36,7 @@ class WorkflowShape(serializers.Serializer[Any]):
 
 
 class WorkflowPage(Page):
-    results = WorkflowShape(many=True)
+    results = WorkflowSerializer(many=True)
 
 
 class RetryPolicy(serializers.Serializer[Any]):
@@ -47,7 +47,7 @@ class RetryPolicy(serializers.Serializer[Any]):
 
 
 class WorkflowDocument(serializers.Serializer[Any]):
-    """A workflow's file, and why it is written. `tenants` holds overrides of the policy by tenant."""
+    """A workflow policy, and the reason for the change. `tenants` holds overrides by tenant."""
 
     reason = serializers.CharField(required=False)
     name = serializers.CharField(required=False)
@@ -71,7 +71,7 @@ class WorkflowDocument(serializers.Serializer[Any]):
     tenants = serializers.DictField(required=False)
 
 
-class WorkflowWithDocument(WorkflowShape):
+class WorkflowWithDocument(WorkflowSerializer):
     """A workflow, with its document as `export_workflows` writes it."""
 
     document = serializers.DictField()
@@ -82,12 +82,8 @@ class SecretsRequest(ReasonRequest):
     signing_secret = TextField(required=False, allow_blank=True, max_length=1000, write_only=True)
 
 
-class NoFilters(Strict):
-    """A list without filters."""
-
-
-PAUSING = "pause or resume what all tenants share"
-ACTED = {200: WorkflowShape, 404: ProblemShape, **PROBLEMS}
+PAUSING = "pause or resume workflows"
+ACTED = {200: WorkflowSerializer, 404: ProblemSerializer, **PROBLEMS}
 
 
 class Workflows(View):
@@ -95,35 +91,39 @@ class Workflows(View):
 
     @extend_schema(operation_id="list_workflows", responses={200: WorkflowPage, **PROBLEMS})
     def get(self, request: Request) -> Response:
-        """List the workflows; for a tenant's key, those that the tenant has used."""
+        """List workflows; with a tenant's key, those that the tenant has used."""
         pagination.filters(request, NoFilters)
-        own = caller(request).own("lanes__tenant")
-        return pagination.page(request, Workflow.objects.filter(own), lambda one: _shape(one, caller(request)))
+        own = caller_of(request).own("lanes__tenant")
+        return pagination.page(
+            request, Workflow.objects.filter(own), lambda one: _representation(one, caller_of(request))
+        )
 
 
 class OneWorkflow(View):
     scopes = {"GET": "read", "PUT": "operate"}
 
-    @extend_schema(operation_id="get_workflow", responses={200: WorkflowWithDocument, 404: ProblemShape, **PROBLEMS})
+    @extend_schema(
+        operation_id="get_workflow", responses={200: WorkflowWithDocument, 404: ProblemSerializer, **PROBLEMS}
+    )
     def get(self, request: Request, workflow: str) -> Response:
-        """Show a workflow, with the document that its file would hold."""
-        who = of_all_tenants(request, "see a policy that says something of all tenants")
-        return Response(_with_document(workflow, who))
+        """Get a workflow, with its document as `export_workflows` writes it."""
+        caller = of_all_tenants(request, "read workflow policies")
+        return Response(_with_document(workflow, caller))
 
     @extend_schema(
         operation_id="put_workflow",
         request=WorkflowDocument,
-        responses={200: WorkflowWithDocument, 201: WorkflowWithDocument, 409: ProblemShape, **PROBLEMS},
+        responses={200: WorkflowWithDocument, 201: WorkflowWithDocument, 409: ProblemSerializer, **PROBLEMS},
     )
     def put(self, request: Request, workflow: str) -> Response:
-        """Make a workflow, or bring it in line with a document, as `import_workflows` does with its file.
+        """Create or replace a workflow, as `import_workflows` does. Needs a key for all tenants.
 
-        What the document leaves out goes back to the environment's value. It concerns all tenants.
+        Fields that the document omits go back to the values of the environment.
         """
-        who = of_all_tenants(request, "write what all tenants share")
+        caller = of_all_tenants(request, "change workflows")
         reason, document = document_of(request)
-        done = workflow_files.put(slug=workflow, document=document, actor=who.actor(reason), now=who.now)
-        return Response(_with_document(workflow, who), status=201 if done.result == "created" else 200)
+        done = workflow_files.put(slug=workflow, document=document, actor=caller.actor(reason), now=caller.now)
+        return Response(_with_document(workflow, caller), status=201 if done.result == "created" else 200)
 
 
 class Secrets(View):
@@ -131,13 +131,13 @@ class Secrets(View):
 
     @extend_schema(operation_id="set_workflow_secrets", request=SecretsRequest, responses=ACTED)
     def post(self, request: Request, workflow: str) -> Response:
-        """Keep a workflow's secrets; they are never answered with. An empty one takes the kept one away."""
-        who = of_all_tenants(request, "write what all tenants share")
+        """Set a workflow's secrets; an empty value removes one. No answer contains them."""
+        caller = of_all_tenants(request, "change workflows")
         values = read(request, SecretsRequest)
-        actor = who.actor(values.pop("reason", ""))
+        actor = caller.actor(values.pop("reason", ""))
         found = control.workflow_id_of(slug=workflow)
-        done = workflow_secrets.keep(workflow_id=found, values=values, actor=actor, now=who.now)
-        return Response(_shape(done, who))
+        done = workflow_secrets.keep(workflow_id=found, values=values, actor=actor, now=caller.now)
+        return Response(_representation(done, caller))
 
 
 class Pause(View):
@@ -145,15 +145,17 @@ class Pause(View):
 
     @extend_schema(operation_id="pause_workflow", request=PauseRequest, responses=ACTED)
     def post(self, request: Request, workflow: str) -> Response:
-        """Let a workflow's deliveries wait, until a moment or until it is resumed. It concerns all tenants."""
-        who = of_all_tenants(request, PAUSING)
+        """Pause a workflow for all tenants, until a time or until it is resumed. Its deliveries wait."""
+        caller = of_all_tenants(request, PAUSING)
         values = read(request, PauseRequest)
         until = values.get("until")
-        if until is not None and until <= who.now:
-            raise InvalidInput(errors={"until": ["It lies in the past."]})
-        actor = who.actor(values.get("reason", ""))
-        done = control.pause(workflow_id=control.workflow_id_of(slug=workflow), actor=actor, now=who.now, until=until)
-        return Response(_shape(done, who))
+        if until is not None and until <= caller.now:
+            raise InvalidInput(errors={"until": ["This time is in the past."]})
+        actor = caller.actor(values.get("reason", ""))
+        done = control.pause(
+            workflow_id=control.workflow_id_of(slug=workflow), actor=actor, now=caller.now, until=until
+        )
+        return Response(_representation(done, caller))
 
 
 class Resume(View):
@@ -161,21 +163,21 @@ class Resume(View):
 
     @extend_schema(operation_id="resume_workflow", request=ReasonRequest, responses=ACTED)
     def post(self, request: Request, workflow: str) -> Response:
-        """Let a paused workflow's deliveries go on."""
-        who = of_all_tenants(request, PAUSING)
-        actor = who.actor(read(request, ReasonRequest).get("reason", ""))
-        done = control.resume(workflow_id=control.workflow_id_of(slug=workflow), actor=actor, now=who.now)
-        return Response(_shape(done, who))
+        """Resume a paused workflow."""
+        caller = of_all_tenants(request, PAUSING)
+        actor = caller.actor(read(request, ReasonRequest).get("reason", ""))
+        done = control.resume(workflow_id=control.workflow_id_of(slug=workflow), actor=actor, now=caller.now)
+        return Response(_representation(done, caller))
 
 
-def _with_document(slug: str, who: Caller) -> dict[str, Any]:
+def _with_document(slug: str, caller: Caller) -> dict[str, Any]:
     found = Workflow.objects.get(pk=control.workflow_id_of(slug=slug))
-    return {**_shape(found, who), "document": workflow_files.dump(workflows=[found])[0]}
+    return {**_representation(found, caller), "document": workflow_files.dump(workflows=[found])[0]}
 
 
-def _shape(one: Workflow, who: Caller) -> dict[str, Any]:
-    """Return a workflow; a pause that is over is none."""
-    paused = one.is_paused(now=who.now)
+def _representation(one: Workflow, caller: Caller) -> dict[str, Any]:
+    """Return a workflow; a pause whose end has passed counts as none."""
+    paused = one.is_paused(now=caller.now)
     return {
         "workflow": one.slug,
         "name": one.name,

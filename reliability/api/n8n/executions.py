@@ -1,4 +1,4 @@
-"""What n8n reports: failed executions, figures, and how a delivery's work ended."""
+"""Reports of n8n: failed executions, execution figures, and outcomes of deliveries."""
 
 import logging
 from contextlib import suppress
@@ -11,12 +11,12 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from reliability.api.common import shapes
+from reliability.api.common import representations
 from reliability.api.common.authentication import Caller
 from reliability.api.common.idempotency import HEADER, REPLAYED, claimed, knows_repeats
 from reliability.api.common.parsers import LenientJSONParser
-from reliability.api.common.serializers import DeliveryShape, ProblemShape
-from reliability.api.common.views import PROBLEMS, View, caller, read
+from reliability.api.common.serializers import DeliverySerializer, ProblemSerializer
+from reliability.api.common.views import PROBLEMS, View, caller_of, read
 from reliability.api.delivery.deliveries import find
 from reliability.core import request_context
 from reliability.core.lock_waits import deadlocks_retried
@@ -32,13 +32,13 @@ from reliability.policies import failure
 from .serializers import (
     ErrorTriggerBody,
     ExecutionRequest,
-    ExecutionShape,
-    FailureReportShape,
+    ExecutionSerializer,
+    FailureReportSerializer,
     OutcomeRequest,
     ReportAddress,
 )
 
-OURS = ("delivery_id", "attempt", "tenant", "request_id")
+OWN_MEMBERS = ("delivery_id", "attempt", "tenant", "request_id")
 ADDRESS = [
     OpenApiParameter("X-Backstop-Delivery", str, OpenApiParameter.HEADER, description="As `delivery_id`."),
     OpenApiParameter("X-Backstop-Attempt", int, OpenApiParameter.HEADER, description="As `attempt`."),
@@ -47,8 +47,8 @@ REPORT_KEY = OpenApiParameter(
     HEADER,
     str,
     OpenApiParameter.HEADER,
-    description="A repeat under the same key gets the first answer. Without effect where the report names an execution:"
-    " that is kept once by its id.",
+    description="A repeat with the same key returns the first answer. Not used if the report names an execution:"
+    " Backstop stores each execution once, by its id.",
 )
 
 logger = logging.getLogger(__name__)
@@ -63,36 +63,39 @@ class FailedExecutions(View):
         request=ErrorTriggerBody,
         parameters=[*ADDRESS, REPORT_KEY],
         responses={
-            201: FailureReportShape,
-            200: OpenApiResponse(FailureReportShape, "This execution was reported before, or it repeats a key."),
-            404: OpenApiResponse(ProblemShape, "It is another tenant's delivery; nothing was kept."),
-            409: OpenApiResponse(ProblemShape, "The key was used with another report; nothing was kept."),
-            413: ProblemShape,
+            201: FailureReportSerializer,
+            200: OpenApiResponse(
+                FailureReportSerializer, "This execution was reported before, or the key is a repeat."
+            ),
+            404: OpenApiResponse(ProblemSerializer, "The delivery belongs to another tenant; nothing was stored."),
+            409: OpenApiResponse(ProblemSerializer, "The key was used with another report; nothing was stored."),
+            413: ProblemSerializer,
             **PROBLEMS,
         },
     )
     @knows_repeats
     def post(self, request: Request) -> Response:
-        """Take the body of n8n's Error Trigger as it is; join it to its delivery, or keep it as a dead letter.
+        """Report a failed execution, with the body of n8n's Error Trigger as it is.
 
-        Nobody sends it again: what cannot be stored is replaced, and what is unusable counts as missing.
+        Backstop adds it to its delivery, or creates a dead letter. Nobody sends a report again: characters that cannot
+        be stored are replaced, and invalid fields count as missing.
         """
-        incoming, now = _incoming(request, caller(request)), caller(request).now
+        incoming, now = _incoming(request, caller_of(request)), caller_of(request).now
         if incoming.failure.execution_id:
             report, created = failure_reports.ingest(incoming=incoming, now=now)
-            return Response(_report_shape(report), status=201 if created else 200)
-        return _take_keyed(request, incoming, now)
+            return Response(_report_representation(report), status=201 if created else 200)
+        return _ingest_with_key(request, incoming, now)
 
 
 @deadlocks_retried
-def _take_keyed(request: Request, incoming: IncomingFailure, now: datetime) -> Response:
-    """Keep a report that names no execution: only the request's key, if it has one, tells its repeat."""
+def _ingest_with_key(request: Request, incoming: IncomingFailure, now: datetime) -> Response:
+    """Store a report that names no execution: only the request's idempotency key can identify a repeat."""
     with claimed(request, **_address(request)) as place:
         if place.first is not None:
-            return Response(_report_shape(idempotency.report_of(place.first)), headers=REPLAYED)
+            return Response(_report_representation(idempotency.report_of(place.first)), headers=REPLAYED)
         report, created = failure_reports.ingest(incoming=incoming, now=now)
         place.keep(row_ids=[report.pk])
-    return Response(_report_shape(report), status=201 if created else 200)
+    return Response(_report_representation(report), status=201 if created else 200)
 
 
 class Executions(View):
@@ -102,28 +105,28 @@ class Executions(View):
         operation_id="report_execution",
         request=ExecutionRequest,
         responses={
-            201: ExecutionShape,
-            200: OpenApiResponse(ExecutionShape, "This execution was reported before."),
-            404: ProblemShape,
+            201: ExecutionSerializer,
+            200: OpenApiResponse(ExecutionSerializer, "This execution was reported before."),
+            404: ProblemSerializer,
             **PROBLEMS,
         },
     )
     @knows_repeats
     def post(self, request: Request) -> Response:
-        """Keep an execution's figures; the lane's breaker hears how it ended where no delivery is named."""
-        who = caller(request)
+        """Report an execution's figures. Without a `delivery`, its result also counts for the breaker of the lane."""
+        caller = caller_of(request)
         values = read(request, ExecutionRequest)
         found = ExecutionReport(
             workflow=values["workflow"],
-            tenant=who.tenant_for(values.get("tenant")),
+            tenant=caller.tenant_for(values.get("tenant")),
             execution_id=values["execution_id"],
             status=values["status"],
             duration_ms=values.get("duration_ms"),
             delivery_id=values.get("delivery"),
             probe=values["probe"],
         )
-        kept, created = execution_reports.record(report=found, now=who.now)
-        return Response(_execution_shape(kept), status=201 if created else 200)
+        kept, created = execution_reports.record(report=found, now=caller.now)
+        return Response(_execution_representation(kept), status=201 if created else 200)
 
 
 class Outcome(View):
@@ -133,25 +136,25 @@ class Outcome(View):
     @extend_schema(
         operation_id="report_outcome",
         request=OutcomeRequest,
-        responses={200: DeliveryShape, 404: ProblemShape, 409: ProblemShape, **PROBLEMS},
+        responses={200: DeliverySerializer, 404: ProblemSerializer, 409: ProblemSerializer, **PROBLEMS},
     )
     @knows_repeats
     def post(self, request: Request, delivery_id: UUID) -> Response:
-        """Say how a delivery's work ended; the same report twice changes nothing."""
-        who = caller(request)
+        """Report the outcome of a delivery; repeating the same report changes nothing."""
+        caller = caller_of(request)
         values = read(request, OutcomeRequest)
-        find(delivery_id, who)
+        find(delivery_id, caller)
         completion = Completion(
             succeeded=values["status"] == "succeeded",
             execution_id=values.get("execution_id") or "",
             error=values.get("error") or "",
             attempt=values.get("attempt"),
         )
-        done = callbacks.report(delivery_id=delivery_id, completion=completion, now=who.now)
-        return Response(shapes.delivery_of(done, attempts=done.attempts.order_by("id")))
+        done = callbacks.report(delivery_id=delivery_id, completion=completion, now=caller.now)
+        return Response(representations.delivery_of(done, attempts=done.attempts.order_by("id")))
 
 
-def _incoming(request: Request, who: Caller) -> IncomingFailure:
+def _incoming(request: Request, caller: Caller) -> IncomingFailure:
     body = _body(request)
     address = _address(request)
     found = failure.read_body(body)
@@ -159,15 +162,15 @@ def _incoming(request: Request, who: Caller) -> IncomingFailure:
     return IncomingFailure(
         failure=found,
         report=failure.shorten({name: value for name, value in body.items() if name not in address and value != ""}),
-        tenant=who.key.tenant or "",
-        for_tenant=who.tenant_for(address.get("tenant")),
+        tenant=caller.key.tenant or "",
+        for_tenant=caller.tenant_for(address.get("tenant")),
         delivery_id=address.get("delivery_id"),
         attempt=address.get("attempt"),
     )
 
 
 def _body(request: Request) -> dict[str, Any]:
-    """Return the body. One that cannot be read is lost, so the log says so."""
+    """Return the body. An unreadable report is lost, so it is logged."""
     try:
         body: dict[str, Any] = request.data
     except BackstopError as error:
@@ -178,8 +181,8 @@ def _body(request: Request) -> dict[str, Any]:
 
 
 def _address(request: Request) -> dict[str, Any]:
-    """Read which delivery is meant, from the body or the headers. What is empty or unusable was not given."""
-    given = {name: request.data[name] for name in OURS if request.data.get(name) not in (None, "")}
+    """Return the members that identify the delivery, from body or headers; empty and invalid ones are ignored."""
+    given = {name: request.data[name] for name in OWN_MEMBERS if request.data.get(name) not in (None, "")}
     for name, header in (("delivery_id", "X-Backstop-Delivery"), ("attempt", "X-Backstop-Attempt")):
         if value := request.headers.get(header, "").strip():
             given.setdefault(name, value)
@@ -191,7 +194,7 @@ def _address(request: Request) -> dict[str, Any]:
     return found
 
 
-def _report_shape(report: FailureReport) -> dict[str, Any]:
+def _report_representation(report: FailureReport) -> dict[str, Any]:
     return {
         "id": report.pk,
         "state": report.state,
@@ -201,7 +204,7 @@ def _report_shape(report: FailureReport) -> dict[str, Any]:
     }
 
 
-def _execution_shape(one: Execution) -> dict[str, Any]:
+def _execution_representation(one: Execution) -> dict[str, Any]:
     return {
         "id": one.pk,
         "workflow": one.lane.workflow.slug,

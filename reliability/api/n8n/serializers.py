@@ -1,4 +1,4 @@
-"""What n8n and its workflows may report, and what they are answered."""
+"""Requests and responses of the reports from n8n and its workflows."""
 
 from typing import Any
 
@@ -12,42 +12,42 @@ from reliability.n8n.callbacks import STATUSES
 from reliability.policies.failure import ID_LENGTH, error_text, identifier
 
 
-class ErrorShape(serializers.Serializer[Any]):
-    """n8n's error; what else it holds is kept, too."""
+class ErrorSerializer(serializers.Serializer[Any]):
+    """n8n's error object; Backstop stores its other members too."""
 
     message = serializers.CharField(required=False)
     name = serializers.CharField(required=False)
 
 
-class FailedExecutionShape(serializers.Serializer[Any]):
+class FailedExecutionSerializer(serializers.Serializer[Any]):
     id = serializers.CharField(required=False)
     url = serializers.CharField(required=False)
     retryOf = serializers.CharField(required=False)  # noqa: N815  # n8n's own name
-    error = ErrorShape(required=False)
+    error = ErrorSerializer(required=False)
     lastNodeExecuted = serializers.CharField(required=False)  # noqa: N815  # n8n's own name
     mode = serializers.CharField(required=False)
 
 
-class FailedTriggerShape(serializers.Serializer[Any]):
-    error = ErrorShape(required=False)
+class FailedTriggerSerializer(serializers.Serializer[Any]):
+    error = ErrorSerializer(required=False)
     mode = serializers.CharField(required=False)
 
 
-class N8nWorkflowShape(serializers.Serializer[Any]):
+class N8nWorkflowSerializer(serializers.Serializer[Any]):
     id = serializers.CharField(required=False)
     name = serializers.CharField(required=False)
 
 
 class ErrorTriggerBody(serializers.Serializer[Any]):
-    """The body of n8n's Error Trigger as it is: `execution` or `trigger`, and `workflow`. Other members are kept.
+    """The body of n8n's Error Trigger: `execution` or `trigger`, and `workflow`. Backstop stores other members too.
 
-    `delivery_id` and `attempt` say which delivery the execution was for, where the workflow knows it;
-    `request_id` (or the header `X-Request-Id`) is the id of the request that it goes back to.
+    `delivery_id` and `attempt` name the delivery of the execution, if the workflow knows it; `request_id` (or the
+    header `X-Request-Id`) is the id of the original request.
     """
 
-    execution = FailedExecutionShape(required=False)
-    trigger = FailedTriggerShape(required=False)
-    workflow = N8nWorkflowShape()
+    execution = FailedExecutionSerializer(required=False)
+    trigger = FailedTriggerSerializer(required=False)
+    workflow = N8nWorkflowSerializer()
     delivery_id = serializers.UUIDField(required=False)
     attempt = serializers.IntegerField(required=False, min_value=1)
     tenant = SlugField(required=False)
@@ -56,7 +56,7 @@ class ErrorTriggerBody(serializers.Serializer[Any]):
 
 @extend_schema_field({"type": ["string", "integer"]})
 class ExecutionIdField(serializers.CharField):
-    """An execution's id: text, as n8n has it, or a number, as other versions do."""
+    """The id of an execution: text or a number, depending on the version of n8n."""
 
     def to_internal_value(self, data: Any) -> str:
         if isinstance(data, bool) or not isinstance(data, str | int):
@@ -66,7 +66,7 @@ class ExecutionIdField(serializers.CharField):
 
 @extend_schema_field({"type": ["string", "integer", "null"]})
 class UsableIdField(serializers.Field[str, Any, str, Any]):
-    """An execution's id; one that is unusable counts as missing."""
+    """The id of an execution; an invalid one counts as missing."""
 
     def to_internal_value(self, data: Any) -> str:
         return identifier(data)
@@ -74,14 +74,14 @@ class UsableIdField(serializers.Field[str, Any, str, Any]):
 
 @extend_schema_field(OpenApiTypes.ANY)
 class ErrorTextField(serializers.Field[str, Any, str, Any]):
-    """What went wrong, as text or as n8n's error object; cut to 10,000 characters."""
+    """The error, as text or as n8n's error object; truncated to 10,000 characters."""
 
     def to_internal_value(self, data: Any) -> str:
         return error_text(data)
 
 
 class IdField(serializers.UUIDField):
-    """An id as text, in its usual form."""
+    """A UUID as text."""
 
     def to_internal_value(self, data: Any) -> Any:
         if not isinstance(data, str):
@@ -90,7 +90,7 @@ class IdField(serializers.UUIDField):
 
 
 class ReportAddress(serializers.Serializer[Any]):
-    """The members that are ours in an Error Trigger's body."""
+    """The members of an Error Trigger's body that Backstop defines."""
 
     delivery_id = IdField(required=False, allow_null=True)
     attempt = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=1_000_000)
@@ -98,8 +98,8 @@ class ReportAddress(serializers.Serializer[Any]):
     request_id = TextField(required=False, max_length=1000)
 
 
-class FailureReportShape(serializers.Serializer[Any]):
-    """What became of a reported failure."""
+class FailureReportSerializer(serializers.Serializer[Any]):
+    """The result of a reported failure: its delivery or its dead letter."""
 
     id = serializers.UUIDField()
     state = serializers.ChoiceField(choices=ReportState.choices)
@@ -109,7 +109,7 @@ class FailureReportShape(serializers.Serializer[Any]):
 
 
 class ExecutionRequest(Strict):
-    """An execution's figures. With a `delivery`, they are of that delivery's; `probe` says that a permit was one."""
+    """An execution's figures, optionally of a `delivery`; `probe` repeats the `probe` of the permit."""
 
     workflow = SlugField()
     tenant = SlugField(required=False)
@@ -120,8 +120,8 @@ class ExecutionRequest(Strict):
     probe = serializers.BooleanField(required=False, default=False)
 
 
-class ExecutionShape(serializers.Serializer[Any]):
-    """An execution's figures, as they are kept."""
+class ExecutionSerializer(serializers.Serializer[Any]):
+    """An execution's stored figures."""
 
     id = serializers.UUIDField()
     workflow = serializers.CharField()
@@ -134,7 +134,7 @@ class ExecutionShape(serializers.Serializer[Any]):
 
 
 class OutcomeRequest(Strict):
-    """How a delivery's work ended. `attempt` is the `X-Backstop-Attempt` that the workflow was called with."""
+    """The outcome of a delivery. `attempt` is the header `X-Backstop-Attempt` of the call to the workflow."""
 
     status = serializers.ChoiceField(choices=STATUSES)
     execution_id = UsableIdField(required=False, allow_null=True)

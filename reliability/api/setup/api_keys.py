@@ -1,4 +1,4 @@
-"""API keys: list, make, revoke. For keys without a tenant, with the scope `operate`."""
+"""API keys: list, create, revoke. Needs a key for all tenants with the scope `operate`."""
 
 from typing import Any
 from uuid import UUID
@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from reliability.api.common import pagination
-from reliability.api.common.serializers import Page, ProblemShape, ReasonRequest, SlugField, Strict, TextField
+from reliability.api.common.serializers import NoFilters, Page, ProblemSerializer, ReasonRequest, SlugField, TextField
 from reliability.api.common.views import PROBLEMS, View, of_all_tenants, read
 from reliability.models import ApiKey, KeyScope
 from reliability.setup import api_keys
@@ -18,7 +18,7 @@ KEY_FIELDS = ("id", "name", "prefix", "tenant", "scopes", "created_at", "last_us
 
 
 class KeyRequest(ReasonRequest):
-    """A new key: without a tenant it is for all of them, without scopes for everything."""
+    """A new key: without `tenant` for all tenants, without `scopes` with every scope."""
 
     name = TextField(max_length=200)
     tenant = SlugField(required=False, allow_null=True)
@@ -26,8 +26,8 @@ class KeyRequest(ReasonRequest):
     expires_at = serializers.DateTimeField(required=False, allow_null=True)
 
 
-class KeyShape(serializers.Serializer[Any]):
-    """A key, without its secret; `prefix` is how it begins."""
+class KeySerializer(serializers.Serializer[Any]):
+    """A key without its secret; `prefix` is its first characters."""
 
     id = serializers.UUIDField()
     name = serializers.CharField()
@@ -40,18 +40,14 @@ class KeyShape(serializers.Serializer[Any]):
     revoked_at = serializers.DateTimeField(allow_null=True)
 
 
-class NewKeyShape(KeyShape):
-    """A new key with its plain text, which is shown this once."""
+class NewKeySerializer(KeySerializer):
+    """A new key with its plain text, which is shown only once."""
 
     key = serializers.CharField()
 
 
 class KeyPage(Page):
-    results = KeyShape(many=True)
-
-
-class NoFilters(Strict):
-    """A list without filters."""
+    results = KeySerializer(many=True)
 
 
 class Keys(View):
@@ -59,34 +55,38 @@ class Keys(View):
 
     @extend_schema(operation_id="list_api_keys", responses={200: KeyPage, **PROBLEMS})
     def get(self, request: Request) -> Response:
-        """List the keys, the newest first, without their secrets."""
-        of_all_tenants(request, "see the keys of all")
+        """List API keys, newest first, without their secrets."""
+        of_all_tenants(request, "list API keys")
         pagination.filters(request, NoFilters)
-        return pagination.page(request, ApiKey.objects.all(), _shape)
+        return pagination.page(request, ApiKey.objects.all(), _representation)
 
-    @extend_schema(operation_id="create_api_key", request=KeyRequest, responses={201: NewKeyShape, **PROBLEMS})
+    @extend_schema(operation_id="create_api_key", request=KeyRequest, responses={201: NewKeySerializer, **PROBLEMS})
     def post(self, request: Request) -> Response:
-        """Make a key, which opens no more than the one that makes it. Its plain text is in this answer alone."""
-        who = of_all_tenants(request, "make keys")
+        """Create an API key, which can allow no more than the calling key. Only this answer has its plain text."""
+        caller = of_all_tenants(request, "create API keys")
         values = read(request, KeyRequest)
-        actor = who.actor(values.pop("reason", ""))
+        actor = caller.actor(values.pop("reason", ""))
         made = ApiKey(**{**values, "scopes": sorted(set(values.get("scopes", [])))})
-        plain = api_keys.issue(key=made, actor=actor, now=who.now, by=who.key)
-        return Response({**_shape(made), "key": plain}, status=201, headers={"Cache-Control": "no-store"})
+        plain = api_keys.issue(key=made, actor=actor, now=caller.now, by=caller.key)
+        return Response({**_representation(made), "key": plain}, status=201, headers={"Cache-Control": "no-store"})
 
 
 class Revoke(View):
     scopes = {"POST": "operate"}
 
     @extend_schema(
-        operation_id="revoke_api_key", request=ReasonRequest, responses={200: KeyShape, 404: ProblemShape, **PROBLEMS}
+        operation_id="revoke_api_key",
+        request=ReasonRequest,
+        responses={200: KeySerializer, 404: ProblemSerializer, **PROBLEMS},
     )
     def post(self, request: Request, key_id: UUID) -> Response:
-        """Refuse a key from now on; the one that asks may be it."""
-        who = of_all_tenants(request, "revoke keys")
-        api_keys.revoke(key_id=key_id, actor=who.actor(read(request, ReasonRequest).get("reason", "")), now=who.now)
-        return Response(_shape(ApiKey.objects.get(pk=key_id)))
+        """Revoke an API key; it may be the calling key itself."""
+        caller = of_all_tenants(request, "revoke API keys")
+        api_keys.revoke(
+            key_id=key_id, actor=caller.actor(read(request, ReasonRequest).get("reason", "")), now=caller.now
+        )
+        return Response(_representation(ApiKey.objects.get(pk=key_id)))
 
 
-def _shape(one: ApiKey) -> dict[str, Any]:
+def _representation(one: ApiKey) -> dict[str, Any]:
     return {name: getattr(one, name) for name in KEY_FIELDS}

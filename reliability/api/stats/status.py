@@ -1,4 +1,4 @@
-"""The status, and the switches."""
+"""The status of the service, and the switches."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -9,64 +9,64 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from reliability.api.common import pagination
-from reliability.api.common.serializers import ProblemShape, Strict
-from reliability.api.common.views import PROBLEMS, View, caller, read
-from reliability.api.delivery.guard_serializers import FlagRequest, FlagShape, StatusShape
+from reliability.api.common.serializers import NoFilters, ProblemSerializer
+from reliability.api.common.views import PROBLEMS, View, caller_of, read
+from reliability.api.delivery.guard_serializers import FlagRequest, FlagSerializer, StatusSerializer
 from reliability.errors import Forbidden
 from reliability.lanes import flags
 from reliability.models import Flag
 from reliability.stats import status
 
-# Lanes listed at the most.
+# The highest number of lanes in the answer.
 LIST_LIMIT = 100
-# Sections that other rooms add: by name, a function of the moment and the tenant.
+# Sections of other packages: by name, a function of the time and the tenant.
 SECTIONS: dict[str, Callable[[datetime, str | None], Any]] = {}
-
-
-class NoFilters(Strict):
-    """A call without filters."""
 
 
 class Status(View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="get_status", responses={200: StatusShape, **PROBLEMS})
+    @extend_schema(operation_id="get_status", responses={200: StatusSerializer, **PROBLEMS})
     def get(self, request: Request) -> Response:
-        """One look: breakers, dead letters, backlog and its age, lanes at their limit, workers, switches, callers."""
+        """Get the status: breakers, dead letters, backlog and its age, lanes at their limit, workers, switches."""
         pagination.filters(request, NoFilters)
-        who = caller(request)
-        found = status.load(now=who.now, tenant=who.key.tenant)
-        more = {name: section(who.now, who.key.tenant) for name, section in SECTIONS.items()}
-        return Response({**_shape(found), **more})
+        caller = caller_of(request)
+        found = status.load(now=caller.now, tenant=caller.key.tenant)
+        more = {name: section(caller.now, caller.key.tenant) for name, section in SECTIONS.items()}
+        return Response({**_representation(found), **more})
 
 
 class Flags(View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="list_flags", responses={200: FlagShape(many=True), **PROBLEMS})
+    @extend_schema(operation_id="list_flags", responses={200: FlagSerializer(many=True), **PROBLEMS})
     def get(self, request: Request) -> Response:
-        """List what can be switched off and on."""
+        """List the switches."""
         pagination.filters(request, NoFilters)
-        return Response([flag_shape(one) for one in flags.all_flags()])
+        return Response([flag_representation(one) for one in flags.all_flags()])
 
 
 class OneFlag(View):
     scopes = {"POST": "operate"}
 
     @extend_schema(
-        operation_id="switch_flag", request=FlagRequest, responses={200: FlagShape, 404: ProblemShape, **PROBLEMS}
+        operation_id="switch_flag",
+        request=FlagRequest,
+        responses={200: FlagSerializer, 404: ProblemSerializer, **PROBLEMS},
     )
     def post(self, request: Request, name: str) -> Response:
-        """Switch a part of the service off or on. It concerns all tenants, and needs a key for all of them."""
-        who = caller(request)
-        if who.key.tenant:
-            raise Forbidden("A tenant's key cannot switch what all tenants share.")
+        """Turn a part of the service off or on, for all tenants. Needs a key for all tenants."""
+        caller = caller_of(request)
+        if caller.key.tenant:
+            raise Forbidden("This API key is limited to one tenant. Changing a switch needs a key for all tenants.")
         values = read(request, FlagRequest)
-        actor = who.actor(values.get("reason", ""))
-        return Response(flag_shape(flags.switch(name=name, enabled=values["enabled"], actor=actor, now=who.now)))
+        actor = caller.actor(values.get("reason", ""))
+        return Response(
+            flag_representation(flags.switch(name=name, enabled=values["enabled"], actor=actor, now=caller.now))
+        )
 
 
-def flag_shape(one: Flag) -> dict[str, Any]:
+def flag_representation(one: Flag) -> dict[str, Any]:
     return {
         "name": one.name,
         "enabled": one.enabled,
@@ -76,7 +76,7 @@ def flag_shape(one: Flag) -> dict[str, Any]:
     }
 
 
-def _shape(found: status.Status) -> dict[str, Any]:
+def _representation(found: status.Status) -> dict[str, Any]:
     dead, lanes, oldest = found.dead, found.lanes, found.oldest
     return {
         "at": found.now,
@@ -93,7 +93,7 @@ def _shape(found: status.Status) -> dict[str, Any]:
         },
         "lanes_at_limit": [_lane(one) for one in lanes if one.is_full][:LIST_LIMIT],
         "workers_alive": found.workers_alive,
-        "flags": [flag_shape(one) for one in found.flags],
+        "flags": [flag_representation(one) for one in found.flags],
         "stripe": {
             "last_event_at": found.stripe.last_event_at,
             "refused_last_hour": found.stripe.refused_last_hour,

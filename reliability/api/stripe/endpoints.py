@@ -1,4 +1,4 @@
-"""Stripe's endpoints and their signing secrets. For keys without a tenant; no secret is ever answered with."""
+"""Stripe endpoints and their signing secrets. Needs a key for all tenants; no answer contains a secret."""
 
 from typing import Any
 from uuid import UUID
@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from reliability.api.common import pagination
-from reliability.api.common.serializers import Page, ProblemShape, ReasonRequest, SlugField, Strict, TextField
+from reliability.api.common.serializers import NoFilters, Page, ProblemSerializer, ReasonRequest, SlugField, TextField
 from reliability.api.common.views import PROBLEMS, View, of_all_tenants, read
 from reliability.errors import InvalidInput, NotFound
 from reliability.models import StripeEndpoint, StripeMode, StripeSecret
@@ -19,7 +19,7 @@ SECRET_FIELDS = ("id", "hint", "active", "created_at", "retired_at")
 
 
 class EndpointChange(ReasonRequest):
-    """What an endpoint can be given otherwise; `api_key` is kept encrypted, and an empty one takes it away."""
+    """The fields to change; `api_key` is stored encrypted, and an empty value removes it."""
 
     tenant = SlugField(required=False)
     mode = serializers.ChoiceField(choices=StripeMode.choices, required=False)
@@ -38,7 +38,7 @@ class SecretRequest(ReasonRequest):
     secret = TextField(max_length=200, write_only=True)
 
 
-class SecretShape(serializers.Serializer[Any]):
+class SecretSerializer(serializers.Serializer[Any]):
     """A signing secret, by its last four characters."""
 
     id = serializers.UUIDField()
@@ -48,8 +48,8 @@ class SecretShape(serializers.Serializer[Any]):
     retired_at = serializers.DateTimeField(allow_null=True)
 
 
-class EndpointShape(serializers.Serializer[Any]):
-    """An endpoint with its secrets; of its API key, whether it has one."""
+class EndpointSerializer(serializers.Serializer[Any]):
+    """An endpoint with its secrets; `has_api_key` says whether an API key is set."""
 
     endpoint = serializers.CharField()
     tenant = serializers.CharField()
@@ -58,18 +58,14 @@ class EndpointShape(serializers.Serializer[Any]):
     enabled = serializers.BooleanField()
     has_api_key = serializers.BooleanField()
     created_at = serializers.DateTimeField()
-    secrets = SecretShape(many=True)
+    secrets = SecretSerializer(many=True)
 
 
 class EndpointPage(Page):
-    results = EndpointShape(many=True)
+    results = EndpointSerializer(many=True)
 
 
-class NoFilters(Strict):
-    """A list without filters."""
-
-
-ACTED = {200: EndpointShape, 404: ProblemShape, **PROBLEMS}
+ACTED = {200: EndpointSerializer, 404: ProblemSerializer, **PROBLEMS}
 
 
 class Endpoints(View):
@@ -77,21 +73,21 @@ class Endpoints(View):
 
     @extend_schema(operation_id="list_stripe_endpoints", responses={200: EndpointPage, **PROBLEMS})
     def get(self, request: Request) -> Response:
-        """List the endpoints."""
-        of_all_tenants(request, "see Stripe's endpoints")
+        """List Stripe endpoints."""
+        of_all_tenants(request, "read Stripe endpoints")
         pagination.filters(request, NoFilters)
-        return pagination.page(request, StripeEndpoint.objects.prefetch_related("secrets"), _shape)
+        return pagination.page(request, StripeEndpoint.objects.prefetch_related("secrets"), _representation)
 
     @extend_schema(
-        operation_id="create_stripe_endpoint", request=EndpointRequest, responses={201: EndpointShape, **PROBLEMS}
+        operation_id="create_stripe_endpoint", request=EndpointRequest, responses={201: EndpointSerializer, **PROBLEMS}
     )
     def post(self, request: Request) -> Response:
-        """Make an endpoint. It accepts nothing until it has a signing secret."""
-        who = of_all_tenants(request, "make Stripe endpoints")
+        """Create a Stripe endpoint. It refuses every event until it has a signing secret."""
+        caller = of_all_tenants(request, "create Stripe endpoints")
         values = read(request, EndpointRequest)
-        actor = who.actor(values.pop("reason", ""))
-        made = endpoints.create(endpoint=StripeEndpoint(**values), actor=actor, now=who.now)
-        return Response(_shape(made), status=201)
+        actor = caller.actor(values.pop("reason", ""))
+        made = endpoints.create(endpoint=StripeEndpoint(**values), actor=actor, now=caller.now)
+        return Response(_representation(made), status=201)
 
 
 class OneEndpoint(View):
@@ -99,20 +95,22 @@ class OneEndpoint(View):
 
     @extend_schema(operation_id="get_stripe_endpoint", responses=ACTED)
     def get(self, request: Request, endpoint: str) -> Response:
-        """Show an endpoint."""
-        of_all_tenants(request, "see Stripe's endpoints")
-        return Response(_shape(_named(endpoint)))
+        """Get a Stripe endpoint."""
+        of_all_tenants(request, "read Stripe endpoints")
+        return Response(_representation(_named(endpoint)))
 
     @extend_schema(operation_id="change_stripe_endpoint", request=EndpointChange, responses=ACTED)
     def patch(self, request: Request, endpoint: str) -> Response:
-        """Change what is given of an endpoint, and leave the rest."""
-        who = of_all_tenants(request, "change Stripe endpoints")
+        """Change the given fields of a Stripe endpoint; the others keep their values."""
+        caller = of_all_tenants(request, "change Stripe endpoints")
         values = read(request, EndpointChange)
-        actor = who.actor(values.pop("reason", ""))
+        actor = caller.actor(values.pop("reason", ""))
         if not values:
-            raise InvalidInput("Nothing is given to be changed.")
+            raise InvalidInput("No field to change. Give at least one.")
         found = _named(endpoint)
-        return Response(_shape(endpoints.change(endpoint_id=found.pk, values=values, actor=actor, now=who.now)))
+        return Response(
+            _representation(endpoints.change(endpoint_id=found.pk, values=values, actor=actor, now=caller.now))
+        )
 
 
 class Secrets(View):
@@ -121,14 +119,14 @@ class Secrets(View):
     @extend_schema(
         operation_id="add_stripe_secret",
         request=SecretRequest,
-        responses={201: SecretShape, 404: ProblemShape, **PROBLEMS},
+        responses={201: SecretSerializer, 404: ProblemSerializer, **PROBLEMS},
     )
     def post(self, request: Request, endpoint: str) -> Response:
-        """Have an endpoint accept what is signed by one more secret."""
-        who = of_all_tenants(request, "add secrets")
+        """Add a signing secret: the endpoint then also accepts events signed with it."""
+        caller = of_all_tenants(request, "add signing secrets")
         values = read(request, SecretRequest)
-        actor, found = who.actor(values.get("reason", "")), _named(endpoint)
-        made = endpoints.add_secret(endpoint_id=found.pk, secret=values["secret"], actor=actor, now=who.now)
+        actor, found = caller.actor(values.get("reason", "")), _named(endpoint)
+        made = endpoints.add_secret(endpoint_id=found.pk, secret=values["secret"], actor=actor, now=caller.now)
         return Response(_secret(made), status=201)
 
 
@@ -138,15 +136,15 @@ class RetireSecret(View):
     @extend_schema(
         operation_id="retire_stripe_secret",
         request=ReasonRequest,
-        responses={200: SecretShape, 404: ProblemShape, **PROBLEMS},
+        responses={200: SecretSerializer, 404: ProblemSerializer, **PROBLEMS},
     )
     def post(self, request: Request, endpoint: str, secret_id: UUID) -> Response:
-        """Accept nothing any more that is signed by a secret."""
-        who = of_all_tenants(request, "retire secrets")
-        actor = who.actor(read(request, ReasonRequest).get("reason", ""))
+        """Retire a signing secret: the endpoint then refuses events signed with it."""
+        caller = of_all_tenants(request, "retire signing secrets")
+        actor = caller.actor(read(request, ReasonRequest).get("reason", ""))
         if not StripeSecret.objects.filter(pk=secret_id, endpoint__slug=endpoint).exists():
             raise NotFound("The endpoint has no such secret.")
-        endpoints.retire_secret(secret_id=secret_id, actor=actor, now=who.now)
+        endpoints.retire_secret(secret_id=secret_id, actor=actor, now=caller.now)
         return Response(_secret(StripeSecret.objects.get(pk=secret_id)))
 
 
@@ -157,7 +155,7 @@ def _named(slug: str) -> StripeEndpoint:
     return found
 
 
-def _shape(one: StripeEndpoint) -> dict[str, Any]:
+def _representation(one: StripeEndpoint) -> dict[str, Any]:
     return {
         "endpoint": one.slug,
         "tenant": one.tenant,

@@ -1,4 +1,4 @@
-"""`manage.py acknowledge_alert ID… [--until TIME]`: take alerts on, so that nobody is reminded of them."""
+"""`manage.py acknowledge_alert ID… [--until TIME]`: acknowledge alerts, which stops their reminders."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,12 +15,12 @@ from reliability.policies.alert_rules import NAMES
 
 
 class Command(EachCommand):
-    help = "Take alerts on, by id or by name: of one that fires, no reminder comes until it is over."
+    help = "Acknowledge firing alerts, by ID or by name: Backstop sends no reminders until they resolve."
     metavar = "ALERT"
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        add_until(parser, "until it is over")
+        add_until(parser, "until the alert resolves")
 
     def act(self, name: str, options: Mapping[str, Any]) -> str:
         now = clock.now()
@@ -31,10 +31,10 @@ class Command(EachCommand):
 
 
 def _ids(name: str) -> list[UUID]:
-    """Return what a name or an id means. Raises `NotFound`, and `ValueError` for what is neither."""
+    """Return the alerts of a name or an ID. Raises `NotFound`, and `ValueError` for text that is neither."""
     if name not in NAMES:
         return [UUID(name)]
     found = list(Alert.objects.firing().filter(name=name).values_list("pk", flat=True))
     if not found:
-        raise NotFound("It does not fire.")
+        raise NotFound("This alert is not firing.")
     return found

@@ -1,4 +1,4 @@
-"""`manage.py batches`: bulk operations, and a hand on them."""
+"""`manage.py batches`: list and control bulk operations."""
 
 from typing import Any
 from uuid import UUID
@@ -28,8 +28,8 @@ class Command(OperatorCommand):
         super().add_arguments(parser)
         parser.add_argument("action", nargs="?", default="list", choices=["list", "show", *ACTIONS])
         parser.add_argument("id", nargs="?", metavar="ID")
-        parser.add_argument("--rate", type=float, help="a second, with 'rate'")
-        parser.add_argument("--last", type=int, default=20, help="how many to list (default: %(default)s)")
+        parser.add_argument("--rate", type=float, help="dead letters per second; only with 'rate'")
+        parser.add_argument("--last", type=int, default=20, help="number of operations to list (default: %(default)s)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["action"] == "list":
@@ -49,10 +49,10 @@ class Command(OperatorCommand):
         if action == "show":
             found = Operation.objects.filter(pk=pk).first()
             if found is None:
-                raise CommandError("There is no such operation.")
+                raise CommandError("No such operation. 'batches' lists them.")
             return found
         if (action == "rate") != (options["rate"] is not None):
-            raise CommandError("--rate belongs to 'rate', which needs it.")
+            raise CommandError("The action 'rate' needs --rate, and no other action takes it.")
         values = {"rate_per_second": options["rate"]} if action == "rate" else {}
         done: Operation = ACTIONS[action](  # type: ignore[operator]  # each takes what is its own
             operation_id=pk, actor=self.actor(options), now=clock.now(), **values
@@ -61,11 +61,11 @@ class Command(OperatorCommand):
 
 
 def line(one: Operation) -> str:
-    """Say in one line how an operation stands."""
+    """Describe an operation in one line."""
     ends = one.ends
-    counts = f"{one.done} of {one.matched} done, {one.skipped} skipped"
+    counts = f"{one.done:,} of {one.matched:,} done, {one.skipped:,} skipped"
     if one.kind == "replay":
-        counts += f", {ends.recovered} recovered, {ends.failed} failed again, {one.rate_per_second:g} a second"
+        counts += f", {ends.recovered} recovered, {ends.failed} failed again, {one.rate_per_second:g} per second"
     return f"{one.pk}  {one.created_at:%Y-%m-%dT%H:%MZ}  {one.kind:<7}  {one.state:<9}  {counts}"
 
 
@@ -73,4 +73,4 @@ def _id(text: str | None) -> UUID:
     try:
         return UUID(text or "")
     except ValueError:
-        raise CommandError("Which operation? Give its id.") from None
+        raise CommandError("No operation given, or its ID is not a UUID. 'batches' lists the IDs.") from None

@@ -1,4 +1,4 @@
-"""`manage.py cancel ID…`: withdraw deliveries that are not being sent."""
+"""`manage.py cancel ID…`: cancel deliveries that are not being sent."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from reliability.management.base import EachCommand
 
 
 class Command(EachCommand):
-    help = "Withdraw deliveries that wait."
+    help = "Cancel waiting deliveries."
 
     def act(self, name: str, options: Mapping[str, Any]) -> str:
         control.cancel(delivery_id=UUID(name), actor=self.actor(options), now=clock.now())

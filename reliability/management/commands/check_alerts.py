@@ -1,4 +1,4 @@
-"""`manage.py check_alerts`: look at every condition, tell what changed, and print how each stands."""
+"""`manage.py check_alerts`: check every alert rule, notify about changes, and print the states."""
 
 import json
 from collections.abc import Sequence
@@ -11,26 +11,27 @@ from reliability.alerts import check as alert_check
 from reliability.alerts import notices
 from reliability.alerts.check import Checked, Line
 from reliability.core import clock
+from reliability.formats.counts import counted
 from reliability.management.tables import table
 from reliability.models import AlertNotice, NoticeState
 from reliability.policies import alert_text
 from reliability.policies.alerts import State
 
-HEADINGS = ("alert", "state", "of", "value", "limit", "since", "")
+HEADINGS = ("alert", "state", "subject", "value", "limit", "since", "notes")
 SHOWN = 10
 
 
 class Command(BaseCommand):
     help = (
-        "Look at every condition that alerts are about, from the database alone; tell what changed, and print how each"
-        " stands. Exit code 0: it told all it had to; 1: a channel failed, and is tried again; 2: with"
-        " --fail-on-firing, an alert fires. It may run beside another."
+        "Check every alert rule against the database, notify about changes, and print the state of each alert. Several"
+        " checks may run at once. Exit code 0: every notice was sent; 1: a channel failed, and Backstop retries it;"
+        " 2: with --fail-on-firing, an alert is firing."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--dry-run", action="store_true", help="keep nothing and tell nobody")
+        parser.add_argument("--dry-run", action="store_true", help="save nothing and send nothing")
         parser.add_argument("--json", action="store_true", help="print JSON")
-        parser.add_argument("--fail-on-firing", action="store_true", help="exit with 2 where an alert fires")
+        parser.add_argument("--fail-on-firing", action="store_true", help="exit with code 2 if an alert is firing")
 
     def handle(self, *args: Any, **options: Any) -> None:
         found = alert_check.check(now=clock.now(), dry_run=options["dry_run"])
@@ -41,7 +42,7 @@ class Command(BaseCommand):
         if unsent and not options["dry_run"]:
             raise CommandError(_failures(unsent))
         if found.firing and options["fail_on_firing"]:
-            raise CommandError(f"Firing: {found.firing}.", returncode=2)
+            raise CommandError(f"{counted(found.firing, 'alert')} firing.", returncode=2)
 
 
 def _text(found: Checked) -> str:
@@ -63,8 +64,12 @@ def _who(line: Line) -> str:
 
 
 def _note(line: Line) -> str:
-    said = [("quiet", line.is_quiet), ("acknowledged", line.is_acknowledged), (f"told: {line.told}", bool(line.told))]
-    return ", ".join(text for text, holds in said if holds)
+    notes = [
+        ("silenced", line.is_silenced),
+        ("acknowledged", line.is_acknowledged),
+        (f"notified: {line.told}", bool(line.told)),
+    ]
+    return ", ".join(text for text, holds in notes if holds)
 
 
 def _json(found: Checked, unsent: Sequence[AlertNotice]) -> str:
@@ -91,13 +96,18 @@ def _condition(line: Line) -> dict[str, Any]:
         "bound": str(line.rule.bound),
         "since": line.since.isoformat() if line.since else None,
         "summary": line.summary,
-        "quiet": line.is_quiet,
+        "quiet": line.is_silenced,
         "acknowledged": line.is_acknowledged,
         "told": str(line.told) if line.told else None,
     }
 
 
 def _failures(unsent: Sequence[AlertNotice]) -> str:
-    lines = [f"  {one.channel}: {one.error} (tried {one.attempts} times, next {one.next_at:%H:%M}Z)" for one in unsent]
+    lines = [
+        f"  {one.channel}: {one.error} ({counted(one.attempts, 'attempt')}, next at {one.next_at:%H:%M} UTC)"
+        for one in unsent
+    ]
     more = [f"  … and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    return "\n".join([f"Not told yet: {len(unsent)}. They are kept, and tried again.", *lines[:SHOWN], *more])
+    return "\n".join(
+        [f"{counted(len(unsent), 'notice')} not sent yet. Backstop keeps and retries them.", *lines[:SHOWN], *more]
+    )

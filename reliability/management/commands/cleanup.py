@@ -1,4 +1,4 @@
-"""`manage.py cleanup`: every retention rule, in batches, with a table of what went where."""
+"""`manage.py cleanup`: apply every retention rule, in batches, and print a table of the removed rows."""
 
 import signal
 from collections.abc import Iterator
@@ -16,27 +16,34 @@ from reliability.management.tables import table
 from reliability.retention import runner
 from reliability.retention.runner import COUNT_LIMIT, Pace, RuleResult
 
-HEADINGS = ("rule", "kept for", "removed", "left", "took", "what")
+HEADINGS = ("rule", "kept for", "removed", "left", "time", "rows")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Command(BaseCommand):
     help = (
-        "Apply every retention rule, in batches. It may be stopped at any time (it ends after the batch), and run"
-        " beside another."
+        "Apply every retention rule, in batches. You can stop it at any time (it ends after the current batch), and"
+        " several may run at once."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         names = [rule.name for rule in runner.rules()]
-        parser.add_argument("--dry-run", action="store_true", help=f"only count, up to {COUNT_LIMIT:,} of each")
         parser.add_argument(
-            "--only", action="append", default=[], choices=names, metavar="RULE", help=f"one of {', '.join(names)}"
+            "--dry-run", action="store_true", help=f"count the rows, up to {COUNT_LIMIT:,} per rule, and remove nothing"
+        )
+        parser.add_argument(
+            "--only",
+            action="append",
+            default=[],
+            choices=names,
+            metavar="RULE",
+            help=f"apply only this rule; repeatable ({', '.join(names)})",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         dry_run, only = options["dry_run"], options["only"]
-        with Progress() as progress, _until_told() as told:
-            pace = Pace(stopping=lambda: bool(told), watch=progress.add)
+        with Progress() as progress, _noting_signals() as received:
+            pace = Pace(stopping=lambda: bool(received), watch=progress.add)
             found = []
             for done in runner.cleanup(now=clock.now(), dry_run=dry_run, only=only, pace=pace):
                 progress.end()
@@ -44,16 +51,16 @@ class Command(BaseCommand):
         self.stdout.write(table(_headings(dry_run), [_row(done, dry_run) for done in found]))
         failed = [f"{done.name}: {done.error}" for done in found if done.error]
         if failed:
-            raise CommandError("Not all of it was done.\n" + "\n".join(failed))
-        if told:
-            name = signal.Signals(told[0]).name
+            raise CommandError("Some rules failed:\n" + "\n".join(failed))
+        if received:
+            name = signal.Signals(received[0]).name
             raise CommandError(
-                f"Stopped by {name} after a batch; what is left is for the next time.", returncode=128 + told[0]
+                f"Stopped by {name} after a batch. The next run removes the rest.", returncode=128 + received[0]
             )
 
 
 def _headings(dry_run: bool) -> tuple[str, ...]:
-    return (*HEADINGS[:2], "would go", HEADINGS[-1]) if dry_run else HEADINGS
+    return (*HEADINGS[:2], "to remove", HEADINGS[-1]) if dry_run else HEADINGS
 
 
 def _row(done: RuleResult, dry_run: bool) -> tuple[str, ...]:
@@ -63,7 +70,7 @@ def _row(done: RuleResult, dry_run: bool) -> tuple[str, ...]:
 
 def _age(age: timedelta | None) -> str:
     if age is None:
-        return "for good"
+        return "forever"
     hours = int(age.total_seconds() // 3600)
     if hours == 0:
         return "-"
@@ -77,20 +84,20 @@ def _count(number: int | None, *, bounded: bool = True) -> str:
 
 
 @contextmanager
-def _until_told() -> Iterator[list[int]]:
-    """Note SIGINT and SIGTERM instead of ending at once. Elsewhere than in a main thread, nobody tells."""
-    told: list[int] = []
+def _noting_signals() -> Iterator[list[int]]:
+    """Note SIGINT and SIGTERM instead of ending at once. Outside of the main thread no signal handler can be set."""
+    received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        told.append(number)
+        received.append(number)
 
     try:
         before = [signal.signal(number, note) for number in SIGNALS]
     except ValueError:
-        yield told
+        yield received
         return
     try:
-        yield told
+        yield received
     finally:
         for number, handler in zip(SIGNALS, before, strict=True):
             signal.signal(number, handler)

@@ -13,20 +13,20 @@ from reliability.setup import api_keys
 
 
 class Command(OperatorCommand):
-    help = "Make an API key and print it, once, alone on the last line of standard output."
+    help = "Create an API key and print it, once, alone on the last line of standard output."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--name", required=True, help="who or what will use it")
-        parser.add_argument("--tenant", help="the one tenant whose rows it reaches; without it, all of them")
+        parser.add_argument("--name", required=True, help="who or what uses the key")
+        parser.add_argument("--tenant", help="the only tenant that the key can access (default: every tenant)")
         parser.add_argument(
             "--scope",
             action="append",
             default=[],
             choices=KeyScope.values,
-            help="repeatable; without it, all",
+            help="a scope of the key; repeatable (default: every scope)",
         )
-        add_until(parser, "it opens until it is revoked")
+        add_until(parser, "until someone revokes it")
 
     def handle(self, *args: Any, **options: Any) -> None:
         now = clock.now()
@@ -37,5 +37,5 @@ class Command(OperatorCommand):
         except BackstopError as error:
             raise CommandError(self.explain(error)) from None
         tenant, scopes = key.tenant or "all tenants", ", ".join(key.scopes) or "all scopes"
-        self.stderr.write(f"Key '{key.name}' for {tenant}, {scopes}. It cannot be shown again:")
+        self.stderr.write(f"Key '{key.name}' for {tenant}, {scopes}. Copy it now, it is not shown again:")
         self.stdout.write(plain)

@@ -1,4 +1,4 @@
-"""`manage.py doctor`: what is wrong with an installation, and what to do about it."""
+"""`manage.py doctor`: check an installation, and say how to fix what is wrong."""
 
 import json
 from dataclasses import asdict
@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 
+from reliability.formats.counts import counted
 from reliability.management.tables import table
 from reliability.setup import doctor
 from reliability.setup.doctor import Finding, State
@@ -16,13 +17,13 @@ HEADINGS = ("check", "state", "found")
 
 class Command(BaseCommand):
     help = (
-        "Look at configuration, database, migrations, engine, workers, static files, archive, mail, n8n and Stripe."
-        " Changes nothing; exits with 1 where something fails."
+        "Check the configuration, database, migrations, engine, workers, static files, archive, mail, n8n and Stripe."
+        " Changes nothing. Exits with code 1 if a check fails."
     )
-    requires_system_checks = []  # they are one of its checks
+    requires_system_checks = []  # doctor runs them itself, as one of its checks
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+        parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
     def handle(self, *args: Any, **options: Any) -> None:
         found = list(doctor.examine())
@@ -32,7 +33,7 @@ class Command(BaseCommand):
         else:
             self._show(found)
         if failed:
-            raise CommandError(f"{failed} of {len(found)} findings are failures.")
+            raise CommandError(f"{counted(failed, 'check')} failed.")
 
     def _show(self, found: list[Finding]) -> None:
         rows: list[tuple[str, str, str]] = []

@@ -11,16 +11,16 @@ from reliability.n8n import workflow_files
 
 
 class Command(BaseCommand):
-    help = "Write workflow policies as JSON to standard output, in the shape that import_workflows reads."
+    help = "Print workflow policies as JSON, in the format that import_workflows reads."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("slugs", nargs="*", metavar="SLUG", help="only these workflows")
 
     def handle(self, *args: Any, **options: Any) -> None:
         rows = Workflow.objects.prefetch_related("lanes").order_by("slug")
-        wanted = options["slugs"]
-        if wanted:
-            rows = rows.filter(slug__in=wanted)
-            if missing := sorted(set(wanted) - set(rows.values_list("slug", flat=True))):
-                raise CommandError(f"There is no workflow {', '.join(missing)}.")
+        slugs = options["slugs"]
+        if slugs:
+            rows = rows.filter(slug__in=slugs)
+            if missing := sorted(set(slugs) - set(rows.values_list("slug", flat=True))):
+                raise CommandError(f"No such workflow: {', '.join(missing)}.")
         self.stdout.write(json.dumps(workflow_files.dump(workflows=rows), indent=2))

@@ -1,4 +1,4 @@
-"""`manage.py flag [NAME on|off]`: switch parts of the service off and on."""
+"""`manage.py flag [NAME on|off]`: turn parts of the service off and on."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from reliability.models import FlagName
 
 
 class Command(OperatorCommand):
-    help = "Show what can be switched off, or switch it: scheduling, dispatch, stripe."
+    help = "List the switches (scheduling, dispatch, stripe), or turn one on or off."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -22,11 +22,11 @@ class Command(OperatorCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         name, state = options["name"], options["state"]
         if name and not state:
-            raise CommandError("On or off?")
+            raise CommandError("Give a state: on or off.")
         if name:
             flags.switch(name=name, enabled=state == "on", actor=self.actor(options), now=clock.now())
         for one in flags.all_flags():
-            said = f"{one.name}: {'on' if one.enabled else 'OFF'}"
+            line = f"{one.name}: {'on' if one.enabled else 'OFF'}"
             if one.changed_at:
-                said += f"  since {one.changed_at:%Y-%m-%d %H:%M}Z by {one.changed_by}: {one.reason}"
-            self.stdout.write(said)
+                line += f"  since {one.changed_at:%Y-%m-%d %H:%M}Z by {one.changed_by}: {one.reason}"
+            self.stdout.write(line)

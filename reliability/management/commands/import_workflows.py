@@ -11,7 +11,7 @@ from reliability.n8n import workflow_files
 
 
 class Command(ImportCommand):
-    help = "Read workflow policies from JSON files, all or none. Doing it again changes nothing."
+    help = "Import workflow policies from JSON files, all or none. Importing the same file again changes nothing."
 
     def load(self, documents: Sequence[dict[str, Any]], actor: Actor) -> Sequence[Imported]:
         return workflow_files.load(documents=documents, actor=actor, now=clock.now())

@@ -1,4 +1,4 @@
-"""`manage.py n8n_sync`: offer n8n's webhooks as workflows, and take them over."""
+"""`manage.py n8n_sync`: list n8n's webhooks, and import them as workflows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,17 +15,19 @@ from reliability.n8n.sync import Webhook
 
 
 class Command(OperatorCommand):
-    help = "Show which of n8n's webhooks are known here; --apply takes them over. What is known keeps its policy."
+    help = (
+        "List n8n's webhooks and whether Backstop knows them. --apply imports them; known workflows keep their policy."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--apply", nargs="+", default=[], metavar="SLUG", help="take these over")
-        parser.add_argument("--all", action="store_true", help="take over all that are new or different")
-        parser.add_argument("--dry-run", action="store_true", help="only show")
+        parser.add_argument("--apply", nargs="+", default=[], metavar="SLUG", help="import these webhooks")
+        parser.add_argument("--all", action="store_true", help="import every webhook that is new or different")
+        parser.add_argument("--dry-run", action="store_true", help="list the webhooks, change nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["apply"] and options["all"]:
-            raise CommandError("Give either --apply or --all.")
+            raise CommandError("--apply and --all exclude each other. Give one of them.")
         try:
             found = n8n_sync.webhooks()
             chosen = _chosen(found, options)
@@ -43,5 +45,5 @@ def _chosen(found: Sequence[Webhook], options: dict[str, Any]) -> list[Webhook]:
         return [one for one in found if one.state in ("new", "different")]
     unknown = set(options["apply"]) - {one.slug for one in found}
     if unknown:
-        raise CommandError(f"n8n has no such webhook: {', '.join(sorted(unknown))}.")
+        raise CommandError(f"No such webhook in n8n: {', '.join(sorted(unknown))}.")
     return [one for one in found if one.slug in options["apply"]]

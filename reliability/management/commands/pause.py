@@ -1,4 +1,4 @@
-"""`manage.py pause SLUG… [--until TIME]`: let workflows' deliveries wait."""
+"""`manage.py pause SLUG… [--until TIME]`: pause workflows."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,12 +11,12 @@ from reliability.management.base import EachCommand, add_until, until_of
 
 
 class Command(EachCommand):
-    help = "Let workflows' deliveries wait; what arrives is kept."
+    help = "Pause workflows: Backstop accepts their deliveries, and sends none until they resume."
     metavar = "SLUG"
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        add_until(parser, "until it is resumed")
+        add_until(parser, "until someone resumes it")
 
     def act(self, name: str, options: Mapping[str, Any]) -> str:
         now = clock.now()

@@ -1,4 +1,4 @@
-"""`manage.py purge`: take dead letters out of the queue."""
+"""`manage.py purge`: purge dead letters."""
 
 from typing import Any
 from uuid import UUID
@@ -9,14 +9,15 @@ from reliability.bulk import operations
 from reliability.core import clock
 from reliability.dead_letters import purge
 from reliability.errors import BackstopError
+from reliability.formats.counts import counted
 from reliability.management.base import SelectionCommand
 from reliability.models import OperationKind
 
 
 class Command(SelectionCommand):
     help = (
-        "Purge dead letters: single ones by id, or all that a filter matches. They stay on record as purged;"
-        " for some days it can be undone."
+        "Purge dead letters: by ID, or all that a filter matches. They keep the status purged, and for some days you"
+        " can undo the purge."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -26,10 +27,10 @@ class Command(SelectionCommand):
             return
         now = clock.now()
         if options["dry_run"]:
-            self.say(operations.preview(kind=OperationKind.PURGE, selection=selection, now=now), "purged")
+            self.print_preview(operations.preview(kind=OperationKind.PURGE, selection=selection, now=now), "purged")
             return
         started = operations.submit(kind=OperationKind.PURGE, selection=selection, actor=self.actor(options), now=now)
-        self.stdout.write(f"{started.matched} will be purged; batch {started.pk}.")
+        self.stdout.write(f"Purging {counted(started.matched, 'dead letter')}, batch {started.pk}.")
 
     def _single(self, options: dict[str, Any]) -> None:
         failed = 0
@@ -42,4 +43,4 @@ class Command(SelectionCommand):
                 self.stderr.write(f"{text}: {error}")
                 failed += 1
         if failed:
-            raise CommandError(f"{failed} of {len(options['ids'])} were not purged.")
+            raise CommandError(f"{failed:,} of {counted(len(options['ids']), 'dead letter')} not purged.")

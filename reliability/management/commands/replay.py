@@ -1,4 +1,4 @@
-"""`manage.py replay`: send dead letters again."""
+"""`manage.py replay`: replay dead letters."""
 
 import sys
 from typing import Any
@@ -13,24 +13,35 @@ from reliability.core import clock
 from reliability.dead_letters.filters import DeadLetterFilter
 from reliability.errors import BackstopError, InvalidInput
 from reliability.formats import strict_json
+from reliability.formats.counts import counted
 from reliability.management.base import SelectionCommand, read_input
 from reliability.models import OperationKind
 
 
 class Command(SelectionCommand):
-    help = "Send dead letters again: single ones by id, or all that a filter matches, at a rate."
+    help = "Replay dead letters: by ID, or all that a filter matches, at a limited rate."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         rate = operations.DEFAULT_RATE
-        parser.add_argument("--rate", type=float, default=rate, help="per second (default: %(default)s)")
-        parser.add_argument("--canary", action="store_true", help="one first; the others once it has recovered")
-        help_text = "stop when more than this share of those that ended failed again"
+        parser.add_argument("--rate", type=float, default=rate, help="replays per second (default: %(default)s)")
+        parser.add_argument(
+            "--canary", action="store_true", help="replay one first, and the others when it has recovered"
+        )
+        help_text = "stop above this failure rate of the finished replays"
         parser.add_argument("--stop-at", type=float, metavar="PERCENT", help=help_text)
-        help_text = "'execution' for n8n's own retry from the failed node; by default as the entry's source allows"
+        help_text = (
+            "how to replay: 'execution' is n8n's own retry from the failed node (default: depends on the source)"
+        )
         parser.add_argument("--via", choices=Via.values, default="", help=help_text)
-        parser.add_argument("--as-it-was", action="store_true", help="retry with the workflow as it was, not as it is")
-        parser.add_argument("--payload", help="JSON to send instead ('-': standard input); needs exactly one id")
+        parser.add_argument(
+            "--as-it-was",
+            action="store_true",
+            help="with --via execution: use the workflow version of the failed execution",
+        )
+        parser.add_argument(
+            "--payload", help="JSON payload to send instead ('-': standard input); needs exactly one ID"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         selection = self.selection(options)
@@ -38,9 +49,9 @@ class Command(SelectionCommand):
             self._single(options)
             return
         if options["payload"] is not None:
-            raise CommandError("--payload needs exactly one id.")
+            raise CommandError("--payload needs exactly one ID.")
         if options["via"] or options["as_it_was"]:
-            raise CommandError("--via and --as-it-was need ids.")
+            raise CommandError("--via and --as-it-was need IDs.")
         try:
             self._many(selection, options)
         except InvalidInput as error:
@@ -49,7 +60,9 @@ class Command(SelectionCommand):
     def _many(self, selection: DeadLetterFilter, options: dict[str, Any]) -> None:
         now, rate, kind = clock.now(), options["rate"], OperationKind.REPLAY
         if options["dry_run"]:
-            self.say(operations.preview(kind=kind, selection=selection, now=now, rate_per_second=rate), "replayed")
+            self.print_preview(
+                operations.preview(kind=kind, selection=selection, now=now, rate_per_second=rate), "replayed"
+            )
             return
         started = operations.submit(
             kind=kind,
@@ -60,17 +73,19 @@ class Command(SelectionCommand):
             canary=options["canary"],
             stop_failure_rate=None if options["stop_at"] is None else options["stop_at"] / 100,
         )
-        self.stdout.write(f"{started.matched} will be replayed, {rate:g} a second; batch {started.pk}.")
+        self.stdout.write(
+            f"Replaying {counted(started.matched, 'dead letter')} at {rate:g} per second, batch {started.pk}."
+        )
 
     def _single(self, options: dict[str, Any]) -> None:
         payload = _payload(options["payload"])
         if payload is not None and len(options["ids"]) != 1:
-            raise CommandError("--payload needs exactly one id.")
+            raise CommandError("--payload needs exactly one ID.")
         failed = 0
         for text in options["ids"]:
             failed += not self._one(text, payload, options)
         if failed:
-            raise CommandError(f"{failed} of {len(options['ids'])} were not replayed.")
+            raise CommandError(f"{failed:,} of {counted(len(options['ids']), 'dead letter')} not replayed.")
 
     def _one(self, text: str, payload: str | None, options: dict[str, Any]) -> bool:
         if options["dry_run"]:
@@ -89,7 +104,9 @@ class Command(SelectionCommand):
         except (BackstopError, ValueError) as error:
             self.stderr.write(f"{text}: {error}")
             return False
-        self.stdout.write(f"{text}: " + (f"delivery {delivery_id}" if delivery_id else f"retry in n8n {batch_id}"))
+        self.stdout.write(
+            f"{text}: " + (f"delivery {delivery_id}" if delivery_id else f"n8n execution retry, batch {batch_id}")
+        )
         return True
 
 
@@ -100,7 +117,7 @@ def _payload(text: str | None) -> str | None:
     try:
         document = strict_json.load(text)
     except InvalidInput as error:
-        raise CommandError(f"--payload: {error.detail.replace('The body', 'It')}") from None
+        raise CommandError(f"--payload: {error.detail.replace('The body', 'The payload')}") from None
     if not isinstance(document, dict | list):
-        raise CommandError("--payload: a JSON object or array is needed.")
+        raise CommandError("--payload: not a JSON object or array.")
     return text

@@ -1,4 +1,4 @@
-"""`manage.py reset_breaker`: close breakers by hand."""
+"""`manage.py reset_breaker`: close circuit breakers."""
 
 from typing import Any
 
@@ -13,19 +13,21 @@ from reliability.management.breakers import add_selection, selected
 
 
 class Command(OperatorCommand):
-    help = "Close circuit breakers by hand; what waits behind them ramps up."
+    help = (
+        "Close circuit breakers. Waiting deliveries then ramp up: one in flight at first, one more with each success."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         add_selection(parser)
-        parser.add_argument("--all", action="store_true", help="every one that is not closed")
+        parser.add_argument("--all", action="store_true", help="every breaker that is not closed")
 
     def handle(self, *args: Any, **options: Any) -> None:
         rows = selected(options, everything=options["all"])
         named = options["ids"] or options["instance"]
         found = list(rows if named else rows.exclude(state="closed"))
         if not found:
-            raise CommandError("There is no such breaker, or all of them are closed.")
+            raise CommandError("No such breaker, or every selected breaker is closed already.")
         for breaker in found:
             if not options["dry_run"]:
                 try:

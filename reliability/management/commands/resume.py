@@ -1,4 +1,4 @@
-"""`manage.py resume SLUG…`: let paused workflows' deliveries go on."""
+"""`manage.py resume SLUG…`: resume paused workflows."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from reliability.management.base import EachCommand
 
 
 class Command(EachCommand):
-    help = "Let paused workflows' deliveries go on."
+    help = "Resume paused workflows: Backstop sends their deliveries again."
     metavar = "SLUG"
 
     def act(self, name: str, options: Mapping[str, Any]) -> str:

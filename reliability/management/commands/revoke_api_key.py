@@ -1,4 +1,4 @@
-"""`manage.py revoke_api_key PREFIX…`: refuse keys from now on."""
+"""`manage.py revoke_api_key PREFIX…`: revoke API keys."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,12 +11,12 @@ from reliability.setup import api_keys
 
 
 class Command(EachCommand):
-    help = "Refuse API keys from now on. A key is named by its first characters, as the console lists them."
+    help = "Revoke API keys. Give the prefix of each key, as the console lists it."
     metavar = "PREFIX"
 
     def act(self, name: str, options: Mapping[str, Any]) -> str:
         found = ApiKey.objects.filter(prefix=name).values_list("pk", flat=True).first()
         if found is None:
-            raise NotFound("There is no such API key.")
+            raise NotFound("No such API key.")
         api_keys.revoke(key_id=found, actor=self.actor(options), now=clock.now())
         return "revoked"

@@ -10,7 +10,7 @@ from reliability.management.base import EachCommand
 
 
 class Command(EachCommand):
-    help = "Make waiting deliveries due at once; limits, pauses and breakers still hold."
+    help = "Make waiting deliveries due now. Limits, pauses and breakers still apply."
 
     def act(self, name: str, options: Mapping[str, Any]) -> str:
         control.send_now(delivery_id=UUID(name), actor=self.actor(options), now=clock.now())

@@ -16,16 +16,16 @@ from reliability.policies.alert_rules import NAMES
 
 class Command(OperatorCommand):
     help = (
-        "Begin a quiet period, in which nothing is told: of one alert, of one workflow, of both, or of all. Without"
-        " --until or --end, list those that run."
+        "Silence alerts until a time: one alert, one workflow, both, or all. Without --until or --end, list the active"
+        " silences."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("--alert", default="", choices=["", *NAMES], help="only this alert")
-        parser.add_argument("--workflow", default="", help="only of this workflow")
-        add_until(parser, "those that run are listed")
-        parser.add_argument("--end", metavar="ID", help="end this one now")
+        parser.add_argument("--workflow", default="", help="only this workflow")
+        add_until(parser, "list the active silences")
+        parser.add_argument("--end", metavar="ID", help="end this silence now")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -33,7 +33,7 @@ class Command(OperatorCommand):
         except BackstopError as error:
             raise CommandError(self.explain(error)) from None
         except ValueError:
-            raise CommandError(f"--end: '{options['end']}' is no id.") from None
+            raise CommandError(f"--end: '{options['end']}' is not an ID.") from None
 
     def _act(self, options: dict[str, Any]) -> None:
         now = clock.now()

@@ -1,4 +1,4 @@
-"""`manage.py stripe_endpoint SLUG`: make a Stripe endpoint, change it, rotate its secrets, show them."""
+"""`manage.py stripe_endpoint SLUG`: create, change and list Stripe endpoints, and rotate their secrets."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from django.core.management.base import CommandParser
 
 from reliability.core import clock
 from reliability.errors import BackstopError
+from reliability.formats.counts import counted
 from reliability.management.base import OperatorCommand
 from reliability.models import StripeEndpoint, StripeMode
 from reliability.stripe import endpoints
@@ -14,9 +15,9 @@ from reliability.stripe import endpoints
 
 class Command(OperatorCommand):
     help = (
-        "Make a Stripe endpoint (--create) or change it (--change), add a signing secret (--add-secret) or keep an API"
-        " key (--api-key) from standard input, retire a secret by its last four characters (--retire), and show what"
-        " there is. Without SLUG, list the endpoints."
+        "Create a Stripe endpoint (--create) or change it (--change), add a signing secret (--add-secret) or set an API"
+        " key (--api-key) from standard input, retire a secret by its last four characters (--retire), and print the"
+        " endpoint. Without SLUG, list the endpoints."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -24,15 +25,19 @@ class Command(OperatorCommand):
         parser.add_argument("slug", nargs="?", metavar="SLUG")
         made = parser.add_mutually_exclusive_group()
         made.add_argument("--create", action="store_true")
-        made.add_argument("--change", action="store_true", help="to what the options below say; the rest stays")
-        parser.add_argument("--tenant", help="whose events come in there")
-        parser.add_argument("--mode", choices=StripeMode.values, help="whose events go on")
+        made.add_argument("--change", action="store_true", help="set the options below; the others keep their values")
+        parser.add_argument("--tenant", help="tenant of the endpoint's events")
+        parser.add_argument("--mode", choices=StripeMode.values, help="which events are delivered: live, test or both")
         parser.add_argument("--account", help="the Stripe account (acct_…)")
-        parser.add_argument("--turn", choices=["on", "off"], help="whether anything comes in there")
+        parser.add_argument("--turn", choices=["on", "off"], help="accept events, or refuse them")
         read = parser.add_mutually_exclusive_group()
-        read.add_argument("--add-secret", action="store_true", help="read a whsec_… from standard input")
         read.add_argument(
-            "--api-key", action="store_true", help="read a restricted key from standard input; nothing removes it"
+            "--add-secret", action="store_true", help="read a signing secret (whsec_…) from standard input"
+        )
+        read.add_argument(
+            "--api-key",
+            action="store_true",
+            help="read a restricted API key from standard input; it replaces the current one",
         )
         parser.add_argument("--retire", metavar="HINT", help="the last four characters of the secret to retire")
 
@@ -50,12 +55,12 @@ class Command(OperatorCommand):
         actor, now = self.actor(options), clock.now()
         values = _values(options)
         if values and not (options["create"] or options["change"]):
-            raise CommandError("Say --create or --change.")
+            raise CommandError("These options need --create or --change.")
         if options["create"]:
             endpoints.create(endpoint=StripeEndpoint(slug=options["slug"], **values), actor=actor, now=now)
         found = StripeEndpoint.objects.filter(slug=options["slug"]).first()
         if found is None:
-            raise CommandError(f"There is no Stripe endpoint '{options['slug']}'; --create makes it.")
+            raise CommandError(f"No such Stripe endpoint: '{options['slug']}'. --create creates it.")
         if options["api_key"]:
             values = {**values, "api_key": self.standard_input().strip()}
         if (values and not options["create"]) or options["api_key"]:
@@ -63,10 +68,12 @@ class Command(OperatorCommand):
         if options["add_secret"]:
             endpoints.add_secret(endpoint_id=found.pk, secret=self.standard_input(), actor=actor, now=now)
         if options["retire"]:
-            wanted = list(found.secrets.filter(active=True, hint=options["retire"]))
-            if len(wanted) != 1:
-                raise CommandError(f"{len(wanted)} active secrets end with '{options['retire']}'.")
-            endpoints.retire_secret(secret_id=wanted[0].pk, actor=actor, now=now)
+            found_secrets = list(found.secrets.filter(active=True, hint=options["retire"]))
+            if len(found_secrets) != 1:
+                raise CommandError(
+                    f"{counted(len(found_secrets), 'active secret')} found with the ending '{options['retire']}'."
+                )
+            endpoints.retire_secret(secret_id=found_secrets[0].pk, actor=actor, now=now)
 
 
 def _values(options: dict[str, Any]) -> dict[str, Any]:

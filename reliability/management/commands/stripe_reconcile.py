@@ -1,4 +1,4 @@
-"""`manage.py stripe_reconcile [--hours 72]`: Stripe's own list of events, held against the ledger."""
+"""`manage.py stripe_reconcile [--hours 72]`: compare Stripe's list of events with the ledger."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from django.core.management.base import CommandParser
 
 from reliability.core import audit, clock
 from reliability.errors import BackstopError
+from reliability.formats.counts import counted
 from reliability.management.base import OperatorCommand
 from reliability.stripe import reconcile as stripe_reconcile
 from reliability.stripe.reconcile import LedgerState, Line
@@ -16,21 +17,23 @@ COLUMNS = "{:<10}  {:<32}  {:<36}  {:<17}  {:<10}  {:>10}  {}"
 
 class Command(OperatorCommand):
     help = (
-        "List Stripe's events of the last hours, take in those that are missing and that a workflow asks for, and"
-        " print each event whose effect has not been had: Stripe, ledger, deliveries, outcome."
+        "Compare Stripe's events of the last hours with the ledger, import the missing ones that a workflow subscribes"
+        " to, and print each event that has not been processed: Stripe, ledger, deliveries, outcome."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--hours", type=int, default=72, help="how far back (default: 72; Stripe keeps 720)")
-        parser.add_argument("--endpoint", help="only this endpoint's account; else every one with an API key")
-        parser.add_argument("--everything", action="store_true", help="take in types that no workflow asks for, too")
+        parser.add_argument("--hours", type=int, default=72, help="hours to look back (default: 72; Stripe keeps 720)")
+        parser.add_argument("--endpoint", help="only this endpoint (default: every endpoint with an API key)")
+        parser.add_argument(
+            "--everything", action="store_true", help="also import event types that no workflow subscribes to"
+        )
         parser.add_argument("--all", action="store_true", help="print every event, not only the gaps")
-        parser.add_argument("--dry-run", action="store_true", help="take nothing in")
+        parser.add_argument("--dry-run", action="store_true", help="import nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not 1 <= options["hours"] <= stripe_reconcile.HOURS_LIMIT:
-            raise CommandError(f"--hours: 1 to {stripe_reconcile.HOURS_LIMIT}; Stripe lists no more.")
+            raise CommandError(f"--hours must be 1 to {stripe_reconcile.HOURS_LIMIT}: Stripe keeps events for 30 days.")
         lines: list[Line] = []
         try:
             for endpoint, key in stripe_reconcile.endpoints(slug=options["endpoint"]):
@@ -68,4 +71,6 @@ class Command(OperatorCommand):
             self.stdout.write(COLUMNS.format(*values, line.deliveries, line.outcome))
         for name, count in stripe_reconcile.summary(lines=lines).items():
             self.stdout.write(f"{name}: {count}")
-        self.stdout.write(f"{len([line for line in lines if line.is_gap])} gaps in the last {options['hours']} hours.")
+        self.stdout.write(
+            f"{counted(sum(line.is_gap for line in lines), 'gap')} in the last {counted(options['hours'], 'hour')}."
+        )

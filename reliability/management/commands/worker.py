@@ -1,4 +1,4 @@
-"""`manage.py worker`: deliver, do bulk operations and housekeeping, send notices, and ask n8n."""
+"""`manage.py worker`: send deliveries, run bulk operations and housekeeping, send notices, and query n8n."""
 
 import sys
 from typing import Any
@@ -10,7 +10,7 @@ from reliability import queue
 
 
 class Command(BaseCommand):
-    help = "Run a worker until it is asked to stop (SIGTERM, Ctrl-C): then it finishes what it has begun."
+    help = "Run a worker until SIGTERM or Ctrl-C; it then finishes the work in progress."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -19,7 +19,7 @@ class Command(BaseCommand):
             default=[],
             choices=[one.name for one in queue.LOOPS],
             metavar="LOOP",
-            help="run this loop only (dispatch, operations or n8n; may be repeated; default: all of them)",
+            help="run only this loop: dispatch, operations or n8n; repeatable (default: all)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -13,7 +13,7 @@ from reliability.setup import workflow_secrets
 
 
 class Command(OperatorCommand):
-    help = "Keep a secret of a workflow, read from standard input, or take it away. It is never shown."
+    help = "Set a secret of a workflow from standard input, or remove it. Backstop never shows it."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -21,16 +21,16 @@ class Command(OperatorCommand):
         which = parser.add_mutually_exclusive_group(required=True)
         for name in workflow_secrets.SECRETS:
             which.add_argument(f"--{name.replace('_', '-')}", dest="name", action="store_const", const=name)
-        parser.add_argument("--remove", action="store_true", help="take it away; nothing is read")
+        parser.add_argument("--remove", action="store_true", help="remove the secret; standard input is not read")
 
     def handle(self, *args: Any, **options: Any) -> None:
         value = "" if options["remove"] else self.standard_input().strip()
         if not value and not options["remove"]:
-            raise CommandError("Nothing came in on standard input.")
+            raise CommandError("Standard input is empty. Pipe the secret into this command.")
         try:
             found = control.workflow_id_of(slug=options["slug"])
             values = {options["name"]: value}
             workflow_secrets.keep(workflow_id=found, values=values, actor=self.actor(options), now=clock.now())
         except BackstopError as error:
             raise CommandError(self.explain(error)) from None
-        self.stdout.write(f"{options['slug']}: {'removed' if options['remove'] else 'kept'}")
+        self.stdout.write(f"{options['slug']}: {'removed' if options['remove'] else 'saved'}")

@@ -1,4 +1,4 @@
-"""The demo's rows as they come together, and the way of one delivery among them."""
+"""Builds the demo's rows in memory: a delivery with its attempts, and a dead letter."""
 
 import json
 from collections import defaultdict
@@ -29,40 +29,40 @@ from reliability.policies import backoff
 from reliability.policies.error_codes import reason_of
 from reliability.policies.fingerprint import fingerprint_of
 
-from .fixtures import Role, Trouble
+from .fixtures import FailureMode, WorkflowSpec
 from .rng import Rng
 
 M = TypeVar("M", bound=models.Model)
-# The demo's dead letters stay for a look, however short the time they would have.
+# The demo's dead letters stay for two weeks, even with a shorter N8N_DLQ_TTL_HOURS.
 KEPT = timedelta(days=14)
-# The database counts failures when a transaction commits; this has it done before.
-APPLY_COUNTS = "SET CONSTRAINTS backstop_outbox_apply IMMEDIATE"
+# The database counts failures when a transaction commits; this makes it count now.
+APPLY_COUNTS = "SET CONSTRAINTS backstop_failure_apply, backstop_total_apply IMMEDIATE"
 HEADERS = {"content-type": "application/json; charset=utf-8", "x-powered-by": "n8n"}
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """A delivery to write: what came, when, and how the tries go before it is delivered (or, `dies`, is not)."""
+class DeliverySpec:
+    """A delivery to build. Its attempts fail as `fails` says; then it is delivered, or with `is_dead` dead."""
 
-    role: Role
+    spec: WorkflowSpec
     tenant: str
     at: datetime
     payload: dict[str, Any]
     key: str
-    fails: Sequence[Trouble] = ()
-    dies: bool = False
-    waits: bool = False
+    fails: Sequence[FailureMode] = ()
+    is_dead: bool = False
+    is_waiting: bool = False
     not_before: datetime | None = None
     source: str = ""
 
 
 class Builder:
-    """All rows of the demo: made in memory, then kept in the order in which they depend on each other."""
+    """All rows of the demo: built in memory, then saved in the order of their dependencies."""
 
     def __init__(self, *, now: datetime, seed: int) -> None:
         self.now = now
         self.start = now - timedelta(days=7)
-        self.dice = Rng(seed=seed)
+        self.rng = Rng(seed=seed)
         self.workflows: dict[str, Workflow] = {}
         self.lanes: dict[tuple[str, str], Lane] = {}
         self.rows: dict[type[models.Model], list[models.Model]] = defaultdict(list)
@@ -78,71 +78,71 @@ class Builder:
         return self._number
 
     def save(self) -> None:
-        """Keep what was added. Deliveries and dead letters name each other, which the database checks at the end."""
+        """Save the rows. Deliveries and dead letters reference each other; those constraints are deferred."""
         attempts: Any = self.rows[Attempt]
         attempts.sort(key=lambda one: one.started_at)
         entries: Any = self.rows[AuditEntry]
         entries.sort(key=lambda one: one.at)
-        fates = {one.pk: one.status for one in self.letters}
+        final_status = {one.pk: one.status for one in self.letters}
         for one in self.letters:
             one.status = DeadLetterStatus.DEAD
         for model, rows in self.rows.items():
             model._default_manager.bulk_create(rows, batch_size=1000)
             if any(one.name == "created_at" and getattr(one, "auto_now_add", False) for one in model._meta.fields):
-                _date_back(model, rows)
-        self._create_or_replay(fates)
+                _set_created_at(model, rows)
+        self._set_final_status(final_status)
 
-    def _create_or_replay(self, fates: dict[UUID, str]) -> None:
-        """Let every dead letter have been dead first: the database counts them into groups and charts as they die."""
+    def _set_final_status(self, final_status: dict[UUID, str]) -> None:
+        """Set the final status of the dead letters, which were inserted as dead: triggers count only those."""
         for one in self.letters:
-            one.status = fates[one.pk]
+            one.status = final_status[one.pk]
         moved = [one for one in self.letters if one.status != DeadLetterStatus.DEAD]
         DeadLetter.objects.bulk_update(moved, ["status"])
         with connection.cursor() as cursor:
             cursor.execute(APPLY_COUNTS)
 
-    def lane(self, role: Role, tenant: str) -> Lane:
-        return self.lanes[role.slug, tenant]
+    def lane(self, spec: WorkflowSpec, tenant: str) -> Lane:
+        return self.lanes[spec.slug, tenant]
 
-    # --- One delivery --------------------------------------------------------------------------------------
-    def deliver(self, wish: Wish) -> Delivery:
-        """Write a delivery with its attempts; what would lie ahead of `now` is still to come."""
-        made = self.add(_accepted(self, wish))
-        at = max(wish.at + timedelta(milliseconds=self.dice.number(4, 60)), wish.not_before or wish.at)
-        for trouble in wish.fails:
+    # --- Deliveries --------------------------------------------------------------------------------------
+    def deliver(self, planned: DeliverySpec) -> Delivery:
+        """Write a delivery with its attempts up to `now`."""
+        made = self.add(_accepted(self, planned))
+        at = max(planned.at + timedelta(milliseconds=self.rng.number(4, 60)), planned.not_before or planned.at)
+        for failure in planned.fails:
             if at >= self.now:
                 break
-            at = self._fail(made, trouble, at)
+            at = self._fail(made, failure, at)
         else:
-            if not wish.dies and not wish.waits and at < self.now:
-                return self._succeed(made, wish.role, at)
-        if wish.dies and made.attempt_count == len(wish.fails):
-            return self._die(made, wish.fails[-1])
+            if not planned.is_dead and not planned.is_waiting and at < self.now:
+                return self._succeed(made, planned.spec, at)
+        if planned.is_dead and made.attempt_count == len(planned.fails):
+            return self._die(made, planned.fails[-1])
         made.due_at = max(at, made.due_at)
         return made
 
-    def _fail(self, made: Delivery, trouble: Trouble, at: datetime) -> datetime:
-        """Write a failed attempt; return when the next one is due."""
-        number = self.dice.number(1000, 9999)
-        took = trouble.took_ms if trouble.took_ms > 20_000 else self.dice.took(trouble.took_ms)
-        error = trouble.message.replace("{n}", str(number))
-        self._attempt(made, trouble.result, at, took, trouble, error, trouble.body.replace("{n}", str(number)))
-        made.last_error = f"{trouble.code}: {error}"
+    def _fail(self, made: Delivery, failure: FailureMode, at: datetime) -> datetime:
+        """Write a failed attempt; return the due time of the next one."""
+        number = self.rng.number(1000, 9999)
+        duration = failure.duration_ms if failure.duration_ms > 20_000 else self.rng.duration(failure.duration_ms)
+        error = failure.message.replace("{n}", str(number))
+        self._attempt(made, failure.result, at, duration, failure, error, failure.body.replace("{n}", str(number)))
+        made.last_error = f"{failure.code}: {error}"
         wait = backoff.delay(
             k=min(made.retries_used, 10),
             base_delay_ms=settings.N8N_BASE_DELAY_MS,
             max_delay_ms=settings.N8N_MAX_DELAY_MS,
             jitter_factor=settings.N8N_JITTER_FACTOR,
-            jitter=self.dice.share(),
+            jitter=self.rng.share(),
         )
-        made.retries_used += not (trouble.free or trouble.final)
-        return at + timedelta(milliseconds=took) + wait
+        made.retries_used += not (failure.free or failure.final)
+        return at + timedelta(milliseconds=duration) + wait
 
-    def _succeed(self, made: Delivery, role: Role, at: datetime) -> Delivery:
-        reports = role.policy.get("completion") == "callback"
-        took = self.dice.took(90 if reports else role.typical_ms)
-        self._attempt(made, AttemptResult.DELIVERED, at, took, None, "", '{"ok":true}')
-        end = at + timedelta(milliseconds=took + (self.dice.took(role.typical_ms) if reports else 0))
+    def _succeed(self, made: Delivery, spec: WorkflowSpec, at: datetime) -> Delivery:
+        reports = spec.policy.get("completion") == "callback"
+        duration = self.rng.duration(90 if reports else spec.typical_ms)
+        self._attempt(made, AttemptResult.DELIVERED, at, duration, None, "", '{"ok":true}')
+        end = at + timedelta(milliseconds=duration + (self.rng.duration(spec.typical_ms) if reports else 0))
         made.state, made.finished_at, made.last_error = DeliveryState.DELIVERED, min(end, self.now), ""
         return made
 
@@ -151,57 +151,57 @@ class Builder:
         made: Delivery,
         result: AttemptResult,
         at: datetime,
-        took: int,
-        trouble: Trouble | None,
+        duration: int,
+        failure: FailureMode | None,
         error: str,
         body: str,
     ) -> None:
         made.attempt_count += 1
         made.sent_at = at
-        status = 200 if trouble is None else trouble.status
+        status = 200 if failure is None else failure.status
         self.add(
             Attempt(
                 delivery_id=made.pk,
                 number=made.attempt_count,
                 result=result,
-                code=trouble.code if trouble else "",
+                code=failure.code if failure else "",
                 error=error,
                 status_code=status,
                 started_at=at,
-                duration_ms=took,
+                duration_ms=duration,
                 response_headers=HEADERS if status else {},
                 response_body=body,
                 worker="demo",
             )
         )
 
-    def _die(self, made: Delivery, trouble: Trouble) -> Delivery:
+    def _die(self, made: Delivery, failure: FailureMode) -> Delivery:
         last: Any = self.rows[Attempt][-1]
         end = last.started_at + timedelta(milliseconds=last.duration_ms)
         made.state, made.finished_at = DeliveryState.DEAD, min(end, self.now)
-        made.retries_used = max(0, made.retries_used - 1)  # the last failure asked for none
+        made.retries_used = max(0, made.retries_used - 1)  # the last failure is not followed by a retry
         if made.dead_letter_id is None:
-            self.bury(made, code=trouble.code, message=last.error)
+            self.create_dead_letter(made, code=failure.code, message=last.error)
         return made
 
     def rewind(self, made: Delivery) -> None:
-        """Take a delivery back to where nothing has been sent."""
+        """Reset a delivery to pending, without attempts."""
         made.state, made.finished_at, made.sent_at, made.last_error = DeliveryState.PENDING, None, None, ""
         made.attempt_count = made.retries_used = 0
         attempts: Any = self.rows[Attempt]
         attempts[:] = [one for one in attempts if one.delivery_id != made.pk]
 
-    # --- One dead letter -----------------------------------------------------------------------------------
-    def bury(self, made: Delivery, *, code: str, message: str, at: datetime | None = None) -> DeadLetter:
-        """Write the dead letter of a delivery, which ended at `at` or when it says."""
+    # --- Dead letters -----------------------------------------------------------------------------------
+    def create_dead_letter(self, made: Delivery, *, code: str, message: str, at: datetime | None = None) -> DeadLetter:
+        """Write the dead letter of a delivery that ended at `at`, or at its `finished_at`."""
         made.state, made.finished_at = DeliveryState.DEAD, at or made.finished_at
-        letter = self.letter(
+        letter = self.add_dead_letter(
             lane_id=made.lane_id, payload=made.payload, code=code, message=message, at=made.finished_at
         )
         letter.delivery_id, letter.retry_count = made.pk, max(0, made.attempt_count - 1)
         return letter
 
-    def letter(
+    def add_dead_letter(
         self,
         *,
         lane_id: int,
@@ -213,7 +213,7 @@ class Builder:
     ) -> DeadLetter:
         died = at or self.now
         made = DeadLetter(
-            id=self.dice.id(died),
+            id=self.rng.id(died),
             lane_id=lane_id,
             source=source,
             status=DeadLetterStatus.DEAD,
@@ -230,7 +230,7 @@ class Builder:
         return self.add(made)
 
     def note(self, *, actor: str, action: str, at: datetime, target: Any, reason: str = "", count: int = 1) -> None:
-        """Write an entry of the audit log, marked as the demo's."""
+        """Write an audit log entry, marked as demo data."""
         self.add(
             AuditEntry(
                 at=at,
@@ -245,21 +245,21 @@ class Builder:
         )
 
 
-def _date_back(model: type[models.Model], rows: Sequence[models.Model]) -> None:
-    """Have rows made when their ids say, where the model would say: now."""
+def _set_created_at(model: type[models.Model], rows: Sequence[models.Model]) -> None:
+    """Set `created_at` to the time in the row's id: `auto_now_add` has set it to now."""
     for one in rows:
         at = datetime.fromtimestamp((one.pk.int >> 80) / 1000, UTC)
         model._default_manager.filter(pk=one.pk).update(created_at=at)
 
 
-def _accepted(book: Builder, wish: Wish) -> Delivery:
+def _accepted(builder: Builder, planned: DeliverySpec) -> Delivery:
     return Delivery(
-        id=book.dice.id(wish.at),
-        lane_id=book.lane(wish.role, wish.tenant).pk,
-        idempotency_key=wish.key,
-        payload=json.dumps(wish.payload, ensure_ascii=False),
-        payload_digest=digest_of(wish.payload),
-        source=wish.source or wish.role.source or Source.API,
-        due_at=max(wish.at, wish.not_before or wish.at),
-        created_at=wish.at,
+        id=builder.rng.id(planned.at),
+        lane_id=builder.lane(planned.spec, planned.tenant).pk,
+        idempotency_key=planned.key,
+        payload=json.dumps(planned.payload, ensure_ascii=False),
+        payload_digest=digest_of(planned.payload),
+        source=planned.source or planned.spec.source or Source.API,
+        due_at=max(planned.at, planned.not_before or planned.at),
+        created_at=planned.at,
     )

@@ -1,4 +1,4 @@
-"""Who appears in the demo: workflows, tenants, people, and the ways in which things fail."""
+"""The demo's workflows, tenants, operators and failure modes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,84 +16,94 @@ NAMES = ("Zoë Ångström", "Jürgen Weiß", "Amélie Dubois", "Ravi Patel", "Mi
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """One way to fail. `message` and `body` may hold `{n}`, a number that differs each time."""
+class FailureMode:
+    """One way to fail. `message` and `body` may hold `{n}`, a random number."""
 
     result: AttemptResult
     code: str
     message: str
     status: int | None = None
     body: str = ""
-    took_ms: int = 120
-    # Whether the first such answer is the last, and whether one costs a retry.
+    duration_ms: int = 120
+    # `final`: no retry follows. `free`: the failure spends no retry.
     final: bool = False
     free: bool = False
 
 
-def _said(status: int, message: str, **values: Any) -> dict[str, Any]:
+def _http_error(status: int, message: str, **values: Any) -> dict[str, Any]:
     body = f'{{"code":{status},"message":"{message}"}}'
     return {"status": status, "message": message, "body": body, **values}
 
 
-UNKNOWN_SKU = Trouble(AttemptResult.REJECTED, "http_422", **_said(422, "Unknown SKU SKU-{n}", final=True))
-NO_MAIL = Trouble(AttemptResult.REJECTED, "http_400", **_said(400, "customer_email is required", final=True))
-TOO_LARGE = Trouble(
+UNKNOWN_SKU = FailureMode(AttemptResult.REJECTED, "http_422", **_http_error(422, "Unknown SKU SKU-{n}", final=True))
+NO_MAIL = FailureMode(AttemptResult.REJECTED, "http_400", **_http_error(400, "customer_email is required", final=True))
+TOO_LARGE = FailureMode(
     AttemptResult.REFUSED,
     "http_413",
-    **_said(413, "Payload Too Large. Other deliveries got through: a gateway refuses this one.", final=True),
+    **_http_error(413, "Payload Too Large. Other deliveries got through: a gateway refuses this one.", final=True),
 )
-IN_WORKFLOW = Trouble(AttemptResult.TRANSIENT, "http_500", **_said(500, "Error in workflow", took_ms=900))
-TOO_MANY = Trouble(AttemptResult.TRANSIENT, "http_429", **_said(429, "Too Many Requests", took_ms=40))
-BAD_GATEWAY = Trouble(AttemptResult.TRANSIENT, "http_500", **_said(500, "The shop's API answered: Bad Gateway"))
-NOT_THERE = Trouble(AttemptResult.TRANSIENT, "http_500", **_said(500, "The enrichment service is down", took_ms=2_100))
-REFUSED = Trouble(
-    AttemptResult.INSTANCE_DOWN, "connection_refused", "n8n refused the connection.", took_ms=2, free=True
+IN_WORKFLOW = FailureMode(AttemptResult.TRANSIENT, "http_500", **_http_error(500, "Error in workflow", duration_ms=900))
+TOO_MANY = FailureMode(AttemptResult.TRANSIENT, "http_429", **_http_error(429, "Too Many Requests", duration_ms=40))
+BAD_GATEWAY = FailureMode(
+    AttemptResult.TRANSIENT, "http_500", **_http_error(500, "The shop's API answered: Bad Gateway")
 )
-RESET = Trouble(
-    AttemptResult.UNKNOWN, "connection_reset", "The connection broke off: n8n may be running it.", took_ms=340
+NOT_THERE = FailureMode(
+    AttemptResult.TRANSIENT, "http_500", **_http_error(500, "The enrichment service is down", duration_ms=2_100)
 )
-NO_ANSWER = Trouble(AttemptResult.UNKNOWN, "read_timeout", "No answer in time: n8n may be running it.", took_ms=30_000)
-HELD = Trouble(
-    AttemptResult.UNKNOWN, "outcome_unknown", "No answer in time: n8n may be running it.", took_ms=30_000, final=True
+REFUSED = FailureMode(
+    AttemptResult.INSTANCE_DOWN, "connection_refused", "n8n refused the connection.", duration_ms=2, free=True
 )
-NO_REPORT = Trouble(
+RESET = FailureMode(
+    AttemptResult.UNKNOWN, "connection_reset", "The connection broke off: n8n may be running it.", duration_ms=340
+)
+NO_ANSWER = FailureMode(
+    AttemptResult.UNKNOWN, "read_timeout", "No answer in time: n8n may be running it.", duration_ms=30_000
+)
+HELD = FailureMode(
+    AttemptResult.UNKNOWN,
+    "outcome_unknown",
+    "No answer in time: n8n may be running it.",
+    duration_ms=30_000,
+    final=True,
+)
+NO_REPORT = FailureMode(
     AttemptResult.CALLBACK_TIMEOUT,
     "callback_timeout",
     "The workflow did not report its end in time.",
-    took_ms=3_600_000,
+    duration_ms=3_600_000,
 )
-NOT_REGISTERED = Trouble(
+NOT_REGISTERED = FailureMode(
     AttemptResult.MISCONFIGURED,
     "http_404_not_registered",
     'The requested webhook "POST crm-upsert" is not registered. Is the workflow published, and the path right?',
     404,
     '{"code":404,"message":"The requested webhook \\"POST crm-upsert\\" is not registered."}',
-    took_ms=12,
+    duration_ms=12,
     free=True,
 )
 
 
-def _order(dice: Rng, number: int) -> dict[str, Any]:
-    lines = [{"sku": f"SKU-{dice.number(1000, 9999)}", "quantity": dice.number(1, 5)} for _ in range(dice.number(1, 4))]
-    customer = {"name": dice.one_of(NAMES), "email": f"customer{dice.number(1, 900)}@example.com"}
-    return {"order": number, "customer": customer, "lines": lines, "total": dice.number(900, 90_000) / 100}
+def _order(rng: Rng, number: int) -> dict[str, Any]:
+    lines = [{"sku": f"SKU-{rng.number(1000, 9999)}", "quantity": rng.number(1, 5)} for _ in range(rng.number(1, 4))]
+    customer = {"name": rng.one_of(NAMES), "email": f"customer{rng.number(1, 900)}@example.com"}
+    return {"order": number, "customer": customer, "lines": lines, "total": rng.number(900, 90_000) / 100}
 
 
-def _lead(dice: Rng, number: int) -> dict[str, Any]:
-    return {"lead_id": number, "company": f"Example {dice.number(1, 400)} Ltd", "source": dice.one_of(("web", "fair"))}
+def _lead(rng: Rng, number: int) -> dict[str, Any]:
+    return {"lead_id": number, "company": f"Example {rng.number(1, 400)} Ltd", "source": rng.one_of(("web", "fair"))}
 
 
-def _contact(dice: Rng, number: int) -> dict[str, Any]:
-    return {"contact": number, "name": dice.one_of(NAMES), "tags": ["newsletter"], "note": "„Grüße“ — 10 €"}
+def _contact(rng: Rng, number: int) -> dict[str, Any]:
+    return {"contact": number, "name": rng.one_of(NAMES), "tags": ["newsletter"], "note": "„Grüße“ — 10 €"}
 
 
-def _ticket(dice: Rng, number: int) -> dict[str, Any]:
-    return {"ticket": number, "priority": dice.one_of(("low", "normal", "high")), "subject": "Where is my parcel?"}
+def _ticket(rng: Rng, number: int) -> dict[str, Any]:
+    return {"ticket": number, "priority": rng.one_of(("low", "normal", "high")), "subject": "Where is my parcel?"}
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
-    """A workflow of the demo. `troubles` pairs a way to fail with its probability; `shaky` ones recover by a retry."""
+class WorkflowSpec:
+    """A workflow of the demo. `failures`, and `transient_failures`, which a retry recovers, have a probability each."""
 
     slug: str
     name: str
@@ -103,21 +113,21 @@ class Role:
     source: str = Source.API
     key: str = "order"
     payload: Callable[[Rng, int], dict[str, Any]] = _order
-    troubles: tuple[tuple[Trouble, float], ...] = ()
-    shaky: tuple[tuple[Trouble, float], ...] = ((BAD_GATEWAY, 0.01),)
+    failures: tuple[tuple[FailureMode, float], ...] = ()
+    transient_failures: tuple[tuple[FailureMode, float], ...] = ((BAD_GATEWAY, 0.01),)
     policy: dict[str, Any] = field(default_factory=dict)
 
 
-ORDERS = Role(
+ORDERS = WorkflowSpec(
     slug="demo-order-sync",
     name="Order sync",
     tenants=TENANTS,
     per_day=520,
-    troubles=((UNKNOWN_SKU, 0.008), (NO_MAIL, 0.003), (IN_WORKFLOW, 0.003)),
-    shaky=((BAD_GATEWAY, 0.012), (NO_ANSWER, 0.002)),
+    failures=((UNKNOWN_SKU, 0.008), (NO_MAIL, 0.003), (IN_WORKFLOW, 0.003)),
+    transient_failures=((BAD_GATEWAY, 0.012), (NO_ANSWER, 0.002)),
     policy={"concurrency_limit": 8, "max_retries": 4},
 )
-LEADS = Role(
+LEADS = WorkflowSpec(
     slug="demo-lead-enrich",
     name="Lead enrichment",
     tenants=(ACME, GLOBEX),
@@ -125,11 +135,11 @@ LEADS = Role(
     typical_ms=2_400,
     key="lead",
     payload=_lead,
-    troubles=((NO_ANSWER, 0.008), (TOO_MANY, 0.004)),
-    shaky=((TOO_MANY, 0.05), (NO_ANSWER, 0.01)),
+    failures=((NO_ANSWER, 0.008), (TOO_MANY, 0.004)),
+    transient_failures=((TOO_MANY, 0.05), (NO_ANSWER, 0.01)),
     policy={"rate_limit_per_minute": 60, "timeout_ms": 30_000, "circuit_breaker_threshold": 10},
 )
-CONTACTS = Role(
+CONTACTS = WorkflowSpec(
     slug="demo-crm-upsert",
     name="CRM upsert",
     tenants=(ACME, UMBRA),
@@ -137,10 +147,10 @@ CONTACTS = Role(
     typical_ms=420,
     key="contact",
     payload=_contact,
-    troubles=((TOO_LARGE, 0.003),),
+    failures=((TOO_LARGE, 0.003),),
     policy={"skip_unchanged": False},
 )
-TICKETS = Role(
+TICKETS = WorkflowSpec(
     slug="demo-ticket-triage",
     name="Ticket triage",
     tenants=(UMBRA,),
@@ -148,38 +158,38 @@ TICKETS = Role(
     typical_ms=6_500,
     key="ticket",
     payload=_ticket,
-    troubles=((NO_REPORT, 0.01),),
+    failures=((NO_REPORT, 0.01),),
     policy={"completion": "callback", "callback_timeout_ms": 3_600_000, "max_retries": 1},
 )
-PAYOUTS = Role(
+PAYOUTS = WorkflowSpec(
     slug="demo-payout-check",
     name="Payout check",
     tenants=(GLOBEX,),
     per_day=25,
     typical_ms=1_500,
     key="payout",
-    troubles=((HELD, 0.04),),
+    failures=((HELD, 0.04),),
     policy={"on_unknown_outcome": "hold", "max_retries": 2, "timeout_ms": 30_000},
 )
-INVOICES = Role(
+INVOICES = WorkflowSpec(
     slug="demo-invoice-mail",
     name="Invoice mail",
     tenants=(ACME,),
     source=Source.STRIPE,
     typical_ms=650,
-    troubles=((IN_WORKFLOW, 0.02),),
+    failures=((IN_WORKFLOW, 0.02),),
     policy={"stripe_events": ["invoice.*", "charge.refunded"]},
 )
-REPORT = Role("demo-nightly-report", "Nightly report", (ACME,), source=Source.CRON, typical_ms=14_000)
-GAPS = Role("demo-gap-fill", "Gap fill", (ACME,), source=Source.CRON, typical_ms=900)
-EXPORT = Role(
+REPORT = WorkflowSpec("demo-nightly-report", "Nightly report", (ACME,), source=Source.CRON, typical_ms=14_000)
+GAPS = WorkflowSpec("demo-gap-fill", "Gap fill", (ACME,), source=Source.CRON, typical_ms=900)
+EXPORT = WorkflowSpec(
     slug="demo-legacy-export",
     name="Legacy export",
     tenants=(ACME,),
     per_day=12,
     typical_ms=3_100,
     key="export",
-    troubles=((IN_WORKFLOW, 0.03),),
+    failures=((IN_WORKFLOW, 0.03),),
     policy={"max_retries": 1},
 )
-ROLES = (ORDERS, LEADS, CONTACTS, TICKETS, PAYOUTS, INVOICES, REPORT, GAPS, EXPORT)
+WORKFLOWS = (ORDERS, LEADS, CONTACTS, TICKETS, PAYOUTS, INVOICES, REPORT, GAPS, EXPORT)

@@ -1,4 +1,4 @@
-"""Takes the demo out again: what belongs to its lanes, its endpoint, and what its ids mark."""
+"""Removes the demo: the rows of its lanes and its endpoint, and rows with demo ids."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ DELIVERIES = f"(SELECT id FROM reliability_delivery WHERE lane_id = {LANES})"  #
 LETTERS = f"(SELECT id FROM reliability_deadletter WHERE lane_id = {LANES})"  # noqa: S608  # as above
 EVENTS = f"(SELECT id FROM reliability_stripeevent WHERE endpoint_id = {ENDPOINTS})"  # noqa: S608  # as above
 BREAKERS = f"(SELECT id FROM reliability_breaker WHERE lane_id = {LANES})"  # noqa: S608  # as above
-# From what names others to what is named; the constraints hold at the end of the transaction.
+# Referencing tables first; deferred constraints are checked at the end of the transaction.
 STEPS = (
     ("executionretry", f"dead_letter_id IN {LETTERS}"),
     ("failurereport", f"delivery_id IN {DELIVERIES} OR dead_letter_id IN {LETTERS}"),
@@ -44,24 +44,25 @@ STEPS = (
     ("operation", "id = ANY(%(operations)s)"),
 )
 
+# Tables that deferred triggers write.
 COUNTED = ("failuregroup", "total")
 
 
 def remove() -> int:
-    """Delete the demo's rows within the current transaction; return how many."""
-    values = _wanted()
+    """Delete the demo's rows in the current transaction; return the number of rows."""
+    values = _ids()
     queue.delete_wakeups(lane_ids=values["lanes"])
-    gone = 0
+    deleted = 0
     with connection.cursor() as cursor:
         for table, where in STEPS:
             if table in COUNTED:
-                cursor.execute(APPLY_COUNTS)  # else what the dead letters counted down would come back at the end
+                cursor.execute(APPLY_COUNTS)  # apply the deferred counts now: later they would insert these rows again
             cursor.execute(f"DELETE FROM reliability_{table} WHERE {where}", values)  # noqa: S608  # our own text
-            gone += cursor.rowcount
-    return gone + AuditEntry.objects.filter(details__demo=True).delete()[0]
+            deleted += cursor.rowcount
+    return deleted + AuditEntry.objects.filter(details__demo=True).delete()[0]
 
 
-def _wanted() -> dict[str, list[Any]]:
+def _ids() -> dict[str, list[Any]]:
     workflows = _demo(Workflow.objects.values_list("pk", flat=True))
     return {
         "workflows": workflows,

@@ -1,4 +1,4 @@
-"""Chance that repeats: everything in the demo comes from one seed and one `now`."""
+"""Repeatable random values: the demo depends only on a seed and on `now`."""
 
 import random
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from uuid import UUID
 from reliability.models.ids import demo_id
 
 T = TypeVar("T")
-# How busy each hour of the day is (UTC), against the busiest.
+# Traffic of each hour of the day (UTC), as a share of the busiest hour.
 HOURS = (
     *(0.25, 0.2, 0.2, 0.2, 0.25, 0.35, 0.5, 0.7, 0.9, 1.0, 1.0, 0.95),
     *(0.85, 0.95, 1.0, 1.0, 0.95, 0.85, 0.7, 0.6, 0.5, 0.45, 0.4, 0.3),
@@ -17,10 +17,10 @@ HOURS = (
 
 
 class Rng:
-    """A seeded source of ids, choices and moments."""
+    """A seeded source of ids, choices and times."""
 
     def __init__(self, *, seed: int) -> None:
-        self._random = random.Random(seed)  # noqa: S311  # made-up data, no secret
+        self._random = random.Random(seed)  # noqa: S311  # demo data, no secrets
 
     def id(self, moment: datetime) -> UUID:
         return demo_id(moment=moment, bits=self._random.getrandbits(48))
@@ -40,12 +40,12 @@ class Rng:
     def text(self, length: int) -> str:
         return "".join(self._random.choices("ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789", k=length))
 
-    def took(self, typical_ms: int) -> int:
-        """Return a duration in milliseconds: mostly near `typical_ms`, now and then several times that."""
+    def duration(self, typical_ms: int) -> int:
+        """Return a duration in milliseconds: mostly near `typical_ms`, sometimes several times that."""
         return max(3, round(typical_ms * self._random.lognormvariate(0, 0.45)))
 
     def arrivals(self, *, start: datetime, end: datetime, per_day: float) -> list[datetime]:
-        """Return moments of arrival in order, as many as `per_day` in a day whose hours were all busy ones."""
+        """Return times of arrival in order; `per_day` is the number at the busiest hour's rate."""
         found: list[datetime] = []
         at = start
         while True:

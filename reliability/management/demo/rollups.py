@@ -1,4 +1,4 @@
-"""The charts' rows, counted from the rows that the demo holds. Deaths by reason the database counts by itself."""
+"""The rows of the charts, counted from the demo's rows. Triggers count the deaths by reason."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from django.db import connection
 
 from reliability.models import LATENCY_EDGES, Grain
 
-# By minute or hour of its end: what was delivered, how long that took, and the attempts that were made.
+# By minute or hour: deliveries with their latencies, by their end; and attempts, by their start.
 ROLLUP = """
 WITH ends AS (
     SELECT lane_id, date_trunc(%(grain)s, finished_at, 'UTC') AS at,
@@ -30,7 +30,7 @@ FROM ends FULL JOIN tries USING (lane_id, at)
 
 
 def fill(lane_ids: Sequence[int]) -> None:
-    """Count the lanes' rows by minute and by hour."""
+    """Write the roll-ups of the lanes, by minute and by hour."""
     with connection.cursor() as cursor:
         for grain in Grain.values:
             values: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The week: what arrives, what fails, and the three times when more than usual did."""
+"""The week's deliveries: the usual traffic, and the incidents."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -6,134 +6,147 @@ from datetime import datetime, timedelta
 from reliability.models import Breaker, Delivery, DeliveryState, Lane, Scope, Workflow
 
 from . import fixtures
-from .builder import Builder, Wish
-from .fixtures import Role, Trouble
+from .builder import Builder, DeliverySpec
+from .fixtures import FailureMode, WorkflowSpec
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
-# Two days ago n8n was restarted, and took its time; three days ago the shop's proxy was broken.
+# Incidents as (start, end) before now: a slow restart of n8n, and a broken proxy of the shop.
 RESTART = (timedelta(days=2, hours=3), timedelta(days=2, hours=2, minutes=20))
 BROKEN_PROXY = (timedelta(days=3, hours=5), timedelta(days=3, hours=4, minutes=35))
-# Since then, before now: enrichment is down; the CRM's workflow is not published; the bank asked for a pause.
+# Ongoing incidents, as their start before now: enrichment is down; the CRM workflow is not published; the breaker of
+# payouts is forced open; exports are paused.
 DOWN_SINCE, UNPUBLISHED_SINCE, HELD_SINCE, PAUSED_SINCE = 14 * MINUTE, 3 * HOUR, 50 * MINUTE, 5 * HOUR
 BEHIND_BREAKER = 31
 
 
-def open_lanes(book: Builder) -> None:
-    """Make the workflows, their lanes, and breakers that have seen nothing yet."""
-    for role in fixtures.ROLES:
-        workflow = Workflow(id=book.dice.id(book.start), slug=role.slug, name=role.name, path=role.slug, **role.policy)
-        book.workflows[role.slug] = workflow
-    Workflow.objects.bulk_create(book.workflows.values())
-    lanes = [Lane(workflow=book.workflows[role.slug], tenant=one) for role in fixtures.ROLES for one in role.tenants]
+def open_lanes(builder: Builder) -> None:
+    """Create the workflows, their lanes, and closed breakers."""
+    for spec in fixtures.WORKFLOWS:
+        workflow = Workflow(
+            id=builder.rng.id(builder.start), slug=spec.slug, name=spec.name, path=spec.slug, **spec.policy
+        )
+        builder.workflows[spec.slug] = workflow
+    Workflow.objects.bulk_create(builder.workflows.values())
+    lanes = [
+        Lane(workflow=builder.workflows[spec.slug], tenant=one) for spec in fixtures.WORKFLOWS for one in spec.tenants
+    ]
     for lane in Lane.objects.bulk_create(lanes):
-        book.lanes[lane.workflow.slug, lane.tenant] = lane
-        book.add(Breaker(id=book.dice.id(book.start), scope=Scope.LANE, lane=lane))
-    lane = book.lanes[fixtures.ORDERS.slug, fixtures.UMBRA]
+        builder.lanes[lane.workflow.slug, lane.tenant] = lane
+        builder.add(Breaker(id=builder.rng.id(builder.start), scope=Scope.LANE, lane=lane))
+    lane = builder.lanes[fixtures.ORDERS.slug, fixtures.UMBRA]
     lane.concurrency_limit, lane.max_retries = 3, 6
     lane.save()
 
 
-def fill(book: Builder) -> None:
-    """Write what applications triggered, and what waits now."""
-    for role in fixtures.ROLES:
-        for tenant in role.tenants if role.per_day else ():
-            for at in book.dice.arrivals(start=book.start, end=book.now, per_day=role.per_day / len(role.tenants)):
-                _arrive(book, role, tenant, at)
-    _lose_to_the_proxy(book)
-    _wait_behind_the_breaker(book)
-    _wait_for_their_time(book)
-    _await_reports(book)
+def fill(builder: Builder) -> None:
+    """Write the deliveries of applications, finished and waiting."""
+    for spec in fixtures.WORKFLOWS:
+        for tenant in spec.tenants if spec.per_day else ():
+            for at in builder.rng.arrivals(
+                start=builder.start, end=builder.now, per_day=spec.per_day / len(spec.tenants)
+            ):
+                _arrive(builder, spec, tenant, at)
+    _fail_at_the_proxy(builder)
+    _wait_behind_the_breaker(builder)
+    _schedule_and_expire(builder)
+    _await_reports(builder)
 
 
-def _arrive(book: Builder, role: Role, tenant: str, at: datetime) -> None:
-    if _is_blocked(book, role, tenant, at):
-        _wish(book, role, tenant, at, waits=True)
+def _arrive(builder: Builder, spec: WorkflowSpec, tenant: str, at: datetime) -> None:
+    if _is_blocked(builder, spec, tenant, at):
+        _add_delivery(builder, spec, tenant, at, is_waiting=True)
         return
-    if _within(book, at, RESTART):
-        fails = [fixtures.REFUSED] * book.dice.number(1, 2)
-        back = book.now - RESTART[1] + timedelta(seconds=book.dice.number(2, 240))
-        _late(book, role, tenant, at, fails, back)
+    if _within(builder, at, RESTART):
+        fails = [fixtures.REFUSED] * builder.rng.number(1, 2)
+        back = builder.now - RESTART[1] + timedelta(seconds=builder.rng.number(2, 240))
+        _late(builder, spec, tenant, at, fails, back)
         return
-    if role is fixtures.ORDERS and _within(book, at, BROKEN_PROXY):
-        _wish(book, role, tenant, at, [fixtures.BAD_GATEWAY] * (role.policy["max_retries"] + 1), dies=True)
+    if spec is fixtures.ORDERS and _within(builder, at, BROKEN_PROXY):
+        _add_delivery(
+            builder, spec, tenant, at, [fixtures.BAD_GATEWAY] * (spec.policy["max_retries"] + 1), is_dead=True
+        )
         return
-    _usual(book, role, tenant, at)
+    _add_usual(builder, spec, tenant, at)
 
 
-def _usual(book: Builder, role: Role, tenant: str, at: datetime) -> None:
-    for trouble, probability in role.troubles:
-        if book.dice.happens(probability):
-            tries = 1 if trouble.final else role.policy.get("max_retries", 3) + 1
-            _wish(book, role, tenant, at, [trouble] * tries, dies=True)
+def _add_usual(builder: Builder, spec: WorkflowSpec, tenant: str, at: datetime) -> None:
+    for failure, probability in spec.failures:
+        if builder.rng.happens(probability):
+            tries = 1 if failure.final else spec.policy.get("max_retries", 3) + 1
+            _add_delivery(builder, spec, tenant, at, [failure] * tries, is_dead=True)
             return
-    fails = [trouble for trouble, probability in role.shaky if book.dice.happens(probability)]
-    cancelled = book.dice.happens(0.0015)
-    made = _wish(book, role, tenant, at, () if cancelled else fails, waits=cancelled)
+    fails = [failure for failure, probability in spec.transient_failures if builder.rng.happens(probability)]
+    cancelled = builder.rng.happens(0.0015)
+    made = _add_delivery(builder, spec, tenant, at, () if cancelled else fails, is_waiting=cancelled)
     if cancelled:
-        made.state, made.finished_at = DeliveryState.CANCELLED, min(at + MINUTE, book.now)
+        made.state, made.finished_at = DeliveryState.CANCELLED, min(at + MINUTE, builder.now)
 
 
-def _late(book: Builder, role: Role, tenant: str, at: datetime, fails: list[Trouble], back: datetime) -> None:
-    """Write one that failed while n8n was away, and went through when it was back."""
-    made = _wish(book, role, tenant, at, fails, waits=True)
-    book._succeed(made, role, max(back, at + MINUTE))
+def _late(
+    builder: Builder, spec: WorkflowSpec, tenant: str, at: datetime, fails: list[FailureMode], back: datetime
+) -> None:
+    """Write a delivery that failed while n8n was down, and was delivered afterwards."""
+    made = _add_delivery(builder, spec, tenant, at, fails, is_waiting=True)
+    builder._succeed(made, spec, max(back, at + MINUTE))
 
 
-def _is_blocked(book: Builder, role: Role, tenant: str, at: datetime) -> bool:
-    age = book.now - at
+def _is_blocked(builder: Builder, spec: WorkflowSpec, tenant: str, at: datetime) -> bool:
+    age = builder.now - at
     return (
-        (role is fixtures.LEADS and tenant == fixtures.GLOBEX and age < DOWN_SINCE)
-        or (role is fixtures.CONTACTS and tenant == fixtures.UMBRA and age < UNPUBLISHED_SINCE)
-        or (role is fixtures.PAYOUTS and age < HELD_SINCE)
-        or (role is fixtures.EXPORT and age < PAUSED_SINCE)
+        (spec is fixtures.LEADS and tenant == fixtures.GLOBEX and age < DOWN_SINCE)
+        or (spec is fixtures.CONTACTS and tenant == fixtures.UMBRA and age < UNPUBLISHED_SINCE)
+        or (spec is fixtures.PAYOUTS and age < HELD_SINCE)
+        or (spec is fixtures.EXPORT and age < PAUSED_SINCE)
     )
 
 
-def _within(book: Builder, at: datetime, span: tuple[timedelta, timedelta]) -> bool:
-    return span[1] <= book.now - at <= span[0]
+def _within(builder: Builder, at: datetime, span: tuple[timedelta, timedelta]) -> bool:
+    return span[1] <= builder.now - at <= span[0]
 
 
-def _wish(
-    book: Builder,
-    role: Role,
+def _add_delivery(
+    builder: Builder,
+    spec: WorkflowSpec,
     tenant: str,
     at: datetime,
-    fails: Sequence[Trouble] = (),
+    fails: Sequence[FailureMode] = (),
     *,
-    dies: bool = False,
-    waits: bool = False,
+    is_dead: bool = False,
+    is_waiting: bool = False,
 ) -> Delivery:
-    number = book.next_number()
-    payload = role.payload(book.dice, number)
-    wish = Wish(role, tenant, at, payload, f"{role.key}-{number}", fails, dies=dies, waits=waits)
-    return book.deliver(wish)
+    number = builder.next_number()
+    payload = spec.payload(builder.rng, number)
+    planned = DeliverySpec(
+        spec, tenant, at, payload, f"{spec.key}-{number}", fails, is_dead=is_dead, is_waiting=is_waiting
+    )
+    return builder.deliver(planned)
 
 
-def _lose_to_the_proxy(book: Builder) -> None:
-    """A campaign's orders came just when the proxy was broken."""
+def _fail_at_the_proxy(builder: Builder) -> None:
+    """Write extra orders that arrived while the proxy was broken."""
     for _ in range(44):
-        at = book.now - BROKEN_PROXY[0] + timedelta(seconds=book.dice.number(30, 1_400))
-        _arrive(book, fixtures.ORDERS, book.dice.one_of(fixtures.TENANTS), at)
+        at = builder.now - BROKEN_PROXY[0] + timedelta(seconds=builder.rng.number(30, 1_400))
+        _arrive(builder, fixtures.ORDERS, builder.rng.one_of(fixtures.TENANTS), at)
 
 
-def _wait_behind_the_breaker(book: Builder) -> None:
-    """Ten failures opened the breaker of lead enrichment; some died of it, and the rest wait."""
-    opened = book.now - DOWN_SINCE
+def _wait_behind_the_breaker(builder: Builder) -> None:
+    """Write the failures that opened the breaker of lead enrichment, and the deliveries that wait behind it."""
+    opened = builder.now - DOWN_SINCE
     for seconds in (45, 38, 30):
-        _wish(
-            book,
+        _add_delivery(
+            builder,
             fixtures.LEADS,
             fixtures.GLOBEX,
             opened - timedelta(seconds=seconds),
             [fixtures.NOT_THERE] * 4,
-            dies=True,
+            is_dead=True,
         )
     for _ in range(BEHIND_BREAKER):
-        at = opened + timedelta(seconds=book.dice.number(1, int(DOWN_SINCE.total_seconds()) - 5))
-        _wish(book, fixtures.LEADS, fixtures.GLOBEX, at, waits=True)
-    tripped = book.now - UNPUBLISHED_SINCE
-    for at in _every(tripped, book.now, 25 * MINUTE):
-        _wish(book, fixtures.CONTACTS, fixtures.UMBRA, at, [fixtures.NOT_REGISTERED], waits=True)
+        at = opened + timedelta(seconds=builder.rng.number(1, int(DOWN_SINCE.total_seconds()) - 5))
+        _add_delivery(builder, fixtures.LEADS, fixtures.GLOBEX, at, is_waiting=True)
+    tripped = builder.now - UNPUBLISHED_SINCE
+    for at in _every(tripped, builder.now, 25 * MINUTE):
+        _add_delivery(builder, fixtures.CONTACTS, fixtures.UMBRA, at, [fixtures.NOT_REGISTERED], is_waiting=True)
 
 
 def _every(start: datetime, end: datetime, step: timedelta) -> Iterator[datetime]:
@@ -142,24 +155,26 @@ def _every(start: datetime, end: datetime, step: timedelta) -> Iterator[datetime
         start += step
 
 
-def _wait_for_their_time(book: Builder) -> None:
-    """Some were asked for a time to come; some outlived their expiry while n8n was away."""
+def _schedule_and_expire(builder: Builder) -> None:
+    """Write deliveries with a later `deliver_at`, and some that expired while n8n was down."""
     for hours in (1, 3, 9, 20):
-        made = _wish(book, fixtures.ORDERS, fixtures.GLOBEX, book.now - hours * MINUTE, waits=True)
-        made.due_at = book.now + hours * HOUR
+        made = _add_delivery(builder, fixtures.ORDERS, fixtures.GLOBEX, builder.now - hours * MINUTE, is_waiting=True)
+        made.due_at = builder.now + hours * HOUR
     for seconds in range(0, 360, 60):
-        at = book.now - RESTART[0] + timedelta(seconds=seconds)
-        made = _wish(book, fixtures.LEADS, fixtures.ACME, at, waits=True)
+        at = builder.now - RESTART[0] + timedelta(seconds=seconds)
+        made = _add_delivery(builder, fixtures.LEADS, fixtures.ACME, at, is_waiting=True)
         made.expires_at = at + 10 * MINUTE
-        made.last_error = "expired: The delivery expired before it could be sent."
-        book.bury(made, code="expired", message=made.last_error.partition(": ")[2], at=made.expires_at)
+        made.last_error = "expired: The delivery expired before it was delivered."
+        builder.create_dead_letter(made, code="expired", message=made.last_error.partition(": ")[2], at=made.expires_at)
 
 
-def _await_reports(book: Builder) -> None:
-    """As many tickets as the limit allows are with n8n, which will report their end; others wait for a place."""
+def _await_reports(builder: Builder) -> None:
+    """Write tickets up to the concurrency limit that await a callback, and others that wait for a slot."""
     for minutes in (21, 17, 9, 6, 4):
-        made = _wish(book, fixtures.TICKETS, fixtures.UMBRA, book.now - minutes * MINUTE)
+        made = _add_delivery(builder, fixtures.TICKETS, fixtures.UMBRA, builder.now - minutes * MINUTE)
         made.state, made.finished_at = DeliveryState.AWAITING_CALLBACK, None
         made.lease_until = made.created_at + HOUR
     for seconds in (170, 95, 20):
-        _wish(book, fixtures.TICKETS, fixtures.UMBRA, book.now - timedelta(seconds=seconds), waits=True)
+        _add_delivery(
+            builder, fixtures.TICKETS, fixtures.UMBRA, builder.now - timedelta(seconds=seconds), is_waiting=True
+        )

@@ -1,7 +1,7 @@
-"""Looks at everything that Backstop stands on, and says what is wrong and what to do about it.
+"""Checks an installation, and says what is wrong and how to fix it.
 
-Each check is bounded in time and on its own: one that fails, or never answers, keeps no other from its turn. A check
-changes nothing. Other rooms add theirs by `register`.
+Each check has a time limit and is independent: if one fails or hangs, the others still run. A check changes nothing.
+Other packages add their checks with `register`.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ __all__ = [
     "warning",
 ]
 
-# Seconds that a check may take.
+# Time limit of one check, in seconds.
 LIMIT = 5.0
 
 
@@ -31,20 +31,20 @@ _checks: dict[str, Check] = {}
 
 
 def register(*, check: Check) -> None:
-    """Add a check, after those that are there."""
+    """Add a check after the existing ones."""
     _checks[check.name] = check
 
 
 def examine(*, limit: float = LIMIT) -> Iterator[Finding]:
-    """Do every check in turn, and yield what each found."""
+    """Run every check in turn, and yield its findings."""
     known = (*service.CHECKS, *sessions.CHECKS, *outside.CHECKS, *_checks.values())
-    hindrance = ""
+    blocked_by = ""
     for check in known:
-        if check.needs_database and hindrance:
-            found: list[Finding] = [skipped(hindrance)]
+        if check.needs_database and blocked_by:
+            found: list[Finding] = [skipped(blocked_by)]
         else:
             found = bounded(check.work, limit=limit)
         failed = any(one.state == State.FAILURE for one in found)
         if failed and check.name in (service.DATABASE, service.MIGRATIONS):
-            hindrance = hindrance or f"First see to: {check.name}."
+            blocked_by = blocked_by or f"Skipped: fix '{check.name}' first."
         yield from (replace(one, check=check.name) for one in found)

@@ -1,4 +1,4 @@
-"""What checks find, and how a check is run within a time limit."""
+"""Findings of checks, and running a check within a time limit."""
 
 import enum
 import threading
@@ -9,7 +9,7 @@ from django.db import connections
 
 
 class State(enum.StrEnum):
-    """What a check came to."""
+    """The result of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -19,7 +19,7 @@ class State(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found, in words, and what to do about it."""
+    """A finding in words, with advice on how to fix it."""
 
     state: State
     found: str
@@ -32,7 +32,7 @@ Work = Callable[[], Iterable[Finding]]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A look at one thing. Those that need the database are skipped where it is not there."""
+    """One check. With `needs_database` it is skipped if the database is unavailable."""
 
     name: str
     work: Work
@@ -56,15 +56,15 @@ def skipped(found: str) -> Finding:
 
 
 def bounded(work: Work, *, limit: float) -> list[Finding]:
-    """Return what a check finds within `limit` seconds, in a thread that nobody waits for any longer."""
+    """Return the findings of a check within `limit` seconds. A check that hangs keeps its (daemon) thread."""
     found: list[Finding] = []
 
     def run() -> None:
         try:
             found.extend(work())
-        except Exception as error:  # whatever it is, it is a finding
+        except Exception as error:  # any error is a finding
             text = " ".join(str(error).split())[:300]
-            found.append(failure(f"{type(error).__name__}: {text}", "Look at what it says; the check itself failed."))
+            found.append(failure(f"{type(error).__name__}: {text}", "The check itself failed. The message says why."))
         finally:
             connections.close_all()
 
@@ -72,5 +72,7 @@ def bounded(work: Work, *, limit: float) -> list[Finding]:
     thread.start()
     thread.join(limit)
     if thread.is_alive():
-        return [failure(f"There was no answer within {limit:g} seconds.", "See whether it is up, and can be reached.")]
+        return [
+            failure(f"No answer within {limit:g} seconds.", "Check that it runs and can be reached from this machine.")
+        ]
     return found

@@ -1,4 +1,4 @@
-"""What is not ours: n8n, its REST API and its webhooks, and Stripe."""
+"""Checks of external services: n8n, its REST API and webhooks, and Stripe."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -6,6 +6,7 @@ from email.utils import parsedate_to_datetime
 
 from django.conf import settings
 
+from reliability.formats.counts import counted
 from reliability.models import DEFAULT_ENDPOINT, StripeEndpoint, StripeMode, Workflow
 from reliability.n8n import client as n8n_client
 from reliability.n8n import sync as n8n_sync
@@ -21,20 +22,22 @@ SCOPES = "execution:read, execution:list, execution:retry and workflow:list"
 
 
 def n8n() -> Iterator[Finding]:
-    """Whether n8n answers, is ready, and has our time."""
+    """Check that n8n answers, is ready, and has the same time."""
     root = n8n_client.api_url().removesuffix("/api/v1")
     answer = transport.call(method="GET", url=f"{root}/healthz/readiness", headers={}, timeout=TIMEOUT)
     if answer.reply is None:
         text = f"n8n does not answer at {root}: {answer.failure} ({answer.detail})."
-        yield failure(text, "See that n8n runs, and that N8N_WEBHOOK_URL (or N8N_API_URL) is right.")
+        yield failure(text, "Check that n8n runs, and that N8N_WEBHOOK_URL (or N8N_API_URL) is correct.")
         return
     reply = answer.reply
     if reply.status >= 500 or "starting up" in reply.body:
-        yield failure(f"n8n is not ready ({reply.status}).", "Wait until it has started, or see its database and log.")
+        yield failure(
+            f"n8n is not ready (HTTP {reply.status}).", "Wait until it has started, or check its database and its log."
+        )
     elif reply.status >= 400:
         yield warning(
-            f"Something answers at {root}, but not as n8n does ({reply.status}).",
-            "See N8N_WEBHOOK_URL and N8N_API_URL, and the proxy in front of n8n.",
+            f"A server answers at {root}, but not like n8n (HTTP {reply.status}).",
+            "Check N8N_WEBHOOK_URL and N8N_API_URL, and the proxy in front of n8n.",
         )
     else:
         yield ok(f"n8n answers at {root}.")
@@ -51,40 +54,41 @@ def _date(text: str) -> datetime | None:
 
 
 def webhooks() -> Iterator[Finding]:
-    """Whether the key is good, and n8n has a published webhook for each workflow that is not paused."""
+    """Check that the API key is valid, and that n8n has a published webhook for each workflow that is not paused."""
     if not n8n_client.is_configured():
-        yield skipped("N8N_API_KEY is not set: whether n8n has the workflows' webhooks cannot be told.")
+        yield skipped("N8N_API_KEY is not set, so the workflows' webhooks are not checked.")
         return
     try:
         offers = {webhook_path.decode(one.path): one for one in n8n_sync.webhooks()}
     except Unauthorised as error:
-        yield failure(error.detail, f"Make a key in n8n's settings, with {SCOPES}.")
+        yield failure(error.detail, f"Create an API key in n8n's settings, with the scopes {SCOPES}.")
         return
     except N8nError as error:
-        yield failure(error.detail, "See that n8n runs, and that N8N_API_URL is right.")
+        yield failure(error.detail, "Check that n8n runs, and that N8N_API_URL is correct.")
         return
     yield ok("n8n accepts N8N_API_KEY.")
-    wanted = [one for one in Workflow.objects.filter(paused=False).order_by("slug") if not one.is_demo]
-    called = [(one, offers.get(webhook_path.decode(one.path.strip("/")))) for one in wanted]
+    active = [one for one in Workflow.objects.filter(paused=False).order_by("slug") if not one.is_demo]
+    called = [(one, offers.get(webhook_path.decode(one.path.strip("/")))) for one in active]
     found = [problem for one, offer in called if (problem := _webhook(one, offer)) is not None]
     yield from found
     if not found:
-        yield ok(f"n8n has a published webhook for each of {len(wanted)} workflows.")
+        yield ok(f"n8n has a published webhook for {counted(len(active), 'active workflow')}.")
 
 
 def _webhook(one: Workflow, offer: n8n_sync.Webhook | None) -> Finding | None:
     if offer is None:
-        text = f"n8n has no webhook '{one.path}' that takes a POST, which '{one.slug}' calls."
-        return failure(text, "Correct the workflow's path (manage.py n8n_sync shows n8n's webhooks), or pause it.")
+        text = f"The workflow '{one.slug}' calls the webhook 'POST {one.path}', which n8n does not have."
+        return failure(text, "Correct the workflow's path (./manage.py n8n_sync lists n8n's webhooks), or pause it.")
     if "not published" in offer.notes:
         return failure(
-            f"'{one.slug}' calls '{one.path}', which is not published in n8n.", "Publish it in n8n, or pause it."
+            f"The workflow '{one.slug}' calls '{one.path}', which is not published in n8n.",
+            "Publish it in n8n, or pause it.",
         )
     return None
 
 
 def stripe() -> Iterator[Finding]:
-    """Whether each endpoint has a secret, and each API key is accepted and of the endpoint's mode."""
+    """Check that each endpoint has a secret, and that each API key is valid and for the endpoint's mode."""
     rows = list(StripeEndpoint.objects.filter(enabled=True).prefetch_related("secrets").order_by("slug"))
     keys = {one.slug: str(one.api_key) for one in rows if one.api_key}
     if settings.STRIPE_API_KEY:
@@ -95,23 +99,25 @@ def stripe() -> Iterator[Finding]:
     for one in rows:
         given = one.slug == DEFAULT_ENDPOINT and bool(settings.STRIPE_WEBHOOK_SECRETS)
         if not given and not any(secret.active for secret in one.secrets.all()):
-            text = f"The endpoint '{one.slug}' has no active secret: it refuses everything."
-            yield failure(text, f"manage.py stripe_endpoint {one.slug} --add-secret, or turn it off.")
+            text = f"The Stripe endpoint '{one.slug}' has no active secret, so it refuses every event."
+            yield failure(
+                text, f"Add one: ./manage.py stripe_endpoint {one.slug} --add-secret. Or turn the endpoint off."
+            )
         else:
-            yield ok(f"The endpoint '{one.slug}' has a secret.")
+            yield ok(f"The Stripe endpoint '{one.slug}' has a secret.")
     modes = {one.slug: one.mode for one in rows}
     for slug, key in keys.items():
         yield _key(slug, key, modes.get(slug, StripeMode.ANY))
 
 
 def _key(slug: str, key: str, mode: str) -> Finding:
-    """Ask for one event, which is what the key is for."""
+    """List one event: the permission that the key needs."""
     import stripe as library
 
     given = StripeMode.LIVE if "_live_" in key[:9] else StripeMode.TEST
     if mode not in (StripeMode.ANY, given):
-        text = f"The API key of '{slug}' is for {given} mode, the endpoint for {mode}."
-        return warning(text, "Give it a key of its own mode.")
+        text = f"The API key of the Stripe endpoint '{slug}' is for {given} mode, but the endpoint is for {mode} mode."
+        return warning(text, "Set an API key of the endpoint's mode.")
     http = library.RequestsClient(timeout=TIMEOUT)
     client = library.StripeClient(
         key, base_addresses={"api": settings.STRIPE_API_URL}, max_network_retries=0, http_client=http
@@ -120,13 +126,13 @@ def _key(slug: str, key: str, mode: str) -> Finding:
         client.v1.events.list({"limit": 1})
     except (library.AuthenticationError, library.PermissionError) as error:
         said = error.user_message or type(error).__name__
-        advice = "Make a restricted key that may read events, and set STRIPE_API_KEY or the endpoint's own."
+        advice = "Create a restricted key that can read events, and set it as STRIPE_API_KEY or as the endpoint's key."
         return failure(f"Stripe does not accept the API key of '{slug}': {said}", advice)
     except library.StripeError as error:
         return failure(
-            f"Stripe does not answer: {type(error).__name__}.", "See that this machine reaches Stripe's API."
+            f"Stripe does not answer: {type(error).__name__}.", "Check that this machine can reach Stripe's API."
         )
-    return ok(f"Stripe accepts the API key of '{slug}', in {given} mode.")
+    return ok(f"Stripe accepts the API key of the endpoint '{slug}' ({given} mode).")
 
 
 CHECKS = (

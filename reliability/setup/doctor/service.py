@@ -1,4 +1,4 @@
-"""What is our own: configuration, database, migrations, engine, workers, static files, mail, the archive's storage."""
+"""Checks of Backstop itself: configuration, database, migrations, engine, workers, static files, mail, archive."""
 
 import shutil
 import tempfile
@@ -19,6 +19,7 @@ from django.db.migrations.executor import MigrationExecutor
 from reliability import queue
 from reliability.core import clock
 from reliability.dead_letters import archive, archive_store
+from reliability.formats.counts import counted
 from reliability.models import Archive, ArchiveState, Lane, Workflow
 from reliability.setup import older_database
 
@@ -44,29 +45,31 @@ FROM pg_stat_activity WHERE datname = current_database() AND xact_start < clock_
 
 
 def configuration() -> Iterator[Finding]:
-    """Django's system checks and our own; those for deployment only where it is no trial."""
+    """Run Django's system checks and Backstop's; deployment checks only without the embedded database."""
     trial = settings.EMBEDDED_DATABASE
     found = [one for one in checks.run_checks(include_deployment_checks=not trial) if not one.is_silenced()]
     for one in found:
         make = failure if one.level >= checks.ERROR else warning
         yield make(f"{one.msg} ({one.id})", str(one.hint or ""))
     if trial:
-        yield ok("For a trial, with the embedded database: what only matters in production was not looked at.")
+        yield ok("Valid. The checks for production are skipped, since the embedded database is in use.")
     elif not found:
-        yield ok("All of Django's checks and our own pass, those for deployment too.")
+        yield ok("Valid. The checks for production pass too.")
 
 
 def database() -> Iterator[Finding]:
-    """Whether it answers, its version, its clock against ours, connections left, long transactions."""
+    """Check that it answers, its version, its clock, its free connections, and long transactions."""
     try:
         connection.ensure_connection()
     except NotSupportedError as error:
         found, _, advice = str(error).partition(": ")
         yield failure(f"{found}.", advice or "Upgrade PostgreSQL.")
         return
-    except Exception as error:  # as psycopg says it
+    except Exception as error:  # the message comes from psycopg
         text = " ".join(str(error).split())[:300]
-        yield failure(f"It cannot be reached: {text}", "See that PostgreSQL runs, and that DATABASE_URL is right.")
+        yield failure(
+            f"The database cannot be reached: {text}", "Check that PostgreSQL runs, and that DATABASE_URL is correct."
+        )
         return
     version = connection.pg_version // 10_000  # type: ignore[attr-defined]  # PostgreSQL's
     yield ok(f"PostgreSQL {version} answers.")
@@ -74,15 +77,15 @@ def database() -> Iterator[Finding]:
     (left,) = _rows(CONNECTIONS)[0]
     if left < FEW_CONNECTIONS:
         yield warning(
-            f"Only {max(left, 0)} connections are left.",
+            f"Only {counted(max(left, 0), 'connection')} left.",
             "Raise max_connections, put PgBouncer in front, or run fewer processes and threads (WEB_THREADS).",
         )
     else:
-        yield ok(f"{left} connections are left.")
+        yield ok(f"{counted(left, 'connection')} left.")
     for pid, name, state, age in _rows(LONG_TRANSACTIONS, [LONG]):
         yield warning(
             f"A transaction of '{name}' (process {pid}, {state}) has been open for {_age(age)}.",
-            f"It keeps deleted rows from being cleared. End it: SELECT pg_terminate_backend({pid}).",
+            f"VACUUM cannot remove deleted rows meanwhile. End it: SELECT pg_terminate_backend({pid}).",
         )
 
 
@@ -94,34 +97,36 @@ def migrations() -> Iterator[Finding]:
     missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if missing:
         names = ", ".join(f"{one.app_label}.{one.name}" for one, _ in missing[:5])
-        yield failure(f"{len(missing)} are missing: {names}.", "Run manage.py migrate.")
+        yield failure(f"{counted(len(missing), 'migration')} not applied: {names}.", "Run ./manage.py migrate.")
     else:
-        yield ok("All are applied.")
+        yield ok("Every migration is applied.")
 
 
 def the_engine() -> Iterator[Finding]:
-    """Its tables, jobs whose worker is gone, jobs that failed, and whether notifications arrive."""
+    """Check its tables, jobs of dead workers, failed jobs, and that notifications arrive."""
     condition = queue.engine_status()
     if condition.stalled:
         yield warning(
-            f"{condition.stalled} jobs are in the hands of workers that are gone.",
-            "A worker takes them away within a minute, and wakes what they were about; see why workers died.",
+            f"{counted(condition.stalled, 'job')} of workers that died.",
+            "A running worker replaces them within a minute. Check the log for why the workers died.",
         )
     if condition.failed:
-        yield warning(f"{condition.failed} jobs have failed.", "See the workers' logs; clean-up takes them away.")
+        yield warning(
+            f"{counted(condition.failed, 'job')} failed.", "Check the workers' logs. Clean-up removes failed jobs."
+        )
     if not condition.stalled and not condition.failed:
-        yield ok(f"{condition.due} jobs are due, none has failed.")
-    if _hears():
-        yield ok("Notifications arrive (LISTEN).")
+        yield ok(f"{counted(condition.due, 'job')} due, none failed.")
+    if _receives_notifications():
+        yield ok("Notifications arrive (LISTEN and NOTIFY).")
     else:
         yield failure(
-            "A notification did not arrive: workers find work by polling only.",
-            "Give workers a connection of their own: PgBouncer in transaction mode does not carry LISTEN.",
+            "A notification did not arrive, so workers find work only by polling.",
+            "Connect workers directly, or through PgBouncer in session mode: its transaction mode has no LISTEN.",
         )
 
 
-def _hears() -> bool:
-    """Whether one connection hears what another says."""
+def _receives_notifications() -> bool:
+    """Whether one connection receives the notification of another."""
     own = connection.copy()
     try:
         with own.cursor() as cursor:
@@ -137,39 +142,41 @@ def _hears() -> bool:
 def workers() -> Iterator[Finding]:
     alive = queue.workers_alive()
     if alive:
-        yield ok(f"{alive} alive.")
+        yield ok(f"{counted(alive, 'worker')} running.")
     else:
-        yield failure("None is alive: nothing is delivered.", "Start one: manage.py worker.")
+        yield failure("No worker is running, so nothing is delivered.", "Start one: ./manage.py worker.")
 
 
 def requests() -> Iterator[Finding]:
-    """Whether anything of ours keeps workflows' requests from being sent."""
+    """Check that no invalid value in Backstop prevents a workflow's requests."""
     found = [one for one in Workflow.objects.order_by("slug") if one.local_fault and not one.is_demo]
     for one in found:
         yield failure(
-            f"Nothing can be sent to '{one.slug}': {one.local_fault}",
-            "Correct the value: in the console, by the API, or by manage.py workflow_secret or import_workflows.",
+            f"No request can be sent to the workflow '{one.slug}': {one.local_fault}",
+            "Correct the value in the console, with the API, or with ./manage.py workflow_secret or import_workflows.",
         )
     held = Lane.objects.exclude(fault="").exclude(workflow__in=found).select_related("workflow").order_by("pk")[:5]
     for lane in held:
         text = f"The last request to '{lane}' could not be sent: {lane.fault}"
-        yield warning(text, "Correct the setting that it names, and restart the workers.")
+        yield warning(text, "Correct the setting in the message, and restart the workers.")
     if not found and not held:
-        yield ok("Every workflow's headers and secrets can be sent.")
+        yield ok("Every workflow has valid headers and secrets.")
 
 
 def static_files() -> Iterator[Finding]:
-    """Whether the console's files are collected, and are those of this version."""
+    """Check that the console's static files are collected, and current."""
     if not isinstance(staticfiles_storage, ManifestStaticFilesStorage):
-        yield skipped("They are served as they are.")
+        yield skipped("Static files are served without being collected.")
         return
     kept, source = staticfiles_storage.hashed_files.get(SAMPLE), finders.find(SAMPLE)
     if kept is None or not staticfiles_storage.exists(kept):
-        yield failure("They are not collected: the console has no styles.", "Run manage.py collectstatic.")
+        yield failure("Static files are not collected, so the console has no styles.", "Run ./manage.py collectstatic.")
     elif isinstance(source, str) and Path(source).stat().st_mtime > _collected_at(kept):
-        yield warning("They are older than this version's.", "Run manage.py collectstatic, then restart the web.")
+        yield warning(
+            "The collected static files are outdated.", "Run ./manage.py collectstatic, then restart the web server."
+        )
     else:
-        yield ok("They are collected.")
+        yield ok("Static files are collected.")
 
 
 def _collected_at(name: str) -> float:
@@ -177,37 +184,42 @@ def _collected_at(name: str) -> float:
 
 
 def the_mail() -> Iterator[Finding]:
-    """Whether the mail server lets us in; nothing is sent."""
+    """Check that the mail server accepts the login; sends nothing."""
     if not settings.is_overridden("EMAIL_HOST"):  # type: ignore[misc]  # its types do not know it
-        yield skipped("No mail server is set.")
+        yield skipped("No mail server is configured.")
         return
     server = mail.get_connection(timeout=4)
     try:
         server.open()
     except OSError as error:
-        yield failure(f"{settings.EMAIL_HOST} does not take mail: {error}", "See EMAIL_URL, and that the server is up.")
+        yield failure(
+            f"The mail server {settings.EMAIL_HOST} refuses: {error}", "Check EMAIL_URL, and that the server runs."
+        )
         return
     server.close()
-    yield ok(f"{settings.EMAIL_HOST} lets us in.")
+    yield ok(f"The mail server {settings.EMAIL_HOST} accepts the login.")
 
 
 def the_archive() -> Iterator[Finding]:
-    """Whether its storage takes files, has room, and whether dead letters get there."""
+    """Check that the storage is writable and has space, and that expired dead letters are archived."""
     storage = archive_store.storage()
     if isinstance(storage, FileSystemStorage):
         yield _folder(Path(storage.location))
     else:
         archive_store.names()
-        yield ok("The storage answers.")
+        yield ok("The archive storage answers.")
     given_up = Archive.objects.filter(state=ArchiveState.ABANDONED).count()
     if given_up:
-        yield warning(f"{given_up} half-made archives could not be removed.", "Run manage.py cleanup --only archive.")
+        yield warning(
+            f"{counted(given_up, 'incomplete archive')} could not be removed.",
+            "Run ./manage.py cleanup --only archive.",
+        )
     late = archive.count_expired(now=clock.now() - timedelta(days=1), limit=1000)
     if late:
-        number = "1,000 or more" if late == 1000 else late
+        number = "1,000 or more dead letters" if late == 1000 else counted(late, "dead letter")
         yield warning(
-            f"{number} dead letters have been past their time for more than a day.",
-            "Have clean-up run: ping the cron job 'cleanup', or call manage.py cleanup.",
+            f"{number} expired more than a day ago and not archived.",
+            "Run clean-up: ping the cron job 'cleanup', or run ./manage.py cleanup.",
         )
 
 
@@ -218,23 +230,23 @@ def _folder(place: Path) -> Finding:
             file.write(b"x")
             file.flush()
     except OSError as error:
-        return failure(f"{there} cannot be written to: {error.strerror}.", "See whose folder it is, and its disk.")
+        return failure(f"{there} is not writable: {error.strerror}.", "Check the owner of the folder, and the disk.")
     free = shutil.disk_usage(there).free
-    text = f"{free / 1024**3:.1f} GB are left for it."
-    advice = "Make room, or set ARCHIVE_DIRECTORY to where there is."
+    text = f"{free / 1024**3:.1f} GiB free for archives."
+    advice = "Free disk space, or set ARCHIVE_DIRECTORY to another disk."
     if free < TOO_LITTLE:
         return failure(text, advice)
     return warning(text, advice) if free < LITTLE else ok(text)
 
 
 def time_zones() -> Iterator[Finding]:
-    """Whether time zones are known, as cron jobs need them."""
+    """Check that time zones are installed, which cron jobs need."""
     try:
         zoneinfo.ZoneInfo("America/New_York")
     except zoneinfo.ZoneInfoNotFoundError:
-        yield failure("Time zones are not known here.", "Install the system's tzdata.")
+        yield failure("Time zones are not installed.", "Install the system package tzdata.")
     else:
-        yield ok("Time zones are known.")
+        yield ok("Time zones are installed.")
 
 
 def skew(difference: timedelta, whose: str) -> Finding:
@@ -246,7 +258,7 @@ def skew(difference: timedelta, whose: str) -> Finding:
 
 
 def _age(age: timedelta) -> str:
-    return f"{age.total_seconds() / 60:.0f} minutes"
+    return counted(round(age.total_seconds() / 60), "minute")
 
 
 def _rows(statement: str, values: "list[Any] | None" = None) -> list[tuple[Any, ...]]:

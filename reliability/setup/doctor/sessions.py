@@ -1,6 +1,6 @@
-"""Whether the database's sessions are what the code expects: their time limits above all, which a pooler can take away.
+"""Checks of database sessions: mainly their time limits, which a pooler can drop.
 
-What is looked at is read back from the server, by a connection of its own as intake has one.
+The values are read back from the server, on a new connection of the kind that intake uses.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ OTHERS = ("DateStyle", "IntervalStyle", "standard_conforming_strings", "synchron
 
 
 def time_limits() -> Iterator[Finding]:
-    """Whether the server ends what takes intake too long, whatever is between it and us."""
+    """Check that the server enforces the time limits of intake, even behind a pooler."""
     wanted = {name: value for name, value in roles.INTAKE.parameters.items() if value != "0"}
     with closing(connection.copy()) as own, roles.within(roles.INTAKE):
         pid, found = _read(own)
@@ -30,20 +30,24 @@ def time_limits() -> Iterator[Finding]:
     missing = [name for name in wanted if found[name] == "0"]
     if pooled and settings.DATABASE_SESSION_LIMITS == sessions.ALWAYS and _is_shared():
         yield failure(
-            "DATABASE_SESSION_LIMITS is 'always', but a pooler in transaction mode is in between: limits of one"
-            " process hold for others.",
+            "DATABASE_SESSION_LIMITS is 'always', but the connection goes through a pooler in transaction mode: the"
+            " limits of one process then apply to others.",
             f"Set DATABASE_SESSION_LIMITS=auto, and {_alter(own.settings_dict['USER'], wanted)}",
         )
     elif missing:
-        what = "A pooler is in between" if pooled else "DATABASE_SESSION_LIMITS keeps Backstop from setting limits"
+        what = (
+            "The connection goes through a pooler"
+            if pooled
+            else "DATABASE_SESSION_LIMITS forbids Backstop to set limits"
+        )
         yield warning(
             f"{what}, and the server has no limit of its own: {', '.join(missing)}.",
             f"For the role of web processes: {_alter(own.settings_dict['USER'], wanted)}"
-            " Where the pooler keeps sessions (pool_mode = session), DATABASE_SESSION_LIMITS=always does instead.",
+            " With a pooler in session mode (pool_mode = session), set DATABASE_SESSION_LIMITS=always instead.",
         )
     else:
         limits = ", ".join(f"{name} {int(found[name]) / 1000:g} s" for name in wanted)
-        yield ok(f"Intake's limits hold: {limits or 'none, since DATABASE_INTAKE_TIMEOUT_MS is 0'}.")
+        yield ok(f"The time limits of intake apply: {limits or 'none, since DATABASE_INTAKE_TIMEOUT_MS is 0'}.")
     yield from _formats(found)
 
 
@@ -52,12 +56,12 @@ def _formats(found: Mapping[str, str]) -> Iterator[Finding]:
         if not found[name].startswith(value):
             database = connection.settings_dict["NAME"]
             yield failure(
-                f"{name} is '{found[name]}' and does not stay as Backstop sets it.",
+                f"{name} is '{found[name]}': the setting that Backstop makes is lost.",
                 f"ALTER DATABASE {database} SET {name} = '{value}', then restart the pooler.",
             )
     if found["synchronous_commit"] == "off":
         yield warning(
-            "synchronous_commit is off: what was accepted may be lost with the server.",
+            "synchronous_commit is off: accepted work can be lost in a crash of the database server.",
             "Set synchronous_commit = on for this database, or for Backstop's role.",
         )
 
@@ -70,7 +74,7 @@ def _read(own: Any) -> tuple[int, dict[str, str]]:
 
 
 def _is_shared() -> bool:
-    """Whether two connections of ours get one and the same of the server's, one after the other."""
+    """Whether two client connections use the same server connection, one after the other."""
     with closing(connection.copy()) as one, closing(connection.copy()) as other:
         first, _ = _read(one)
         second, _ = _read(other)

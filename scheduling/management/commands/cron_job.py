@@ -1,4 +1,4 @@
-"""`manage.py cron_job run|enable|disable SLUG…`: the operator's hand on cron jobs."""
+"""`manage.py cron_job run|enable|disable SLUG…`: run, enable or disable cron jobs."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,14 +10,14 @@ from reliability.management.base import EachCommand
 from scheduling import jobs
 
 ACTS: dict[str, tuple[Callable[..., Any], str]] = {
-    "run": (jobs.run_now, "run"),
+    "run": (jobs.run_now, "started"),
     "enable": (jobs.enable, "enabled"),
     "disable": (jobs.disable, "disabled"),
 }
 
 
 class Command(EachCommand):
-    help = "Run cron jobs by hand, beside their schedule; let them run again; or refuse their pings."
+    help = "Run cron jobs now, in addition to their schedule; or enable or disable them."
     metavar = "SLUG"
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -25,6 +25,6 @@ class Command(EachCommand):
         super().add_arguments(parser)
 
     def act(self, name: str, options: Mapping[str, Any]) -> str:
-        act, said = ACTS[options["act"]]
+        act, result = ACTS[options["act"]]
         act(job_id=jobs.named(slug=name), actor=self.actor(options), now=clock.now())
-        return said
+        return result

@@ -11,16 +11,16 @@ from scheduling.models import CronJob
 
 
 class Command(BaseCommand):
-    help = "Write cron jobs as JSON to standard output, in the shape that import_cron_jobs reads."
+    help = "Print cron jobs as JSON, in the format that import_cron_jobs reads."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("slugs", nargs="*", metavar="SLUG", help="only these jobs")
 
     def handle(self, *args: Any, **options: Any) -> None:
         rows = CronJob.objects.prefetch_related("workflows").order_by("slug")
-        wanted = options["slugs"]
-        if wanted:
-            rows = rows.filter(slug__in=wanted)
-            if missing := sorted(set(wanted) - set(rows.values_list("slug", flat=True))):
-                raise CommandError(f"There is no cron job {', '.join(missing)}.")
+        slugs = options["slugs"]
+        if slugs:
+            rows = rows.filter(slug__in=slugs)
+            if missing := sorted(set(slugs) - set(rows.values_list("slug", flat=True))):
+                raise CommandError(f"No such cron job: {', '.join(missing)}.")
         self.stdout.write(json.dumps([job_files.dump(job=job) for job in rows], indent=2, ensure_ascii=False))

@@ -11,7 +11,7 @@ from scheduling import job_files
 
 
 class Command(ImportCommand):
-    help = "Read cron jobs from JSON files, all or none. Doing it again changes nothing."
+    help = "Import cron jobs from JSON files, all or none. Importing the same file again changes nothing."
 
     def load(self, documents: Sequence[dict[str, Any]], actor: Actor) -> Sequence[Imported]:
         return job_files.load(documents=documents, actor=actor, now=clock.now())

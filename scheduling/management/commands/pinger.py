@@ -1,4 +1,4 @@
-"""`manage.py pinger`: ping the cron jobs that are due, until it is told to stop."""
+"""`manage.py pinger`: ping due cron jobs until SIGINT or SIGTERM."""
 
 import signal
 from typing import Any
@@ -9,7 +9,7 @@ from scheduling.pinger import Pinger
 
 
 class Command(BaseCommand):
-    help = "Ping the cron jobs that are due, in an external cron's place, until SIGINT or SIGTERM. 'up' runs it."
+    help = "Ping due cron jobs until SIGINT or SIGTERM, instead of an external cron service. 'up' runs it."
 
     def handle(self, *args: Any, **options: Any) -> None:
         pinger = Pinger()

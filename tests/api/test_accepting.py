@@ -8,7 +8,7 @@ from django.db import DatabaseError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from reliability.api.delivery import quick
+from reliability.api.delivery import accepting
 from reliability.core import clock
 from reliability.delivery import intake
 from reliability.lanes import opening
@@ -39,7 +39,7 @@ def post(workflow, key):
             return answer
 
         @property
-        def was_quick(self):
+        def was_at_once(self):
             return len(self.statements) == 1 and "backstop_accept_by_key" in self.statements[0]
 
     made = Post()
@@ -51,7 +51,7 @@ def post(workflow, key):
 
 def test_the_usual_request_is_one_statement(post):
     answer = post()
-    assert (answer.status_code, post.was_quick) == (201, True)
+    assert (answer.status_code, post.was_at_once) == (201, True)
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM procrastinate_jobs WHERE queueing_lock LIKE 'lane:%' AND status = 'todo'")
         assert cursor.fetchone() == (1,)
@@ -70,11 +70,11 @@ FURTHER = [
 @pytest.mark.parametrize("further", FURTHER)
 def test_both_ways_keep_and_answer_the_same(post, monkeypatch, further):
     answers, rows = [], []
-    for way in ("quick", "step by step"):
-        if way != "quick":
-            monkeypatch.setattr(quick, "answer", lambda request, view: None)
+    for way in ("at once", "step by step"):
+        if way != "at once":
+            monkeypatch.setattr(accepting, "at_once", lambda request, view: None)
         shape = post({**BODY, **further}).json()
-        assert post.was_quick == (way == "quick")
+        assert post.was_at_once == (way == "at once")
         row = Delivery.objects.values().get(pk=shape["id"])
         assert shape["created_at"] == row["created_at"].isoformat().replace("+00:00", "Z")
         assert (row["due_at"] == row["created_at"]) == ("2090" not in str(further))
@@ -89,7 +89,7 @@ def test_both_ways_keep_and_answer_the_same(post, monkeypatch, further):
 
 def test_the_payload_is_kept_as_it_was_sent(post):
     post('{"payload": {"b" : 1.50, "a":"\\u00e4"}, "workflow": "echo"}')
-    assert post.was_quick
+    assert post.was_at_once
     assert Delivery.objects.get().payload == '{"b" : 1.50, "a":"\\u00e4"}'
 
 
@@ -111,7 +111,7 @@ def test_a_key_is_good_or_it_is_not(post, what, values, further, status):
     fields = {name: now + value if isinstance(value, timedelta) else value for name, value in values.items()}
     ApiKey.objects.update(**fields)
     answer = post({**BODY, **further})
-    assert (answer.status_code, post.was_quick) == (status, status == 201)
+    assert (answer.status_code, post.was_at_once) == (status, status == 201)
     assert Delivery.objects.count() == (status == 201)
 
 
@@ -132,16 +132,16 @@ def test_a_key_s_tenant_is_the_delivery_s(post):
     ApiKey.objects.update(tenant="acme")
     opening.open_lane(workflow_id=Workflow.objects.get().pk, tenant="acme")
     assert post().json()["tenant"] == "acme"
-    assert post.was_quick
+    assert post.was_at_once
     assert Delivery.objects.get().lane.tenant == "acme"
 
 
 @pytest.mark.parametrize("offset", [-61, 3600])
 def test_a_use_to_be_written_down_goes_step_by_step(post, offset):
     ApiKey.objects.update(last_used_at=clock.now() + timedelta(seconds=offset))
-    assert (post().status_code, post.was_quick) == (201, False)
+    assert (post().status_code, post.was_at_once) == (201, False)
     assert abs(ApiKey.objects.get().last_used_at - clock.now()) < timedelta(seconds=10)
-    assert (post().status_code, post.was_quick) == (201, True)
+    assert (post().status_code, post.was_at_once) == (201, True)
 
 
 UNUSUAL = [
@@ -155,14 +155,14 @@ UNUSUAL = [
     ("a list", "[]", 400),
     ("a name twice", '{"workflow": "echo", "payload": {}, "payload": {}}', 400),
     ("nothing", "", 400),
-    ("much", {"workflow": "echo", "payload": {"a": "x" * quick.BODY_LIMIT}}, 201),
+    ("much", {"workflow": "echo", "payload": {"a": "x" * accepting.BODY_LIMIT}}, 201),
 ]
 
 
 @pytest.mark.parametrize(("what", "body", "status"), UNUSUAL, ids=[one[0] for one in UNUSUAL])
 def test_what_is_not_usual_goes_step_by_step(post, what, body, status):
     answer = post(body)
-    assert (answer.status_code, post.was_quick) == (status, False)
+    assert (answer.status_code, post.was_at_once) == (status, False)
     assert Delivery.objects.count() == (status == 201)
     if status != 201:
         assert answer.headers["Content-Type"] == "application/problem+json"

@@ -1,4 +1,4 @@
-"""The JSON that the API shows for each model: the contract's fields, in its order."""
+"""The JSON of each model in the API: its fields, in their documented order."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,17 +8,17 @@ from reliability.lanes.breakers import policy_of
 from reliability.models import Attempt, Breaker, DeadLetter, Delivery, Operation, OperationKind
 from reliability.policies.breaker import failures_in_window
 
-Shape = dict[str, Any]
+Representation = dict[str, Any]
 
 
 def delivery(
     one: Delivery, *, workflow: str, tenant: str, attempts: Iterable[Attempt] | None = None, document: Any = None
-) -> Shape:
-    """Return a delivery; with `attempts`, in the order in which they were made.
+) -> Representation:
+    """Return a delivery; `attempts` are in the order of their numbers.
 
-    `document` is its payload, where the caller has read that already.
+    `document` is its payload, if the caller has parsed that already.
     """
-    shape = {
+    representation = {
         "id": one.id,
         "workflow": workflow,
         "tenant": tenant,
@@ -35,15 +35,15 @@ def delivery(
         "request_id": one.request,
         "last_error": one.last_error,
     }
-    return shape if attempts is None else {**shape, "attempts": [attempt(made) for made in attempts]}
+    return representation if attempts is None else {**representation, "attempts": [attempt(made) for made in attempts]}
 
 
-def delivery_of(one: Delivery, *, attempts: Iterable[Attempt] | None = None) -> Shape:
-    """As `delivery`, of a row that was read with its lane and workflow."""
+def delivery_of(one: Delivery, *, attempts: Iterable[Attempt] | None = None) -> Representation:
+    """As `delivery`, for a row that was selected with its lane and workflow."""
     return delivery(one, workflow=one.lane.workflow.slug, tenant=one.lane.tenant, attempts=attempts)
 
 
-def attempt(one: Attempt) -> Shape:
+def attempt(one: Attempt) -> Representation:
     return {
         "number": one.number,
         "result": one.result,
@@ -58,8 +58,8 @@ def attempt(one: Attempt) -> Shape:
     }
 
 
-def dead_letter(one: DeadLetter) -> Shape:
-    """Return a dead letter that was read with its lane and workflow."""
+def dead_letter(one: DeadLetter) -> Representation:
+    """Return a dead letter that was selected with its lane and workflow."""
     return {
         "id": one.id,
         "workflow": one.lane.workflow.slug,
@@ -80,8 +80,8 @@ def dead_letter(one: DeadLetter) -> Shape:
     }
 
 
-def breaker(one: Breaker, *, waiting: int, now: Any) -> Shape:
-    """Return a breaker that was read with its lane and workflow; `waiting` counts what waits behind it."""
+def breaker(one: Breaker, *, waiting: int, now: Any) -> Representation:
+    """Return a breaker that was selected with its lane and workflow; `waiting` counts the deliveries behind it."""
     rules = policy_of(one)
     return {
         "id": one.id,
@@ -98,7 +98,7 @@ def breaker(one: Breaker, *, waiting: int, now: Any) -> Shape:
     }
 
 
-def operation(one: Operation) -> Shape:
+def operation(one: Operation) -> Representation:
     ends = one.ends
     return {
         "batch_id": one.id,
@@ -125,14 +125,14 @@ def operation(one: Operation) -> Shape:
     }
 
 
-def dry_run(looked: Preview) -> Shape:
+def dry_run(preview: Preview) -> Representation:
     return {
         "dry_run": True,
-        "count": looked.matched,
-        "will": looked.will,
-        "skipped_by": looked.skipped,
-        "by_workflow": looked.by_workflow,
-        "by_reason": looked.by_reason,
-        "samples": [letter.pk for letter in looked.samples],
-        "seconds": looked.seconds,
+        "count": preview.matched,
+        "will": preview.will,
+        "skipped_by": preview.skipped,
+        "by_workflow": preview.by_workflow,
+        "by_reason": preview.by_reason,
+        "samples": [letter.pk for letter in preview.samples],
+        "seconds": preview.seconds,
     }
