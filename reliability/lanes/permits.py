@@ -1,4 +1,4 @@
-"""Whether a workflow may go, for those that run within n8n by themselves: what its lane's breaker says."""
+"""Permits: whether a workflow that n8n starts by itself may run, as its lane's breaker says."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,19 +10,22 @@ from django.db import connection
 from reliability.errors import Unavailable, UnknownWorkflow
 
 PERMIT = "SELECT verdict, probe, reason, wait FROM backstop_permit(%s, %s, %s, %s)"
-# How long to wait where nothing says when to ask again.
+# Retry-After where the time is not known: the workflow is paused, or its breaker is forced open, without an end.
 RETRY_AFTER = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Leave to go. As a probe it is the only one out; its execution's report decides for the lane."""
+    """A permission to run. With `probe` it is the only one; the report of its execution decides for the lane."""
 
     probe: bool
 
 
 def ask(*, workflow: str, tenant: str, key_id: UUID) -> Permit:
-    """Ask for leave, with the key `key_id`, whose use is noted. One statement (`sql/permit.sql` says why).
+    """Return a permit for a workflow, and record the use of the key `key_id`: one statement.
+
+    The decision is made in SQL, against the rule that policy is Python's: authentication and permit may take two
+    statements together. To read a breaker that is due, decide here and begin the probe would make it three.
 
     Raises `UnknownWorkflow`, and `Unavailable` with the time to wait while the breaker is open or the workflow
     paused.
