@@ -15,7 +15,7 @@ e2e: $(VENV)/.tests
 	$(BIN)/python -m pytest -m e2e tests/e2e
 
 screenshots: $(VENV)/.tests
-	$(BIN)/python -m pytest -m e2e tests/e2e/pictures.py
+	$(BIN)/python -m pytest -m e2e tests/e2e/pictures.py tests/e2e/outage_pictures.py
 
 bench: $(VENV)/.tests
 	$(BIN)/python -m bench
