@@ -73,4 +73,3 @@ def test_outage(console, workflow, receiver, workers):
     until(lambda: Operation.objects.get().state == "done", within=60, what="the end of the operation")
     picture("replayed", f"/admin/reliability/operation/{Operation.objects.get().pk}/")
     picture("delivered", "/admin/")
-
