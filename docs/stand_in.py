@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 
 class StandIn(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:  # noqa: N802  # the name is http.server's
+    def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         status = 500 if pathlib.Path("broken").exists() else 200
         print(self.headers["Idempotency-Key"], self.headers["X-Backstop-Attempt"], status, body, flush=True)  # noqa: T201

@@ -1,4 +1,4 @@
-"""What docs/architecture.md says of the code is so: its functions exist, and its table has each package and no other."""
+"""What docs/architecture.md says of the code holds: its functions exist, and its table has each package, no other."""
 
 import re
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Takes the pictures of README.md (`make screenshots`): n8n is down, dead letters are replayed, everything is delivered.
+"""Takes the pictures of README.md (`make screenshots`): an outage, the replay of dead letters, and the end of both.
 
 A real worker delivers to a real server in n8n's place. Nothing in the pictures is made up.
 """
