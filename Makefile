@@ -3,13 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test e2e screenshots bench lint docs docs-serve format clean
+.PHONY: run test coverage e2e screenshots bench lint docs docs-serve format clean
 
 run: $(VENV)/.runs
 	@exec $(BIN)/python manage.py up
 
 test: $(VENV)/.tests
 	$(BIN)/python -m pytest -n 2
+
+# Slower than the suite alone, so a target of its own. Worker processes are not measured.
+coverage: $(VENV)/.tests
+	$(BIN)/python -m coverage run --branch --source=config,reliability,scheduling -m pytest -n 0 -q
+	$(BIN)/python -m coverage report --skip-covered --sort=cover
 
 e2e: $(VENV)/.tests
 	$(BIN)/python -m pytest -m e2e tests/e2e

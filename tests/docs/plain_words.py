@@ -72,7 +72,7 @@ BANNED: dict[str, str] = {
     r"a second\b(?= (?:at|by|each))": "per second",
 }
 # Where a phrase is right: parts of it, as they stand in a text.
-RIGHT = ("failed for good", "fails for good", "failed for  good", "out of order of", "in handling", "beforehand")
+RIGHT = ("failed for good", "fails for good", "dead letters that")
 TEMPLATES = ("templates", "reliability/templates", "scheduling/templates")
 CODE = ("reliability", "scheduling", "config")
 PATTERNS = {re.compile(phrase.replace(" ", r"\s+"), re.IGNORECASE): better for phrase, better in BANNED.items()}
@@ -112,7 +112,9 @@ def strings(path: Path) -> Iterator[tuple[int, str]]:
 def prose(path: Path) -> str:
     """Return a document's text without its code."""
     text = path.read_text(encoding="utf-8")
+    if path.suffix == ".svg":
+        text = re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
     if path.suffix == ".md":
         text = re.sub(r"^(?: {4}|```).*?(?:\n(?:```)|$)", "", text, flags=re.MULTILINE)
         text = re.sub(r"`[^`]*`", "", text)
-    return re.sub(r"\{#.*?#\}", "", text, flags=re.DOTALL)
+    return re.sub(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}", "", text, flags=re.DOTALL)
