@@ -83,7 +83,9 @@ def wrong_with(text: str) -> list[str]:
     plain = re.sub(r"\s+", " ", text)
     for one in RIGHT:
         plain = plain.replace(one, "")
-    return [f"'{found[0]}' (write: {better})" for pattern, better in PATTERNS.items() if (found := pattern.search(plain))]
+    return [
+        f"'{found[0]}' (write: {better})" for pattern, better in PATTERNS.items() if (found := pattern.search(plain))
+    ]
 
 
 def documents() -> Iterator[Path]:
