@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test e2e screenshots bench lint docs docs-serve format clean
+.PHONY: run test coverage e2e screenshots bench lint docs docs-serve format clean
 
 run: $(VENV)/.runs
 	@exec $(BIN)/python manage.py up
@@ -11,11 +11,16 @@ run: $(VENV)/.runs
 test: $(VENV)/.tests
 	$(BIN)/python -m pytest -n 2
 
+# Slower than the suite alone, so a target of its own. Worker processes are not measured.
+coverage: $(VENV)/.tests
+	$(BIN)/python -m coverage run --branch --source=config,reliability,scheduling -m pytest -n 0 -q
+	$(BIN)/python -m coverage report --skip-covered --sort=cover
+
 e2e: $(VENV)/.tests
 	$(BIN)/python -m pytest -m e2e tests/e2e
 
 screenshots: $(VENV)/.tests
-	$(BIN)/python -m pytest -m e2e tests/e2e/pictures.py
+	$(BIN)/python -m pytest -m e2e tests/e2e/pictures.py tests/e2e/outage_pictures.py
 
 bench: $(VENV)/.tests
 	$(BIN)/python -m bench

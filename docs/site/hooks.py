@@ -1,4 +1,4 @@
-"""What MkDocs is told beyond its configuration: files that lie outside its pages, and links that lead out of them."""
+"""MkDocs hooks: pages whose files are outside `docs/`, and links between them and the other pages."""
 
 import re
 from pathlib import Path
@@ -7,24 +7,30 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
-# Where a page lies in the site, and where its text is.
-OUTSIDE = {"n8n.md": "n8n/README.md", "changelog.md": "CHANGELOG.md"}
+# The name of a page in the site, and its file.
+OUTSIDE = {
+    "n8n.md": "n8n/README.md",
+    "changelog.md": "CHANGELOG.md",
+    "contributing.md": "CONTRIBUTING.md",
+    "security.md": "SECURITY.md",
+}
 STYLE = "site.css"
 
 
 def on_files(files: Files, *, config: Any) -> Files:
-    """Take in the pages that lie where the repository needs them, and the site's own style."""
+    """Add the pages outside `docs/`, and the site's own style."""
     for name, path in {**OUTSIDE, STYLE: f"docs/site/{STYLE}"}.items():
         files.append(File.generated(config, name, abs_src_path=str(ROOT / path)))
     return files
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Files) -> str:
-    """Let links lead to where their targets are in the site, as they do in the repository."""
+    """Rewrite links between `docs/` and the pages outside it to their places in the site."""
     source = OUTSIDE.get(page.file.src_uri)
-    if source is None:
-        for name, path in OUTSIDE.items():
-            markdown = markdown.replace(f"](../{path}", f"]({name}")
-        return markdown
-    ways = {"n8n/README.md": r"\]\(\.\./docs/", "CHANGELOG.md": r"\]\(docs/"}
-    return re.sub(ways[source], "](", markdown)
+    if source is not None:
+        up = "../" * source.count("/")
+        return re.sub(rf"\]\({re.escape(up)}docs/", "](", markdown)
+    up = "../" * page.file.src_uri.count("/")
+    for name, path in OUTSIDE.items():
+        markdown = markdown.replace(f"](../{up}{path}", f"]({up}{name}")
+    return markdown

@@ -83,7 +83,7 @@ class Block:
 def pages() -> list[Path]:
     """Return the documents whose blocks are run: all but those that are written from the code."""
     found = [path for path in sorted((ROOT / "docs").rglob("*.md")) if GENERATED not in path.parents]
-    return [ROOT / "README.md", ROOT / "n8n" / "README.md", *found]
+    return [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "n8n/README.md")), *found]
 
 
 @cache

@@ -8,8 +8,11 @@ from django.core.management import get_commands, load_command_class
 
 from .blocks import NOT_RUN
 
-# Those that run until they are ended; and one that writes beside the code.
-ELSEWHERE = r"(?:\.venv/bin/python +)?manage\.py +(?:procrastinate +worker|worker|up|runserver|collectstatic)\b"
+# Those that run until they are ended; those that write beside the code; and the suite itself.
+ELSEWHERE = (
+    r"(?:\.venv/bin/python +)?manage\.py +(?:procrastinate +worker|worker|up|runserver|collectstatic|makemigrations)\b"
+    r"|\.venv/bin/python +-m +pytest\b"
+)
 # Places of the machine itself: what touches them is not for a test.
 SYSTEM = r"(?<![\w.:/])/(?:bin|boot|etc|home|lib|opt|root|run|sbin|srv|usr|var)\b"
 HEREDOC = re.compile(r"<<-?\s*['\"]?(\w+)['\"]?")

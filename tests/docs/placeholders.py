@@ -116,7 +116,7 @@ EVERYWHERE: list[tuple[str, Maker]] = [
     (r"https?://127\.0\.0\.1:8000|https://backstop\.example\.com", address),
     (r"127\.0\.0\.1:8000|backstop\.example\.com", lambda system: system.url.removeprefix("http://")),
     (r"https://n8n\.example\.com|http://127\.0\.0\.1:5678", n8n),
-    (r"(?<=\(\"127\.0\.0\.1\", )5678(?=\))", lambda system: str(system.receiver.port)),
+    (r"(?<=stand_in\.py )5678\b", lambda system: str(system.receiver.port)),
     (r"\{\{ backstop_url \}\}", lambda system: ""),
     (r"\{\{ \$execution\.id \}\}", lambda system: str(time.time_ns())),
     (r"\{\{ \$\('Webhook'\)\.first\(\)\.json\.headers\['x-backstop-delivery'\] \}\}", delivered),

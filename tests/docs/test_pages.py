@@ -10,7 +10,7 @@ from .running import System
 from .shell import Shell
 
 NEEDED = ("bash", "curl", "openssl")
-STAND_IN = '("127.0.0.1", 5678)'
+STAND_IN = "stand_in.py 5678"
 
 
 def test_what_the_documents_say_works(subtests, tmp_path):
