@@ -1,7 +1,5 @@
 """The status, and the switches."""
 
-from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
@@ -19,8 +17,6 @@ from reliability.stats import status
 
 # Lanes listed at the most.
 LIST_LIMIT = 100
-# Sections that other rooms add: by name, a function of the moment and the tenant.
-SECTIONS: dict[str, Callable[[datetime, str | None], Any]] = {}
 
 
 class NoFilters(Strict):
@@ -36,7 +32,7 @@ class Status(View):
         pagination.filters(request, NoFilters)
         who = caller(request)
         found = status.take(now=who.now, tenant=who.key.tenant)
-        more = {name: section(who.now, who.key.tenant) for name, section in SECTIONS.items()}
+        more = {name: section(who.now, who.key.tenant) for name, section in status.SECTIONS.items()}
         return Response({**_shape(found), **more})
 
 

@@ -10,6 +10,7 @@ from django.core.management.base import CommandParser
 from reliability.alerts import check as alert_check
 from reliability.alerts import notices
 from reliability.alerts.check import Checked, Line
+from reliability.checks import CONFIGURATION
 from reliability.core import clock
 from reliability.management.tables import table
 from reliability.models import AlertNotice, NoticeState
@@ -26,6 +27,7 @@ class Command(BaseCommand):
         " stands. Exit code 0: it told all it had to; 1: a channel failed, and is tried again; 2: with"
         " --fail-on-firing, an alert fires. It may run beside another."
     )
+    requires_system_checks = [CONFIGURATION]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="keep nothing and tell nobody")

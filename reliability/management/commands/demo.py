@@ -5,6 +5,7 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 
+from reliability.checks import CONFIGURATION
 from reliability.core import clock
 from reliability.errors import BackstopError
 from reliability.management import demo
@@ -12,6 +13,7 @@ from reliability.management import demo
 
 class Command(BaseCommand):
     help = "Fill an empty database with a made-up week, none of which is ever sent; or take it out again."
+    requires_system_checks = [CONFIGURATION]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--remove", action="store_true", help="take it out again, and nothing else")

@@ -28,6 +28,7 @@ MAX_PORT = 65_535
 
 class Command(BaseCommand):
     help = "Migrate, collect static files, make a first operator, then run the web server, a worker and the pinger."
+    requires_system_checks = [checks.CONFIGURATION]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", default=os.environ.get("HOST") or "127.0.0.1")

@@ -7,10 +7,12 @@ from django.core.management import BaseCommand
 from django.core.management.base import CommandParser
 
 from reliability import queue
+from reliability.checks import CONFIGURATION
 
 
 class Command(BaseCommand):
     help = "Run a worker until it is asked to stop (SIGTERM, Ctrl-C): then it finishes what it has begun."
+    requires_system_checks = [CONFIGURATION]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
