@@ -150,7 +150,8 @@ if ALERT_EMAILS and not _mail:
 CONFIGURATION_PROBLEMS = env.problems
 
 # --- The engine -------------------------------------------------------------------------------------------
-PROCRASTINATE_IMPORT_PATHS = ["reliability.queue"]
+# Imported before Procrastinate makes its app: a task that is defined later would be unknown to it.
+PROCRASTINATE_AUTODISCOVER_MODULE_NAME = "queue"
 PROCRASTINATE_ON_APP_READY = "reliability.queue.connector.bound_waits"
 PROCRASTINATE_WORKER_DEFAULTS = {
     "concurrency": 200,
