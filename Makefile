@@ -9,7 +9,7 @@ run: $(VENV)/.runs
 	@exec $(BIN)/python manage.py up
 
 test: $(VENV)/.tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 e2e: $(VENV)/.tests
 	$(BIN)/python -m pytest -m e2e tests/e2e

@@ -117,9 +117,10 @@ def test_an_encoding_that_does_not_hold_every_text_is_refused_at_the_start(narro
 @pytest.mark.parametrize("narrow", ["SQL_ASCII"], indirect=True)
 def test_so_is_an_encoding_that_is_none(narrow):
     name = urlsplit(narrow).path[1:]
-    with closing(connection.copy()) as own, pytest.raises(NotSupportedError, match="is SQL_ASCII, which does"):
+    with closing(connection.copy()) as own:
         own.settings_dict = {**own.settings_dict, "NAME": name}
-        own.ensure_connection()
+        with pytest.raises(NotSupportedError, match="is SQL_ASCII, which does"):
+            own.ensure_connection()
 
 
 def test_the_way_out_that_it_names_is_one(admin):
