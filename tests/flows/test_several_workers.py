@@ -5,6 +5,7 @@ import threading
 import pytest
 from django.db import connection
 
+from reliability import queue
 from reliability.models import Attempt, DeadLetter, Delivery
 
 from ..support.receiver import Reply, until
@@ -21,7 +22,7 @@ def test_the_limit_holds_across_workers_and_none_goes_twice(workflow, receiver, 
     workflow(concurrency_limit=3)
     receiver.always(wait=0.05)
     started = [workers.start(N8N_WEBHOOK_URL=receiver.url) for _ in range(3)]
-    until(lambda: all("worker_started" in one.log.read_text() for one in started), within=60, what="three workers")
+    until(lambda: queue.workers_alive() == 3, what="three workers")
     accept_many(60)
     until(lambda: Attempt.objects.count() >= 10, what="10 attempts")
     busy = Attempt.objects.latest("started_at").worker.rpartition(":")[2]

@@ -100,7 +100,7 @@ def until(true: Callable[[], object], *, within: float = PATIENCE, what: str = "
     while not (found := true()):
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {within} s in vain for {what}")
-        time.sleep(0.02)
+        time.sleep(0.03)
     return found
 
 
