@@ -51,18 +51,18 @@ class TestAccepting:
     def test_row_and_wake_up_commit_together_or_not_at_all(self, workflow, post):
         workflow()
 
-        def counts() -> tuple[int, int]:
+        def found() -> tuple[int, bool]:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'dispatch'")
-                return Delivery.objects.count(), cursor.fetchone()[0]
+                return Delivery.objects.count(), cursor.fetchone()[0] > 0
 
         with transaction.atomic():
             assert post({"workflow": "echo", "payload": {}}).status_code == 201
-            assert counts() == (1, 1)
+            assert found() == (1, True)
             transaction.set_rollback(True)
-        assert counts() == (0, 0)
+        assert found() == (0, False)
         post({"workflow": "echo", "payload": {}})
-        assert counts() == (1, 1)
+        assert found() == (1, True)
 
     def test_the_key_may_be_a_header(self, workflow, post):
         workflow()
