@@ -129,7 +129,7 @@ def test_a_quiet_period_tells_nothing_and_its_end_tells_what_is_still_so(wrong, 
     [
         ({"until": None}, "until"),
         ({"until": -1}, "until"),
-        ({"until": 1, "hand": Actor("user:ada", " ")}, "reason"),
+        ({"until": 1, "actor": Actor("user:ada", " ")}, "reason"),
         ({"until": 1, "alert": "Nonsense"}, "alert"),
         ({"until": 1, "workflow": "none"}, "workflow"),
     ],
@@ -138,7 +138,7 @@ def test_a_quiet_period_makes_sense(db, values, field):
     now = clock.now()
     until = values.pop("until")
     with pytest.raises(InvalidInput) as refusal:
-        alert_check.silence(**{"hand": ACTOR, "now": now, "until": until and now + until * HOUR, **values})
+        alert_check.silence(**{"actor": ACTOR, "now": now, "until": until and now + until * HOUR, **values})
     assert list(refusal.value.errors) == [field]
     assert not AlertSilence.objects.exists()
 

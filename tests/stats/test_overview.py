@@ -60,7 +60,7 @@ def texts(found):
 
 
 def alive(monkeypatch, count=1):
-    monkeypatch.setattr(overview.engine, "workers_alive", lambda: count)
+    monkeypatch.setattr(overview.queue, "workers_alive", lambda: count)
 
 
 def test_where_nothing_ever_happened_nothing_is_wrong_but_the_missing_worker(now):
