@@ -120,7 +120,7 @@ def test_a_quiet_period_tells_nothing_and_its_end_tells_what_is_still_so(wrong, 
     entries = AuditEntry.objects.order_by("id").values_list("action", "actor", "reason")
     assert list(entries) == [
         ("silence_alerts", *("user:ada", "the vendor moves")),
-        ("end_silence", ACTOR.actor, ACTOR.reason),
+        ("end_silence", ACTOR.name, ACTOR.reason),
     ]
 
 
