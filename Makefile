@@ -9,7 +9,7 @@ run: $(VENV)/.runs
 	@exec $(BIN)/python manage.py up
 
 test: $(VENV)/.tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 # Slower than the suite alone, so a target of its own. Worker processes are not measured.
 coverage: $(VENV)/.tests

@@ -27,7 +27,7 @@ def main() -> None:
         import django
 
         django.setup()
-        call_command("check")
+        call_command("check", tags=["configuration"])
     from config.embedded import StartError
 
     try:

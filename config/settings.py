@@ -152,7 +152,8 @@ if ALERT_EMAILS and not _mail:
 CONFIGURATION_PROBLEMS = env.problems
 
 # --- The engine -------------------------------------------------------------------------------------------
-PROCRASTINATE_IMPORT_PATHS = ["reliability.queue"]
+# Imported before Procrastinate makes its app: a task that is defined later would be unknown to it.
+PROCRASTINATE_AUTODISCOVER_MODULE_NAME = "queue"
 PROCRASTINATE_ON_APP_READY = "reliability.queue.connector.install_connector"
 PROCRASTINATE_WORKER_DEFAULTS = {
     "concurrency": 200,
@@ -163,10 +164,10 @@ PROCRASTINATE_WORKER_DEFAULTS = {
 
 # --- Django -----------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
-    "unfold",
+    "unfold.apps.BasicAppConfig",
     "unfold.contrib.filters",
     "unfold.contrib.forms",
-    "django.contrib.admin",
+    "config.console.ConsoleConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -8,6 +8,8 @@ from reliability.api.stripe import webhook
 from reliability.metrics.views import metrics
 from reliability.models.fields import SLUG_PATTERN
 
+admin.autodiscover()
+
 urlpatterns = [
     path("", views.home),
     path("favicon.ico", views.favicon),

@@ -16,9 +16,11 @@ from config.database import roles
 from config.front import sockets
 
 SHORTEST_SECRET = 24
+# The tag of the checks that our commands run. Django's look at the code and load every URL: `check` and `web` run them.
+CONFIGURATION = "configuration"
 
 
-@register()
+@register(CONFIGURATION)
 def environment(app_configs: Any, **kwargs: Any) -> Sequence[CheckMessage]:
     """Report every environment variable with an invalid value."""
     return [

@@ -9,9 +9,8 @@ class SchedulingConfig(AppConfig):
 
     def ready(self) -> None:
         from reliability.alerts import readings as alert_readings
-        from reliability.api.stats import status
         from reliability.management import demo_parts
-        from reliability.stats import overview
+        from reliability.stats import overview, status
 
         from . import alerting, doctor, health, housekeeping, metrics
 

@@ -3,8 +3,9 @@
 import json
 
 import pytest
-from django.db import connection
-from django.test import Client
+from django.conf import settings as project
+from django.db import connection, connections
+from django.test import Client, TransactionTestCase
 
 from config.database import roles
 from reliability.core import clock
@@ -12,9 +13,27 @@ from reliability.delivery import dispatcher, intake
 from reliability.delivery.intake import Trigger
 from reliability.models import ApiKey, Breaker, Delivery, Lane, Workflow, digest_of
 
-from .support import openapi
+from .support import database, openapi
 from .support.receiver import Receiver
 from .support.workers import Workers
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings, django_db_blocker):
+    """Clone the tests' database from one that is migrated already, and set the tests' own server to be fast."""
+    if project.IS_OWN_SERVER:
+        database.make_fast(project.DATABASE_ADDRESS)
+    connections["default"].settings_dict["TEST"]["TEMPLATE"] = database.template(project.DATABASE_ADDRESS)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker):
+    """Empty the database after tests that commit, by deletes."""
+    with django_db_blocker.unblock():
+        emptier = database.Emptier()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: emptier.empty())
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """The project's own settings, on an embedded PostgreSQL of the tests."""
 
 import os
+import sys
 from pathlib import Path
 
 from config import embedded
@@ -12,7 +13,11 @@ os.environ.setdefault("CRON_SECRET", "a-cron-secret")
 os.environ.setdefault("ALLOWED_HOSTS", "testserver,localhost,127.0.0.1")
 os.environ.setdefault("N8N_WEBHOOK_URL", "http://127.0.0.1:9/webhook")
 os.environ.setdefault("LOG_LEVEL", "WARNING")
-if not os.environ.get("DATABASE_URL"):
+# Hundreds of processes start: none is to compile the project again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+IS_OWN_SERVER = not os.environ.get("DATABASE_URL")
+if IS_OWN_SERVER:
     os.environ["DATABASE_URL"] = embedded.start(_DATA / "postgresql")
 
 from config.settings import *  # noqa: E402, F403  # after the environment is set

@@ -15,6 +15,7 @@ from django.utils.timezone import is_naive
 
 from reliability.bulk.candidates import LABELS as CAUSES
 from reliability.bulk.preview import Preview
+from reliability.checks import CONFIGURATION
 from reliability.core import json_files
 from reliability.core.audit import Actor
 from reliability.core.json_files import Imported
@@ -32,6 +33,8 @@ NAMED = ("workflow", "tenant", "error_code", "fingerprint", "source", "status", 
 
 class OperatorCommand(BaseCommand):
     """A command that acts on behalf of an operator; the audit log records the operator's name."""
+
+    requires_system_checks = [CONFIGURATION]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--reason", default="", help="reason, recorded in the audit log")

@@ -1,6 +1,6 @@
 """The status endpoint's data: breakers, backlog, dead letters, workers, switches and Stripe."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,6 +14,8 @@ from reliability.lanes import flags
 from reliability.models import BreakerState, Flag, StripeEndpoint, StripeEvent, StripeRefusal
 
 HOUR = timedelta(hours=1)
+# Sections that other applications add: by name, a function of the moment and the tenant.
+SECTIONS: dict[str, Callable[[datetime, str | None], Any]] = {}
 
 BREAKERS = """
 SELECT b.state, count(*) FROM reliability_breaker b LEFT JOIN reliability_lane l ON l.id = b.lane_id

@@ -4,12 +4,15 @@ import json
 from datetime import timedelta
 
 import pytest
+from django.contrib import admin
 
 from reliability.core import clock
 from reliability.dead_letters import create
 from reliability.models import Attempt, DeadLetter, Delivery, Lane
 
 from .dead_letters import NASTY, RTL
+
+admin.autodiscover()  # the tests of every screen ask for all of them
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 
 from reliability.models import Delivery
@@ -50,10 +50,19 @@ class TestAccepting:
 
     def test_row_and_wake_up_commit_together_or_not_at_all(self, workflow, post):
         workflow()
+
+        def found() -> tuple[int, bool]:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'dispatch'")
+                return Delivery.objects.count(), cursor.fetchone()[0] > 0
+
+        with transaction.atomic():
+            assert post({"workflow": "echo", "payload": {}}).status_code == 201
+            assert found() == (1, True)
+            transaction.set_rollback(True)
+        assert found() == (0, False)
         post({"workflow": "echo", "payload": {}})
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'dispatch'")
-            assert cursor.fetchone()[0] >= 1
+        assert found() == (1, True)
 
     def test_the_key_may_be_a_header(self, workflow, post):
         workflow()

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -74,7 +75,7 @@ def test_nor_what_a_worker_reads(workflow, accept, receiver, workers):
     assert receiver.wait_for(1, within=60)
 
 
-@pytest.fixture(params=["LATIN1", "SQL_ASCII"])
+@pytest.fixture(params=["LATIN1"])
 def narrow(request, admin):
     """A database of another encoding; its address."""
     name = f"narrow_{request.param.lower()}_{os.getpid()}"
@@ -111,6 +112,15 @@ def test_an_encoding_that_does_not_hold_every_text_is_refused_at_the_start(narro
     assert "ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0" in said
     with psycopg.connect(narrow) as made:
         assert made.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("narrow", ["SQL_ASCII"], indirect=True)
+def test_so_is_an_encoding_that_is_none(narrow):
+    name = urlsplit(narrow).path[1:]
+    with closing(connection.copy()) as own:
+        own.settings_dict = {**own.settings_dict, "NAME": name}
+        with pytest.raises(NotSupportedError, match="is SQL_ASCII, which does"):
+            own.ensure_connection()
 
 
 def test_the_way_out_that_it_names_is_one(admin):

@@ -14,6 +14,7 @@ import psycopg
 import requests
 from django.conf import settings
 
+from ..support import database
 from ..support.n8n_api import KEY as N8N_KEY
 from ..support.n8n_api import FakeN8n, stamp
 from ..support.receiver import Receiver, until
@@ -51,10 +52,9 @@ class System:
     def start(self) -> None:
         """Start everything. Whatever becomes of it, `end` ends what was started."""
         self._receive()
-        self.environment = self._environment(make_database(self.database))
+        self.environment = self._environment(database.clone(settings.DATABASE_ADDRESS, self.database))
         self._lay_out()
         self._start_warm()
-        self.run("migrate", "--verbosity", "0")
         web = Web(self.directory, **self.environment)
         self.processes.append(web.process)
         self.url = web.url

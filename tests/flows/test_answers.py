@@ -163,8 +163,17 @@ def test_a_refusal_that_comes_back_while_the_lane_is_open_is_told_from_the_rest_
     workflow, receiver, drain, accept, lane_breaker
 ):
     """A late refusal counts no more for the breaker, but its delivery must not open the lane again and again."""
-    workflow(concurrency_limit=2, base_delay_ms=1000, max_delay_ms=1000, **QUICK)
-    receiver.rule = lambda got: {1: Reply(413, "", wait=1.0), 2: TRAEFIK}.get(got.json["n"], Reply())
+    workflow(concurrency_limit=2, base_delay_ms=1000, max_delay_ms=1000, timeout_ms=60_000, **QUICK)
+
+    def answer(got):
+        if got.json["n"] == 1:  # its answer comes once the breaker is open, and not before
+            try:
+                until(lambda: lane_breaker().state == "open", what="the breaker to open")
+            finally:
+                connection.close()  # of this thread
+        return {1: Reply(413, ""), 2: TRAEFIK}.get(got.json["n"], Reply())
+
+    receiver.rule = answer
     large, other = accept({"n": 1}), accept({"n": 2})
     drain()
     until(lambda: drain() or large.attempts.count() >= 1)

@@ -5,6 +5,7 @@ import threading
 import pytest
 from django.db import connection
 
+from reliability import queue
 from reliability.models import Attempt, DeadLetter, Delivery
 
 from ..support.receiver import Reply, until
@@ -17,16 +18,22 @@ def all_in(state: str, count: int):
 
 
 def test_the_limit_holds_across_workers_and_none_goes_twice(workflow, receiver, workers, accept_many):
+    """A lane is worked on by one worker at a time: the one that does ends in the middle, and another takes over."""
     workflow(concurrency_limit=3)
     receiver.always(wait=0.05)
+    started = [workers.start(N8N_WEBHOOK_URL=receiver.url) for _ in range(3)]
+    until(lambda: queue.workers_alive() == 3, what="three workers")
     accept_many(60)
-    for _ in range(3):
-        workers.start(N8N_WEBHOOK_URL=receiver.url)
-    until(all_in("delivered", 60), within=40, what="60 delivered")
+    until(lambda: Attempt.objects.count() >= 10, what="10 attempts")
+    busy = Attempt.objects.latest("started_at").worker.rpartition(":")[2]
+    (first,) = [one for one in started if str(one.pid) == busy]
+    assert workers.end(first) < 60
+    accept_many(30)
+    until(all_in("delivered", 90), what="90 delivered")
     assert receiver.peak["/webhook/echo"] == 3
     assert set(receiver.keys.values()) == {1}
-    assert len(receiver.keys) == 60
-    assert len({one.worker for one in Attempt.objects.all()}) >= 1
+    assert len(receiver.keys) == 90
+    assert len({one.worker for one in Attempt.objects.all()}) > 1
 
 
 def test_a_killed_worker_loses_nothing_and_the_cut_off_attempts_are_on_record(workflow, receiver, workers, accept_many):

@@ -230,9 +230,10 @@ def test_what_is_due_later_moves_on_time(workflow, receiver, workers, accept, n8
     forget_all()
     workers.start(N8N_WEBHOOK_URL=receiver.url, **api_of(n8n))
     planned = "SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo' AND queueing_lock = %s"
-    until(lambda: rows(planned, f"sweep:retry:{made.pk}") == [(1,)], what="a plan")
-    assert not n8n.asked
-    receiver.wait_for(1)
+    # A loaded machine may need longer for a worker's start: then it is due already, and never seen as a plan.
+    until(lambda: rows(planned, f"sweep:retry:{made.pk}") == [(1,)] or clock.now() >= later, what="a plan")
+    assert not n8n.asked or clock.now() >= later
+    assert receiver.wait_for(1)[0].at >= later.timestamp()
     until(lambda: n8n.count("POST", "retry"), what="the retry")
     assert clock.now() >= later
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from reliability.core import clock
+from reliability.core import clock, process_usage
 from reliability.models import ProcessSample, WorkerFigure
 from reliability.stats import process_stats
 
@@ -70,7 +70,7 @@ def test_a_worker_that_is_gone_is_forgotten():
     assert not ProcessSample.objects.exists()
 
 
-@pytest.mark.skipif(not process_stats.process_usage.PROC.is_dir(), reason="there is no /proc here")
+@pytest.mark.skipif(not process_usage.PROC.is_dir(), reason="there is no /proc here")
 def test_a_web_process_of_this_machine_is_seen():
     command = [sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()", "config.asgi"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from shutil import copytree, ignore_patterns
+from shutil import copytree
 from typing import Any
 
 import requests
@@ -52,7 +52,7 @@ class Newcomer:
         self.root = directory / "backstop"
         self.root.mkdir()
         for one in PARTS:
-            copytree(ROOT / one, self.root / one, ignore=ignore_patterns("__pycache__"))
+            copytree(ROOT / one, self.root / one)  # what is compiled already, too
         (self.root / "manage.py").write_bytes((ROOT / "manage.py").read_bytes())
         self.data = self.root / ".data" / "postgresql"
         self.log = directory / "up.log"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from config import embedded
 
+from . import database
 from .workers import ROOT
 
 
@@ -23,6 +24,7 @@ class Server:
         name = f"stoppable-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
         self.directory = ROOT / ".data" / "tests" / name
         self.url = embedded.start(self.directory)
+        database.make_fast(self.url)
         values = {**os.environ, "DATABASE_URL": self.url, "DJANGO_SETTINGS_MODULE": "config.settings"}
         subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], cwd=ROOT, env=values, check=True)
 

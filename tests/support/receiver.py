@@ -38,6 +38,10 @@ class Reply:
     wait: float = 0.0
 
 
+# Seconds for what takes one at most: a loaded machine needs many times as long.
+PATIENCE = 120.0
+
+
 class Receiver:
     """Answers by `rule`, a function of the request; `peak` is the most requests that were open at once, by path."""
 
@@ -73,7 +77,7 @@ class Receiver:
     def always(self, status: int = 200, body: str = '{"ok": true}', **options) -> None:
         self.rule = lambda got: Reply(status, body, **options)
 
-    def wait_for(self, count: int, *, within: float = 20.0) -> list[Got]:
+    def wait_for(self, count: int, *, within: float = PATIENCE) -> list[Got]:
         """Return the requests once there are `count`."""
         until(lambda: len(self.got) >= count, within=within, what=f"{count} requests, got {len(self.got)}")
         return self.got
@@ -90,13 +94,13 @@ class Receiver:
             self.open[path] -= 1
 
 
-def until(true: Callable[[], object], *, within: float = 20.0, what: str = "it"):
+def until(true: Callable[[], object], *, within: float = PATIENCE, what: str = "it"):
     """Return what `true` returns once that is true."""
     deadline = time.monotonic() + within
     while not (found := true()):
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {within} s in vain for {what}")
-        time.sleep(0.02)
+        time.sleep(0.03)
     return found
 
 

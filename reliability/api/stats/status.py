@@ -1,7 +1,5 @@
 """The status of the service, and the switches."""
 
-from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
@@ -19,8 +17,6 @@ from reliability.stats import status
 
 # The highest number of lanes in the answer.
 LIST_LIMIT = 100
-# Sections of other packages: by name, a function of the time and the tenant.
-SECTIONS: dict[str, Callable[[datetime, str | None], Any]] = {}
 
 
 class Status(View):
@@ -30,9 +26,9 @@ class Status(View):
     def get(self, request: Request) -> Response:
         """Get the status: breakers, dead letters, backlog and its age, lanes at their limit, workers, switches."""
         pagination.filters(request, NoFilters)
-        caller = caller_of(request)
-        found = status.load(now=caller.now, tenant=caller.key.tenant)
-        more = {name: section(caller.now, caller.key.tenant) for name, section in SECTIONS.items()}
+        who = caller_of(request)
+        found = status.load(now=who.now, tenant=who.key.tenant)
+        more = {name: section(who.now, who.key.tenant) for name, section in status.SECTIONS.items()}
         return Response({**_representation(found), **more})
 
 

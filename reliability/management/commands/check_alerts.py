@@ -10,6 +10,7 @@ from django.core.management.base import CommandParser
 from reliability.alerts import check as alert_check
 from reliability.alerts import notices
 from reliability.alerts.check import Checked, Line
+from reliability.checks import CONFIGURATION
 from reliability.core import clock
 from reliability.formats.counts import counted
 from reliability.management.tables import table
@@ -27,6 +28,7 @@ class Command(BaseCommand):
         " checks may run at once. Exit code 0: every notice was sent; 1: a channel failed, and Backstop retries it;"
         " 2: with --fail-on-firing, an alert is firing."
     )
+    requires_system_checks = [CONFIGURATION]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="save nothing and send nothing")

@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 
+from reliability.checks import CONFIGURATION
 from reliability.core import clock
 from reliability.management.progress import Progress
 from reliability.management.tables import table
@@ -25,6 +26,7 @@ class Command(BaseCommand):
         "Apply every retention rule, in batches. You can stop it at any time (it ends after the current batch), and"
         " several may run at once."
     )
+    requires_system_checks = [CONFIGURATION]
 
     def add_arguments(self, parser: CommandParser) -> None:
         names = [rule.name for rule in runner.rules()]

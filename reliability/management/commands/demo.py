@@ -5,6 +5,7 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 
+from reliability.checks import CONFIGURATION
 from reliability.core import clock
 from reliability.errors import BackstopError
 from reliability.formats.counts import counted
@@ -13,6 +14,7 @@ from reliability.management import demo
 
 class Command(BaseCommand):
     help = "Fill an empty database with a week of demo data, or remove it. None of it is ever sent."
+    requires_system_checks = [CONFIGURATION]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--remove", action="store_true", help="remove the demo data, and nothing else")

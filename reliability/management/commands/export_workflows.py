@@ -6,12 +6,14 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 
+from reliability.checks import CONFIGURATION
 from reliability.models import Workflow
 from reliability.n8n import workflow_files
 
 
 class Command(BaseCommand):
     help = "Print workflow policies as JSON, in the format that import_workflows reads."
+    requires_system_checks = [CONFIGURATION]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("slugs", nargs="*", metavar="SLUG", help="only these workflows")

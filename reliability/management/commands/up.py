@@ -32,6 +32,7 @@ class Command(BaseCommand):
         "Apply migrations, collect static files, create the first operator, then run the web server, a worker and the"
         " pinger."
     )
+    requires_system_checks = [checks.CONFIGURATION]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", default=os.environ.get("HOST") or "127.0.0.1")

@@ -6,11 +6,14 @@ from typing import Any
 from django.core.management import BaseCommand
 from django.core.management.base import CommandParser
 
+from reliability.checks import CONFIGURATION
+
 from .up import ENVIRONMENT, port_of, web_command
 
 
 class Command(BaseCommand):
     help = "Run the web server, with the limits from the settings."
+    requires_system_checks = [CONFIGURATION]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", default=os.environ.get("HOST") or "127.0.0.1")

@@ -7,10 +7,12 @@ from django.core.management import BaseCommand
 from django.core.management.base import CommandParser
 
 from reliability import queue
+from reliability.checks import CONFIGURATION
 
 
 class Command(BaseCommand):
     help = "Run a worker until SIGTERM or Ctrl-C; it then finishes the work in progress."
+    requires_system_checks = [CONFIGURATION]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

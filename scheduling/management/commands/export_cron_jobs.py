@@ -6,12 +6,14 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 
+from reliability.checks import CONFIGURATION
 from scheduling import job_files
 from scheduling.models import CronJob
 
 
 class Command(BaseCommand):
     help = "Print cron jobs as JSON, in the format that import_cron_jobs reads."
+    requires_system_checks = [CONFIGURATION]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("slugs", nargs="*", metavar="SLUG", help="only these jobs")

@@ -5,11 +5,13 @@ from typing import Any
 
 from django.core.management import BaseCommand
 
+from reliability.checks import CONFIGURATION
 from scheduling.pinger import Pinger
 
 
 class Command(BaseCommand):
     help = "Ping due cron jobs until SIGINT or SIGTERM, instead of an external cron service. 'up' runs it."
+    requires_system_checks = [CONFIGURATION]
 
     def handle(self, *args: Any, **options: Any) -> None:
         pinger = Pinger()
