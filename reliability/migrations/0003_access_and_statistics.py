@@ -52,7 +52,7 @@ class Migration(migrations.Migration):
                 ('details', models.JSONField(blank=True, default=dict)),
             ],
             options={
-                'verbose_name_plural': 'audit log',
+                'verbose_name_plural': 'audit entries',
                 'ordering': ('-id',),
                 'indexes': [
                     models.Index(fields=['target_type', 'target_id'], name='audit_by_target'),
@@ -85,14 +85,14 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Flag',
             fields=[
-                ('name', models.TextField(choices=[('scheduling', 'Cron jobs: a ping is answered 503'), ('dispatch', 'Dispatch: deliveries wait'), ('stripe', "Stripe's webhooks: answered 503, so that Stripe sends again")], primary_key=True, serialize=False)),
+                ('name', models.TextField(choices=[('scheduling', 'Cron jobs: pings are answered with 503'), ('dispatch', 'Dispatch: deliveries wait'), ('stripe', 'Stripe webhooks: answered with 503, so that Stripe sends them again later')], primary_key=True, serialize=False)),
                 ('enabled', models.BooleanField(default=True)),
                 ('reason', models.TextField(blank=True, default='')),
                 ('changed_at', models.DateTimeField(blank=True, null=True)),
                 ('changed_by', models.TextField(blank=True, default='')),
             ],
             options={
-                'ordering': ('name',),
+                'verbose_name': 'switch', 'verbose_name_plural': 'switches', 'ordering': ('name',),
                 'permissions': [
                     ('switch_flag', 'Can switch parts of the service off and on'),
                 ],
@@ -283,7 +283,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.UUIDField(default=reliability.models.ids.uuid7, editable=False, primary_key=True, serialize=False)),
                 ('channel', models.TextField(choices=[('mail', 'Mail'), ('webhook', 'Webhook'), ('workflow', 'Workflow')])),
-                ('state', models.TextField(choices=[('waiting', 'Waiting'), ('sent', 'Sent'), ('superseded', 'superseded: a later reminder says the same'), ('dropped', 'dropped: its channel is set up no longer')], default='waiting')),
+                ('state', models.TextField(choices=[('waiting', 'Waiting'), ('sent', 'Sent'), ('superseded', 'Superseded by a later reminder'), ('dropped', 'Dropped: channel no longer configured')], default='waiting')),
                 ('changes', models.JSONField(default=list)),
                 ('alert_ids', django.contrib.postgres.fields.ArrayField(base_field=models.UUIDField(), default=list, size=None)),
                 ('created_at', models.DateTimeField()),
@@ -312,19 +312,17 @@ class Migration(migrations.Migration):
             name='AlertSilence',
             fields=[
                 ('id', models.UUIDField(default=reliability.models.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('alert', models.TextField(blank=True, choices=[('LightEndpointFailing', 'LightEndpointFailing'), ('LightEndpointNotPinged', 'LightEndpointNotPinged'), ('CronJobLate', 'CronJobLate'), ('BreakerOpen', 'BreakerOpen'), ('BreakerOpenLong', 'BreakerOpenLong'), ('BreakerFlapping', 'BreakerFlapping'), ('DeadLettersMany', 'DeadLettersMany'), ('DeadLettersGrowing', 'DeadLettersGrowing'), ('BacklogOld', 'BacklogOld'), ('SuccessRateLow', 'SuccessRateLow'), ('RetrySuccessLow', 'RetrySuccessLow'), ('SlotsExhausted', 'SlotsExhausted'), ('NoWorker', 'NoWorker'), ('StripeSignaturesFailing', 'StripeSignaturesFailing'), ('MemoryHigh', 'MemoryHigh'), ('CpuHigh', 'CpuHigh')], default='', help_text='Empty: all.')),
-                ('workflow', models.TextField(blank=True, default='', help_text="A workflow's slug; empty: all.")),
+                ('alert', models.TextField(blank=True, choices=[('LightEndpointFailing', 'LightEndpointFailing'), ('LightEndpointNotPinged', 'LightEndpointNotPinged'), ('CronJobLate', 'CronJobLate'), ('BreakerOpen', 'BreakerOpen'), ('BreakerOpenLong', 'BreakerOpenLong'), ('BreakerFlapping', 'BreakerFlapping'), ('DeadLettersMany', 'DeadLettersMany'), ('DeadLettersGrowing', 'DeadLettersGrowing'), ('BacklogOld', 'BacklogOld'), ('SuccessRateLow', 'SuccessRateLow'), ('RetrySuccessLow', 'RetrySuccessLow'), ('SlotsExhausted', 'SlotsExhausted'), ('NoWorker', 'NoWorker'), ('StripeSignaturesFailing', 'StripeSignaturesFailing'), ('MemoryHigh', 'MemoryHigh'), ('CpuHigh', 'CpuHigh')], default='', help_text='Empty: all alerts.')),
+                ('workflow', models.TextField(blank=True, default='', help_text="A workflow's slug. Empty: all workflows.")),
                 ('until', models.DateTimeField()),
                 ('reason', models.TextField()),
                 ('created_at', models.DateTimeField()),
                 ('created_by', models.TextField()),
             ],
             options={
-                'verbose_name': 'quiet period',
+                'verbose_name': 'silence',
                 'ordering': ('-id',),
-                'permissions': [
-                    ('end_alertsilence', 'Can end quiet periods'),
-                ],
+                'permissions': [('end_alertsilence', 'Can end silences')],
                 'indexes': [
                     models.Index(models.OrderBy(models.F('until'), descending=True), name='alert_silence_by_end'),
                 ],
