@@ -66,7 +66,7 @@ def _handler(api: Api):
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
             assert parts.path == "/v1/events"
-            api.setup.api_keys.add(self.headers["Authorization"].removeprefix("Bearer "))
+            api.keys.add(self.headers["Authorization"].removeprefix("Bearer "))
             status, document = api.answer(parse_qs(parts.query))
             data = json.dumps(document).encode()
             self.send_response(status)
