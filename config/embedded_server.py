@@ -58,8 +58,8 @@ class Server(PostgresServer):
     def ensure_postgres_running(self) -> None:
         """Start the server where it does not run, and wait until it is ready.
 
-        Raises `OSError` or `subprocess.SubprocessError`. A server that is not ready in time goes on with its start: the
-        next try joins it.
+        Raises `OSError` or `subprocess.SubprocessError`. A server that is not ready in time keeps
+        starting, and the next call waits for it.
         """
         if self._find() is None:
             self._start()

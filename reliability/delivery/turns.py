@@ -12,7 +12,7 @@ from reliability.lanes.messages import Sent
 class Turn:
     """A lane's turn in this process, until `ends_at` (monotonic). `unsettled` are its finished attempts.
 
-    `busy` counts rounds in a row that claimed or settled something, `idle` checks in vain; `rechecked`: a busy lane was
+    `busy` counts rounds in a row that claimed or settled something, `idle` checks without a result; `rechecked`: a busy lane was
     checked once more before its release. `fallback_at`: when a wake-up checks the lane if this worker dies.
 
     `needs_barrier`: other transactions may still rely on the wake-up that began the turn. `one_by_one`: attempts are

@@ -59,7 +59,7 @@ class Execution(models.Model):
 
 
 class ReportState(models.TextChoices):
-    """The state of a failure report. `joined`: applied to a delivery; `buried`: stored as a dead letter."""
+    """The state of a failure report: its delivery is looked up, it is matched to one, or it became a dead letter."""
 
     LOOKING_UP = "looking_up", "Looking up delivery"
     JOINED = "joined", "Matched to a delivery"

@@ -186,5 +186,5 @@ def current() -> Exchange:
     """Return this thread's current exchange. Raises `RuntimeError` if there is none."""
     found: Exchange | None = getattr(_local, "exchange", None)
     if found is None:
-        raise RuntimeError("No exchange is under way in this thread.")
+        raise RuntimeError("No exchange is in progress in this thread.")
     return found
