@@ -3,8 +3,8 @@
 No line holds a payload or a secret, at any level. What we write ourselves holds none. Libraries do, below INFO:
 statements with their values, templates' contexts, requests with their headers. So only our own loggers go below INFO;
 of the others' lines, queries of addresses and keys are left out. An exception's message may quote what it failed on
-(PostgreSQL quotes the row), so it is written only for classes whose messages cannot. An uncaught exception, in a command
-or a thread, is written in the same way; Python would print it in full.
+(PostgreSQL quotes the row), so it is written only for classes whose messages cannot. An uncaught exception, in a
+command or a thread, is written in the same way; Python would print it in full.
 """
 
 import json

@@ -12,8 +12,9 @@ from reliability.lanes.messages import Sent
 class Turn:
     """A lane's turn in this process, until `ends_at` (monotonic). `unsettled` are its finished attempts.
 
-    `busy` counts rounds in a row that claimed or settled something, `idle` checks without a result; `rechecked`: a busy lane was
-    checked once more before its release. `fallback_at`: when a wake-up checks the lane if this worker dies.
+    `busy` counts rounds in a row that claimed or settled something, `idle` checks without a result; `rechecked`: a
+    busy lane was checked once more before its release. `fallback_at`: when a wake-up checks the lane if this worker
+    dies.
 
     `needs_barrier`: other transactions may still rely on the wake-up that began the turn. `one_by_one`: attempts are
     settled one by one, since a row of some is locked. `blocked`: a lock keeps an expired lease from being settled.
