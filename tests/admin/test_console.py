@@ -195,7 +195,7 @@ def test_a_key_is_shown_once_and_revoked(db, workflow):
     )
     key = ApiKey.objects.get()
     plain = shown.content.decode().partition("<code>")[2].partition("</code>")[0]
-    assert key.fits(plain)
+    assert key.matches(plain)
     caller = Client(headers={"Authorization": f"Bearer {plain}"})
     assert caller.get("/api/v1/deliveries/").status_code == 200
     assert plain not in client.get("/admin/reliability/apikey/").content.decode()

@@ -179,7 +179,7 @@ def test_a_key_is_shown_once_with_a_way_to_copy_it(db):
         )
     )
     plain = shown.partition("<code>")[2].partition("</code>")[0]
-    assert ApiKey.objects.get().fits(plain)
+    assert ApiKey.objects.get().matches(plain)
     assert f'data-copy="{plain}"' in shown
     assert plain not in text_of(client.get(path_of(ApiKey)))
 

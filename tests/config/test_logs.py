@@ -154,6 +154,6 @@ def test_a_format_that_does_not_exist_is_a_problem(monkeypatch):
     monkeypatch.setattr(env, "problems", [])
     monkeypatch.setenv("LOG_FORMAT", "XML")
     assert env.choice("LOG_FORMAT", "text", among=logs.FORMATS) == "text"
-    assert env.problems == [("LOG_FORMAT", "None of text, json.")]
+    assert env.problems == [("LOG_FORMAT", "Must be one of text, json.")]
     monkeypatch.setenv("LOG_FORMAT", "JSON")
     assert env.choice("LOG_FORMAT", "text", among=logs.FORMATS) == "json"

@@ -136,5 +136,5 @@ def test_two_clicks_send_one_form_and_its_key_is_shown(console, transactional_db
     page.wait_for_url("**/apikey/")
     assert len(sent) == 1
     key = ApiKey.objects.get()
-    assert key.fits(page.locator("code").first.inner_text())
+    assert key.matches(page.locator("code").first.inner_text())
     assert not shown.complaints

@@ -92,7 +92,7 @@ def test_a_built_in_job_gets_a_schedule(file):
     [
         ({"schedule": "0 25 * * *"}, "0.schedule: '0 25 * * *' is not a cron expression"),
         ({"timezone": "Mars/Base"}, "0.timezone: 'Mars/Base' is not a known time zone"),
-        ({"period_seconds": 60}, "Either a cron expression or a period, not both."),
+        ({"period_seconds": 60}, "Set a cron expression or a period, not both."),
         ({"schedule": None, "period_seconds": 0}, "0.period_seconds"),
         ({"grace_seconds": -1}, "0.grace_seconds"),
         ({"grace_seconds": "5"}, '0.grace_seconds: "5" is not a whole number.'),

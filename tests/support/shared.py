@@ -15,6 +15,6 @@ def transaction_of_module(blocker: DjangoDbBlocker) -> Iterator[None]:
     """
     with blocker.unblock(), transaction.atomic():
         with connection.cursor() as cursor:
-            cursor.execute("SET CONSTRAINTS backstop_failure_apply, backstop_total_apply IMMEDIATE")
+            cursor.execute("SET CONSTRAINTS backstop_outbox_apply IMMEDIATE")
         yield
         transaction.set_rollback(True)

@@ -36,7 +36,7 @@ M = TypeVar("M", bound=models.Model)
 # The demo's dead letters stay for two weeks, even with a shorter N8N_DLQ_TTL_HOURS.
 KEPT = timedelta(days=14)
 # The database counts failures when a transaction commits; this makes it count now.
-APPLY_COUNTS = "SET CONSTRAINTS backstop_failure_apply, backstop_total_apply IMMEDIATE"
+APPLY_COUNTS = "SET CONSTRAINTS backstop_outbox_apply IMMEDIATE"
 HEADERS = {"content-type": "application/json; charset=utf-8", "x-powered-by": "n8n"}
 
 
