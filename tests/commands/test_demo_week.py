@@ -37,7 +37,7 @@ def week(django_db_setup, django_db_blocker):
 
 
 def test_the_week_is_believable_and_holds_together(week):
-    assert week["deliveries"] > 2000
+    assert week[Delivery] > 2000
     assert Attempt.objects.count() >= Delivery.objects.filter(state="delivered").count()
     assert (
         not Delivery.objects.annotate(n=Count("attempts"))
@@ -99,7 +99,7 @@ def test_it_is_marked_throughout():
 
 def test_the_overview_says_that_it_is_the_demo():
     def said() -> bool:
-        found = overview.take(now=NOW, range_=overview.Range.WEEK)
+        found = overview.load(now=NOW, range_=overview.Range.WEEK)
         return any("Demo data" in notice.text for notice in found.banner)
 
     assert said()

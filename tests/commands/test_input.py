@@ -65,7 +65,7 @@ def test_a_job_with_a_payload_is_read(tmp_path):
     [
         ("{", "The payload is not JSON: Expecting property name"),
         ('{"a": NaN}', "NaN is not JSON"),
-        ('{"a": "\\u0000"}', "A string holds a NUL"),
+        ('{"a": "\\u0000"}', "A string contains a NUL"),
         ("[" * 101 + "]" * 101, "The payload is nested more than 100 levels deep"),
         ("1", "not a JSON object or array"),
     ],

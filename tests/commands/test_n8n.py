@@ -79,7 +79,7 @@ def test_what_crashed_failed_or_hangs_without_a_report_is_buried_once(n8n, echo)
     assert letter.error_message == "Code: boom"
     assert letter.execution_url == f"{n8n.url}/workflow/wf1/executions/3"
     assert letter.document["workflow"] == {"id": "wf1", "name": "Echo"}
-    assert run("n8n_reconcile") == "0 executions.\n"
+    assert run("n8n_reconcile") == "0 executions processed.\n"
     entry = AuditEntry.objects.filter(action="n8n_reconcile").last()
     assert (entry.count, entry.reason) == (3, "after the outage")
     assert run("n8n_reconcile", "--hours", "100").splitlines()[1].split()[0] == "7"
@@ -113,7 +113,7 @@ def test_a_delivery_behind_it_is_joined_and_recovers_with_it(n8n, workflow, acce
 
 def test_workflows_that_are_not_ours_are_left_alone_unless_asked_for(n8n, workflow):
     n8n.add("2", "crashed")
-    assert run("n8n_reconcile") == "0 executions.\n"
+    assert run("n8n_reconcile") == "0 executions processed.\n"
     assert rows(run("n8n_reconcile", "--all")) == [["2", "Echo", "crashed", "buried"]]
     assert Workflow.objects.get().paused
 
@@ -279,6 +279,6 @@ def test_replay_goes_through_n8n_by_command(n8n, echo):
         run("replay", str(letter.pk), "--via", "webhook")
     with pytest.raises(CommandError):
         run("replay", "--all", "--via", "execution")
-    assert "retry in n8n" in run("replay", str(letter.pk), "--as-it-was")
+    assert "n8n execution retry" in run("replay", str(letter.pk), "--as-it-was")
     assert ExecutionRetry.objects.get().load_workflow is False
     assert not Delivery.objects.exists()

@@ -116,7 +116,8 @@ def test_in_session_mode_limits_hold_where_they_are_asked_for(behind, settings):
 
 
 def states() -> list[tuple[str, str]]:
-    found = list(sessions.time_limits())
+    # The tests' own server runs without synchronous commit, which the doctor would warn of.
+    found = [one for one in sessions.time_limits() if "synchronous_commit" not in one.found]
     assert all(one.found and (one.advice or one.state == "ok") for one in found)
     return [(str(one.state), one.found + one.advice) for one in found]
 

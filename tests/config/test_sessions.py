@@ -119,7 +119,7 @@ def test_so_is_an_encoding_that_is_none(narrow):
     name = urlsplit(narrow).path[1:]
     with closing(connection.copy()) as own:
         own.settings_dict = {**own.settings_dict, "NAME": name}
-        with pytest.raises(NotSupportedError, match="is SQL_ASCII, which does"):
+        with pytest.raises(NotSupportedError, match="is SQL_ASCII, which cannot store every text"):
             own.ensure_connection()
 
 

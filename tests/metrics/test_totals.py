@@ -370,7 +370,7 @@ def test_at_commit_groups_come_before_deaths_and_totals_whatever_was_touched_fir
     made = accept()
     with transaction.atomic(), connection.cursor() as cursor:
         control.cancel(delivery_id=made.pk, actor=ACTOR, now=clock.now())
-        create.report(report=create.Report("echo", "default", "{}", "it failed"), now=clock.now())
+        create.from_api(report=create.Report("echo", "default", "{}", "it failed"), now=clock.now())
         cursor.execute("SELECT count(*) FROM backstop_outbox_due WHERE xact = pg_current_xact_id()")
         assert cursor.fetchone() == (1,), "however many changes there are"
         cursor.execute("SET CONSTRAINTS backstop_outbox_apply IMMEDIATE")
@@ -385,7 +385,7 @@ def test_at_commit_groups_come_before_deaths_and_totals_whatever_was_touched_fir
 
 
 def test_a_transaction_that_changes_no_count_leaves_nothing_to_apply(workflow):
-    create.report(report=create.Report(workflow().slug, "default", "{}", "it failed"), now=clock.now())
+    create.from_api(report=create.Report(workflow().slug, "default", "{}", "it failed"), now=clock.now())
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("UPDATE reliability_deadletter SET retry_count = retry_count + 1")
         cursor.execute("UPDATE reliability_deadletter SET status = 'purged' WHERE false")

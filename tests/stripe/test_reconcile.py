@@ -77,7 +77,7 @@ def test_a_dry_run_takes_nothing_in(vendor, workflow):
     vendor.events = [json.loads(made(1))]
     said = run("--dry-run")
     assert "missing" in said
-    assert "1 gaps" in said
+    assert "1 gap in the last" in said
     assert not StripeEvent.objects.exists()
 
 
