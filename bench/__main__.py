@@ -27,7 +27,7 @@ def main(wanted: list[str]) -> int:
     table = []
     for name in names:
         print(f"{name} …", file=sys.stderr, flush=True)
-        # Of each run anew: what else the machine does changes from one to the next.
+        # Before each run, since the machine's other load changes from one run to the next.
         unit = yardstick.unit()
         found = BARS[name].run()
         table += (own := list(lines(name, found, yardstick=unit)))

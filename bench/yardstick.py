@@ -14,7 +14,7 @@ import requests
 from . import ground
 
 TIMES, WARM_UP = 400, 50
-# Of all times, the one that a quarter of them are below: what else the machine does lengthens the others.
+# The first quartile of the times: the machine's other load only makes times longer.
 SHARE = 0.25
 TABLE = "CREATE TABLE IF NOT EXISTS bench_yardstick (id bigserial PRIMARY KEY, payload jsonb)"
 INSERT = "INSERT INTO bench_yardstick (payload) VALUES (%s)"

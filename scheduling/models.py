@@ -51,7 +51,7 @@ class CronJob(models.Model):
     """A job that an external cron pings: the workflows that it calls, and its expected schedule.
 
     What lies before `active_since` was not expected: it is set when the job is made, enabled or rescheduled. The
-    job `alerts` keeps `health`, the state that it saw last (`slots.State`; empty: never looked at).
+    job `alerts` keeps `health`, the state that it saw last (`times.State`; empty: never checked).
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

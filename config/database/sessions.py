@@ -31,7 +31,7 @@ def refusal(connection: "BaseConnection[object]") -> str:
     if version < OLDEST_VERSION:
         return (
             f"The database is PostgreSQL {version}, and Backstop needs {OLDEST_VERSION} or newer:"
-            " upgrade it, or set DATABASE_URL to a newer one."
+            " Upgrade it, or set DATABASE_URL to a newer one."
         )
     encoding = connection.info.parameter_status("server_encoding") or ENCODING
     if encoding == ENCODING:

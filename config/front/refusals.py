@@ -1,4 +1,4 @@
-"""Refusals of the front door: their reasons, responses and counts."""
+"""Refusals of the front end: their reasons, responses and counts."""
 
 from dataclasses import dataclass
 

@@ -2,8 +2,8 @@
 
 The entry point of a request opens it with `within`; everything that is created or logged meanwhile carries the id. A
 caller's own id is used if it is short and has safe characters only; else the request gets a UUID of version 7. A
-request with a generated id that makes one delivery gives that id to the delivery, so that the delivery needs no second
-column value to be found by it.
+request with a generated id that makes one delivery gives that id to the delivery, so that the delivery's `request_id`
+can stay empty.
 """
 
 import re

@@ -21,6 +21,7 @@ from reliability.models import (
     Workflow,
     error_fields,
 )
+from reliability.policies.error_codes import ErrorCode
 from reliability.policies.failure import Failure
 
 
@@ -83,7 +84,7 @@ def merge_repeated_trigger_failure(failure: Failure, tenant: str, *, now: dateti
 
     n8n retries a trigger that it cannot start, and reports each failure without an execution id.
     """
-    if failure.execution_id or failure.code != "trigger_failed":
+    if failure.execution_id or failure.code != ErrorCode.TRIGGER_FAILED:
         return None
     # Without an execution id there is no row or constraint to conflict on. The advisory lock makes two reports of the
     # same trigger go one after the other, until the end of the transaction.

@@ -25,7 +25,7 @@ def ask(*, workflow: str, tenant: str, key_id: UUID) -> Permit:
     """Return a permit for a workflow, and record the use of the key `key_id`: one statement.
 
     The decision is made in SQL, against the rule that policy is Python's: authentication and permit may take two
-    statements together. To read a breaker that is due, decide here and begin the probe would make it three.
+    statements together. Reading a breaker that is due, deciding here and beginning the probe would make it three.
 
     Raises `UnknownWorkflow`, and `Unavailable` with the time to wait while the breaker is open or the workflow
     paused.

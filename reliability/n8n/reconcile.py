@@ -27,6 +27,7 @@ from reliability.models import (
     error_fields,
 )
 from reliability.policies import failure
+from reliability.policies.error_codes import ErrorCode
 from reliability.policies.failure import Failure
 
 from . import client as n8n_client
@@ -35,7 +36,7 @@ from .client import N8nExecution
 from .failure_reports import IncomingFailure
 
 HUNG = "execution_hung"
-CODES = {"error": "execution_failed", "crashed": "execution_crashed", "running": HUNG}
+CODES = {"error": ErrorCode.EXECUTION_FAILED, "crashed": ErrorCode.EXECUTION_CRASHED, "running": HUNG}
 MANUAL_MODE = "manual"
 
 
@@ -130,9 +131,9 @@ def _incoming(listed: N8nExecution, name: str, window: Window) -> IncomingFailur
 
 
 def _failure(one: N8nExecution, name: str) -> Failure:
-    code = CODES.get(one.status, "execution_failed")
+    code = CODES.get(one.status, ErrorCode.EXECUTION_FAILED)
     fallbacks = {
-        "execution_crashed": "n8n stopped during the execution.",
+        ErrorCode.EXECUTION_CRASHED: "n8n stopped during the execution.",
         HUNG: f"Running since {one.started_at:%F %T} UTC.",
     }
     error = one.error or {"message": fallbacks.get(code, "")}

@@ -109,7 +109,7 @@ class Rule:
     def _values(self, now: datetime) -> Mapping[str, Any]:
         age = self.age()
         if age is None:
-            raise ValueError(f"{self.name}: it is kept permanently.")
+            raise ValueError(f"{self.name}: its rows are kept forever.")
         cutoff = now - age
         bound: Any = ids.before(cutoff)
         if self.clock:

@@ -12,8 +12,8 @@ FOUND = "An earlier version of Backstop made this database: it has migrations th
 ADVICE = """\
 Nothing was changed. Before release 0.1.0 the migrations may start anew, and this database cannot be migrated on.
 - To start fresh: {fresh}
-- To keep the data: stay on the version that made the database, or dump its data and load them into a fresh one.
-Both ways of keeping them are in docs/upgrade.md, "A database of an earlier version"."""
+- To keep the data: stay on the version that made the database, or dump its data and load it into a fresh one.
+Both ways of keeping it are in docs/upgrade.md, "A database of an earlier version"."""
 EMBEDDED = """stop Backstop, move `{directory}` in Backstop's own directory away, and start again.
   (That is the data of the embedded PostgreSQL, which is in use because DATABASE_URL is not set.)"""
 EXTERNAL = "create an empty database, and name it in DATABASE_URL."

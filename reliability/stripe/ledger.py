@@ -4,7 +4,8 @@
    matched is still active, so that a retired secret ends at once. If none matches, the secrets are read again.
 2. Stripe's library verifies the raw bytes with each secret. It refuses old timestamps only; this module also refuses
    timestamps in the future.
-3. One statement (`backstop_stripe_record`) stores the event, its deliveries and their wake-ups, or counts a repeat.
+3. One statement (`backstop_record_stripe_event`) stores the event, its deliveries and their wake-ups, or counts a
+   repeat.
 
 A refused request leaves a row with the reason, and nothing of its content.
 """
@@ -77,8 +78,8 @@ class Recorded:
     duplicate: bool
 
 
-# By slug. It needs no expiry: `backstop_stripe_record` refuses a secret that is no longer active, and a signature that
-# no cached secret matches reads them again. So a webhook costs one statement.
+# By slug. It needs no expiry: `backstop_record_stripe_event` refuses a secret that is no longer active, and a signature
+# that no cached secret matches reads them again. So a webhook costs one statement.
 _cache: dict[str, CachedEndpoint] = {}
 
 

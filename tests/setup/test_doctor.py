@@ -213,7 +213,7 @@ def test_dead_letters_that_do_not_get_to_the_archive(archive_in, tmp_path, workf
     found = [one.found for one in service.the_archive() if one.state == "warning"]
     assert found == [
         "1 incomplete archive could not be removed.",
-        "1 dead letter expired more than a day ago and not archived.",
+        "1 dead letter expired more than a day ago without being archived.",
     ]
 
 

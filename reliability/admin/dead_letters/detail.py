@@ -169,7 +169,7 @@ def cannot_edit(letter: DeadLetter) -> str:
     """Return why a dead letter's payload cannot be edited here; an empty string if it can."""
     if letter.source == N8N:
         return "n8n reported this failure; there is no webhook payload to edit."
-    size = letter.size  # type: ignore[attr-defined]  # of `letters.find`
+    size = letter.size  # type: ignore[attr-defined]  # of `detail.find`
     return "The payload is too long to edit here. Send an edited payload through the API." if size > EDIT_LIMIT else ""
 
 
@@ -248,5 +248,5 @@ def difference(before: str, after: str) -> list[Line]:
 
 
 def readable(payload: str) -> str:
-    """Return a payload out for people: it stays the same JSON."""
+    """Return a payload laid out for people; it stays the same JSON."""
     return json_text.visible(json_text.indent(payload))

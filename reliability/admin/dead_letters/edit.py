@@ -51,7 +51,7 @@ class EditForm(ReasonForm):
             # The error's line and column refer to the text as it is in the field.
             raise forms.ValidationError(f"The payload is not valid JSON. {_of_payload(error.detail)}") from error
         if not isinstance(document, dict | list):
-            raise forms.ValidationError("The payload is a JSON object or array.")
+            raise forms.ValidationError("The payload must be a JSON object or array.")
         return json_text.compact(text)
 
 

@@ -24,7 +24,7 @@ class AlertQuery(Strict):
 
 
 class AlertSerializer(serializers.Serializer[Any]):
-    """An alert: its subject, its times, and caller acknowledged it. `value` is the last one outside of the limit."""
+    """An alert: its subject, its times, and who acknowledged it. `value` is the last one outside of the limit."""
 
     id = serializers.UUIDField()
     name = serializers.ChoiceField(choices=ALERT_NAMES)

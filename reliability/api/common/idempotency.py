@@ -1,4 +1,4 @@
-"""The header `Idempotency-Key`: each call stores the first answer, recognises a repeat otherwise, or refuses the key.
+"""The header `Idempotency-Key`: a call stores the first answer, recognises a repeat in another way, or refuses the key.
 
 A call without a decorator refuses the header, with 400: if it ignored the key, a repeat would act again.
 """

@@ -13,7 +13,7 @@ class Command(migrate.Command):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Raise `CommandError`, before anything is changed, for a database of an earlier version."""
-        # Django would stop as well, but at its own words: "applied before its dependency", or "already exists".
+        # Django would stop as well, but in its own words: "applied before its dependency", or "already exists".
         if found := older_database.found(using=options["database"]):
             raise CommandError(f"{found}\n{older_database.advice()}")
         super().handle(*args, **options)

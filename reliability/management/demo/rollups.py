@@ -1,4 +1,4 @@
-"""The rows of the charts, counted from the demo's rows. Triggers count the deaths by reason."""
+"""The rows of the charts, counted from the demo's rows. Triggers count the dead letters by reason."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -218,7 +218,7 @@ def the_archive() -> Iterator[Finding]:
     if late:
         number = "1,000 or more dead letters" if late == 1000 else counted(late, "dead letter")
         yield warning(
-            f"{number} expired more than a day ago and not archived.",
+            f"{number} expired more than a day ago without being archived.",
             "Run clean-up: ping the cron job 'cleanup', or run ./manage.py cleanup.",
         )
 
