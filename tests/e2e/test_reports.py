@@ -115,7 +115,7 @@ def test_a_killed_n8n_leaves_crashed_executions_that_are_found_and_run_again(n8n
     # n8n remembers what earlier tests left, too.
     letter = DeadLetter.objects.get(delivery=made)
     assert letter.error_code == "execution_crashed"
-    assert run("n8n_reconcile") == "0 executions.\n"
+    assert run("n8n_reconcile") == "0 executions processed.\n"
     vendor.rule = lambda got: Reply()
     bring_back(letter)
     until(lambda: DeadLetter.objects.get(pk=letter.pk).status == "recovered", within=60)
