@@ -61,11 +61,11 @@ def test_n8n_stopped_in_mid_run_loses_nothing(n8n, worker, workflow, accept_many
     n8n.kill()
     until(lambda: BreakerTransition.objects.filter(breaker__scope="instance", to_state="open").exists(), within=60)
     assert not DeadLetter.objects.exists()
+    assert Breaker.objects.get(scope="lane").state == "closed"
     left = Delivery.objects.exclude(state="delivered").count()
     assert left > 0
     n8n.start()
     until(lambda: states() == {"delivered"}, within=180)
     assert Delivery.objects.count() == 60
     assert not DeadLetter.objects.exists()
-    # The requests that n8n broke off are evidence against the lane, too: its breaker may have opened meanwhile.
-    assert set(Breaker.objects.values_list("state", flat=True)) == {"closed"}
+    assert Breaker.objects.get(scope="instance").state == "closed"
