@@ -4,7 +4,7 @@ import json
 
 import pytest
 from django.conf import settings as project
-from django.db import connection, connections
+from django.db import connections
 from django.test import Client, TransactionTestCase
 
 from config.database import roles
@@ -13,7 +13,7 @@ from reliability.delivery import dispatcher, intake
 from reliability.delivery.intake import Trigger
 from reliability.models import ApiKey, Breaker, Delivery, Lane, Workflow, digest_of
 
-from .support import database, openapi
+from .support import database, openapi, shared
 from .support.receiver import Receiver
 from .support.workers import Workers
 
@@ -49,8 +49,7 @@ def _groups_at_once(request):
     in_one = {"transactional_db", "live_server"}.isdisjoint(request.fixturenames)
     if in_one and (marker or "db" in request.fixturenames) and not (marker and marker.kwargs.get("transaction")):
         request.getfixturevalue("db")
-        with connection.cursor() as cursor:
-            cursor.execute("SET CONSTRAINTS backstop_outbox_apply IMMEDIATE")
+        shared.count_with_each_statement()
 
 
 @pytest.fixture

@@ -132,6 +132,9 @@ def test_one_package_knows_the_library(package, libraries):
 def test_every_task_has_its_function():
     from reliability import queue
 
+    tasks = queue.tasks
+    wanted = {tasks.DISPATCH, tasks.OPERATE, tasks.LOOK_UP, tasks.RETRY_EXECUTION, tasks.NOTIFY, tasks.NOTICE_CHANNEL}
+    assert set(queue.registered()) == wanted
     for task, path in queue.registered().items():
         assert callable(queue.handlers.handler(task=task)), path
 

@@ -6,6 +6,14 @@ from contextlib import contextmanager
 from django.db import connection, transaction
 from pytest_django import DjangoDbBlocker
 
+from reliability.management.demo.builder import APPLY_COUNTS
+
+
+def count_with_each_statement() -> None:
+    """Have failure groups and totals counted at once in this transaction, which never commits."""
+    with connection.cursor() as cursor:
+        cursor.execute(APPLY_COUNTS)
+
 
 @contextmanager
 def transaction_of_module(blocker: DjangoDbBlocker) -> Iterator[None]:
@@ -14,7 +22,6 @@ def transaction_of_module(blocker: DjangoDbBlocker) -> Iterator[None]:
     For a fixture of that scope that depends on `django_db_setup`. No test of the module may commit.
     """
     with blocker.unblock(), transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("SET CONSTRAINTS backstop_outbox_apply IMMEDIATE")
+        count_with_each_statement()
         yield
         transaction.set_rollback(True)
