@@ -1,8 +1,8 @@
 """Resolves host names within a time limit.
 
-The system's resolver cannot be interrupted, and may hang for minutes. So each lookup runs in a thread of its own, one
-for all who ask for the same host at the same time. A host whose lookups hang has a few such threads at most, and holds
-up nobody who asks for another.
+The system's resolver cannot be interrupted, and may hang for minutes. So each lookup runs in a thread of its own,
+which all callers that resolve the same host at the same time share. A host whose lookups hang has a few such threads at
+most, and delays no lookup of another host.
 """
 
 import socket

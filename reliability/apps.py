@@ -33,6 +33,6 @@ class ReliabilityConfig(AppConfig):
         post_migrate.connect(flags.create_missing, sender=self)
         alert_retention.register()
         if settings.TRACES:
-            from config import tracing  # what it imports takes memory, and is wanted by few
+            from config import tracing  # few installations trace, and its imports take memory
 
             tracing.install(exporter=settings.TRACES)

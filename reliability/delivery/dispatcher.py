@@ -36,7 +36,7 @@ from .turns import Finished, LockedLanes, ProcessLane, Turn, resolve
 
 # Seconds of a lane's turn, after which its job ends and any worker may take the lane.
 TURN = 5.0
-# Seconds until a busy lane that had nothing to claim is checked again; doubled each time in vain.
+# Seconds until a busy lane that had nothing to claim is checked again; doubled after each check without a result.
 RECHECK_FIRST, RECHECK_LAST = 0.01, 1.0
 # Seconds to wait for one more result of a busy lane, and for all of a batch. A round costs nearly the same for one
 # result as for many. Where results come further apart, waiting would only delay them.

@@ -87,15 +87,15 @@ def settle(
     if outcome is Outcome.DELIVERED:
         return Settlement(Step.AWAIT_CALLBACK if rules.awaits_callback else Step.DELIVERED)
     if outcome is Outcome.REJECTED:
-        return _bury(classified, classified.code)
+        return _as_dead_letter(classified, classified.code)
     if outcome is Outcome.REFUSED and refusals.is_particular:
         message = f"{classified.message.rstrip('.')}. Other deliveries got through: a gateway refuses this one."
         return Settlement(Step.DEAD_LETTER, code=classified.code, message=message)
     if outcome is Outcome.UNKNOWN and rules.hold_unknown:
-        return _bury(classified, ErrorCode.OUTCOME_UNKNOWN)
+        return _as_dead_letter(classified, ErrorCode.OUTCOME_UNKNOWN)
     spends_none = outcome in _SPENDS_NO_RETRY
     if not spends_none and retries_used >= rules.max_retries:
-        return _bury(classified, classified.code)
+        return _as_dead_letter(classified, classified.code)
     wait = backoff.delay(
         k=attempt - 1 if spends_none else retries_used,
         base_delay_ms=rules.base_delay_ms,
@@ -108,7 +108,7 @@ def settle(
     return Settlement(Step.RETRY, wait, not spends_none, classified.code, classified.message, refused=refused)
 
 
-def _bury(classified: Classified, code: str) -> Settlement:
+def _as_dead_letter(classified: Classified, code: str) -> Settlement:
     return Settlement(Step.DEAD_LETTER, code=code, message=classified.message)
 
 

@@ -10,7 +10,7 @@ from django.db.migrations.loader import MigrationLoader
 APPS = ("reliability", "scheduling")
 FOUND = "An earlier version of Backstop made this database: it has migrations that this version does not ({names})."
 ADVICE = """\
-Nothing was changed. Before release 0.1.0 the migrations may start anew, and this database cannot be migrated on.
+Nothing was changed. Before release 0.1.0 the migrations may start anew, and this database cannot be migrated.
 - To start fresh: {fresh}
 - To keep the data: stay on the version that made the database, or dump its data and load it into a fresh one.
 Both ways of keeping it are in docs/upgrade.md, "A database of an earlier version"."""

@@ -10,7 +10,7 @@ import reliability
 from reliability.policies.error_codes import ErrorCode, Reason, reason_label, reason_of
 
 # Calls that assign an error code to a failure, by the position of the code among their arguments.
-ASSIGNING = {"Classified": 1, "LocalFault": 0, "NoReply": 2, "_down": 0, "_bury": 1, "ExecutionResult": 1}
+ASSIGNING = {"Classified": 1, "LocalFault": 0, "NoReply": 2, "_down": 0, "_as_dead_letter": 1, "ExecutionResult": 1}
 # Where failures are classified and recorded. The rest of the code has other codes: of API errors, and of the demo.
 PACKAGES = ("policies", "transport", "lanes", "delivery", "n8n", "dead_letters")
 ROOT = Path(reliability.__file__).parent
